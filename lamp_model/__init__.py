@@ -1,0 +1,1 @@
+"""The model half: backbone, Motion Expert, guidance, Action Expert, and their training."""

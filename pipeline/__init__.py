@@ -1,0 +1,1 @@
+"""The data half: robot episodes to triplets, and triplets to shards."""

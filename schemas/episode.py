@@ -1,0 +1,165 @@
+"""A robot episode as a reader hands it over: upright pictures, states, actions, words, and the way back to the file."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+
+class BadEpisode(Exception):
+    """The episode's data cannot be used; it is quarantined with this reason and the rest goes on.
+
+    Attributes:
+        code: a short name under which such cases are counted, e.g. ``no_depth``.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Who made the data and under which terms; goes into the manifest."""
+
+    name: str
+    version: str
+    licence: str
+    credit: str
+
+
+@dataclass(frozen=True)
+class EpisodeRef:
+    """Names an episode without reading it.
+
+    Attributes:
+        dataset: the dataset's name, e.g. ``libero``.
+        source: path of the file relative to the dataset's folder, with ``/``.
+        episode: the episode's name in that file, e.g. ``demo_3``.
+        path: where that file is on this machine.
+        fingerprint: changes when the file does (size and time of change). It decides what is built again and stands in no
+            output, so that a copied dataset gives the same shards.
+    """
+
+    dataset: str
+    source: str
+    episode: str
+    path: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.source}:{self.episode}"
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify the episode wherever the dataset lies."""
+        text = "\n".join((self.dataset, self.source, self.episode))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RecordedDepth:
+    """Depth that came with the episode.
+
+    Attributes:
+        read: loads it as T x H x W float32 depth along the optical axis in ``unit``; not finite or <= 0 where there is none.
+        unit: ``m``.
+        description: how the stored numbers became that, e.g. ``normalised z-buffer, near 0.01 m, far 530 m``.
+    """
+
+    read: Callable[[], Float[np.ndarray, "T H W"]]
+    unit: str
+    description: str
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One camera's part of an episode.
+
+    Attributes:
+        name: the dataset's own name of the camera.
+        read_frames: loads all frames, upright and unmirrored RGB. Pixels are read only when somebody asks.
+        length: T, the number of frames.
+        intrinsics: at the resolution of the frames, or None when the dataset does not say.
+        intrinsics_source: where they come from.
+        world_from_camera: pose of each frame, or one pose when the camera stands still, or None when unknown.
+        fixed: the dataset says that this camera does not move within an episode.
+        depth: recorded depth, if any.
+    """
+
+    name: str
+    read_frames: Callable[[], UInt8[np.ndarray, "T H W 3"]]
+    length: int
+    size: tuple[int, int]
+    intrinsics: Float[np.ndarray, "3 3"] | None = None
+    intrinsics_source: str = "unknown"
+    world_from_camera: Float[np.ndarray, "P 4 4"] | None = None
+    pose_source: str = "unknown"
+    fixed: bool = False
+    depth: RecordedDepth | None = None
+
+    @cached_property
+    def frames(self) -> UInt8[np.ndarray, "T H W 3"]:
+        """The frames, loaded once."""
+        return self.read_frames()
+
+
+@dataclass(frozen=True)
+class ActionConvention:
+    """What the numbers of an action mean.
+
+    Attributes:
+        name: e.g. ``libero_osc_delta``.
+        dimensions: one word for each dimension.
+        description: frames, units and signs in a sentence; the gripper's sign above all.
+    """
+
+    name: str
+    dimensions: tuple[str, ...]
+    description: str
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode in the order of time.
+
+    Attributes:
+        views: cameras by their names.
+        primary: the camera in which flow is expressed.
+        wrist: a camera on the hand, if there is one.
+        instructions: every text that the dataset gives, without blank ones.
+        fps: frames per second at which the frames were recorded.
+        state: proprioception at each frame.
+        state_names: one word for each dimension of it.
+        actions: ``actions[t]`` is the action taken *after* seeing frame t.
+        action_mask: whether there is such an action (the last frame may have none).
+        success: what the dataset says of the outcome.
+    """
+
+    ref: EpisodeRef
+    views: dict[str, CameraView]
+    primary: str
+    wrist: str | None
+    instructions: tuple[str, ...]
+    fps: float
+    state: Float[np.ndarray, "T S"]
+    state_names: tuple[str, ...]
+    actions: Float[np.ndarray, "T A"]
+    action_mask: Bool[np.ndarray, "T"]
+    action_convention: ActionConvention
+    success: bool | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """T, the number of frames."""
+        return self.views[self.primary].length

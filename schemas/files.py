@@ -1,0 +1,83 @@
+"""Files that are whole or absent, and the digests that say whether they are the ones that were written."""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that appears under ``path`` only when the block ends well.
+
+    It is written aside in the same folder, synced to disk and renamed; on any error the aside is removed and what stood
+    under ``path`` before is untouched.
+
+    Raises:
+        OSError: the disk is full, read-only or failing; the message names the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        sync_folder(path.parent)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file so that it is whole or absent; see ``written_whole``."""
+    with written_whole(path) as file:
+        file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what killed writers left aside in a folder."""
+    for aside in folder.glob(".*.partial"):
+        aside.unlink(missing_ok=True)
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON that is the same bytes for equal values: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a name that must lie in a folder.
+
+    Raises:
+        ValueError: the name is absolute or leads out of the folder.
+    """
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or os.path.isabs(name):
+        raise ValueError(f"{name!r} leads out of {folder}")
+    return path

@@ -1,0 +1,87 @@
+"""Plug-ins: a folder is a registry, one module in it is one plug-in.
+
+A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. Listing the names of a folder imports none of
+them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+import typing
+from types import ModuleType
+from typing import Any
+
+
+class UnknownPlugin(ValueError):
+    """The name asked for is not a module of that folder."""
+
+
+def plugin_names(package: str) -> list[str]:
+    """The plug-ins in a package's folder, sorted, without importing any of them."""
+    folder = importlib.import_module(package)
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_"))
+
+
+def load_plugin(package: str, name: str) -> ModuleType:
+    """The plug-in's module.
+
+    Raises:
+        UnknownPlugin: the folder has no such module; the message names those it has.
+    """
+    known = plugin_names(package)
+    if name not in known:
+        kind = package.rsplit(".", 1)[-1].removesuffix("s").replace("_", " ")
+        raise UnknownPlugin(f"no {kind} is called {name!r}; there are: {', '.join(known)}")
+    return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+
+
+def configure(package: str, name: str, options: typing.Mapping[str, Any] | None = None) -> Any:
+    """The plug-in's ``Config`` with some fields set; strings are read as the field's type.
+
+    Raises:
+        UnknownPlugin: no such plug-in.
+        ValueError: an option is not a field of the config, or its value does not fit.
+    """
+    config_type = load_plugin(package, name).Config
+    fields = {f.name: f for f in dataclasses.fields(config_type)}
+    hints = typing.get_type_hints(config_type)
+    values = {}
+    for key, value in (options or {}).items():
+        key = key.replace("-", "_")
+        if key not in fields:
+            has = ", ".join(fields) if fields else "none"
+            raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}")
+        values[key] = _read(value, hints[key], f"{name}.{key}") if isinstance(value, str) else value
+    return config_type(**values)
+
+
+def parse_options(words: typing.Iterable[str]) -> dict[str, str]:
+    """``["window=9", "levels=2"]`` as a dict.
+
+    Raises:
+        ValueError: a word has no ``=``.
+    """
+    options = {}
+    for word in words:
+        key, sign, value = word.partition("=")
+        if not sign or not key:
+            raise ValueError(f"an option is written NAME=VALUE, found {word!r}")
+        options[key] = value
+    return options
+
+
+def _read(text: str, kind: Any, where: str) -> Any:
+    choices = [k for k in typing.get_args(kind) if k is not type(None)] or [kind]
+    if typing.get_origin(kind) is typing.Literal:
+        if text in choices:
+            return text
+        raise ValueError(f"{where} must be one of {', '.join(map(str, choices))}, found {text!r}")
+    if text.lower() == "none" and type(None) in typing.get_args(kind):
+        return None
+    target = choices[0]
+    try:
+        if target is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        return target(text)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{where} must be {getattr(target, '__name__', target)}, found {text!r}") from None

@@ -1,0 +1,69 @@
+"""Dense 3D scene flow: what the factory makes and the Motion Expert learns.
+
+A grid of keypoints on the reference image (frame t) is followed over the next T steps; every position is expressed in the
+camera of frame t (LaMP, arXiv 2603.25399). Coordinates are (u, v, z): u and v divided by the image's width and height, so
+that the image is the unit square, and z the depth along the reference camera's axis, in metres unless the triplet says
+"relative".
+"""
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+GRID = 20
+HORIZON = 32
+MOTION_SCALE = (0.05, 0.05, 0.04)
+"""Published normalisation: an increment (du, dv, dz) divided by this lies in [-1, 1]."""
+
+
+class PointFlag(IntFlag):
+    """What the quality checks noted of one keypoint's trajectory; kept in the sample."""
+
+    STATIC = 1  # below the static thresholds: its displacement was set to exactly zero
+    LOST = 2  # the tracker lost it at some step
+    DEPTH_HOLE = 4  # no usable depth at some visible step
+    DEPTH_EDGE = 8  # it crossed a depth discontinuity at some visible step
+    JUMP = 16  # it moved farther in one step than a thing can
+
+
+@dataclass(frozen=True)
+class SceneFlow:
+    """Trajectories of K keypoints over steps 0..T in the reference camera.
+
+    Attributes:
+        uvz: u / width, v / height, depth. Where ``valid`` is false the value repeats the last valid one and means nothing.
+        visible: the point is seen in that step's image.
+        valid: the position may be used: its depth is known, its track trusted, and the step lies within the episode.
+    """
+
+    uvz: Float[np.ndarray, "K S 3"]
+    visible: Bool[np.ndarray, "K S"]
+    valid: Bool[np.ndarray, "K S"]
+
+    @property
+    def horizon(self) -> int:
+        """T, the number of steps after the reference frame."""
+        return self.uvz.shape[1] - 1
+
+    def increments(self) -> tuple[Float[np.ndarray, "K T 3"], Bool[np.ndarray, "K T"]]:
+        """(du, dv, dz) of each step, and whether both of its ends are valid; zero where they are not."""
+        mask = self.valid[:, 1:] & self.valid[:, :-1]
+        return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
+
+
+def keypoint_grid(width: int, height: int, grid: int = GRID) -> Float[np.ndarray, "K 2"]:
+    """Keypoints in pixels of an image, row by row: K = grid * grid.
+
+    Each is the centre of the pixel in which the middle of its grid cell lies, so that its depth is a stored value and not
+    an interpolated one.
+    """
+    u = np.floor((np.arange(grid) + 0.5) * width / grid) + 0.5
+    v = np.floor((np.arange(grid) + 0.5) * height / grid) + 0.5
+    return np.stack(np.meshgrid(u, v, indexing="xy"), axis=-1).reshape(-1, 2)
+
+
+def flag_names(flags: UInt8[np.ndarray, "K"]) -> dict[str, int]:
+    """How many keypoints carry each flag."""
+    return {flag.name.lower(): int(np.count_nonzero(flags & flag)) for flag in PointFlag if flag.name}

@@ -1,0 +1,157 @@
+"""Shards as USTAR archives that the webdataset library reads as they are, with an index for random access.
+
+Headers carry no time and no owner, so equal samples give equal bytes. Next to ``NAME.tar`` stands ``NAME.index.npy``, one row
+a sample (``INDEX_DTYPE``): the byte range of all its members with their headers, and the CRC-32C of that range.
+"""
+
+import io
+import mmap
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from schemas.files import sha256_of, write_whole, written_whole
+from schemas.sample_codec import CorruptSample, Members, decode_triplet
+from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
+from schemas.triplet import Triplet
+
+SUFFIX = ".tar"
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def pack_sample(key: str, members: Members) -> bytes:
+    """A sample's members as tar entries ``key.name``, sorted by name, padded to blocks."""
+    chunks = []
+    for name in sorted(members):
+        data = members[name]
+        entry = tarfile.TarInfo(f"{key}.{name}")
+        entry.size, entry.mtime, entry.mode = len(data), 0, 0o644
+        chunks += [entry.tobuf(tarfile.USTAR_FORMAT), data, b"\0" * (-len(data) % BLOCK)]
+    return b"".join(chunks)
+
+
+def unpack_sample(key: str, region: bytes | memoryview) -> Members:
+    """The members in a sample's byte range.
+
+    Raises:
+        CorruptSample: an entry is not one of this sample's plain files, or runs past the range.
+    """
+    members: Members = {}
+    position, prefix = 0, f"{key}.".encode()
+    while position < len(region):
+        header = bytes(region[position : position + BLOCK])
+        name = header[:100].rstrip(b"\0")
+        if len(header) < BLOCK or header[156:157] != b"0" or not name.startswith(prefix):
+            raise CorruptSample(f"sample {key}: the entry at byte {position} of its range is not one of its members")
+        try:
+            size = int(header[124:135], 8)
+        except ValueError:
+            raise CorruptSample(f"sample {key}: the entry at byte {position} of its range has no size") from None
+        begin = position + BLOCK
+        member = name[len(prefix) :].decode()
+        if begin + size > len(region) or member in members:
+            raise CorruptSample(f"sample {key}: member {member!r} is doubled or runs past the sample's end")
+        members[member] = bytes(region[begin : begin + size])
+        position = begin + size + (-size % BLOCK)
+    return members
+
+
+def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
+    """Write ``stem.tar`` and ``stem.index.npy``; see ``schemas.shard_formats.write_shard``."""
+    regions = ((key, episode, pack_sample(key, members)) for key, episode, members in samples)
+    return write_regions(folder, stem, regions)
+
+
+def write_regions(folder: Path, stem: str, regions) -> ShardFile:
+    """Like ``write_shard`` for samples that are already packed: (key, episode digest, byte range)."""
+    path, rows, offset = folder / f"{stem}{SUFFIX}", [], 0
+    with written_whole(path) as file:
+        for key, episode, region in regions:
+            rows.append((key.encode(), episode.encode(), offset, len(region), google_crc32c.value(bytes(region))))
+            file.write(region)
+            offset += len(region)
+        file.write(b"\0" * (2 * BLOCK))
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(rows, INDEX_DTYPE), allow_pickle=False)
+    write_whole(_index_path(path), buffer.getvalue())
+    return ShardFile(path.name, len(rows), offset + 2 * BLOCK, sha256_of(path), sha256_of(_index_path(path)))
+
+
+def open_shard(path: Path) -> "TarShard":
+    """Map a shard into memory; see ``schemas.shard_formats.open_shard``."""
+    return TarShard(path)
+
+
+class TarShard:
+    """An open tar shard. The file is memory-mapped: only what is read is loaded."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.index = read_index(path)
+        size = path.stat().st_size
+        end = int((self.index["offset"] + self.index["size"]).max(initial=0)) + 2 * BLOCK
+        if size != end:
+            raise CorruptShard(f"{path} has {size} bytes, its index says {end}: it was cut, extended or mixed up")
+        with open(path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def region(self, row: int) -> bytes:
+        """The byte range of a sample, its CRC-32C checked.
+
+        Raises:
+            CorruptShard: the bytes are not those that were written.
+        """
+        entry = self.index[row]
+        data = self._map[entry["offset"] : entry["offset"] + entry["size"]]
+        if google_crc32c.value(data) != entry["crc32c"]:
+            raise CorruptShard(
+                f"{self.path}: sample {entry['key'].decode()} is damaged: its CRC-32C differs from the index"
+            )
+        return data
+
+    def read(self, row: int) -> Triplet:
+        """See ``schemas.shard_formats.Shard.read``."""
+        key = self.index[row]["key"].decode()
+        try:
+            return decode_triplet(key, unpack_sample(key, self.region(row)))
+        except CorruptSample as error:
+            raise CorruptShard(f"{self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._map.close()
+
+
+def read_index(path: Path) -> np.ndarray:
+    """The index of a tar shard, from its sidecar.
+
+    Raises:
+        CorruptShard: the shard or the sidecar is missing, or is no index.
+    """
+    sidecar = _index_path(path)
+    for file in (path, sidecar):
+        if not os.path.isfile(file):
+            raise CorruptShard(f"{file} is missing")
+    try:
+        index = np.load(sidecar, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise CorruptShard(f"{sidecar} is no index of a shard: {error}") from error
+    if index.dtype != INDEX_DTYPE or index.ndim != 1:
+        raise CorruptShard(f"{sidecar} is no index of a shard: its rows are {index.dtype}")
+    return index
+
+
+def _index_path(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + ".index.npy")

@@ -1,0 +1,59 @@
+"""All shards of a build as one numbered sequence of samples."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.manifest import Manifest, read_manifest, read_statistics
+from schemas.shard_formats import CorruptShard, Shard, open_shard
+from schemas.triplet import Triplet
+
+
+class ShardSet:
+    """Random access to the samples of a finished build.
+
+    Attributes:
+        folder: where the manifest lies.
+        manifest: what it says.
+        index: one row a sample over all shards (``schemas.shard_formats.INDEX_DTYPE``).
+    """
+
+    def __init__(self, path: Path):
+        """Open a folder of shards or its manifest.
+
+        Raises:
+            BadManifest: the build is not finished or its manifest is damaged.
+            CorruptShard: a shard or an index is missing or damaged, by name; never a silently shorter set.
+        """
+        self.manifest: Manifest = read_manifest(path)
+        self.folder = path if path.is_dir() else path.parent
+        self._shards: list[Shard] = []
+        for entry in self.manifest.shards:
+            shard = open_shard(self.folder / entry.name)
+            if len(shard) != entry.samples:
+                raise CorruptShard(f"{shard.path} has {len(shard)} samples, the manifest says {entry.samples}")
+            self._shards.append(shard)
+        self._starts = np.cumsum([0] + [len(s) for s in self._shards])
+        self.index = np.concatenate([s.index for s in self._shards])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, number: int) -> Triplet:
+        """Sample ``number`` of the set, its checksum verified.
+
+        Raises:
+            CorruptShard: naming shard and sample.
+        """
+        shard = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._shards[shard].read(int(number - self._starts[shard]))
+
+    def statistics(self) -> dict[str, Any]:
+        """Statistics of states and actions (``schemas.manifest.read_statistics``)."""
+        return read_statistics(self.folder, self.manifest)
+
+    def close(self) -> None:
+        """Close all shards."""
+        for shard in self._shards:
+            shard.close()

@@ -1,0 +1,91 @@
+"""The factory's product: (observation, instruction, dense 3D scene flow), with the way back to where it came from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from schemas.episode import ActionConvention
+from schemas.scene_flow import SceneFlow
+
+
+@dataclass(frozen=True)
+class Source:
+    """The way back: which frame of which episode of which file this is."""
+
+    dataset: str
+    file: str
+    episode: str
+    camera: str
+    frame: int
+
+
+@dataclass(frozen=True)
+class CameraOfWindow:
+    """The reference camera, and where it stood during the window.
+
+    Attributes:
+        size: (width, height) in pixels of the image that the flow belongs to.
+        world_from_camera: one pose when the camera stands still, else one for each step 0..T.
+    """
+
+    size: tuple[int, int]
+    intrinsics: Float[np.ndarray, "3 3"]
+    world_from_camera: Float[np.ndarray, "P 4 4"]
+    intrinsics_source: str
+    pose_source: str
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One training sample.
+
+    Attributes:
+        key: unique in a dataset, sorts by episode, camera and frame; safe in file names.
+        episode: digest of the episode; samples that share it must not be split between training and validation.
+        images: encoded pictures by role: ``image`` (the reference frame) and, where there is one, ``wrist``.
+        instructions: every text; may be empty if the build kept episodes without language.
+        flow: keypoints over steps 0..T in the camera of the reference frame.
+        point_flags: ``schemas.scene_flow.PointFlag`` bits of each keypoint.
+        depth_unit: ``m`` or ``relative``: the unit of z in flow.
+        depth_source: which estimator, from what.
+        flow_source: which tracker.
+        state: proprioception at the reference frame.
+        actions: the actions after the reference frame, in the episode's own (raw) convention; zero where the mask is false.
+        action_mask: whether the episode still has that action.
+        fps: steps per second, of flow and of actions.
+        success: what the dataset says of the episode's outcome.
+    """
+
+    key: str
+    episode: str
+    source: Source
+    images: dict[str, bytes]
+    instructions: tuple[str, ...]
+    flow: SceneFlow
+    point_flags: UInt8[np.ndarray, "K"]
+    depth_unit: str
+    depth_source: str
+    flow_source: str
+    camera: CameraOfWindow
+    state: Float[np.ndarray, "S"]
+    state_names: tuple[str, ...]
+    actions: Float[np.ndarray, "H A"]
+    action_mask: Bool[np.ndarray, "H"]
+    action_convention: ActionConvention
+    fps: float
+    success: bool | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A window that the quality checks did not keep."""
+
+    key: str
+    reason: str
+
+
+def triplet_key(episode_digest: str, camera: str, frame: int) -> str:
+    """``<episode digest>-<camera>-<frame>``: no dot and no slash, so that webdataset takes it whole."""
+    safe = "".join(c if c.isalnum() or c in "_" else "_" for c in camera)
+    return f"{episode_digest}-{safe}-{frame:06d}"
