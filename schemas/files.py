@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,7 +53,7 @@ def sync_folder(folder: Path) -> None:
 def remove_partials(folder: Path) -> None:
     """Delete what killed writers left aside in a folder."""
     for aside in folder.glob(".*.partial"):
-        aside.unlink(missing_ok=True)
+        shutil.rmtree(aside) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -49,7 +49,7 @@ def encode_triplet(triplet: Triplet) -> Members:
         [np.packbits(flow.visible).ravel(), np.packbits(flow.valid).ravel(), triplet.point_flags.astype(np.uint8)]
     )
     members = {
-        "json": canonical_json(_metadata(triplet)),
+        "json": encode_metadata(triplet),
         "flow.blosc": _squeeze(delta),
         "start.blosc": _squeeze(start),
         "mask.blosc": _squeeze(masks),
@@ -92,6 +92,27 @@ def decode_triplet(key: str, members: Members) -> Triplet:
         raise CorruptSample(f"sample {key} lacks {error.args[0]!r}") from error
     except (ValueError, TypeError, RuntimeError, IndexError) as error:
         raise CorruptSample(f"sample {key} does not decode: {error}") from error
+
+
+def encode_metadata(triplet: Triplet) -> bytes:
+    """Everything of a triplet that is words or a few numbers, as canonical JSON."""
+    return canonical_json(_metadata(triplet))
+
+
+def load_metadata(key: str, data: bytes) -> dict[str, Any]:
+    """What ``encode_metadata`` gave.
+
+    Raises:
+        CorruptSample: it is no JSON, or of a later version.
+    """
+    try:
+        meta = json.loads(data)
+        version = meta["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptSample(f"the metadata of sample {key} is no JSON with a version") from error
+    if version > VERSION:
+        raise CorruptSample(f"sample {key} has format version {version}, this program reads up to {VERSION}")
+    return meta
 
 
 def check_triplet(t: Triplet) -> None:

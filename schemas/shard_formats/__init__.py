@@ -1,6 +1,6 @@
 """Shard formats: how samples are laid out in files. One module is one format (see ``schemas.plugins``).
 
-A format module defines ``Config``, ``SUFFIX``, ``write_shard`` and ``open_shard``; both formats hold the same samples and
+A format module defines ``Config``, ``SUFFIX``, ``write_shard``, ``open_shard`` and ``shard_digests``; both formats hold the same samples and
 read back equal.
 """
 
@@ -75,11 +75,24 @@ def open_shard(path: Path) -> Shard:
         CorruptShard: the shard or its index is missing or damaged.
         ValueError: the name is of no known format.
     """
-    for name in plugin_names(__name__):
-        module = load_plugin(__name__, name)
+    return _format_of(path).open_shard(path)
+
+
+def _format_of(path: Path):
+    modules = [load_plugin(__name__, name) for name in plugin_names(__name__)]
+    for module in modules:
         if path.name.endswith(module.SUFFIX):
-            return module.open_shard(path)
-    raise ValueError(f"{path} is no shard: a shard's name ends in .tar or .zarr")
+            return module
+    raise ValueError(f"{path} is no shard: a shard's name ends in {' or '.join(m.SUFFIX for m in modules)}")
+
+
+def shard_digests(path: Path) -> tuple[str, str]:
+    """SHA-256 of a shard and of its index sidecar (empty where there is none), as ``ShardFile`` holds them.
+
+    Raises:
+        CorruptShard: a file is missing.
+    """
+    return _format_of(path).shard_digests(path)
 
 
 def suffix_of(format_name: str) -> str:

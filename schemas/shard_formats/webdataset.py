@@ -83,12 +83,20 @@ def write_regions(folder: Path, stem: str, regions) -> ShardFile:
     buffer = io.BytesIO()
     np.save(buffer, np.array(rows, INDEX_DTYPE), allow_pickle=False)
     write_whole(_index_path(path), buffer.getvalue())
-    return ShardFile(path.name, len(rows), offset + 2 * BLOCK, sha256_of(path), sha256_of(_index_path(path)))
+    return ShardFile(path.name, len(rows), offset + 2 * BLOCK, *shard_digests(path))
 
 
 def open_shard(path: Path) -> "TarShard":
     """Map a shard into memory; see ``schemas.shard_formats.open_shard``."""
     return TarShard(path)
+
+
+def shard_digests(path: Path) -> tuple[str, str]:
+    """See ``schemas.shard_formats.shard_digests``."""
+    for file in (path, _index_path(path)):
+        if not file.is_file():
+            raise CorruptShard(f"{file} is missing")
+    return sha256_of(path), sha256_of(_index_path(path))
 
 
 class TarShard:

@@ -1,0 +1,41 @@
+"""What both commands do alike: exit codes, and errors as sentences."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+class UsageError(Exception):
+    """The person asked for something that cannot be: exit code 2."""
+
+
+class Failed(Exception):
+    """The work could not be done, or not all of it: exit code 1."""
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command; its exit code. Errors that a person can mend are printed as one sentence, bugs keep their traceback."""
+    try:
+        return command()
+    except UsageError as error:
+        return _say(str(error), 2)
+    except Failed as error:
+        return _say(str(error), 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        return _say(
+            f"{error.strerror or error}{where}; what was finished stays, and the same command goes on from there", 1
+        )
+    except KeyboardInterrupt:
+        return _say("interrupted; what was finished stays, and the same command goes on from there", 130)
+
+
+def _say(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
+    return code

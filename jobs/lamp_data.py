@@ -1,0 +1,227 @@
+"""``lamp-data``: build shards of triplets from robot episodes, and look at them."""
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jobs.command_line import Failed, UsageError, run_command
+from pipeline.quality import QualityConfig
+from pipeline.recipe import PluginChoice, Recipe, WindowConfig
+from schemas.plugins import configure, load_plugin, parse_options, plugin_names
+
+
+@dataclass(frozen=True)
+class Build:
+    """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
+
+    dataset: str
+    """libero; bridge, droid and interndata-a1 are recognised and not readable yet."""
+    input: Path | None = None
+    """Folder of the dataset's files. [default: data/<dataset>]"""
+    output: Path | None = None
+    """Folder for shards and manifest. [default: shards/<dataset>]"""
+    tracker: str = "lk"
+    """Point tracker: a module of pipeline/trackers."""
+    tracker_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    depth: str = "recorded"
+    """Depth estimator: a module of pipeline/depth."""
+    depth_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    camera: str = "static"
+    """Camera solver: a module of pipeline/cameras."""
+    camera_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    stride: int = 5
+    """Frames from one reference frame to the next."""
+    horizon: int = 32
+    """Steps that each reference frame's keypoints are followed."""
+    grid: int = 20
+    """Keypoints along each side of the image."""
+    action_horizon: int = 32
+    """Following actions kept with each sample."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """Thresholds of the quality checks; distances in metres."""
+    language: Literal["required", "optional"] = "required"
+    """Whether an episode without an instruction is quarantined."""
+    jpeg_quality: int = 95
+    """Of the pictures in the samples."""
+    format: str = "webdataset"
+    """Shard format: webdataset (tar) or zarr."""
+    samples_per_shard: int = 2048
+    """At most."""
+    seed: int = 0
+    """Of the order in which samples stand in the shards."""
+    executor: Literal["ray", "local"] = "ray"
+    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
+    executor_options: tuple[str, ...] = ()
+    """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    limit: int | None = None
+    """Take only the first episodes."""
+    max_quarantined: float = 0.01
+    """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
+    keep_parts: bool = False
+    """Keep the parts of a finished build, so that more episodes or another layout need no new tracking."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything."""
+
+    path: tyro.conf.Positional[Path]
+    """A shard (.tar or .zarr), a folder of shards, or a manifest."""
+    sample: str | None = None
+    """Show this sample: its key, or its number."""
+    picture: Path | None = None
+    """Write a PNG: image with flow over it (colour: change of depth), depth, wrist image."""
+    html: Path | None = None
+    """Write one self-contained page to look through."""
+    verify: bool = True
+    """Check every checksum; --no-verify skips that."""
+    limit: int = 2000
+    """Samples read for the ranges of flow; a larger set is sampled evenly, and it says so."""
+    json: bool = False
+    """Print JSON."""
+
+
+def build_command(args: Build) -> int:
+    """Run a build and say what came of it; the exit code."""
+    from jobs.progress import progress_bar
+    from pipeline import readers
+    from pipeline.build import BuildError, ShardConfig, build
+    from schemas.shard_formats import CorruptShard
+
+    if args.dataset in readers.PLANNED:
+        known = ", ".join(plugin_names("pipeline.readers"))
+        raise UsageError(
+            f"--dataset {args.dataset} is recognised, but this version has no reader for it yet; it reads: {known}"
+        )
+    if args.dataset not in readers.recognised_datasets():
+        raise UsageError(f"--dataset must be one of {', '.join(readers.recognised_datasets())}, found {args.dataset!r}")
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit must be 1 or more, found {args.limit}")
+    if not 0 <= args.max_quarantined <= 1:
+        raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
+    source = args.input or Path("data") / args.dataset
+    output = args.output or Path("shards") / args.dataset
+    try:
+        recipe = recipe_of(args)
+        shards = ShardConfig(args.format, args.samples_per_shard, args.seed)
+        load_plugin("schemas.shard_formats", args.format)
+        options = configure("jobs.executors", args.executor, parse_options(args.executor_options))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    executor = load_plugin("jobs.executors", args.executor).build(options)
+    try:
+        summary = build(
+            recipe,
+            source.resolve(),
+            output.resolve(),
+            shards,
+            executor,
+            progress_bar,
+            limit=args.limit,
+            keep_parts=args.keep_parts,
+        )
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        raise UsageError(str(error)) from error
+    except (BuildError, CorruptShard) as error:
+        raise Failed(str(error)) from error
+    except ValueError as error:
+        raise Failed(str(error)) from error
+    summary.output = output
+    print(json.dumps(_summary_json(summary), indent=1) if args.json else _summary_text(summary))
+    if summary.quarantined_share > args.max_quarantined:
+        raise Failed(
+            f"{len(summary.quarantined)} of {summary.episodes + len(summary.quarantined)} episodes were quarantined, more than "
+            f"--max-quarantined {args.max_quarantined:g} allows; the rest is built, see {output}/episodes.jsonl"
+        )
+    return 0
+
+
+def recipe_of(args: Build) -> Recipe:
+    """The recipe that the command line describes.
+
+    Raises:
+        ValueError: a plug-in, an option or a value that there is not.
+    """
+    recipe = Recipe(
+        dataset=PluginChoice(args.dataset),
+        tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
+        depth=PluginChoice(args.depth, parse_options(args.depth_options)),
+        camera=PluginChoice(args.camera, parse_options(args.camera_options)),
+        windows=WindowConfig(args.stride, args.horizon, args.grid, args.action_horizon),
+        quality=args.quality,
+        language=args.language,
+        jpeg_quality=args.jpeg_quality,
+    )
+    recipe.configs()
+    return recipe
+
+
+def inspect_command(args: Inspect) -> int:
+    """Show shards; 1 if anything in them is damaged."""
+    from pipeline.inspection.command import inspect
+
+    return inspect(
+        args.path,
+        sample=args.sample,
+        picture=args.picture,
+        html=args.html,
+        as_json=args.json,
+        verify=args.verify,
+        limit=args.limit,
+    )
+
+
+def _summary_json(summary) -> dict:
+    values = dataclasses.asdict(summary)
+    return {**values, "output": str(summary.output), "quarantined_share": summary.quarantined_share}
+
+
+def _summary_text(summary) -> str:
+    windows = summary.kept + sum(summary.rejected.values())
+    per_sample = summary.bytes / max(summary.kept, 1) / 1000
+    lines = [
+        f"{summary.output}: already complete, nothing to do" if summary.already_complete else f"{summary.output}",
+        f"  episodes     {summary.episodes} with {summary.frames} frames",
+        f"  triplets     {summary.kept} kept of {windows} windows, in {summary.shards} shard(s) of {summary.bytes / 1e6:.1f} MB "
+        f"in all ({per_sample:.1f} kB a sample)",
+    ]
+    for reason, count in summary.rejected.items():
+        lines.append(f"  rejected     {count} {reason}")
+    for code, count in sorted(Counter(q.code for q in summary.quarantined).items()):
+        lines.append(f"  quarantined  {count} {code}")
+        shown = [q for q in summary.quarantined if q.code == code]
+        lines += [f"    {q.message}" for q in shown[:5]]
+        if len(shown) > 5:
+            lines.append(f"    ... and {len(shown) - 5} more, all in {summary.output}/episodes.jsonl")
+    return "\n".join(lines)
+
+
+Command = Annotated[Build, tyro.conf.subcommand("build")] | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+
+
+def main() -> None:
+    """Entry point of ``lamp-data``."""
+    args = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="lamp-data",
+        description="Robot episodes to shards of (observation, instruction, dense 3D scene flow), and a look at them.",
+    )
+    handlers = {Build: build_command, Inspect: inspect_command}
+    sys.exit(run_command(lambda: handlers[type(args)](args)))
+
+
+if __name__ == "__main__":
+    main()

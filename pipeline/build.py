@@ -1,0 +1,335 @@
+"""A whole build: list, make parts, pack shards, and write the manifest last.
+
+Interrupted at any point and run again, it goes on with what is missing; the result is the same bytes as without the
+interruption, for any number of workers.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pipeline.packer import ShardWorker, finished_shard, plan_shards
+from pipeline.parts import EpisodeWorker, PartReport, Quarantined, finished_part, part_key
+from pipeline.readers import UnreadableSource
+from pipeline.recipe import Recipe
+from pipeline.statistics import dataset_statistics
+from schemas.episode import EpisodeRef
+from schemas.files import canonical_json, digest_of, remove_partials, sha256_of, write_whole
+from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
+from schemas.plugins import load_plugin
+from schemas.shard_formats import ShardFile
+
+WORK = ".lamp"
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class BuildError(Exception):
+    """The build cannot be done; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class WorkerDied:
+    """A task whose worker process died each time it was tried."""
+
+    message: str
+
+
+class Executor(Protocol):
+    """Runs independent tasks, here or in other processes."""
+
+    def run(
+        self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
+    ) -> Iterator[tuple[T, R | WorkerDied]]:
+        """Each task with its result, in the order in which they finish. An exception of the worker's is raised here."""
+        ...
+
+
+Progress = Callable[[str, int, Iterable[Any]], Iterable[Any]]
+"""(title, total, items) -> the same items, shown as they pass."""
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """How samples are laid out in files.
+
+    Attributes:
+        format: a module of ``schemas.shard_formats``.
+        samples_per_shard: at most.
+        seed: of the order in which samples stand in the shards.
+    """
+
+    format: str = "webdataset"
+    samples_per_shard: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard must be 1 or more, found {self.samples_per_shard}")
+
+
+@dataclass
+class Summary:
+    """What became of a build.
+
+    Attributes:
+        kept: triplets in the shards.
+        rejected: windows by reason.
+        quarantined: episodes and files that could not be used.
+        seconds: worker time by stage, of the episodes made in this run.
+    """
+
+    output: Path
+    episodes: int = 0
+    frames: int = 0
+    kept: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    shards: int = 0
+    bytes: int = 0
+    made: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    already_complete: bool = False
+
+    @property
+    def quarantined_share(self) -> float:
+        """Of all episodes and unreadable files."""
+        return len(self.quarantined) / max(self.episodes + len(self.quarantined), 1)
+
+
+def build(
+    recipe: Recipe,
+    source: Path,
+    output: Path,
+    shards: ShardConfig,
+    executor: Executor,
+    progress: Progress,
+    limit: int | None = None,
+    keep_parts: bool = False,
+) -> Summary:
+    """Build shards from the episodes below a folder.
+
+    Args:
+        recipe: what to make.
+        source: the dataset's folder.
+        output: where shards and manifest go; a ``.lamp`` folder in it holds the parts while they are needed.
+        shards: layout.
+        executor: where the work runs.
+        progress: shows it.
+        limit: take only the first episodes.
+        keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
+
+    Raises:
+        FileNotFoundError: there is nothing to build from.
+        BuildError: nothing came out, or somebody else builds into the same folder.
+        OSError: the output cannot be written.
+    """
+    reader_module = load_plugin("pipeline.readers", recipe.dataset.name)
+    reader = reader_module.build(recipe.configs()["readers"])
+    listed = list(reader.list_episodes(source))
+    refs = [r for r in listed if isinstance(r, EpisodeRef)][:limit]
+    unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
+    work = output / WORK
+    work.mkdir(parents=True, exist_ok=True)
+    inputs = digest_of([recipe.digest, asdict(shards), [part_key(recipe, ref) for ref in refs]])
+    with _locked(work):
+        done = _complete(output, work, inputs)
+        if done is not None:
+            return done
+        _clear_partials(output, work)
+        summary, reports = _make_parts(recipe, refs, work / "parts", executor, progress)
+        summary.output = output
+        summary.quarantined = sorted([*unreadable, *summary.quarantined], key=lambda q: (q.source, q.episode))
+        if not any(report.rows for report in reports):
+            raise BuildError(f"no triplet came out of {source}: {_why_nothing(summary)}")
+        _pack(recipe, reports, output, work, shards, executor, progress, summary)
+        _publish(recipe, asdict(reader_module.INFO), reports, output, shards, summary)
+        if not summary.quarantined:
+            write_whole(work / "complete.json", canonical_json({"inputs": inputs}))
+            if not keep_parts:
+                shutil.rmtree(work / "parts", ignore_errors=True)
+                shutil.rmtree(work / "records", ignore_errors=True)
+    return summary
+
+
+def _make_parts(
+    recipe: Recipe, refs: list[EpisodeRef], parts: Path, executor: Executor, progress: Progress
+) -> tuple[Summary, list[PartReport]]:
+    """Reports of all episodes in the order of their refs; those finished before are only read."""
+    found = {ref.digest: finished_part(parts, part_key(recipe, ref)) for ref in refs}
+    missing = [ref for ref in refs if found[ref.digest] is None]
+    summary = Summary(output=Path(), made=len(missing))
+    results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
+    seconds: Counter[str] = Counter()
+    for ref, result in progress("episodes", len(missing), results):
+        if isinstance(result, WorkerDied):
+            result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
+        if isinstance(result, Quarantined):
+            summary.quarantined.append(result)
+        else:
+            found[ref.digest] = result
+            seconds.update(result.seconds)
+    reports = [report for ref in refs if (report := found[ref.digest]) is not None]
+    rejected: Counter[str] = Counter()
+    for report in reports:
+        rejected.update(report.rejected)
+    summary.episodes, summary.frames = len(reports), sum(r.frames for r in reports)
+    summary.rejected, summary.seconds = dict(sorted(rejected.items())), dict(seconds)
+    return summary, reports
+
+
+def _pack(
+    recipe: Recipe,
+    reports: list[PartReport],
+    output: Path,
+    work: Path,
+    config: ShardConfig,
+    executor: Executor,
+    progress: Progress,
+    summary: Summary,
+) -> None:
+    """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
+    plans = plan_shards(reports, recipe.dataset.name, config.samples_per_shard, config.seed)
+    (output / NAME).unlink(missing_ok=True)
+    (work / "complete.json").unlink(missing_ok=True)
+    missing = [p for p in plans if finished_shard(output, work / "records", p, config.format) is None]
+    factory = _ShardWorkerFactory(output, work / "parts", work / "records", config.format)
+    results = executor.run(factory, missing) if missing else iter(())
+    for plan, result in progress("shards", len(missing), results):
+        if isinstance(result, WorkerDied):
+            raise BuildError(f"shard {plan.stem} could not be written: {result.message}")
+    written = [finished_shard(output, work / "records", p, config.format) for p in plans]
+    summary.kept = sum(len(r.rows) for r in reports)
+    summary.shards, summary.bytes = len(plans), sum(s.bytes for s in written if s)
+    _remove_stale(output, {s.name for s in written if s}, recipe.dataset.name)
+
+
+def _publish(
+    recipe: Recipe,
+    dataset: dict[str, str],
+    reports: list[PartReport],
+    output: Path,
+    config: ShardConfig,
+    summary: Summary,
+) -> None:
+    """Write what stands beside the shards, and last of all the manifest."""
+    lines = [
+        {
+            **report.ref,
+            "digest": report.episode,
+            "frames": report.frames,
+            "kept": len(report.rows),
+            "rejected": report.rejected,
+            "instructions": report.instructions,
+            "success": report.success,
+        }
+        for report in reports
+    ] + [{"dataset": recipe.dataset.name, "quarantined": asdict(q)} for q in summary.quarantined]
+    write_whole(output / EPISODES, b"".join(canonical_json(line) + b"\n" for line in lines))
+    write_statistics(output, dataset_statistics(reports))
+    plans = plan_shards(reports, recipe.dataset.name, config.samples_per_shard, config.seed)
+    shards = [finished_shard(output, output / WORK / "records", plan, config.format) for plan in plans]
+    assert all(shards), "every planned shard was written"
+    Manifest(
+        dataset=dataset,
+        recipe={**recipe.as_dict(), "shards": asdict(config)},
+        recipe_digest=recipe.digest,
+        format=config.format,
+        shards=[shard for shard in shards if isinstance(shard, ShardFile)],
+        samples=summary.kept,
+        counts={
+            "episodes": summary.episodes,
+            "frames": summary.frames,
+            "kept": summary.kept,
+            "rejected": summary.rejected,
+            "quarantined": dict(sorted(Counter(q.code for q in summary.quarantined).items())),
+        },
+        files={name: sha256_of(output / name) for name in (EPISODES, STATISTICS)},
+    ).write(output)
+
+
+def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
+    """The summary of a build that is already there with just these inputs, else None."""
+    try:
+        if json.loads((work / "complete.json").read_bytes())["inputs"] != inputs:
+            return None
+        manifest = read_manifest(output)
+    except (FileNotFoundError, ValueError, KeyError, BadManifest):
+        return None
+    if not all((output / shard.name).exists() for shard in manifest.shards):
+        return None
+    counts = manifest.counts
+    return Summary(
+        output=output,
+        episodes=counts["episodes"],
+        frames=counts["frames"],
+        kept=manifest.samples,
+        rejected=counts["rejected"],
+        shards=len(manifest.shards),
+        bytes=sum(s.bytes for s in manifest.shards),
+        already_complete=True,
+    )
+
+
+def _why_nothing(summary: Summary) -> str:
+    if summary.quarantined:
+        first = summary.quarantined[0]
+        return f"{len(summary.quarantined)} quarantined, the first because {first.message}"
+    return "every window was rejected: " + ", ".join(f"{n} {reason}" for reason, n in summary.rejected.items())
+
+
+@contextlib.contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    """Hold the folder against a second build; the lock goes with the process, however it ends."""
+    with open(work / "lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(
+                f"another build is writing into {work.parent}; wait for it or choose another --output"
+            ) from None
+        yield
+
+
+def _clear_partials(output: Path, work: Path) -> None:
+    """Remove what killed writers left aside."""
+    for folder in (output, work, work / "records", *(work / "parts").glob("??")):
+        if folder.is_dir():
+            remove_partials(folder)
+
+
+def _remove_stale(output: Path, names: set[str], dataset: str) -> None:
+    """Remove shards of an earlier build in this folder that the new one does not have."""
+    stems = {name.rsplit(".", 1)[0] for name in names}
+    for path in output.glob(f"{dataset}-[0-9][0-9][0-9][0-9][0-9][0-9].*"):
+        stem = path.name.split(".", 1)[0]
+        if path.name not in names and not (
+            stem in stems and path.name == f"{stem}.index.npy" and f"{stem}.tar" in names
+        ):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@dataclass(frozen=True)
+class _EpisodeWorkerFactory:
+    recipe: Recipe
+    parts: Path
+
+    def __call__(self) -> EpisodeWorker:
+        return EpisodeWorker(self.recipe, self.parts)
+
+
+@dataclass(frozen=True)
+class _ShardWorkerFactory:
+    output: Path
+    parts: Path
+    records: Path
+    format: str
+
+    def __call__(self) -> ShardWorker:
+        return ShardWorker(self.output, self.parts, self.records, self.format)

@@ -1,0 +1,22 @@
+"""Camera solvers: one module each (see ``schemas.plugins``).
+
+A module defines ``Config`` and ``build(config)``, which gives a ``CameraSolver``.
+"""
+
+from typing import Protocol
+
+from schemas.cameras import Cameras
+from schemas.episode import CameraView
+from schemas.perception import DepthMaps
+
+
+class CameraSolver(Protocol):
+    """Gives intrinsics and the pose of every frame."""
+
+    def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:
+        """The cameras of an episode.
+
+        Raises:
+            BadEpisode: this episode's cameras cannot be had this way.
+        """
+        ...

@@ -1,0 +1,168 @@
+"""Stage one of a build: an episode becomes a part, named by its content.
+
+A part is a tar shard of the episode's samples and a report. Its name is the digest of the recipe, the episode, its file's
+fingerprint and the versions of the libraries that decide pixels; so whoever makes it, and however often, it is the same. The
+report is renamed into place last: where it stands, the part is complete.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.recipe import Recipe
+from pipeline.triplets import Stopwatch, TripletMaker
+from schemas.episode import BadEpisode, Episode, EpisodeRef
+from schemas.files import canonical_json, digest_of, write_whole
+from schemas.plugins import load_plugin
+from schemas.sample_codec import encode_triplet
+from schemas.shard_formats import webdataset
+from schemas.triplet import Rejected
+
+PART_VERSION = 1
+STATISTICS_FRAMES = 64
+LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs")
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What a part holds.
+
+    Attributes:
+        key: the part's name.
+        ref: dataset, source and episode it was made from, without this machine's paths.
+        frames: frames read.
+        rejected: windows not kept, by reason.
+        rows: key, offset and size of each sample in the part's tar.
+        samples_of: values of ``state`` and ``action`` at up to ``STATISTICS_FRAMES`` evenly spread frames, for quantiles.
+        moments: exact count, sum, sum of squares, min and max of ``state`` and ``action`` over all frames.
+        seconds: time spent by stage; in no output.
+    """
+
+    key: str
+    ref: dict[str, str]
+    episode: str
+    frames: int
+    instructions: list[str]
+    success: bool | None
+    rejected: dict[str, int]
+    rows: list[tuple[str, int, int]]
+    samples_of: dict[str, list[list[float]]]
+    moments: dict[str, dict[str, Any]]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An episode (or a whole file) that could not be used."""
+
+    source: str
+    episode: str
+    code: str
+    message: str
+
+
+def part_key(recipe: Recipe, ref: EpisodeRef) -> str:
+    """The part's name."""
+    libraries = {name: version(name) for name in LIBRARIES}
+    identity = [PART_VERSION, recipe.digest, ref.dataset, ref.source, ref.episode, ref.fingerprint, libraries]
+    return digest_of(identity)
+
+
+def part_path(folder: Path, key: str) -> Path:
+    """Where a part's tar lies; spread over 256 folders."""
+    return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
+
+
+def finished_part(folder: Path, key: str) -> PartReport | None:
+    """The report of a complete part, or None."""
+    path = _report_path(folder, key)
+    try:
+        values = json.loads(path.read_bytes())
+        return PartReport(**{**values, "rows": [tuple(row) for row in values["rows"]]})
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+
+
+class EpisodeWorker:
+    """Makes parts; lives in a worker process and is built there from the recipe."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        import cv2
+
+        cv2.setNumThreads(1)
+        self.recipe, self.folder = recipe, folder
+        self.reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
+        self.maker = TripletMaker(recipe)
+
+    def __call__(self, ref: EpisodeRef) -> PartReport | Quarantined:
+        """Make one episode's part.
+
+        Raises:
+            OSError: the part cannot be written.
+        """
+        try:
+            watch = Stopwatch()
+            with watch.stage("read"):
+                episode = self.reader.read(ref)
+            return self._write(ref, episode, watch)
+        except BadEpisode as error:
+            named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
+            return Quarantined(ref.source, ref.episode, error.code, named)
+
+    def _write(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> PartReport:
+        key = part_key(self.recipe, ref)
+        rejected: dict[str, int] = {}
+        rows, regions, offset = [], [], 0
+        for made in self.maker.make(episode, watch):
+            if isinstance(made, Rejected):
+                rejected[made.reason] = rejected.get(made.reason, 0) + 1
+                continue
+            with watch.stage("encode sample"):
+                region = webdataset.pack_sample(made.key, encode_triplet(made))
+            rows.append((made.key, offset, len(region)))
+            regions.append((made.key, made.episode, region))
+            offset += len(region)
+        with watch.stage("write"):
+            path = part_path(self.folder, key)
+            webdataset.write_regions(path.parent, key, regions)
+            values = {"state": episode.state, "action": episode.actions[episode.action_mask]}
+            report = PartReport(
+                key=key,
+                ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
+                episode=ref.digest,
+                frames=episode.length,
+                instructions=list(episode.instructions),
+                success=episode.success,
+                rejected=rejected,
+                rows=rows,
+                samples_of={name: _spread(array).tolist() for name, array in values.items()},
+                moments={name: _moments(array) for name, array in values.items()},
+                seconds=watch.seconds,
+            )
+            write_whole(_report_path(self.folder, key), canonical_json(asdict(report)))
+        return report
+
+
+def _report_path(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.json"
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Evenly spread rows, first and last among them."""
+    rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), STATISTICS_FRAMES)).round().astype(int))
+    return values[rows]
+
+
+def _moments(values: np.ndarray) -> dict[str, Any]:
+    exact = values.astype(np.float64)
+    return {
+        "count": len(exact),
+        "sum": exact.sum(0).tolist(),
+        "squares": (exact**2).sum(0).tolist(),
+        "min": exact.min(0).tolist(),
+        "max": exact.max(0).tolist(),
+    }

@@ -1,0 +1,153 @@
+"""What is kept: checks of each keypoint's trajectory and of each window, all by named thresholds that the manifest records.
+
+A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid, never repaired; the
+one exception is that a point which plainly stands still is set to exactly zero displacement, and flagged.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from pipeline.lift import LiftedTracks
+from schemas.cameras import lift
+from schemas.scene_flow import PointFlag, SceneFlow
+
+REASONS = ("too_short", "too_few_visible", "depth_holes", "depth_edges", "jumps", "no_motion")
+"""Why a window is rejected, in the order in which the checks are made."""
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Thresholds. Distances are in metres; with relative depth they are in its unit.
+
+    Attributes:
+        min_steps: steps that the episode must still have after the reference frame (too_short).
+        min_valid: share of keypoints and steps that must be valid, of those within the episode (too_few_visible).
+        max_holes: share of visible keypoints and steps that may lack depth (depth_holes).
+        max_edges: share of visible keypoints and steps that may lie on depth edges (depth_edges).
+        max_jumps: share of keypoints that may have jumped (jumps).
+        min_moving_points: keypoints that must move farther than ``moving_distance`` (no_motion); 0 keeps still windows.
+        moving_distance: from the start, in 3D.
+        depth_edge: bend of inverse depth from one pixel to the next, as a share of it, that counts as an edge.
+        max_speed: per second; a point that comes farther than this allows since it was last trusted has jumped.
+        static_px: a point that stays within this many pixels of its start ...
+        static_distance: ... and whose depth stays within this distance of the start is static.
+    """
+
+    min_steps: int = 8
+    min_valid: float = 0.5
+    max_holes: float = 0.3
+    max_edges: float = 0.5
+    max_jumps: float = 0.2
+    min_moving_points: int = 1
+    moving_distance: float = 0.005
+    depth_edge: float = 0.05
+    max_speed: float = 1.0
+    static_px: float = 0.5
+    static_distance: float = 0.005
+
+    def __post_init__(self) -> None:
+        for name in ("min_valid", "max_holes", "max_edges", "max_jumps"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"quality.{name} is a share between 0 and 1, found {getattr(self, name)}")
+        for name in ("depth_edge", "max_speed"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"quality.{name} must be above 0, found {getattr(self, name)}")
+        for name in ("min_steps", "min_moving_points", "moving_distance", "static_px", "static_distance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"quality.{name} must be 0 or more, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A window after the checks.
+
+    Attributes:
+        reason: None when it is kept, else one of ``REASONS``.
+    """
+
+    flow: SceneFlow
+    point_flags: UInt8[np.ndarray, "K"]
+    reason: str | None
+
+
+def judge(
+    lifted: LiftedTracks,
+    steps: int,
+    fps: float,
+    intrinsics: Float[np.ndarray, "3 3"],
+    size: tuple[int, int],
+    config: QualityConfig,
+) -> Judged:
+    """Check one window.
+
+    Args:
+        lifted: its flow and depth troubles.
+        steps: how many of its steps after the reference frame lie within the episode.
+        fps: steps per second.
+        intrinsics: of the reference camera.
+        size: (width, height) of its image.
+        config: thresholds.
+    """
+    raw = lifted.flow
+    pixels = raw.uvz * [*size, 1]
+    points = lift(pixels, intrinsics)
+    static = _static(pixels, raw.valid, config)
+    jump = _after_jump(points, raw.valid, config.max_speed / fps)
+    edge = lifted.edge & ~static[:, None]
+    edge[:, 0] = False  # the reference position is a pixel's own depth, no interpolation
+    valid = raw.valid & ~jump & ~edge & raw.valid[:, :1]
+    uvz = np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
+    within = np.arange(raw.horizon + 1) <= steps
+    flags = np.zeros(len(uvz), np.uint8)
+    troubles = (
+        (PointFlag.STATIC, static),
+        (PointFlag.LOST, (~raw.visible & within).any(1)),
+        (PointFlag.DEPTH_HOLE, lifted.hole.any(1)),
+        (PointFlag.DEPTH_EDGE, edge.any(1)),
+        (PointFlag.JUMP, jump.any(1)),
+    )
+    for flag, which in troubles:
+        flags[which] |= np.uint8(flag)
+    moved = np.where(valid, np.linalg.norm(lift(uvz * [*size, 1], intrinsics) - points[:, :1], axis=-1), 0).max(1)
+    seen = max(int(np.count_nonzero(raw.visible)), 1)
+    failed = {
+        "too_short": steps < config.min_steps,
+        "too_few_visible": valid[:, : steps + 1].mean() < config.min_valid,
+        "depth_holes": np.count_nonzero(lifted.hole) > config.max_holes * seen,
+        "depth_edges": np.count_nonzero(lifted.edge) > config.max_edges * seen,
+        "jumps": jump.any(1).mean() > config.max_jumps,
+        "no_motion": np.count_nonzero(moved > config.moving_distance) < config.min_moving_points,
+    }
+    reason = next((name for name in REASONS if failed[name]), None)
+    return Judged(SceneFlow(uvz, raw.visible, valid), flags, reason)
+
+
+def _static(
+    pixels: Float[np.ndarray, "K S 3"], valid: Bool[np.ndarray, "K S"], config: QualityConfig
+) -> Bool[np.ndarray, "K"]:
+    """Points that never leave their start by more than the thresholds at any valid step."""
+    away = np.where(valid[..., None], np.abs(pixels - pixels[:, :1]), 0)
+    stays = (np.hypot(away[..., 0], away[..., 1]) <= config.static_px) & (away[..., 2] <= config.static_distance)
+    return stays.all(axis=1) & valid[:, 0]
+
+
+def _after_jump(
+    points: Float[np.ndarray, "K S 3"], valid: Bool[np.ndarray, "K S"], distance: float
+) -> Bool[np.ndarray, "K S"]:
+    """Steps at which a point is farther from its last trusted position than it can have come since.
+
+    A point that slid off its object onto the background stays untrusted until it is back within reach, which grows with
+    the time since it was last trusted.
+    """
+    jump = np.zeros(valid.shape, bool)
+    last, since = points[:, 0], np.zeros(len(points))
+    for step in range(1, valid.shape[1]):
+        since += 1
+        near = np.linalg.norm(points[:, step] - last, axis=-1) <= distance * since
+        jump[:, step] = valid[:, step] & ~near
+        trusted = valid[:, step] & near
+        last = np.where(trusted[:, None], points[:, step], last)
+        since[trusted] = 0
+    return jump

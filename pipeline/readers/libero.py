@@ -1,0 +1,277 @@
+"""LIBERO's official HDF5 files, one ``<task>_demo.hdf5`` a task (LIBERO's ``create_dataset.py``), 20 Hz.
+
+Layout: group ``data`` with the attribute ``problem_info`` (JSON with ``language_instruction``); ``data/demo_<i>`` with ``actions`` [T, 7],
+``states``, and ``obs/`` with ``agentview_rgb`` and ``eye_in_hand_rgb`` (u8), ``ee_states`` [T, 6], ``gripper_states`` [T, 2] and, if recorded with
+``--use-depth``, ``agentview_depth`` [T, H, W, 1].
+
+Conventions of these files, each undone here and nowhere else:
+
+* Images and depth are stored upside down (MuJoCo's OpenGL buffer). A vertical flip makes them upright; there is no mirroring.
+* ``obs[t]`` was recorded *after* the step that ``actions[t]`` commanded, so the action taken after seeing ``obs[t]`` is ``actions[t + 1]``
+  and the last frame has none.
+* Demo keys sort by number, not by letter.
+* Depth is the normalised z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)).
+"""
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.readers import UnreadableSource
+from schemas.cameras import intrinsics_from_fov, pose_from_mujoco
+from schemas.episode import (
+    ActionConvention,
+    BadEpisode,
+    CameraView,
+    DatasetInfo,
+    Episode,
+    EpisodeRef,
+    RecordedDepth,
+)
+
+INFO = DatasetInfo(
+    name="libero",
+    version="official HDF5",
+    licence="MIT (code), CC BY 4.0 (data)",
+    credit="Liu et al., LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning, 2023",
+)
+CONVENTION = ActionConvention(
+    name="libero_osc_delta",
+    dimensions=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
+    description="operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; gripper -1 open, +1 close",
+)
+STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
+FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
+PRIMARY, WRIST = "agentview", "eye_in_hand"
+SIMULATOR_NAMES = {PRIMARY: "agentview", WRIST: "robot0_eye_in_hand"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def build(config: Config) -> "LiberoReader":
+    """The reader."""
+    return LiberoReader()
+
+
+class LiberoReader:
+    """See ``pipeline.readers.Reader``."""
+
+    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+        """Every demo of every ``*.hdf5`` below the folder; files by path, demos by number."""
+        files = sorted(p for p in root.rglob("*.hdf5") if not p.name.startswith(".")) if root.is_dir() else []
+        if not files:
+            what = "holds no *.hdf5 file" if root.is_dir() else "does not exist"
+            raise FileNotFoundError(
+                f"{root} {what}; put LIBERO's <task>_demo.hdf5 files below it, or name their folder with --input"
+            )
+        for path in files:
+            source = path.relative_to(root).as_posix()
+            stat = path.stat()
+            try:
+                with h5py.File(path, "r") as file:
+                    names = [n for n in file["data"] if re.fullmatch(r"demo_\d+", n)]
+            except (OSError, KeyError, TypeError, RuntimeError) as error:
+                yield UnreadableSource(
+                    source, "unreadable_file", f"{path} is no LIBERO file that can be opened: {_plain(error)}"
+                )
+                continue
+            if not names:
+                yield UnreadableSource(source, "no_episodes", f"{path} holds no group data/demo_<number>")
+            for name in sorted(names, key=lambda n: int(n.removeprefix("demo_"))):
+                yield EpisodeRef("libero", source, name, str(path), f"{stat.st_size}-{stat.st_mtime_ns}")
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """One demo; its pictures are read when they are asked for."""
+        try:
+            with h5py.File(ref.path, "r") as file:
+                return _read_demo(ref, file)
+        except BadEpisode:
+            raise
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise BadEpisode("unreadable_episode", f"{ref.name} cannot be read: {_plain(error)}") from error
+
+
+def _read_demo(ref: EpisodeRef, file: h5py.File) -> Episode:
+    demo = file[f"data/{ref.episode}"]
+    obs = demo["obs"]
+    length = _check_shapes(ref, demo)
+    actions = demo["actions"][:].astype(np.float32)
+    state = np.concatenate([obs["ee_states"][:], obs["gripper_states"][:]], axis=1).astype(np.float32)
+    for name, array in (("actions", actions), ("state", state)):
+        if not np.isfinite(array).all():
+            raise BadEpisode("not_finite", f"{ref.name}: {name} hold a value that is not finite")
+    model = _parse_model(demo.attrs.get("model_file"))
+    views = {}
+    for name in (PRIMARY, WRIST):
+        views[name] = _view(ref, name, obs, length, model)
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=WRIST,
+        instructions=_instructions(ref, file["data"].attrs),
+        fps=20.0,
+        state=state,
+        state_names=STATE_NAMES,
+        actions=np.concatenate([actions[1:], np.zeros_like(actions[:1])]),
+        action_mask=np.arange(length) < length - 1,
+        action_convention=CONVENTION,
+        success=bool(demo["rewards"][-1]) if "rewards" in demo and len(demo["rewards"]) else None,
+    )
+
+
+def _check_shapes(ref: EpisodeRef, demo: h5py.Group) -> int:
+    """The number of frames, once every array agrees on it."""
+    obs = demo["obs"]
+    needed = {
+        "actions": (demo, 7),
+        "agentview_rgb": (obs, "H", "W", 3),
+        "eye_in_hand_rgb": (obs, "H", "W", 3),
+        "ee_states": (obs, 6),
+        "gripper_states": (obs, 2),
+    }
+    length = None
+    for name, (group, *rest) in needed.items():
+        if name not in group:
+            code = "missing_camera" if name.endswith("_rgb") else "missing_field"
+            raise BadEpisode(code, f"{ref.name} has no {name}")
+        shape = group[name].shape
+        expected = ("T", *rest)
+        fits = len(shape) == len(expected) and all(
+            isinstance(e, str) or s == e for s, e in zip(shape, expected, strict=True)
+        )
+        if not fits or (length is not None and shape[0] != length):
+            want = f"[{', '.join(map(str, expected))}]" + (f" with T = {length}" if length is not None else "")
+            raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be {want}, found {list(shape)}")
+        if name.endswith("_rgb") and group[name].dtype != np.uint8:
+            raise BadEpisode("wrong_dtype", f"{ref.name}: {name} must be uint8, found {group[name].dtype}")
+        length = shape[0]
+    if length is None or length < 2:
+        raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
+    return length
+
+
+def _instructions(ref: EpisodeRef, attributes: h5py.AttributeManager) -> tuple[str, ...]:
+    problem = attributes.get("problem_info")
+    try:
+        text = json.loads(problem)["language_instruction"] if problem is not None else ""
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadEpisode(
+            "bad_language", f"{ref.name}: the attribute problem_info is no JSON with language_instruction"
+        ) from error
+    text = "".join(text) if isinstance(text, list) else str(text)
+    text = text.strip().strip('"').strip()
+    return (text,) if text else ()
+
+
+def _view(ref: EpisodeRef, name: str, obs: h5py.Group, length: int, model: ElementTree.Element | None) -> CameraView:
+    height, width = obs[f"{name}_rgb"].shape[1:3]
+    camera = _find(model, f".//camera[@name='{SIMULATOR_NAMES[name]}']")
+    fov = (
+        float(camera.get("fovy", FOV_Y[SIMULATOR_NAMES[name]])) if camera is not None else FOV_Y[SIMULATOR_NAMES[name]]
+    )
+    pose, pose_source = None, "unknown"
+    if name == PRIMARY and camera is not None and camera.get("pos") and camera.get("quat"):
+        pose = pose_from_mujoco(_numbers(camera.get("pos")), _numbers(camera.get("quat")))[None]
+        pose_source = "the simulator's model"
+    return CameraView(
+        name=name,
+        read_frames=partial(_read_frames, ref, name),
+        length=length,
+        size=(width, height),
+        intrinsics=intrinsics_from_fov(fov, width, height),
+        intrinsics_source=f"vertical field of view of {fov:g} degrees",
+        world_from_camera=pose,
+        pose_source=pose_source,
+        fixed=name == PRIMARY,
+        depth=_recorded_depth(ref, name, obs, model),
+    )
+
+
+def _recorded_depth(
+    ref: EpisodeRef, name: str, obs: h5py.Group, model: ElementTree.Element | None
+) -> RecordedDepth | None:
+    key = f"{name}_depth"
+    if key not in obs:
+        return None
+    expected = (*obs[f"{name}_rgb"].shape[:3], 1)
+    if obs[key].shape != expected:
+        raise BadEpisode("wrong_shape", f"{ref.name}: {key} must be {list(expected)}, found {list(obs[key].shape)}")
+    planes = _clip_planes(obs[key].attrs, model)
+    if planes is None:
+        return None
+    near, far, said = planes
+    return RecordedDepth(
+        read=partial(_read_depth, ref, name, near, far),
+        unit="m",
+        description=f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({said})",
+    )
+
+
+def _clip_planes(
+    attributes: h5py.AttributeManager, model: ElementTree.Element | None
+) -> tuple[float, float, str] | None:
+    """Near and far plane in metres, from the file's attributes or the model's ``znear``, ``zfar`` times its extent."""
+    if "znear_m" in attributes and "zfar_m" in attributes:
+        return float(attributes["znear_m"]), float(attributes["zfar_m"]), "attributes of the depth"
+    extent = _find(model, "./statistic[@extent]")
+    if extent is None:
+        return None
+    planes = _find(model, "./visual/map")
+    near, far = (float(planes.get(k, d)) if planes is not None else d for k, d in (("znear", 0.01), ("zfar", 50.0)))
+    scale = float(extent.get("extent", "nan"))
+    return near * scale, far * scale, "the simulator's model"
+
+
+def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:
+    return _read_upright(ref, f"{name}_rgb")
+
+
+def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np.ndarray, "T H W"]:
+    buffer = _read_upright(ref, f"{name}_depth")[..., 0].astype(np.float32)
+    inside = np.isfinite(buffer) & (buffer > 0) & (buffer < 1)
+    metres = near / (1 - np.where(inside, buffer, 0) * (1 - near / far))
+    return np.where(inside, metres, np.nan).astype(np.float32)
+
+
+def _read_upright(ref: EpisodeRef, key: str) -> np.ndarray:
+    try:
+        with h5py.File(ref.path, "r") as file:
+            stored = file[f"data/{ref.episode}/obs/{key}"][:]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise BadEpisode("unreadable_episode", f"{ref.name}: {key} cannot be read: {_plain(error)}") from error
+    return np.ascontiguousarray(stored[:, ::-1])
+
+
+def _parse_model(text: str | bytes | None) -> ElementTree.Element | None:
+    """The simulator's model, if the file carries a readable one; expat refuses entity bombs."""
+    if text is None:
+        return None
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError:
+        return None
+
+
+def _find(model: ElementTree.Element | None, path: str) -> ElementTree.Element | None:
+    return model.find(path) if model is not None else None
+
+
+def _numbers(text: str | None) -> np.ndarray:
+    return np.array([float(word) for word in (text or "").split()])
+
+
+def _plain(error: BaseException) -> str:
+    """The library's own words, on one line."""
+    return " ".join(str(error.args[0] if error.args else error).split())

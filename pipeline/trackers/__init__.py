@@ -1,0 +1,33 @@
+"""Point trackers: one module each (see ``schemas.plugins``).
+
+A tracker module defines ``Config``, ``build(config)``, which gives a ``Tracker``, and ``LICENCE``, said where it restricts use.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from schemas.perception import Tracks2D
+
+
+class Tracker(Protocol):
+    """Follows keypoints through a clip."""
+
+    def track(
+        self,
+        frames: UInt8[np.ndarray, "T H W 3"],
+        references: Sequence[int],
+        keypoints: Float[np.ndarray, "K 2"],
+        horizon: int,
+    ) -> list[Tracks2D]:
+        """Follow the same keypoints from each reference frame for ``horizon`` steps.
+
+        Args:
+            frames: RGB, upright.
+            references: indices of frames, ascending.
+            keypoints: in pixels (``schemas.cameras``), set anew on every reference frame.
+            horizon: steps to follow; steps beyond the clip's end are given as not visible.
+        """
+        ...

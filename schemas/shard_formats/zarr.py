@@ -1,0 +1,233 @@
+"""Shards as zarr v3 groups: every field is an array over the samples, in one zarr shard file each.
+
+``NAME.zarr`` holds, for N samples of K keypoints and T steps:
+
+===================  ==================================================================================
+``flow``             int16 [N, K, T, 3]: displacement from ``start`` in quanta (``schemas.sample_codec``)
+``start``            float32 [N, K, 3]
+``visible, valid``   bool [N, K, T + 1]
+``point_flags``      uint8 [N, K]
+``actions``          float32 [N, H, A]
+``meta``             string [N]: the JSON of ``schemas.sample_codec``
+``pictures``         uint8 [bytes]: encoded pictures one after the other
+``picture_ranges``   int64 [N, roles, 2]: begin and end in ``pictures``; the roles are the group's attribute ``roles``
+``key, episode``     string [N]
+``crc32c``           uint32 [N]: of the sample's decoded contents (``_checksum``)
+===================  ==================================================================================
+
+A missing zarr chunk reads as zeros and passes its own checks; the checksum of a sample finds that too.
+"""
+
+import hashlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from schemas.files import sha256_of, sync_folder
+from schemas.sample_codec import CorruptSample, decode_triplet, dequantise, encode_metadata, load_metadata, quantise
+from schemas.sample_codec import build_triplet as build
+from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
+from schemas.triplet import Triplet
+
+SUFFIX = ".zarr"
+PICTURE_CHUNK = 1 << 16
+FIELDS = ("flow", "start", "visible", "valid", "point_flags", "actions")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
+    """Write ``stem.zarr``; see ``schemas.shard_formats.write_shard``.
+
+    Raises:
+        ValueError: the samples differ in the shape of a field.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final, aside = folder / f"{stem}{SUFFIX}", folder / f".{stem}{SUFFIX}.{secrets.token_hex(4)}.partial"
+    try:
+        count = _fill(aside, samples)
+        for file in _files(aside):
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(aside, final)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    size = sum(f.stat().st_size for f in _files(final))
+    return ShardFile(final.name, count, size, *shard_digests(final))
+
+
+def shard_digests(path: Path) -> tuple[str, str]:
+    """SHA-256 over the names and SHA-256 of the folder's files, in order; the index lies inside."""
+    if not path.is_dir():
+        raise CorruptShard(f"{path} is missing")
+    total = hashlib.sha256()
+    for file in _files(path):
+        total.update(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n".encode())
+    return total.hexdigest(), ""
+
+
+def open_shard(path: Path) -> "ZarrShard":
+    """See ``schemas.shard_formats.open_shard``."""
+    return ZarrShard(path)
+
+
+class ZarrShard:
+    """An open zarr shard."""
+
+    def __init__(self, path: Path):
+        import zarr
+
+        self.path = path
+        try:
+            group = zarr.open_group(path, mode="r", zarr_format=3)
+            self._roles = [str(role) for role in group.attrs["roles"]]
+            self._arrays: dict[str, Any] = {n: group[n] for n in (*FIELDS, "meta", "pictures")}
+            self._ranges = group["picture_ranges"][:]
+            keys, episodes, sums = (group[n][:] for n in ("key", "episode", "crc32c"))
+        except FileNotFoundError as error:
+            raise CorruptShard(f"{path} is missing or is no zarr v3 group") from error
+        except (KeyError, ValueError, OSError, RuntimeError, TypeError) as error:
+            raise CorruptShard(f"{path} is no shard of triplets, or is damaged: {error}") from error
+        if not len(keys) == len(episodes) == len(sums) == len(self._ranges) == self._arrays["flow"].shape[0]:
+            raise CorruptShard(f"{path}: its arrays differ in the number of samples")
+        self.index = np.zeros(len(keys), INDEX_DTYPE)
+        self.index["key"] = [str(k).encode() for k in keys]
+        self.index["episode"] = [str(e).encode() for e in episodes]
+        self.index["offset"] = np.arange(len(keys))
+        self.index["size"] = (self._ranges[..., 1] - self._ranges[..., 0]).sum(axis=1)
+        self.index["crc32c"] = sums
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, row: int) -> Triplet:
+        """See ``schemas.shard_formats.Shard.read``."""
+        key = self.index[row]["key"].decode()
+        try:
+            fields = {name: self._arrays[name][row] for name in FIELDS}
+            meta = str(self._arrays["meta"][row])
+            pictures = {
+                role: self._arrays["pictures"][begin:end].tobytes()
+                for role, (begin, end) in zip(self._roles, self._ranges[row], strict=True)
+                if end > begin
+            }
+        except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
+            raise CorruptShard(f"{self.path}: sample {key} is damaged: {error}") from error
+        if _checksum(meta.encode(), fields, pictures) != self.index[row]["crc32c"]:
+            raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
+        try:
+            return _triplet(key, load_metadata(key, meta.encode()), fields, pictures)
+        except CorruptSample as error:
+            raise CorruptShard(f"{self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Nothing is held open between reads."""
+
+
+def _triplet(key: str, meta: dict[str, Any], fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> Triplet:
+    from schemas.scene_flow import SceneFlow
+
+    size = (meta["camera"]["size"][0], meta["camera"]["size"][1])
+    flow = SceneFlow(dequantise(fields["start"], fields["flow"], size), fields["visible"], fields["valid"])
+    return build(key, meta, pictures, flow, fields["point_flags"], fields["actions"])
+
+
+def _fill(folder: Path, samples: Samples) -> int:
+    """Write all arrays of a shard; the number of samples."""
+    import zarr
+
+    keys, episodes, metas, sums, pictures = [], [], [], [], []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in FIELDS}
+    for key, episode, members in samples:
+        triplet = decode_triplet(key, members)
+        start, displacement = quantise(triplet.flow, triplet.camera.size)
+        fields = {
+            "flow": displacement,
+            "start": start,
+            "visible": triplet.flow.visible,
+            "valid": triplet.flow.valid,
+            "point_flags": triplet.point_flags,
+            "actions": triplet.actions,
+        }
+        for name, value in fields.items():
+            if columns[name] and value.shape != columns[name][0].shape:
+                raise ValueError(
+                    f"a zarr shard holds samples of one shape: {name} of {key} is {value.shape}, "
+                    f"others are {columns[name][0].shape}; build this mixture with --format webdataset"
+                )
+            columns[name].append(value)
+        meta = encode_metadata(triplet)
+        keys.append(key)
+        episodes.append(episode)
+        metas.append(meta.decode())
+        pictures.append(triplet.images)
+        sums.append(_checksum(meta, fields, triplet.images))
+    roles = sorted({role for images in pictures for role in images})
+    ranges, blob = _lay_out(pictures, roles)
+    group = zarr.create_group(folder, zarr_format=3, attributes={"roles": roles})
+    for name, values in columns.items():
+        _put(group, name, np.stack(values), chunk=1)
+    for name, strings in (("key", keys), ("episode", episodes), ("meta", metas)):
+        array = group.create_array(name, shape=(len(strings),), chunks=(len(strings),), dtype="string")
+        array[:] = np.array(strings, dtype=object)
+    _put(group, "crc32c", np.array(sums, np.uint32), chunk=len(sums))
+    _put(group, "picture_ranges", ranges, chunk=len(ranges))
+    _put(group, "pictures", blob, chunk=PICTURE_CHUNK, compress=False)
+    return len(keys)
+
+
+def _put(group: Any, name: str, values: np.ndarray, chunk: int, compress: bool = True) -> None:
+    """One array in one zarr shard file, ``chunk`` rows to a chunk."""
+    from zarr.codecs import BloscCodec
+
+    rows = max(1, -(-len(values) // chunk)) * chunk
+    codec = BloscCodec(cname="zstd", clevel=7, shuffle="bitshuffle", typesize=values.dtype.itemsize)
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        chunks=(chunk, *values.shape[1:]),
+        shards=(rows, *values.shape[1:]),
+        dtype=values.dtype,
+        compressors=codec if compress else None,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = values
+
+
+def _lay_out(pictures: list[dict[str, bytes]], roles: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Byte ranges [N, roles, 2] of all pictures laid one after the other, and those bytes."""
+    ranges, position, parts = np.zeros((len(pictures), len(roles), 2), np.int64), 0, []
+    for row, images in enumerate(pictures):
+        for column, role in enumerate(roles):
+            data = images.get(role, b"")
+            ranges[row, column] = position, position + len(data)
+            position += len(data)
+            parts.append(data)
+    return ranges, np.frombuffer(b"".join(parts), np.uint8)
+
+
+def _checksum(meta: bytes, fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> int:
+    """CRC-32C over the metadata, the arrays in the order of ``FIELDS``, and the pictures in the order of their roles."""
+    parts = [meta, *(np.ascontiguousarray(fields[name]).tobytes() for name in FIELDS)]
+    parts += [pictures[role] for role in sorted(pictures)]
+    total = 0
+    for part in parts:
+        total = google_crc32c.extend(total, part)
+    return total
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file())
