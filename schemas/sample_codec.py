@@ -3,14 +3,14 @@
 ====================  =======================================================================================
 ``json``              everything that is words or a few numbers (see ``_metadata``)
 ``image.jpg``, ...    the encoded pictures, one for each role; ``.png`` where the bytes are PNG
-``flow.blosc``        int16 [K, T, 3]: displacement from the reference position in quanta, differenced along T
+``flow.blosc``        int16 [K, 3, T]: displacement from the reference position in quanta, differenced along T
 ``start.blosc``       float32 [K, 3]: u, v (unit square) and z of the keypoints at the reference frame
 ``mask.blosc``        uint8: bits of visible [K, S], bits of valid [K, S], then point_flags [K]
 ``actions.npy``       float32 [H, A]
 ====================  =======================================================================================
 
 A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point is exactly still.
-Blosc members hold bit-shuffled zstd and decode with ``numcodecs.blosc.decode`` alone.
+Blosc members hold bit-shuffled zstd and decode with ``numcodecs.blosc.decompress`` alone.
 """
 
 import io
@@ -50,7 +50,7 @@ def encode_triplet(triplet: Triplet) -> Members:
     )
     members = {
         "json": encode_metadata(triplet),
-        "flow.blosc": _squeeze(delta),
+        "flow.blosc": _squeeze(delta.transpose(0, 2, 1)),
         "start.blosc": _squeeze(start),
         "mask.blosc": _squeeze(masks),
         "actions.npy": _npy(triplet.actions.astype(np.float32)),
@@ -73,8 +73,8 @@ def decode_triplet(key: str, members: Members) -> Triplet:
                 f"sample {key} has format version {meta['version']}, this program reads up to {VERSION}"
             )
         points, steps = meta["flow"]["points"], meta["flow"]["steps"]
-        delta = np.frombuffer(_expand(members["flow.blosc"], 6 * steps * points), np.int16).reshape(points, steps, 3)
-        displacement = np.cumsum(delta, axis=1, dtype=np.int16)
+        delta = np.frombuffer(_expand(members["flow.blosc"], 6 * steps * points), np.int16).reshape(points, 3, steps)
+        displacement = np.cumsum(delta, axis=2, dtype=np.int16).transpose(0, 2, 1)
         start = np.frombuffer(_expand(members["start.blosc"], 12 * points), np.float32).reshape(points, 3)
         packed = -(-points * (steps + 1) // 8)
         masks = np.frombuffer(_expand(members["mask.blosc"], 2 * packed + points), np.uint8)
@@ -168,8 +168,12 @@ def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 def dequantise(start: np.ndarray, displacement: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(u, v, z) float32 [K, T + 1, 3] from what ``quantise`` gave."""
-    moved = displacement * _quantum(size).astype(np.float32)
-    return np.concatenate([start[:, None], start[:, None] + moved], axis=1, dtype=np.float32)
+    points, steps = displacement.shape[:2]
+    uvz = np.empty((points, 3, steps + 1), np.float32)  # steps innermost: several times faster than in the order returned
+    uvz[..., 0] = start
+    np.multiply(displacement.transpose(0, 2, 1), _quantum(size).astype(np.float32)[:, None], out=uvz[..., 1:])
+    uvz[..., 1:] += start[..., None]
+    return uvz.transpose(0, 2, 1)
 
 
 def _quantum(size: tuple[int, int]) -> np.ndarray:
@@ -278,7 +282,7 @@ def _squeeze(array: np.ndarray) -> bytes:
 
 def _expand(data: bytes, size: int) -> bytes:
     """Decompress, refusing a declared size other than the expected one before anything is allocated."""
-    from numcodecs import blosc
+    from numcodecs.blosc import decompress
 
     if (
         len(data) < 16
@@ -286,4 +290,4 @@ def _expand(data: bytes, size: int) -> bytes:
         or int.from_bytes(data[12:16], "little") != len(data)
     ):
         raise CorruptSample(f"a compressed member does not hold the {size} bytes that it should")
-    return blosc.decode(data)
+    return decompress(data)
