@@ -1,0 +1,161 @@
+"""What a person points at: a shard, a folder of shards, or a manifest."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.manifest import NAME as MANIFEST_NAME
+from schemas.manifest import BadManifest, Manifest, read_manifest
+from schemas.plugins import plugin_names
+from schemas.shard_formats import CorruptShard, Shard, open_shard, shards_in, suffix_of
+
+
+class CannotInspect(Exception):
+    """There is nothing to look at; the message is one sentence for a person.
+
+    Attributes:
+        exit_code: 2 when the command was wrong, 1 when what it points at is damaged.
+    """
+
+    def __init__(self, message: str, exit_code: int = 2):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was written.
+
+    Attributes:
+        file: the file, as a person would name it.
+        problem: what is wrong, as a sentence.
+        sample: the sample's key, where the fault lies in one.
+    """
+
+    file: str
+    problem: str
+    sample: str | None = None
+
+
+@dataclass
+class Collection:
+    """Shards to look at, and what is already known to be wrong or worth saying.
+
+    Attributes:
+        path: what was asked for.
+        folder: where the shards lie.
+        manifest: None when the build has not finished, or when it does not name the shard asked for.
+        shards: paths in order; those that the manifest names, whether or not they exist.
+        whole: the whole set is looked at, not one shard of it.
+    """
+
+    path: Path
+    folder: Path
+    manifest: Manifest | None
+    shards: list[Path]
+    whole: bool
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def opened(self) -> Iterator[tuple[int, Shard]]:
+        """Each shard that opens, one at a time, with its number; those that do not become findings (once)."""
+        known = {(f.file, f.problem) for f in self.findings}
+        for number, path in enumerate(self.shards):
+            try:
+                shard = open_shard(path)
+            except (CorruptShard, ValueError, OSError) as error:
+                finding = Finding(str(path), _said_of(path, error))
+                if (finding.file, finding.problem) not in known:
+                    self.findings.append(finding)
+                continue
+            try:
+                yield number, shard
+            finally:
+                shard.close()
+
+
+def open_collection(path: Path) -> Collection:
+    """Find the shards that a path stands for, without reading them.
+
+    Raises:
+        CannotInspect: nothing there, no shards, or a single file that is no manifest.
+    """
+    suffixes = shard_suffixes()
+    if not path.exists():
+        raise CannotInspect(
+            f"{path} does not exist: give a shard ({' or '.join(suffixes)}), a folder of shards or a manifest"
+        )
+    if path.name.endswith(suffixes):
+        return _single_shard(path)
+    if path.is_dir():
+        return _folder(path)
+    if path.name.endswith(".json"):
+        try:
+            manifest = read_manifest(path)
+        except BadManifest as error:
+            raise CannotInspect(str(error), 1) from None
+        return _finished(path, path.parent, manifest)
+    raise CannotInspect(
+        f"{path} is neither a shard ({' or '.join(suffixes)}) nor a folder of shards nor a {MANIFEST_NAME}"
+    )
+
+
+def shard_suffixes() -> tuple[str, ...]:
+    """How the names of shards end, over all formats."""
+    return tuple(suffix_of(name) for name in plugin_names("schemas.shard_formats"))
+
+
+def _single_shard(path: Path) -> Collection:
+    try:
+        open_shard(path).close()
+    except (CorruptShard, ValueError, OSError) as error:
+        raise CannotInspect(
+            f"{path} cannot be read as a shard: {_said_of(path, error)}; nothing but what lamp-data build wrote is read",
+            1,
+        ) from None
+    manifest, notes = None, []
+    try:
+        manifest = read_manifest(path.parent)
+    except BadManifest as error:
+        notes.append(
+            f"no {MANIFEST_NAME} beside it, so dataset, licence and SHA-256 are not known"
+            if not (path.parent / MANIFEST_NAME).exists()
+            else str(error)
+        )
+    if manifest and path.name not in {s.name for s in manifest.shards}:
+        notes.append(f"{path.parent / MANIFEST_NAME} does not name this shard")
+        manifest = None
+    return Collection(path, path.parent, manifest, [path], whole=False, notes=notes)
+
+
+def _folder(path: Path) -> Collection:
+    if not (path / MANIFEST_NAME).exists():
+        shards = list(shards_in(path))
+        if not shards:
+            raise CannotInspect(
+                f"{path} holds no shards: expected {MANIFEST_NAME} or files ending in {' or '.join(shard_suffixes())}; "
+                "`lamp-data build` makes them"
+            )
+        note = f"no {MANIFEST_NAME}: the build has not finished, and SHA-256 cannot be checked"
+        return Collection(path, path, None, shards, whole=True, notes=[note])
+    try:
+        manifest = read_manifest(path)
+    except BadManifest as error:
+        finding = Finding(str(path / MANIFEST_NAME), str(error))
+        return Collection(path, path, None, list(shards_in(path)), whole=True, findings=[finding])
+    return _finished(path, path, manifest)
+
+
+def _finished(path: Path, folder: Path, manifest: Manifest) -> Collection:
+    named = [s.name for s in manifest.shards]
+    notes = [
+        f"{p.name} lies in the folder, but the manifest does not name it"
+        for p in shards_in(folder)
+        if p.name not in named
+    ]
+    return Collection(path, folder, manifest, [folder / name for name in named], whole=True, notes=notes)
+
+
+def _said_of(path: Path, error: Exception) -> str:
+    """The error without the path that is shown beside it."""
+    return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")

@@ -1,0 +1,120 @@
+"""The entry of ``lamp-data inspect``."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.inspection.collection import CannotInspect, open_collection
+from pipeline.inspection.sample_report import Found, describe, find_sample
+from pipeline.inspection.summary import Candidate, Summary, evenly, summarise
+from pipeline.inspection.terminal import sample_text, summary_text
+from pipeline.inspection.text import finding_words
+from schemas.shard_formats import open_shard
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to show, and how.
+
+    Attributes:
+        sample: key or number (from 0) of one sample to show in full.
+        picture: where to write a picture of that sample, or of several.
+        html: where to write a page that needs nothing but itself.
+        as_json: print JSON in place of text.
+        verify: read every sample and compare every SHA-256; else only the measured samples are read.
+        limit: how many samples, evenly spread, ranges and sizes are measured on.
+        shown: how many samples a page shows, or a picture without ``sample``.
+        order: show the samples that move most, or evenly spread ones.
+    """
+
+    sample: str | None = None
+    picture: Path | None = None
+    html: Path | None = None
+    as_json: bool = False
+    verify: bool = True
+    limit: int = 400
+    shown: int = 12
+    order: Literal["moving", "spread"] = "moving"
+
+    def __post_init__(self) -> None:
+        for name in ("limit", "shown"):
+            if getattr(self, name) < 1:
+                raise CannotInspect(f"{name} must be at least 1, found {getattr(self, name)}")
+        if self.order not in ("moving", "spread"):
+            raise CannotInspect(f"order must be 'moving' or 'spread', found {self.order!r}")
+
+
+def inspect(path: Path, options: Options | None = None, say: Callable[[str], None] = print) -> int:
+    """Show what lies at a path: a shard, a folder of shards or a manifest.
+
+    Args:
+        say: where text goes, one call for each paragraph.
+
+    Returns:
+        The exit code: 0 when all is well, 1 when a check failed (each failure was named).
+
+    Raises:
+        CannotInspect: a person's mistake or a damaged input, in one sentence, with the exit code.
+        OSError: a picture or page cannot be written.
+    """
+    from pipeline.inspection.html_page import write_page
+    from pipeline.inspection.pictures import check_picture_path, write_picture
+
+    options = options or Options()
+    if options.picture:
+        check_picture_path(options.picture)
+    collection = open_collection(path)
+    summary = None
+    if options.sample is not None:
+        chosen = [find_sample(collection, options.sample)]
+        facts = describe(chosen[0])
+        text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collection.findings)])
+    else:
+        summary = summarise(collection, options.verify, options.limit)
+        facts, text = summary.to_json(), summary_text(summary)
+        chosen = _choose(summary, options) if options.picture or options.html else []
+    written = []
+    if options.picture and not chosen:
+        raise CannotInspect(f"{path} has no sample that can be drawn: {options.picture} was not written", 1)
+    if options.picture:
+        write_picture(options.picture, [f.triplet for f in chosen])
+        written.append(("picture", options.picture))
+    if options.html:
+        write_page(options.html, summary, chosen)
+        written.append(("page", options.html))
+    if options.as_json:
+        say(json.dumps({**facts, "written": {kind: str(file) for kind, file in written}}, ensure_ascii=False, indent=1))
+    else:
+        say("\n".join([text, *(f"{kind} written to {file}" for kind, file in written)]))
+    return 1 if collection.findings else 0
+
+
+def _choose(summary: Summary, options: Options) -> list[Found]:
+    """Some of the measured samples, read again."""
+    choose = most_moving if options.order == "moving" else spread
+    found = []
+    for candidate in choose(summary.candidates, options.shown):
+        shard = open_shard(candidate.shard)
+        found.append(Found(candidate.number, candidate.shard, shard.read(candidate.row)))
+        shard.close()
+    return found
+
+
+def most_moving(candidates: list[Candidate], count: int, apart: int = 32) -> list[Candidate]:
+    """Those that move most, preferring windows that do not overlap one shown before."""
+    ranked = sorted(candidates, key=lambda c: (-c.score, c.key))
+    chosen: list[Candidate] = []
+    for c in ranked:
+        if all(c.episode != o.episode or abs(c.frame - o.frame) >= apart for o in chosen):
+            chosen.append(c)
+        if len(chosen) == count:
+            return chosen
+    return chosen + [c for c in ranked if c not in chosen][: count - len(chosen)]
+
+
+def spread(candidates: list[Candidate], count: int) -> list[Candidate]:
+    """Evenly spread over episodes and their frames."""
+    ordered = sorted(candidates, key=lambda c: c.key)
+    return [ordered[i] for i in evenly(len(ordered), count)]

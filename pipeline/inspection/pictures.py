@@ -1,0 +1,243 @@
+"""Pictures of samples: flow drawn over the image, depth beside it."""
+
+import io
+import math
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.inspection.collection import CannotInspect
+from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, change_colours, nice_limit
+from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
+from schemas.files import write_whole
+from schemas.triplet import Triplet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT = "#1d2126", "#6b7280"
+KINDS = ("png", "pdf", "svg", "jpg")
+
+
+def decode_picture(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
+    """RGB of encoded bytes, or None when they are no picture."""
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    return None if picture is None else np.ascontiguousarray(picture[..., ::-1])
+
+
+def check_picture_path(path: Path) -> None:
+    """Raises:
+    CannotInspect: no picture can be written under that name.
+    """
+    if path.suffix.lower().lstrip(".") not in KINDS:
+        raise CannotInspect(f"a picture's name must end in {', '.join(f'.{k}' for k in KINDS)}, found {path}")
+
+
+def write_picture(path: Path, triplets: list[Triplet]) -> None:
+    """One sample in full, or a sheet of several, written whole.
+
+    Raises:
+        CannotInspect: the name has no known ending.
+        OSError: it cannot be written.
+    """
+    check_picture_path(path)
+    figure = draw_sample(triplets[0]) if len(triplets) == 1 else draw_sheet(triplets)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
+    write_whole(path, buffer.getvalue())
+
+
+def draw_sample(t: Triplet) -> "Figure":
+    """Image with its flow, depth at the keypoints, and the wrist's image."""
+    tall = 6.2 * float(np.clip(t.camera.size[1] / t.camera.size[0], 0.55, 1.1))
+    small, width, height = (tall - 0.5) / 2, 11.6, tall + 1.55
+    figure = _figure(width, height)
+
+    def box(left: float, bottom: float, wide: float, high: float) -> "Axes":
+        return figure.add_axes((left / width, bottom / height, wide / width, high / height))
+
+    measured = measure(t)
+    limit = depth_change_limit([(t, measured)])
+    axes = box(0.35, 0.5, 6.2, tall)
+    draw_flow(axes, t, measured, limit)
+    axes.set_title("flow over the next steps", fontsize=10, color=INK, loc="left", pad=5)
+    figure.text(0.35 / width, 0.22 / height, _legend_words(t, measured), color=FAINT, fontsize=9)
+    _change_bar(figure, box(6.67, 0.5, 0.15, tall), limit, t.depth_unit)
+    draw_depth(figure, box(7.75, 0.5 + tall - small, 2.85, small), box(10.7, 0.5 + tall - small, 0.15, small), t)
+    wrist = box(7.75, 0.5, 2.85, small)
+    picture = decode_picture(t.images["wrist"]) if "wrist" in t.images else None
+    if picture is not None:
+        wrist.imshow(picture, interpolation="bicubic")
+    else:
+        wrist.text(0, 0.97, "none", ha="left", va="top", color=FAINT, fontsize=10, transform=wrist.transAxes)
+    _bare(wrist, "wrist image at the reference frame")
+    top = (0.35 / width, (tall + 1.14) / height), (0.35 / width, (tall + 0.86) / height)
+    figure.text(*top[0], _plain(title_of(t), 100), fontsize=14, color=INK, weight="bold", parse_math=False)
+    figure.text(*top[1], _plain(source_of(t), 130), fontsize=9.5, color=FAINT, parse_math=False)
+    return figure
+
+
+def draw_sheet(triplets: list[Triplet]) -> "Figure":
+    """The images of several samples with their flow, all on one scale of depth change."""
+    columns = min(len(triplets), 4 if len(triplets) > 6 else 3)
+    rows = math.ceil(len(triplets) / columns)
+    width, height = 3.7 * columns + 0.9, 4.25 * rows + 0.35
+    figure = _figure(width, height)
+    grid = figure.add_gridspec(
+        rows, columns, left=0.25 / width, right=1 - 1.1 / width, top=1 - 0.62 / height, bottom=0.18 / height,
+        wspace=0.07, hspace=0.2,
+    )  # fmt: skip
+    pairs = [(t, measure(t)) for t in triplets]
+    units = {t.depth_unit for t in triplets}
+    limit = depth_change_limit(pairs)
+    for place, (t, measured) in enumerate(pairs):
+        axes = figure.add_subplot(grid[place // columns, place % columns])
+        draw_flow(axes, t, measured, limit)
+        lines = wrap(_plain(title_of(t), 88), 44)[:2]
+        source = _plain(f"{t.source.episode}, frame {t.source.frame}: {measured.moving.sum()} points move", 60)
+        axes.set_title("\n".join(lines), fontsize=9.5, color=INK, loc="left", pad=16, parse_math=False)
+        axes.text(0, 1.018, source, fontsize=8, color=FAINT, transform=axes.transAxes, parse_math=False)
+    bar = figure.add_axes((1 - 0.9 / width, 0.18 / height, 0.16 / width, 1 - 0.8 / height))
+    _change_bar(figure, bar, limit, units.pop() if len(units) == 1 else "unit of each")
+    return figure
+
+
+def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) -> None:
+    """The image, and over it each point's way: solid where visible, dotted where hidden, absent where not valid."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize
+
+    width, height = t.camera.size
+    picture = decode_picture(t.images["image"])
+    if picture is not None:
+        axes.imshow(_calm(picture), extent=(0, width, height, 0), interpolation="bicubic")
+    uvz, still = positions(t), ~np.any(measured.displacement, axis=(1, 2))
+    start = uvz[:, 0]
+    known = t.flow.valid[:, 0]
+    axes.scatter(*start[still & known, :2].T, s=1.4, c="#ffffff", alpha=0.55, linewidths=0, zorder=2)
+    segments, change, solid = _segments(t, uvz, measured)
+    norm = Normalize(-limit, limit)
+    for lines, style, thick in ((~solid, (0, (1, 1.6)), 1.0), (solid, "solid", 1.5)):
+        for colours, extra in (({"colors": "#10141a", "alpha": 0.55}, 1.1), ({"array": change[lines]}, 0.0)):
+            axes.add_collection(
+                LineCollection(
+                    list(segments[lines]), linewidths=thick + extra, linestyles=[style], norm=norm, cmap=change_colours(),
+                    capstyle="round" if style == "solid" else "butt", zorder=3 if extra else 4, **colours,
+                )
+            )  # fmt: skip
+    ends = ~still & (measured.last > 0)
+    end = start[ends, :2] + measured.total()[ends, :2]
+    shown = {"c": measured.total()[ends, 2], "norm": norm, "cmap": change_colours(), "edgecolors": "#10141a"}
+    big = measured.moving[ends]
+    axes.scatter(
+        end[:, 0], end[:, 1], s=np.where(big, 11, 4), linewidths=np.where(big, 0.5, 0.3).tolist(), zorder=5, **shown
+    )
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    _bare(axes, "")
+
+
+def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:
+    """Depth of the keypoints at the reference frame, as a map where they form a square grid."""
+    from matplotlib import colormaps
+
+    uvz = positions(t)[:, 0]
+    depth = np.where(t.flow.valid[:, 0], uvz[:, 2], np.nan)
+    side, (width, height) = math.isqrt(len(depth)), t.camera.size
+    colours = colormaps[DEPTH_MAP].with_extremes(bad=NO_DEPTH)
+    if side * side == len(depth):
+        shown: Any = axes.imshow(depth.reshape(side, side), cmap=colours, extent=(0, width, height, 0))
+    else:
+        shown = axes.scatter(uvz[:, 0], uvz[:, 1], c=depth, cmap=colours, s=12, plotnonfinite=True)
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+    unit = t.depth_unit if t.depth_unit == "m" else f"{t.depth_unit} units"
+    missing = int(np.isnan(depth).sum())
+    _bare(axes, f"depth at the keypoints ({unit})" + (f", {missing} without" if missing else ""))
+    figure.colorbar(shown, cax=bar)
+    _style_bar(bar)
+
+
+def depth_change_limit(pairs: list[tuple[Triplet, MeasuredFlow]]) -> float:
+    """The end of the scale of depth change for some samples, in their unit: at least 1 cm (or 0.01)."""
+    changes = [m.displacement[..., 2][m.used & m.moving[:, None]] for _, m in pairs]
+    return nice_limit(np.concatenate(changes), 0.01)
+
+
+def title_of(t: Triplet) -> str:
+    """The instruction, or that there is none."""
+    return next((text for text in t.instructions if text.strip()), "(no instruction)")
+
+
+def source_of(t: Triplet) -> str:
+    """The way back to the source, in a line."""
+    s = t.source
+    return f"{s.dataset}: {s.file}, {s.episode}, {s.camera}, frame {s.frame}"
+
+
+def _segments(t: Triplet, uvz: Float[np.ndarray, "K S 3"], measured: MeasuredFlow):
+    """Pieces [N, 2, 2] of trajectories between neighbouring used steps, the depth change at their ends, and which are seen."""
+    used = measured.used[:, 1:] & measured.used[:, :-1] & np.any(measured.displacement, axis=(1, 2))[:, None]
+    pieces = np.stack([uvz[:, :-1, :2], uvz[:, 1:, :2]], axis=2)[used]
+    seen = (t.flow.visible[:, 1:] & t.flow.visible[:, :-1])[used]
+    return pieces, measured.displacement[:, 1:, 2][used], seen
+
+
+def _calm(picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
+    """Darker and greyer, so that colours drawn over it can be read."""
+    grey = picture.mean(axis=-1, keepdims=True)
+    return np.clip((0.5 * picture + 0.5 * grey) * 0.78 / 255, 0, 1)
+
+
+def _legend_words(t: Triplet, measured: MeasuredFlow) -> str:
+    seconds = t.flow.horizon / t.fps if t.fps > 0 else 0
+    inside = int(measured.inside.sum()) - 1
+    cut = f", of which {inside} lie in the episode" if inside < t.flow.horizon else ""
+    return (
+        f"{int(measured.moving.sum())} of {len(measured.moving)} points move in {t.flow.horizon} steps ({seconds:.1f} s{cut})."
+        "  Dots: where they end.  Dotted: hidden."
+    )
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _bare(axes: "Axes", title: str) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.set_anchor("NW")
+    axes.set_title(title, fontsize=10, color=INK, loc="left", pad=5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _change_bar(figure: "Figure", axes: "Axes", limit: float, unit: str) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    scale, word = (100, "cm") if unit == "m" else (1, unit)
+    figure.colorbar(ScalarMappable(Normalize(-limit * scale, limit * scale), change_colours()), cax=axes)
+    axes.set_ylabel(f"depth change ({word}):  towards the camera  <  0  <  away", fontsize=9.5, color=INK)
+    _style_bar(axes)
+
+
+def _style_bar(axes: "Axes") -> None:
+    axes.tick_params(labelsize=9, colors=INK, length=0, pad=4)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _plain(text: str, width: int) -> str:
+    """One line of printable characters, cut in the middle at a length: what stands in data may be anything."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    half = (width - 1) // 2
+    return text if len(text) <= width else f"{text[:half]}…{text[-half:]}"

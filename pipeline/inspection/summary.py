@@ -1,0 +1,263 @@
+"""What a set of shards holds, read shard by shard in memory that does not grow with it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.inspection.collection import Collection, Finding
+from pipeline.inspection.flow_statistics import FlowStatistics, measure
+from pipeline.inspection.integrity import (
+    KeyBook,
+    check_files,
+    check_manifest,
+    check_sample,
+    check_shard_file,
+    size_of,
+)
+from schemas.sample_codec import encode_triplet
+from schemas.shard_formats import CorruptShard, Shard
+from schemas.triplet import Triplet
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sample that was measured and may be shown.
+
+    Attributes:
+        number: its place in the whole set.
+        shard: the file that holds it, at ``row``.
+        score: mean over the keypoints of how far each gets in the image, in pixels.
+    """
+
+    number: int
+    shard: Path
+    row: int
+    key: str
+    episode: str
+    frame: int
+    score: float
+
+
+@dataclass
+class Words:
+    """How many samples say what."""
+
+    instructions: Counter[str] = field(default_factory=Counter)
+    blank: int = 0
+    fps: Counter[str] = field(default_factory=Counter)
+    cameras: Counter[str] = field(default_factory=Counter)
+    intrinsics: Counter[str] = field(default_factory=Counter)
+    poses: Counter[str] = field(default_factory=Counter)
+    depth: Counter[str] = field(default_factory=Counter)
+    flow: Counter[str] = field(default_factory=Counter)
+    grid: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
+    state: Counter[str] = field(default_factory=Counter)
+
+    def add(self, t: Triplet) -> None:
+        """Count one sample."""
+        texts = [text for text in t.instructions if text.strip()]
+        self.instructions.update(set(texts))
+        self.blank += not texts
+        width, height = t.camera.size
+        self.fps[f"{t.fps:g}"] += 1
+        self.cameras[f"{t.source.camera}, {width} x {height}"] += 1
+        self.intrinsics[t.camera.intrinsics_source] += 1
+        self.poses[
+            f"{t.camera.pose_source} ({'still' if len(t.camera.world_from_camera) == 1 else 'one for each step'})"
+        ] += 1
+        self.depth[f"{t.depth_unit}, {t.depth_source}"] += 1
+        self.flow[t.flow_source] += 1
+        self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps"] += 1
+        self.actions[f"{t.action_convention.name}, {len(t.actions)} x {t.actions.shape[1]}"] += 1
+        self.state[", ".join(t.state_names)] += 1
+
+
+@dataclass
+class Summary:
+    """Everything that is known of a set of shards.
+
+    Attributes:
+        bytes_per_sample: ``all`` of the shards' bytes, of which ``pictures`` and ``flow`` (with masks), as encoded, over the
+            measured samples, and the ``rest``: words, actions and the format's own.
+        read: how many samples were read whole.
+        measured: how many of them, evenly spread, flow and bytes were measured on.
+        verified: every sample was read and every SHA-256 compared.
+    """
+
+    collection: Collection
+    samples: int = 0
+    episodes: int = 0
+    shards: int = 0
+    bytes: int = 0
+    bytes_per_sample: dict[str, float] = field(default_factory=dict)
+    pictures: Counter[str] = field(default_factory=Counter)
+    words: Words = field(default_factory=Words)
+    flow: list[dict[str, Any]] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    read: int = 0
+    measured: int = 0
+    verified: bool = False
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        manifest = self.collection.manifest
+        return {
+            "path": str(self.collection.path),
+            "finished": manifest is not None,
+            "dataset": manifest.dataset if manifest else None,
+            "format": manifest.format if manifest else None,
+            "recipe": manifest.recipe if manifest else None,
+            "recipe_digest": manifest.recipe_digest if manifest else None,
+            "counts": manifest.counts if manifest and self.collection.whole else None,
+            "samples": self.samples,
+            "episodes": self.episodes,
+            "shards": self.shards,
+            "bytes": self.bytes,
+            "bytes_per_sample": self.bytes_per_sample,
+            "pictures": dict(self.pictures.most_common()),
+            "samples_read": self.read,
+            "samples_measured": self.measured,
+            "samples_without_instruction": self.words.blank,
+            **{k: dict(v.most_common()) for k, v in vars(self.words).items() if isinstance(v, Counter)},
+            "flow_ranges": self.flow,
+            "verified": self.verified,
+            "failures": [vars(f) for f in self.findings],
+            "notes": self.notes,
+        }
+
+
+def summarise(collection: Collection, verify: bool = True, limit: int = 400) -> Summary:
+    """Read a set of shards and say what it holds.
+
+    Args:
+        verify: read every sample (checking its CRC-32C) and compare every SHA-256; else only the measured samples are read.
+        limit: how many samples, evenly spread, are decoded further for ranges of flow and sizes.
+    """
+    scan = _Scan(collection, verify, limit)
+    scan.survey()
+    for number, shard in collection.opened():
+        scan.shard(number, shard)
+    if verify and collection.manifest and collection.whole:
+        collection.findings += check_manifest(collection.manifest, collection.folder)
+        collection.findings += check_files(collection.manifest, collection.folder)
+    return scan.finish()
+
+
+class _Scan:
+    def __init__(self, collection: Collection, verify: bool, limit: int):
+        self.collection, self.verify, self.limit = collection, verify, limit
+        self.summary = Summary(collection, verified=verify)
+        self.starts: dict[int, int] = {}
+        self.chosen = np.zeros(0, np.int64)
+        self.flow: dict[str, FlowStatistics] = {}
+        self.sizes: Counter[str] = Counter()
+        self.entries = {s.name: s for s in collection.manifest.shards} if collection.manifest else {}
+        self.progress: Any = None
+
+    def survey(self) -> None:
+        """Lengths, episodes and keys, from the indexes alone."""
+        from tqdm import tqdm
+
+        episodes: set[bytes] = set()
+        book, findings = KeyBook(), self.collection.findings
+        for number, shard in self.collection.opened():
+            self.starts[number] = self.summary.samples
+            self.summary.samples += len(shard)
+            self.summary.bytes += size_of(shard.path)
+            self.summary.shards += 1
+            episodes.update(np.unique(shard.index["episode"]).tolist())
+            book.add(shard)
+            entry = self.entries.get(shard.path.name)
+            if entry and entry.samples != len(shard):
+                findings.append(
+                    Finding(str(shard.path), f"has {len(shard)} samples, the manifest says {entry.samples}")
+                )
+        findings += book.findings()
+        self.summary.episodes = len(episodes)
+        self.chosen = evenly(self.summary.samples, self.limit)
+        total = self.summary.samples if self.verify else len(self.chosen)
+        self.progress = tqdm(total=total, unit=" samples", desc="reading", disable=None, leave=False)
+
+    def shard(self, number: int, shard: Shard) -> None:
+        """Read the samples of one shard that are to be read."""
+        start, findings = self.starts.get(number), self.collection.findings
+        if start is None:
+            return
+        entry = self.entries.get(shard.path.name)
+        if self.verify and entry:
+            findings += check_shard_file(entry, self.collection.folder)
+        chosen = (
+            self.chosen[np.searchsorted(self.chosen, start) : np.searchsorted(self.chosen, start + len(shard))] - start
+        )
+        measured = set(chosen.tolist())
+        for row in range(len(shard)) if self.verify else chosen.tolist():
+            self.progress.update()
+            try:
+                triplet = shard.read(row)
+            except (CorruptShard, ValueError, OSError) as error:
+                findings.append(fault_of_sample(shard, row, error))
+                continue
+            findings += check_sample(shard.path, shard.index[row], triplet)
+            self.summary.read += 1
+            self.summary.words.add(triplet)
+            if row in measured:
+                self._measure(start, shard.path, row, triplet)
+
+    def _measure(self, start: int, path: Path, row: int, t: Triplet) -> None:
+        measured = measure(t)
+        self.flow.setdefault(t.depth_unit, FlowStatistics(t.depth_unit)).add(t, measured)
+        self.summary.measured += 1
+        self.summary.candidates.append(
+            Candidate(start + row, path, row, t.key, t.episode, t.source.frame, measured.score)
+        )
+        self.collection.findings += _measure_pictures(path, t, self.summary.pictures)
+        for name, data in encode_triplet(t).items():
+            if name.endswith((".blosc", ".jpg", ".png")):
+                self.sizes["flow" if name.endswith(".blosc") else "pictures"] += len(data)
+
+    def finish(self) -> Summary:
+        self.progress.close()
+        summary = self.summary
+        summary.flow = [self.flow[unit].result() for unit in sorted(self.flow)]
+        if summary.measured:
+            sizes = {kind: self.sizes[kind] / summary.measured for kind in ("pictures", "flow")}
+            whole = summary.bytes / summary.samples
+            summary.bytes_per_sample = {"all": whole, **sizes, "rest": whole - sum(sizes.values())}
+        summary.findings, summary.notes = self.collection.findings, self.collection.notes
+        return summary
+
+
+def evenly(total: int, limit: int) -> np.ndarray:
+    """At most ``limit`` whole numbers below ``total``, evenly spread, each once."""
+    if limit <= 0 or total <= 0:
+        return np.zeros(0, np.int64)
+    count = min(total, limit)
+    return (np.arange(count) * total + total // 2) // count if count < total else np.arange(total)
+
+
+def fault_of_sample(shard: Shard, row: int, error: Exception) -> Finding:
+    """A sample that does not read, by name."""
+    key = shard.index[row]["key"].decode(errors="replace")
+    return Finding(str(shard.path), str(error).removeprefix(f"{shard.path}: ").removeprefix(f"sample {key} "), key)
+
+
+def _measure_pictures(path: Path, t: Triplet, sizes: Counter[str]) -> Iterable[Finding]:
+    from pipeline.inspection.pictures import decode_picture
+
+    for role, data in t.images.items():
+        picture = decode_picture(data)
+        if picture is None:
+            yield Finding(str(path), f"its picture {role!r} does not decode", t.key)
+            continue
+        height, width = picture.shape[:2]
+        sizes[f"{role}, {width} x {height}"] += 1
+        if role == "image" and (width, height) != tuple(t.camera.size):
+            wanted = f"{t.camera.size[0]} x {t.camera.size[1]}"
+            yield Finding(str(path), f"its picture is {width} x {height}, its camera says {wanted}", t.key)

@@ -1,0 +1,114 @@
+"""Summaries and samples laid out for a terminal."""
+
+import textwrap
+from typing import Any
+
+from pipeline.inspection.summary import Summary
+from pipeline.inspection.text import (
+    Rows,
+    Table,
+    finding_words,
+    flow_rows,
+    flow_tables,
+    instruction_rows,
+    integrity_words,
+    summary_rows,
+    summary_title,
+)
+
+WIDTH = 118
+LABEL = 20
+
+
+def summary_text(summary: Summary) -> str:
+    """The whole summary."""
+    blocks = [summary_title(summary), _rows(summary_rows(summary))]
+    if summary.words.instructions:
+        blocks.append("instructions by number of samples\n" + _rows(instruction_rows(summary)))
+    for flow in summary.flow:
+        what = f"flow of {flow['samples']:,} samples, depth in {flow['unit']}"
+        tables = [t for t in flow_tables(flow) if "change of depth" not in t.title]
+        blocks += [f"{what}\n{_rows(flow_rows(flow))}", *(_table(t) for t in tables)]
+    lines = [f"integrity: {integrity_words(summary)}"]
+    lines += [f"  {finding_words(f)}" for f in summary.findings]
+    lines += [f"note: {note}" for note in summary.notes]
+    return printable("\n\n".join([*blocks, "\n".join(lines)]))
+
+
+def sample_text(sample: dict[str, Any]) -> str:
+    """Everything about one sample (see ``sample_report.describe``)."""
+    blocks = [f"sample {sample['key']}", _rows(sample_rows(sample))]
+    blocks.append("state at the reference frame\n" + _rows([(k, f"{v:.4f}") for k, v in sample["state"].items()]))
+    blocks.append(_actions(sample["actions"]))
+    flow = sample["flow"]
+    blocks.append(f"flow, depth in {flow['unit']}\n{_rows(flow_rows(flow))}")
+    blocks += [_table(t) for t in flow_tables(flow) if "change of depth" not in t.title]
+    return printable("\n\n".join(blocks))
+
+
+def sample_rows(sample: dict[str, Any]) -> Rows:
+    """A sample's words and single numbers, by name."""
+    source, camera = sample["source"], sample["camera"]
+    k = camera["intrinsics"]
+    poses = camera["world_from_camera"]
+    rows: Rows = [
+        ("shard", f"{sample['shard']}, sample number {sample['number']} of the set"),
+        ("source file", f"{source['dataset']}: {source['file']}"),
+        ("source frame", f"{source['episode']}, camera {source['camera']}, frame {source['frame']}"),
+        ("episode digest", sample["episode"]),
+    ]
+    rows += [("instruction", text if text.strip() else "(blank)") for text in sample["instructions"] or ["(none)"]]
+    rows += [("success", {True: "yes", False: "no", None: "not said"}[sample["success"]])]
+    cut = "" if sample["steps_in_episode"] == sample["steps"] else f", {sample['steps_in_episode']} within the episode"
+    rows += [("window", f"{sample['steps']} steps{cut}, {sample['fps']:g} frames per second")]
+    for role, picture in sample["pictures"].items():
+        size = f"{picture['size'][0]} x {picture['size'][1]}" if picture["size"] else "does not decode"
+        rows.append((f"picture {role}", f"{picture['kind']}, {size}, {picture['bytes']:,} bytes"))
+    rows += [
+        ("bytes", ", ".join(f"{name} {size:,}" for name, size in sample["members"].items())),
+        ("intrinsics", f"fx {k[0][0]:.2f}, fy {k[1][1]:.2f}, cx {k[0][2]:.2f}, cy {k[1][2]:.2f} px of {camera['size'][0]} x {camera['size'][1]}; {camera['intrinsics_source']}"),
+        ("world from camera", "; ".join("[" + " ".join(f"{v:.4f}" for v in row) + "]" for row in poses[0])),
+        ("pose", f"{camera['pose_source']}; " + ("stands still" if len(poses) == 1 else f"{len(poses)} poses, up to {camera['moved']:.3f} from the first")),
+        ("depth", f"{sample['depth']['unit']}, {sample['depth']['source']}"),
+        ("flow", f"{sample['flow']['source']}, {sample['points']} points, {sample['moving_points']} moving"),
+        ("point flags", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sample["point_flags"].items())),
+    ]  # fmt: skip
+    return rows
+
+
+def printable(text: str) -> str:
+    """Without control characters, so that what stands in data cannot steer a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _actions(actions: dict[str, Any]) -> str:
+    rows = [
+        [str(i), *([f"{v:.3f}" for v in row] if there else ["-"] * len(row))]
+        for i, (row, there) in enumerate(zip(actions["values"], actions["mask"], strict=True))
+    ]
+    kept = sum(actions["mask"])
+    title = (
+        f"actions after the reference frame: {actions['convention']} ({actions['description']}); "
+        f"{kept} of {len(rows)} within the episode"
+    )
+    return textwrap.fill(title, WIDTH) + "\n" + _table(Table("", ["", *actions["dimensions"]], rows)).lstrip("\n")
+
+
+def _rows(rows: Rows) -> str:
+    lines = []
+    for name, value in rows:
+        lines += textwrap.wrap(
+            value, WIDTH, initial_indent=f"  {name:<{LABEL}}", subsequent_indent=" " * (LABEL + 2),
+            break_long_words=False, break_on_hyphens=False,
+        ) or [f"  {name}"]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _table(table: Table) -> str:
+    first = max([LABEL - 2, *(len(row[0]) for row in table.rows)])
+    cells = [max(8, len(name) + 2) for name in table.columns[1:]]
+
+    def line(row: list[str]) -> str:
+        return f"  {row[0]:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(row[1:], cells, strict=True))
+
+    return "\n".join([table.title, line(table.columns), *(line(row) for row in table.rows)])

@@ -1,0 +1,226 @@
+"""Summaries and samples as plain words: the rows that the terminal and the page both show."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.inspection.summary import Summary
+
+SHOWN_INSTRUCTIONS = 8
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, the names of its columns (the first column is that of the row names) and rows of words."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+Rows = list[tuple[str, str]]
+
+
+def summary_title(summary: Summary) -> str:
+    """What it is, in a line."""
+    manifest = summary.collection.manifest
+    name = manifest.dataset.get("name", "unnamed") if manifest else "triplets"
+    state = "" if manifest else ", unfinished or without manifest" if summary.collection.whole else ""
+    return f"{name} in {summary.collection.path}{state}"
+
+
+def summary_rows(summary: Summary) -> Rows:
+    """What a set of shards holds, by name."""
+    manifest, words = summary.collection.manifest, summary.words
+    rows: Rows = []
+    if manifest:
+        d = manifest.dataset
+        rows += [
+            ("dataset", f"{d.get('name', '?')}, version {d.get('version', '?')}"),
+            ("licence", d.get("licence", "?")),
+        ]
+        rows += [("credit", d["credit"])] if d.get("credit") else []
+        rows += [("recipe", f"{manifest.recipe_digest[:12]} (SHA-256)")]
+    shards = f"{summary.shards:,} {'shard' if summary.shards == 1 else 'shards'}"
+    rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}")]
+    if manifest and summary.collection.whole:
+        rows += [("windows", counts_words(manifest.counts))]
+    rows += [("size", _sizes(summary))]
+    rows += [("read", _basis(summary))]
+    if summary.read:
+        rows += [
+            ("frames per second", listed(words.fps, summary.read)),
+            ("camera", listed(words.cameras, summary.read)),
+            ("pictures", listed(summary.pictures, summary.measured)),
+            ("intrinsics", listed(words.intrinsics, summary.read)),
+            ("camera pose", listed(words.poses, summary.read)),
+            ("depth", listed(words.depth, summary.read)),
+            ("flow", listed(words.flow, summary.read)),
+            ("keypoints", listed(words.grid, summary.read)),
+            ("state", listed(words.state, summary.read)),
+            ("actions", listed(words.actions, summary.read)),
+            ("instructions", f"{len(words.instructions):,} different; {words.blank:,} samples without any"),
+        ]
+    return rows
+
+
+def instruction_rows(summary: Summary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
+    """The commonest instructions with how many samples carry each."""
+    rows = [(f"{count:,}", text) for text, count in summary.words.instructions.most_common(most)]
+    left = len(summary.words.instructions) - len(rows)
+    return rows + ([("", f"and {left:,} more")] if left > 0 else [])
+
+
+def flow_rows(flow: dict[str, Any]) -> Rows:
+    """Shares of points and steps."""
+    beyond = flow["share_beyond_motion_scale"]
+    flags = [f"{name.replace('_', ' ')} {percent(share)}" for name, share in flow["share_flagged"].items()]
+    depth, unit = flow["reference_depth"], flow["unit"]
+    rows = [
+        ("moving points", f"{percent(flow['share_moving'])} (get {flow['moving_means']})"),
+        ("exactly still", f"{percent(flow['share_exactly_still'])} of points"),
+        ("visible", f"{percent(flow['share_visible'])} of steps within the episode"),
+        ("valid", f"{percent(flow['share_valid'])} of steps within the episode"),
+        ("point flags", ", ".join(flags) or "none"),
+        ("beyond [-1, 1]", ", ".join(f"{k} {percent(v)}" for k, v in beyond.items()) + " of increments, normalised"),
+        ("depth at reference", _span(depth, unit)),
+    ]
+    if flow["samples"] > 1 or flow["past_episode_end"]:
+        rows += [
+            (
+                "past the end",
+                f"{flow['past_episode_end']:,} of {_plural(flow['samples'], 'window')} outlast the episode",
+            )
+        ]
+    return rows
+
+
+def flow_tables(flow: dict[str, Any]) -> list[Table]:
+    """Ranges of steps and of the whole displacement, of moving points and of all."""
+    metric = flow["unit"] == "m"
+    fine, coarse = (("mm", 1e3), ("cm", 1e2)) if metric else ((flow["unit"], 1), (flow["unit"], 1))
+    tables = []
+    for group in ("moving", "all"):
+        step, total = flow[group]["step"], flow[group]["total"]
+        rows = [
+            ["du (px)", *_cells(step["du_px"])],
+            ["dv (px)", *_cells(step["dv_px"])],
+            [f"dz ({fine[0]})", *_cells(step["dz"], fine[1])],
+        ]
+        tables.append(Table(f"one step, {group} points", ["", *step["du_px"]], rows))
+        rows = [
+            ["in the image (px)", *_cells(total["image_px"])],
+            [f"in space ({coarse[0]})", *_cells(total["space"], coarse[1])],
+        ]
+        tables.append(Table(f"reference to last step, {group} points", ["", *total["image_px"]], rows))
+        depth = [[f"depth ({coarse[0]})", *_cells(total["depth"], coarse[1])]]
+        tables.append(Table(f"change of depth to last step, {group} points", ["", *total["depth"]], depth))
+    return tables
+
+
+def integrity_words(summary: Summary) -> str:
+    """The verdict in a sentence; the failures themselves are listed apart."""
+    manifest, count = summary.collection.manifest, len(summary.findings)
+    if count:
+        return f"{_plural(count, 'failure')} found"
+    if not summary.verified:
+        return f"no failure in {_plural(summary.read, 'sample')} read (CRC-32C); the rest was not checked"
+    if not manifest:
+        return f"no failure in {_plural(summary.read, 'sample')} (CRC-32C); without a manifest, SHA-256 is not known"
+    files = sum(1 + bool(s.index_sha256) for s in manifest.shards) + len(manifest.files)
+    if not summary.collection.whole:
+        return f"no failure in {_plural(summary.read, 'sample')} (CRC-32C), and this shard's SHA-256 is the manifest's"
+    return f"no failure in {_plural(summary.read, 'sample')} (CRC-32C) and {_plural(files, 'file')} (SHA-256)"
+
+
+def finding_words(finding: Any) -> str:
+    """A failure, naming file and sample."""
+    sample = f"sample {finding.sample}: " if finding.sample else ""
+    return f"{finding.file}: {sample}{finding.problem}"
+
+
+def counts_words(counts: Mapping[str, Any]) -> str:
+    """``kept 15; rejected 4 (no_motion 3, too_short 1)``."""
+    parts = []
+    for name, value in counts.items():
+        if isinstance(value, Mapping):
+            total = sum(v for v in value.values() if isinstance(v, int))
+            reasons = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
+            parts.append(f"{name} {total:,}" + (f" ({reasons})" if reasons else ""))
+        else:
+            parts.append(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}")
+    return "; ".join(parts)
+
+
+def listed(counter: Counter[str], total: int, most: int = 4) -> str:
+    """The values, with how many samples have each when they differ."""
+    found = counter.most_common(most)
+    if len(found) == len(counter) and all(count == total for _, count in found):
+        return "; ".join(value for value, _ in found)
+    more = [f"and {len(counter) - len(found):,} more"] if len(counter) > len(found) else []
+    return "; ".join([f"{value} ({count:,})" for value, count in found] + more)
+
+
+def percent(share: float | None) -> str:
+    """``12.3%``; a share that is small but not zero never reads as zero."""
+    if share is None:
+        return "-"
+    return f"{100 * share:.1f}%" if share == 0 or share >= 0.0005 else "< 0.1%"
+
+
+def bytes_words(count: float) -> str:
+    """``21.5 kB`` (decimal)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def number(value: float | None) -> str:
+    """Two or three digits."""
+    if value is None:
+        return "-"
+    if value == 0:
+        return "0"
+    magnitude = abs(value)
+    if magnitude < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.0f}" if magnitude >= 100 else f"{value:.1f}" if magnitude >= 10 else f"{value:.2f}"
+
+
+def _cells(values: dict[str, float | None], scale: float = 1) -> list[str]:
+    return [number(None if v is None else v * scale) for v in values.values()]
+
+
+def _span(values: dict[str, float | None], unit: str) -> str:
+    if values["min"] is None:
+        return "none"
+    return f"{number(values['min'])} to {number(values['max'])} {unit}, median {number(values['p50'])}"
+
+
+def _sizes(summary: Summary) -> str:
+    text, parts = bytes_words(summary.bytes), summary.bytes_per_sample
+    if not parts:
+        return text
+    split = ", ".join(f"{name} {bytes_words(parts[key])}" for key, name in
+                      (("pictures", "pictures"), ("flow", "flow"), ("rest", "the rest")))  # fmt: skip
+    return f"{text}; {bytes_words(parts['all'])} a sample: {split}"
+
+
+def _basis(summary: Summary) -> str:
+    if summary.measured == summary.read == summary.samples:
+        return "all samples"
+    read = (
+        "all samples"
+        if summary.read == summary.samples
+        else f"{summary.read:,} of {_plural(summary.samples, 'sample')}"
+    )
+    if summary.measured == summary.read:
+        return f"{read}, evenly spread"
+    return f"{read}; flow, pictures and sizes measured on {summary.measured:,}, evenly spread"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
