@@ -1,0 +1,146 @@
+"""Qwen3-VL as the backbone: uint8 images and a text in, last-layer hidden states out (paper, section 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import nn
+from torch.nn import functional
+from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+from lamp_model.backbones import _qwen3_vl_random as random_weights
+from lamp_model.features import Features, prompt
+
+IMAGE_TOKEN = "<|image_pad|>"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which weights, and how large the images are; the defaults are the paper's.
+
+    Attributes:
+        weights: a name on the Hugging Face hub, a folder that ``save`` wrote, or ``random:tiny`` / ``random:4b``.
+        revision: of the hub's repository; the default is pinned.
+        image_size: side in pixels to which images are first resized.
+        min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes 256 x 256.
+        max_pixels: and shrinks those of more.
+        seed: of random weights.
+        attention: transformers' attention implementation.
+    """
+
+    weights: str = "Qwen/Qwen3-VL-4B-Instruct"
+    revision: str | None = "ebb281ec70b05090aa6165b016eac8ec08e71b17"
+    image_size: int = 224
+    min_pixels: int = 65_536
+    max_pixels: int = 16_777_216
+    seed: int = 0
+    attention: str = "sdpa"
+
+
+def build(config: Config) -> "Qwen3VL":
+    """Load the model and its tokenizer.
+
+    Raises:
+        ValueError: there are no such weights, in one sentence.
+    """
+    if config.weights.startswith("random:"):
+        size = config.weights.removeprefix("random:")
+        return Qwen3VL(
+            config, random_weights.model(size, config.seed, config.attention), random_weights.tokenizer(size)
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.weights, revision=config.revision)
+        model = Qwen3VLForConditionalGeneration.from_pretrained(
+            config.weights, revision=config.revision, dtype="auto", attn_implementation=config.attention
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"the backbone's weights {config.weights} could not be loaded (give a folder or a name on the Hugging Face hub, "
+            f"or use the preset tiny, which needs none): {reason}"
+        ) from error
+    return Qwen3VL(config, model, tokenizer)
+
+
+class Qwen3VL(nn.Module):
+    """A frozen Qwen3-VL. Its weights stand under ``model``, as in the published checkpoints."""
+
+    def __init__(self, config: Config, model: Qwen3VLForConditionalGeneration, tokenizer):
+        super().__init__()
+        self.config, self.tokenizer = config, tokenizer
+        self.tokenizer.padding_side = "left"
+        self.model = model.requires_grad_(False).eval()
+        vision = model.config.vision_config
+        self._patch, self._merge = int(vision.patch_size), vision.spatial_merge_size
+        self._steps = int(vision.temporal_patch_size)
+        size = config.image_size
+        self.input_size = smart_resize(size, size, self._patch * self._merge, config.min_pixels, config.max_pixels)
+
+    @property
+    def width(self) -> int:
+        """See ``lamp_model.features.Backbone``."""
+        return self.model.config.text_config.hidden_size
+
+    def save(self, folder: str) -> None:
+        """See ``lamp_model.features.Backbone``."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
+        """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
+        pixels = torch.stack([self._resized(camera) for camera in images], dim=1).flatten(0, 1)
+        tokens = self._tokens(instructions, len(images)).to(pixels.device)
+        grid = torch.tensor([[1, *self._grid()]], device=pixels.device).expand(len(pixels), 3)
+        states = self.model.model(
+            input_ids=tokens["input_ids"],
+            attention_mask=tokens["attention_mask"],
+            mm_token_type_ids=(tokens["input_ids"] == self.model.config.image_token_id).int(),
+            pixel_values=self.patches(pixels),
+            image_grid_thw=grid,
+            use_cache=False,
+        ).last_hidden_state
+        mask = tokens["attention_mask"].bool()
+        return Features(states.masked_fill(~mask[..., None], 0), mask)
+
+    def patches(self, pixels: Float[torch.Tensor, "N 3 H W"]) -> Float[torch.Tensor, "P C"]:
+        """Normalised flat patches of images with values 0..255, in the order of Qwen's processor.
+
+        A still image fills all the frames of a temporal patch, and the patches that are merged into a token stand together.
+        """
+        count, _, height, width = pixels.shape
+        patch, merge = self._patch, self._merge
+        scaled = (pixels / 255 - 0.5) / 0.5
+        blocks = scaled.reshape(count, 3, height // patch // merge, merge, patch, width // patch // merge, merge, patch)
+        blocks = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7)  # image, block row, block column, row, column, colour, y, x
+        blocks = blocks[:, :, :, :, :, :, None].expand(*blocks.shape[:6], self._steps, patch, patch)
+        return blocks.reshape(count * (height // patch) * (width // patch), -1)
+
+    def _resized(self, images: torch.Tensor) -> torch.Tensor:
+        size = self.config.image_size
+        return resize(resize(images.permute(0, 3, 1, 2).float(), (size, size)), self.input_size)
+
+    def _grid(self) -> tuple[int, int]:
+        return self.input_size[0] // self._patch, self.input_size[1] // self._patch
+
+    def _tokens(self, instructions: Sequence[str], cameras: int):
+        rows, columns = self._grid()
+        image = IMAGE_TOKEN * (rows * columns // self._merge**2)
+        texts = []
+        for instruction in instructions:
+            content = [{"type": "image"}] * cameras + [{"type": "text", "text": prompt(instruction)}]
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+            texts.append(text.replace(IMAGE_TOKEN, image))
+        return self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+
+
+def resize(images: Float[torch.Tensor, "N 3 _ _"], size: tuple[int, int]) -> Float[torch.Tensor, "N 3 _ _"]:
+    """Resize images with values 0..255 as PIL does by default: bicubic, smoothed when it shrinks, rounded to whole values."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    resized = functional.interpolate(images, size, mode="bicubic", align_corners=False, antialias=True)
+    return resized.round().clamp(0, 255)

@@ -1,0 +1,142 @@
+"""Checkpoints: safetensors and JSON only, and a folder that is whole or absent.
+
+``step-000150/`` holds ``weights.safetensors`` (what learns), ``optimizer.safetensors`` (its moments, by parameter name) and
+``state.json`` (the step, and the SHA-256 of the other two). It is written aside, synced and renamed.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from schemas.files import sha256_of, sync_folder, write_whole
+
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+class BadCheckpoint(ValueError):
+    """A file of weights is missing, damaged or of another model; the message names it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is needed to go on.
+
+    Attributes:
+        step: optimiser steps done.
+        weights: learning parameters by name.
+        optimizer: AdamW's state as ``<parameter>::<field>``.
+    """
+
+    step: int
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, torch.Tensor]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
+    """Write a checkpoint and remove all but the newest ``keep``.
+
+    Raises:
+        OSError: the disk is full or failing; the checkpoints that stood before still stand.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"step-{checkpoint.step:06d}"
+    aside = folder / f".{final.name}.{secrets.token_hex(4)}.partial"
+    try:
+        aside.mkdir()
+        write_tensors(aside / WEIGHTS, checkpoint.weights)
+        write_tensors(aside / OPTIMIZER, checkpoint.optimizer)
+        digests = {name: sha256_of(aside / name) for name in (WEIGHTS, OPTIMIZER)}
+        write_whole(aside / STATE, json.dumps({"step": checkpoint.step, "sha256": digests}, indent=1).encode() + b"\n")
+        if final.exists():  # left by a run that was killed after this step and has now come here again
+            shutil.rmtree(final)
+        os.rename(aside, final)
+        sync_folder(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    for old in steps_in(folder)[:-keep]:
+        shutil.rmtree(folder / f"step-{old:06d}", ignore_errors=True)
+    return final
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints in a folder, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest complete checkpoint, its digests checked; None when there is none. Removes what killed writers left.
+
+    Raises:
+        BadCheckpoint: it is not what was written.
+    """
+    for partial in folder.glob(".step-*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+    steps = steps_in(folder)
+    if not steps:
+        return None
+    path = folder / f"step-{steps[-1]:06d}"
+    try:
+        state = json.loads((path / STATE).read_bytes())
+        for name, digest in state["sha256"].items():
+            if sha256_of(path / name) != digest:
+                raise BadCheckpoint(f"{path / name} is damaged: its SHA-256 differs; remove {path} to go on before it")
+        return Checkpoint(int(state["step"]), read_tensors(path / WEIGHTS), read_tensors(path / OPTIMIZER))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BadCheckpoint):
+            raise
+        raise BadCheckpoint(f"{path} is no complete checkpoint ({error}); remove it to go on before it") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file so that it is whole or absent."""
+    write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        BadCheckpoint: the file is missing or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise BadCheckpoint(f"{path} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise BadCheckpoint(f"{path} does not read as safetensors: {error}") from error
+
+
+def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], names: set[str], where: str) -> None:
+    """Copy tensors into exactly the named entries of a model's state.
+
+    Raises:
+        BadCheckpoint: an entry is missing, left over or of another shape.
+    """
+    state = model.state_dict()
+    missing, left_over = sorted(names - set(tensors)), sorted(set(tensors) - names)
+    if missing or left_over:
+        raise BadCheckpoint(
+            f"{where} is of another model: {len(missing)} entries are missing and {len(left_over)} are left over, "
+            f"e.g. {(missing + left_over)[0]}"
+        )
+    for name, tensor in tensors.items():
+        if state[name].shape != tensor.shape:
+            raise BadCheckpoint(
+                f"{where} is of another size: {name} is {list(tensor.shape)}, the model has {list(state[name].shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            state[name].copy_(tensor)

@@ -1,0 +1,49 @@
+"""What a vision-language backbone hands to everything after it, and the words it is asked with (paper, section 3.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+
+PROMPT = (
+    "Your task is {instruction}. To identify the key objects for your task. "
+    "Locate their bounding boxes in [x1,y1,x2,y2] format."
+)
+"""The published prompt; the authors' checkpoints know no other."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Last-layer hidden states of the backbone.
+
+    Attributes:
+        tokens: zero where the mask is false.
+        mask: true for tokens of the sample, false for padding. None: padding is treated like tokens, as the published code does.
+    """
+
+    tokens: Float[torch.Tensor, "B L D"]
+    mask: Bool[torch.Tensor, "B L"] | None
+
+
+class Backbone(Protocol):
+    """A frozen vision-language model. A plug-in's ``build(config)`` returns an ``nn.Module`` of this kind."""
+
+    @property
+    def width(self) -> int:
+        """D, the width of the features."""
+        ...
+
+    def encode(self, images: Sequence[UInt8[torch.Tensor, "B H W 3"]], instructions: Sequence[str]) -> Features:
+        """Features of upright RGB images (one tensor for each camera, on the model's device) and one text a sample."""
+        ...
+
+    def save(self, folder: str) -> None:
+        """Write weights and tokenizer so that ``build`` loads them with ``weights=folder``."""
+        ...
+
+
+def prompt(instruction: str) -> str:
+    """The prompt for an instruction; the full stop at its end, if any, is the prompt's own."""
+    return PROMPT.format(instruction=instruction.strip().rstrip("."))

@@ -1,0 +1,86 @@
+"""Flow matching: the one home of both time conventions, their paths and their Euler solvers.
+
+======  =======================  ==========================  ============================
+flow    time                     path                        velocity (what is regressed)
+======  =======================  ==========================  ============================
+motion  0 is noise, 1 is data    (1 - t) noise + t data      data - noise
+action  1 is noise, 0 is data    t noise + (1 - t) data      noise - data
+======  =======================  ==========================  ============================
+
+Both velocities are dx/dt of their own path, so both solvers add ``velocity * dt``; the action's dt is negative.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+
+Velocity = Callable[[torch.Tensor, float], torch.Tensor]
+"""(x at time t, t) to dx/dt."""
+
+TIMESTEPS = 1000
+"""The motion network is told the time as a whole number of thousandths."""
+
+
+def motion_path(
+    data: Float[torch.Tensor, "B *n"], noise: Float[torch.Tensor, "B *n"], t: Float[torch.Tensor, "B"]
+) -> tuple[Float[torch.Tensor, "B *n"], Float[torch.Tensor, "B *n"]]:
+    """x_t and its velocity on the motion path (paper, section 3.2)."""
+    t = _broadcast(t, data)
+    return (1 - t) * noise + t * data, data - noise
+
+
+def action_path(
+    data: Float[torch.Tensor, "B *n"], noise: Float[torch.Tensor, "B *n"], t: Float[torch.Tensor, "B"]
+) -> tuple[Float[torch.Tensor, "B *n"], Float[torch.Tensor, "B *n"]]:
+    """x_t and its velocity on the action path (paper, section 3.4)."""
+    t = _broadcast(t, data)
+    return t * noise + (1 - t) * data, noise - data
+
+
+def sample_motion_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B"]:
+    """Times for training the Motion Expert: uniform on [0, 1)."""
+    return torch.rand(batch, generator=generator, device=generator.device)
+
+
+def sample_action_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B"]:
+    """Times for training the Action Expert: 0.999 Beta(1.5, 1) + 0.001, by the inverse of Beta's distribution u = x^1.5."""
+    uniform = torch.rand(batch, generator=generator, device=generator.device)
+    return 0.999 * uniform ** (1 / 1.5) + 0.001
+
+
+def motion_timestep(t: float) -> int:
+    """The whole number that the motion network is told for time t."""
+    return int(t * TIMESTEPS)
+
+
+def integrate_motion(velocity: Velocity, noise: torch.Tensor, steps: int, until: float = 1.0) -> torch.Tensor:
+    """Euler from noise at t = 0 to t = ``until`` in equal steps; ``until=1`` gives data.
+
+    Raises:
+        ValueError: steps is not positive or until does not lie in (0, 1].
+    """
+    if steps < 1 or not 0 < until <= 1:
+        raise ValueError(f"integrating motion takes at least 1 step to a time in (0, 1], found {steps} to {until}")
+    x = noise
+    for step in range(steps):
+        x = x + velocity(x, until * step / steps) * (until / steps)
+    return x
+
+
+def integrate_action(velocity: Velocity, noise: torch.Tensor, steps: int) -> torch.Tensor:
+    """Euler from noise at t = 1 to data at t = 0 in equal steps.
+
+    Raises:
+        ValueError: steps is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"integrating actions takes at least 1 step, found {steps}")
+    x = noise
+    for step in range(steps):
+        x = x - velocity(x, 1 - step / steps) / steps
+    return x
+
+
+def _broadcast(t: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    return t.view(-1, *[1] * (data.ndim - 1)).to(data.dtype)

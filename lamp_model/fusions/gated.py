@@ -1,0 +1,55 @@
+"""Motion Guidance: one gated cross-attention on the last-layer features (paper, section 3.3)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes; the defaults are the paper's.
+
+    Attributes:
+        gate: initial value of the gate before the sigmoid.
+    """
+
+    feature_width: int = 2560
+    motion_width: int = 1024
+    heads: int = 40
+    dropout: float = 0.1
+    gate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.feature_width % self.heads:
+            raise ValueError(
+                f"gated fusion needs a number of heads that divides the feature width {self.feature_width}, found {self.heads}"
+            )
+
+
+class GatedCrossAttention(nn.Module):
+    """h + sigmoid(g) * CrossAttn(LN(h), LN(W m)) with one gate g for everything."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.motion_proj = nn.Linear(config.motion_width, config.feature_width)
+        self.norm_vl = nn.LayerNorm(config.feature_width)
+        self.norm_motion = nn.LayerNorm(config.feature_width)
+        self.cross_attn = nn.MultiheadAttention(
+            config.feature_width, config.heads, dropout=config.dropout, batch_first=True
+        )
+        self.gate = nn.Parameter(torch.tensor([config.gate]))
+
+    def forward(
+        self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
+    ) -> Float[torch.Tensor, "B L D"]:
+        """Guided features. Every token looks at all motion tokens, so padding elsewhere in the batch does not matter."""
+        motion = self.norm_motion(self.motion_proj(hidden))
+        looked_up, _ = self.cross_attn(self.norm_vl(features), motion, motion, need_weights=False)
+        return features + torch.sigmoid(self.gate) * looked_up
+
+
+def build(config: Config) -> nn.Module:
+    """The fusion of a config."""
+    return GatedCrossAttention(config)

@@ -1,0 +1,115 @@
+"""The model in whole: backbone, Motion Expert, Motion Guidance, Action Expert (paper, figure 2).
+
+Attribute names are the prefixes of the published checkpoints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import nn
+
+from lamp_model.action_expert import ActionConfig, ActionExpert
+from lamp_model.features import Features
+from lamp_model.flow_matching import integrate_action
+from lamp_model.motion_expert import MotionConfig, MotionExpert
+from schemas.plugins import configure, load_plugin
+
+BACKBONES, FUSIONS = "lamp_model.backbones", "lamp_model.fusions"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the module tree.
+
+    Attributes:
+        backbone: a plug-in of ``lamp_model.backbones``, with its options.
+        fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
+        cameras: roles of the images, in the order in which the backbone sees them.
+        padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
+            sample's output; ``repeat`` does what the published checkpoints were trained with.
+    """
+
+    backbone: str = "qwen3-vl"
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    fusion: str = "gated"
+    fusion_options: dict[str, Any] = field(default_factory=dict)
+    action: ActionConfig = field(default_factory=ActionConfig)
+    cameras: tuple[str, ...] = ("image", "wrist")
+    padding: Literal["masked", "repeat"] = "masked"
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("masked", "repeat"):
+            raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
+
+
+class MotionModel(nn.Module):
+    """What stage 1 trains: the Motion Expert on a frozen backbone."""
+
+    def __init__(self, config: ModelConfig):
+        """Build it; the backbone loads its weights, everything else is initialised at random.
+
+        Raises:
+            ValueError: a plug-in is unknown, an option does not fit or weights are missing.
+        """
+        super().__init__()
+        self.config = config
+        options = configure(BACKBONES, config.backbone, config.backbone_options)
+        self.qwen_vl_interface = load_plugin(BACKBONES, config.backbone).build(options)
+        self.motion_head = MotionExpert(config.motion, self.qwen_vl_interface.width)
+        if config.padding == "masked":
+            # Only the other mode reads them; weights that cannot learn must not count as learning.
+            self.motion_head.decoder.learnable_padding_tokens.requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.motion_head.vlm_proj.weight.device
+
+    def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
+        """Features of one upright RGB image for each camera and one instruction a sample; no gradient."""
+        if len(images) != len(self.config.cameras):
+            raise ValueError(
+                f"the model looks at {len(self.config.cameras)} images ({', '.join(self.config.cameras)}), found {len(images)}"
+            )
+        features = self.qwen_vl_interface.encode(images, instructions)
+        tokens = features.tokens.to(self.motion_head.vlm_proj.weight.dtype)
+        return Features(tokens, features.mask if self.config.padding == "masked" else None)
+
+
+class PolicyModel(MotionModel):
+    """What stage 2 trains and what acts: the motion model with guidance and Action Expert."""
+
+    def __init__(self, config: ModelConfig):
+        """See ``MotionModel``."""
+        super().__init__(config)
+        width = self.qwen_vl_interface.width
+        widths = {"feature_width": width, "motion_width": config.motion.width}
+        options = configure(FUSIONS, config.fusion, {**config.fusion_options, **widths})
+        self.motion_guidance = load_plugin(FUSIONS, config.fusion).build(options)
+        self.action_model = ActionExpert(config.action, width)
+
+    def guidance_state(
+        self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
+    ) -> Float[torch.Tensor, "B M W"]:
+        """The frozen Motion Expert's half-formed thought: the same call in training and inference; no gradient."""
+        with torch.no_grad():
+            return self.motion_head.guidance_state(features, noise)
+
+    def guide(self, features: Features, hidden: Float[torch.Tensor, "B M W"]) -> Features:
+        """Features that know how the scene will move."""
+        return Features(self.motion_guidance(features.tokens, hidden), features.mask)
+
+    def act(
+        self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"]
+    ) -> Float[torch.Tensor, "B H A"]:
+        """A normalised action chunk for a normalised state."""
+        context = self.action_model.context(guided)
+
+        def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+            return self.action_model.velocity(x, torch.full((len(x),), t, device=x.device), state, context)
+
+        return integrate_action(velocity, noise, self.config.action.denoising_steps)

@@ -1,0 +1,46 @@
+"""Layout of motion: the one home of normalisation, of the order of keypoints and of packing steps into channels.
+
+* A motion is ``[B, K, T, 3]``: increments (du, dv, dz) of K = grid * grid keypoints, row by row, over T steps.
+* Normalised, it is divided by ``MOTION_SCALE`` (0.05, 0.05, 0.04), so that it lies in about [-1, 1].
+* Packed for the network, it is ``[B, F, C, grid, grid]`` with F = T / P frames of P adjacent steps each (P = 2 in the
+  paper) and C = 3 P channels. Channel ``P * component + (step in the frame)``: component-major, as all paths of the
+  published code have it (its packing views the channels as [3, P]).
+"""
+
+import torch
+from jaxtyping import Float
+
+from schemas.scene_flow import MOTION_SCALE
+
+
+def normalise(motion: Float[torch.Tensor, "*n 3"]) -> Float[torch.Tensor, "*n 3"]:
+    """Increments (unit square, depth unit) to the network's scale."""
+    return motion / motion.new_tensor(MOTION_SCALE)
+
+
+def denormalise(motion: Float[torch.Tensor, "*n 3"]) -> Float[torch.Tensor, "*n 3"]:
+    """The inverse of ``normalise``."""
+    return motion * motion.new_tensor(MOTION_SCALE)
+
+
+def pack(motion: Float[torch.Tensor, "B K T 3"], steps: int = 2) -> Float[torch.Tensor, "B F C G G"]:
+    """Lay out keypoints as a grid and pack ``steps`` adjacent steps into channels.
+
+    Raises:
+        ValueError: K is no square or T is no multiple of ``steps``.
+    """
+    batch, points, horizon, components = motion.shape
+    grid = round(points**0.5)
+    if grid * grid != points or horizon % steps:
+        raise ValueError(
+            f"motion must have a square number of keypoints and a multiple of {steps} steps, found {points} and {horizon}"
+        )
+    frames = motion.reshape(batch, grid, grid, horizon // steps, steps, components)
+    return frames.permute(0, 3, 5, 4, 1, 2).reshape(batch, horizon // steps, components * steps, grid, grid)
+
+
+def unpack(packed: Float[torch.Tensor, "B F C G G"], steps: int = 2) -> Float[torch.Tensor, "B K T 3"]:
+    """The inverse of ``pack``."""
+    batch, frames, channels, grid, _ = packed.shape
+    motion = packed.reshape(batch, frames, channels // steps, steps, grid, grid)
+    return motion.permute(0, 4, 5, 1, 3, 2).reshape(batch, grid * grid, frames * steps, channels // steps)

@@ -1,0 +1,203 @@
+"""A run's folder: what training leaves and ``load_policy`` and stage 2 read.
+
+=======================  ==================================================================================
+``config.json``          the model, the training, the data; written when the run begins
+``statistics.json``      of states and actions, as the shards had them
+``backbone/``            weights and tokenizer, when they were made here and not downloaded
+``motion.safetensors``   stage 2: the frozen Motion Expert, so that the run stands alone
+``checkpoints/``         see ``lamp_model.checkpoints``
+``metrics.jsonl``        curves, one JSON object a line; ``curves.png`` at the end
+``model.safetensors``    what learnt; written last and the sign that the run is finished
+=======================  ==================================================================================
+"""
+
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lamp_model.checkpoints import load_weights, read_tensors, write_tensors
+from lamp_model.configs import from_values
+from lamp_model.model import ModelConfig, MotionModel, PolicyModel
+from lamp_model.training.config import TrainingConfig
+from schemas.files import write_whole
+
+CONFIG, STATISTICS, BACKBONE = "config.json", "statistics.json", "backbone"
+MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
+    "motion.safetensors",
+    "model.safetensors",
+    "metrics.jsonl",
+    "curves.png",
+    "checkpoints",
+)
+LEARNS = {1: ("motion_head",), 2: ("motion_guidance", "action_model")}
+"""The parts of the model that each stage trains."""
+
+
+class BadRun(ValueError):
+    """A run's folder is missing, unfinished or not what was expected; one sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The shards that a run reads.
+
+    Attributes:
+        path: as given.
+        dataset: its name.
+        recipe_digest: of the build; a run goes on only with the same.
+        samples: how many.
+    """
+
+    path: str
+    dataset: str
+    recipe_digest: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What stands in ``config.json``.
+
+    Attributes:
+        motion_run: stage 2: the stage 1 run that the Motion Expert came from.
+    """
+
+    preset: str
+    model: ModelConfig
+    training: TrainingConfig
+    data: DataSource
+    motion_run: str | None = None
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write ``config.json`` whole."""
+    write_whole(folder / CONFIG, json.dumps(asdict(config), indent=1).encode() + b"\n")
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The config of a run.
+
+    Raises:
+        BadRun: the folder is no run.
+    """
+    path = folder / CONFIG
+    try:
+        return from_values(RunConfig, json.loads(path.read_bytes()), str(path))
+    except FileNotFoundError:
+        raise BadRun(f"{path} does not exist: {folder} is no run of lamp-train") from None
+    except (ValueError, AttributeError) as error:
+        raise BadRun(f"{path} is no config of a run: {error}") from error
+
+
+def write_statistics(folder: Path, statistics: dict[str, Any]) -> None:
+    """Keep the data's statistics with the run."""
+    write_whole(folder / STATISTICS, json.dumps(statistics, indent=1).encode() + b"\n")
+
+
+def read_statistics(folder: Path) -> dict[str, Any]:
+    """The statistics kept with a run.
+
+    Raises:
+        BadRun: they are missing or damaged.
+    """
+    try:
+        return json.loads((folder / STATISTICS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadRun(f"{folder / STATISTICS} is missing or damaged: {error}") from error
+
+
+def save_backbone(folder: Path, model: MotionModel) -> None:
+    """Keep the backbone with the run when it was not downloaded; whole or absent."""
+    weights = str(model.config.backbone_options.get("weights", ""))
+    final = folder / BACKBONE
+    if final.exists() or not weights.startswith("random:"):
+        return
+    aside = folder / f".{BACKBONE}.{secrets.token_hex(4)}.partial"
+    model.qwen_vl_interface.save(str(aside))
+    os.rename(aside, final)
+
+
+def copy_backbone(source: Path, folder: Path) -> None:
+    """Take another run's backbone along; whole or absent."""
+    final = folder / BACKBONE
+    if final.exists() or not (source / BACKBONE).is_dir():
+        return
+    aside = folder / f".{BACKBONE}.{secrets.token_hex(4)}.partial"
+    shutil.copytree(source / BACKBONE, aside)
+    os.rename(aside, final)
+
+
+def local_backbone(folder: Path, config: ModelConfig) -> ModelConfig:
+    """The model's config with the backbone that is kept in the run's folder, if any."""
+    if not (folder / BACKBONE).is_dir():
+        return config
+    options = {**config.backbone_options, "weights": str(folder / BACKBONE), "revision": None}
+    return replace(config, backbone_options=options)
+
+
+def part_names(model: MotionModel, *parts: str) -> set[str]:
+    """Names in the model's state that belong to its parts."""
+    prefixes = tuple(f"{part}." for part in parts)
+    return {name for name in model.state_dict() if name.startswith(prefixes)}
+
+
+def part_weights(model: MotionModel, *parts: str) -> dict[str, Any]:
+    """State of the model's parts by name."""
+    names = part_names(model, *parts)
+    return {name: tensor for name, tensor in model.state_dict().items() if name in names}
+
+
+def finish(folder: Path, model: MotionModel, stage: int) -> None:
+    """Write ``model.safetensors``."""
+    write_tensors(folder / MODEL, part_weights(model, *LEARNS[stage]))
+
+
+def finished_run(folder: Path, stage: int) -> RunConfig:
+    """The config of a finished run of a stage.
+
+    Raises:
+        BadRun: there is no such run, it is of the other stage or it has not finished.
+    """
+    config = read_config(folder)
+    found = config.training.stage
+    if found != stage:
+        raise BadRun(f"{folder} holds a run of stage {found}, a run of stage {stage} was expected")
+    if not (folder / MODEL).is_file():
+        raise BadRun(f"{folder} has not finished: go on with lamp-train --stage {stage} --output {folder} --resume")
+    return config
+
+
+def load_motion(folder: Path, model: MotionModel) -> None:
+    """Load the Motion Expert of a finished stage 1 run into a model.
+
+    Raises:
+        BadCheckpoint: its weights are damaged or of another size.
+    """
+    load_weights(model, read_tensors(folder / MODEL), part_names(model, "motion_head"), str(folder / MODEL))
+
+
+def load_kept_motion(folder: Path, model: MotionModel) -> None:
+    """Load the Motion Expert that a stage 2 run keeps.
+
+    Raises:
+        BadCheckpoint: it is missing, damaged or of another size.
+    """
+    load_weights(model, read_tensors(folder / MOTION), part_names(model, "motion_head"), str(folder / MOTION))
+
+
+def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
+    """The whole policy of a finished stage 2 run, frozen and in evaluation mode.
+
+    Raises:
+        BadRun: the run is missing, unfinished or of stage 1.
+        BadCheckpoint: its weights are damaged or of another model.
+    """
+    config = finished_run(folder, 2)
+    model = PolicyModel(local_backbone(folder, config.model))
+    load_kept_motion(folder, model)
+    load_weights(model, read_tensors(folder / MODEL), part_names(model, *LEARNS[2]), str(folder / MODEL))
+    return model.requires_grad_(False).eval(), config

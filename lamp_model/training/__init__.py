@@ -1,0 +1,1 @@
+"""Training of both stages: one loop, two objectives."""

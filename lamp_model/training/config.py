@@ -1,0 +1,57 @@
+"""How a stage is trained."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Hyperparameters of a stage.
+
+    Attributes:
+        batch_size: samples of a step, over all ranks.
+        learning_rate: at the first step; there is no warm-up.
+        minimum_rate: where the cosine ends.
+        clip: largest norm of the gradient.
+        val_fraction: share of the *episodes* that is held out; at least one when there are two.
+        validate_every, checkpoint_every, log_every: in steps; the last step always does all three.
+        val_samples: at most so many held-out samples are looked at each time, spread evenly.
+    """
+
+    stage: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    minimum_rate: float
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    seed: int = 0
+    val_fraction: float = 0.1
+    val_samples: int = 64
+    validate_every: int = 1000
+    checkpoint_every: int = 1000
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        if self.stage not in (1, 2):
+            raise ValueError(f"stage must be 1 or 2, found {self.stage}")
+        for name in (
+            "steps",
+            "batch_size",
+            "val_samples",
+            "validate_every",
+            "checkpoint_every",
+            "log_every",
+            "learning_rate",
+            "clip",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name.replace('_', '-')} must be positive, found {getattr(self, name)}")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"val-fraction must be at least 0 and below 1, found {self.val_fraction}")
+        if not 0 <= self.minimum_rate <= self.learning_rate:
+            raise ValueError(
+                f"minimum-rate must lie between 0 and learning-rate {self.learning_rate}, found {self.minimum_rate}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, found {self.seed}")

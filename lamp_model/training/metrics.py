@@ -1,0 +1,71 @@
+"""Curves: one JSON object a line while training, a picture at the end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from schemas.files import write_whole, written_whole
+
+
+class MetricsLog:
+    """Appends to ``metrics.jsonl``; lines of steps that a resumed run repeats are dropped when it is opened."""
+
+    def __init__(self, path: Path, done: int):
+        """Open for a run that has done so many steps."""
+        self.path = path
+        kept = [line for line in read_metrics(path) if line["step"] <= done]
+        write_whole(path, b"".join(_line(values) for values in kept))
+
+    def write(self, **values: Any) -> None:
+        """Append a line and hand it to the system at once, so that it can be watched."""
+        with open(self.path, "ab") as file:
+            file.write(_line(values))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; a line that a killed run left half written is skipped."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_bytes().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:
+            continue
+    return lines
+
+
+def draw_curves(metrics: Path, picture: Path, title: str) -> None:
+    """Draw loss and validation over the steps, and what else the stage was judged by."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.use("agg")
+    lines = read_metrics(metrics)
+    errors = sorted({k for line in lines for k in line if k.startswith(("rollout_px", "still_px", "action_error"))})
+    figure = Figure(figsize=(11 if errors else 6, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if errors else 1, squeeze=False)[0]
+    for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
+        _draw(axes[0], lines, name, label)
+    axes[0].set(xlabel="step", ylabel="flow matching loss", title=title, yscale="log")
+    for name in errors:
+        _draw(axes[-1], lines, name, name.replace("_", " "), "--" if name.startswith("still") else "-")
+    if errors:
+        unit = "mean error, normalised" if "action_error" in errors else "mean distance, pixels"
+        axes[-1].set(xlabel="step", ylabel=unit, title='held-out episodes ("still": nothing moves)')
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    with written_whole(picture) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def _draw(axis, lines: list[dict[str, Any]], name: str, label: str, style: str = "-") -> None:
+    points = [(line["step"], line[name]) for line in lines if name in line]
+    if points:
+        axis.plot(*zip(*points, strict=True), style, label=label, marker="." if len(points) < 40 else "")
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values).encode() + b"\n"

@@ -1,0 +1,30 @@
+"""All chance in training is a pure function of (seed, purpose, step): a run that goes on draws what it would have drawn."""
+
+from enum import IntEnum
+
+import numpy as np
+import torch
+
+
+class Purpose(IntEnum):
+    """What is drawn for; the numbers keep the streams apart."""
+
+    WEIGHTS = 0
+    NOISE = 1
+    DROPOUT = 2
+    VALIDATION = 3
+
+
+def stream_seed(seed: int, purpose: Purpose, step: int = 0) -> int:
+    """A seed of 63 bits."""
+    return int(np.random.SeedSequence([seed, int(purpose), step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def generator(device: torch.device, seed: int, purpose: Purpose, step: int = 0) -> torch.Generator:
+    """A generator on the device where its numbers are needed."""
+    return torch.Generator(device).manual_seed(stream_seed(seed, purpose, step))
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Set torch's own state, from which dropout draws."""
+    torch.manual_seed(stream_seed(seed, Purpose.DROPOUT, step))

@@ -1,0 +1,124 @@
+"""What the two stages learn and how they are judged; the loop is theirs in common."""
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+
+from lamp_model import motion_tokens
+from lamp_model.batch import Batch
+from lamp_model.flow_matching import (
+    TIMESTEPS,
+    action_path,
+    motion_path,
+    sample_action_time,
+    sample_motion_time,
+)
+from lamp_model.model import MotionModel, PolicyModel
+from lamp_model.normalisation import Range
+from lamp_model.training.rollout import RolloutErrors
+
+
+class Stage(Protocol):
+    """One stage of training."""
+
+    number: int
+    model: MotionModel
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
+        """The loss of a batch on the model's device; the generator decides all noise."""
+        ...
+
+    def judge(self, batch: Batch, generator: torch.Generator) -> None:
+        """Look at what the model makes of a held-out batch, beyond the loss."""
+        ...
+
+    def verdict(self) -> dict[str, float]:
+        """Figures over all batches judged since the last verdict."""
+        ...
+
+
+class MotionStage:
+    """Stage 1: the Motion Expert learns by conditional flow matching (paper, section 3.2)."""
+
+    number = 1
+
+    def __init__(self, model: MotionModel):
+        self.model = model
+        self._errors = RolloutErrors()
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
+        """Mean squared error of the velocity over valid increments only."""
+        steps = self.model.config.motion.steps_per_frame
+        head = self.model.motion_head
+        data = motion_tokens.pack(motion_tokens.normalise(batch.motion), steps)
+        mask = motion_tokens.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), steps)
+        noise = torch.randn(data.shape, generator=generator, device=data.device)
+        t = sample_motion_time(len(data), generator)
+        noisy, velocity = motion_path(data, noise, t)
+        conditioning = head.condition(self.model.encode(batch.images, batch.instructions))
+        predicted = head.velocity(noisy, (t * TIMESTEPS).floor(), conditioning)
+        return masked_mean((predicted.float() - velocity) ** 2, mask.bool())
+
+    def judge(self, batch: Batch, generator: torch.Generator) -> None:
+        """Run the whole motion and measure it against the truth."""
+        features = self.model.encode(batch.images, batch.instructions)
+        shape = self.model.motion_head.noise_shape(batch.size)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        motion = motion_tokens.denormalise(self.model.motion_head.rollout(features, noise).float()).cpu().numpy()
+        for increments, scene in zip(motion, batch.scenes, strict=True):
+            self._errors.add(increments, scene)
+
+    def verdict(self) -> dict[str, float]:
+        """See ``RolloutErrors.means``."""
+        means, self._errors = self._errors.means(), RolloutErrors()
+        return means
+
+
+class PolicyStage:
+    """Stage 2: Motion Guidance and the Action Expert learn; backbone and Motion Expert are frozen (paper, section 3.4)."""
+
+    number = 2
+
+    def __init__(self, model: PolicyModel, state_range: Range, action_range: Range):
+        self.model = model
+        self.state_range, self.action_range = state_range, action_range
+        self._error, self._count = 0.0, 0
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
+        """Mean squared error of the velocity over actions that the episode has."""
+        guided = self._guided(batch, generator)
+        data = self.action_range.normalise(batch.actions)
+        noise = torch.randn(data.shape, generator=generator, device=data.device)
+        t = sample_action_time(len(data), generator)
+        noisy, velocity = action_path(data, noise, t)
+        expert = self.model.action_model
+        predicted = expert.velocity(noisy, t, self.state_range.normalise(batch.state), expert.context(guided))
+        return masked_mean((predicted.float() - velocity) ** 2, batch.action_mask[..., None].expand_as(velocity))
+
+    def judge(self, batch: Batch, generator: torch.Generator) -> None:
+        """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
+        guided = self._guided(batch, generator)
+        data = self.action_range.normalise(batch.actions)
+        noise = torch.randn(data.shape, generator=generator, device=data.device)
+        chunk = self.model.act(guided, self.state_range.normalise(batch.state), noise).float().clamp(-1, 1)
+        mask = batch.action_mask[..., None].expand_as(data)
+        self._error += float((chunk - data).abs()[mask].sum())
+        self._count += int(mask.sum())
+
+    def verdict(self) -> dict[str, float]:
+        """``action_error``: mean absolute error of normalised actions."""
+        error = self._error / max(self._count, 1)
+        self._error, self._count = 0.0, 0
+        return {"action_error": error}
+
+    def _guided(self, batch: Batch, generator: torch.Generator):
+        features = self.model.encode(batch.images, batch.instructions)
+        shape = self.model.motion_head.noise_shape(batch.size)
+        noise = torch.randn(shape, generator=generator, device=generator.device)
+        return self.model.guide(features, self.model.guidance_state(features, noise))
+
+
+def masked_mean(values: Float[torch.Tensor, "*n"], mask: Bool[torch.Tensor, "*n"]) -> Float[torch.Tensor, ""]:
+    """The mean over entries whose mask is true; 0 when there are none. What is masked has no gradient."""
+    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
