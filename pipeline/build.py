@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pipeline.packer import ShardWorker, finished_shard, plan_shards
 from pipeline.parts import EpisodeWorker, PartReport, Quarantined, finished_part, part_key
@@ -41,6 +41,7 @@ class WorkerDied:
     message: str
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs independent tasks, here or in other processes."""
 

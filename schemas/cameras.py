@@ -60,7 +60,7 @@ def project(xyz: Float[np.ndarray, "*n 3"], intrinsics: Float[np.ndarray, "3 3"]
     return np.stack([xyz[..., 0] / z * k[0, 0] + k[0, 2], xyz[..., 1] / z * k[1, 1] + k[1, 2], z], axis=-1)
 
 
-def transform(pose: Float[np.ndarray, "*b 4 4"], xyz: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+def transform(pose: Float[np.ndarray, "*b 4 4"], xyz: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*broadcast 3"]:
     """Apply rigid poses to points; leading dimensions broadcast as in matmul: pose [T, 4, 4] goes with xyz [K, T, 3]."""
     return np.einsum("...ij,...j->...i", pose[..., :3, :3], xyz) + pose[..., :3, 3]
 

@@ -90,7 +90,7 @@ def decode_triplet(key: str, members: Members) -> Triplet:
         raise
     except KeyError as error:
         raise CorruptSample(f"sample {key} lacks {error.args[0]!r}") from error
-    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+    except (ValueError, TypeError, RuntimeError, IndexError, EOFError) as error:
         raise CorruptSample(f"sample {key} does not decode: {error}") from error
 
 
@@ -169,7 +169,9 @@ def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 def dequantise(start: np.ndarray, displacement: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(u, v, z) float32 [K, T + 1, 3] from what ``quantise`` gave."""
     points, steps = displacement.shape[:2]
-    uvz = np.empty((points, 3, steps + 1), np.float32)  # steps innermost: several times faster than in the order returned
+    uvz = np.empty(
+        (points, 3, steps + 1), np.float32
+    )  # steps innermost: several times faster than in the order returned
     uvz[..., 0] = start
     np.multiply(displacement.transpose(0, 2, 1), _quantum(size).astype(np.float32)[:, None], out=uvz[..., 1:])
     uvz[..., 1:] += start[..., None]

@@ -3,13 +3,14 @@
 A module defines ``Config`` and ``build(config)``, which gives a ``CameraSolver``.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schemas.cameras import Cameras
 from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
 
+@runtime_checkable
 class CameraSolver(Protocol):
     """Gives intrinsics and the pose of every frame."""
 

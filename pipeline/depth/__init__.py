@@ -3,12 +3,13 @@
 A module defines ``Config`` and ``build(config)``, which gives a ``DepthEstimator``.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
 
+@runtime_checkable
 class DepthEstimator(Protocol):
     """Gives depth for every frame of a camera."""
 

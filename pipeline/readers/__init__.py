@@ -5,7 +5,7 @@ A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``) and ``build(con
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from schemas.episode import Episode, EpisodeRef
 from schemas.plugins import plugin_names
@@ -30,6 +30,7 @@ class UnreadableSource(Exception):
         return self.message
 
 
+@runtime_checkable
 class Reader(Protocol):
     """What a dataset's reader does."""
 

@@ -4,7 +4,7 @@ A tracker module defines ``Config``, ``build(config)``, which gives a ``Tracker`
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from schemas.perception import Tracks2D
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Follows keypoints through a clip."""
 

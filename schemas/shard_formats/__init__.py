@@ -7,7 +7,7 @@ read back equal.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class ShardFile:
     index_sha256: str
 
 
+@runtime_checkable
 class Shard(Protocol):
     """An open shard: random access by row."""
 
