@@ -97,14 +97,14 @@ def sample_depth(
     height, width = depth.shape[1:]
     x, y = uv[..., 0] - 0.5, uv[..., 1] - 0.5
     left, top = (np.clip(np.floor(a).astype(int), 0, n - 2) for a, n in ((x, width), (y, height)))
-    fx, fy = np.clip(x - left, 0, 1), np.clip(y - top, 0, 1)
+    fx, fy = np.clip(x - left, -0.5, 1.5), np.clip(y - top, -0.5, 1.5)  # half a pixel beyond the outer centres
     frame = np.broadcast_to(frames, left.shape)
     corners = [(top, left, (1 - fx) * (1 - fy)), (top, left + 1, fx * (1 - fy))]
     corners += [(top + 1, left, (1 - fx) * fy), (top + 1, left + 1, fx * fy)]
     inverse = np.zeros(left.shape)
     rough = np.zeros(left.shape, bool)
     for row, column, weight in corners:
-        used = weight > 1e-9
+        used = np.abs(weight) > 1e-9
         inverse += np.where(used, weight / depth[frame, row, column], 0)
         rough |= used & edges[frame, row, column]
     nearest = depth[
