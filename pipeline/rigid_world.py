@@ -76,7 +76,7 @@ class RigidWorld:
         in_world = transform(self.world_from_camera[reference : reference + horizon + 1], in_camera)
         in_reference = transform(invert_pose(self.world_from_camera[reference]), in_world)
         uvz = project(in_reference, self.intrinsics) / [*self.size, 1]
-        return SceneFlow(uvz, visible, np.isfinite(uvz).all(-1))
+        return SceneFlow(uvz, visible, np.asarray(np.isfinite(uvz).all(-1)))
 
     def _cast(self, frame: int, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Depth of the nearest surface behind image points, the point on it in its body's frame, and whether that is the card."""
@@ -119,7 +119,7 @@ def _texture(x: np.ndarray, y: np.ndarray, on_card: np.ndarray) -> Float[np.ndar
     """Smooth and nowhere repeating, in [0, 1]."""
     scale = np.where(on_card, 1.7, 1.0)
     waves = [np.sin(scale * (a * x + b * y) + c) for a, b, c in ((19, 10, 0), (-11, 23, 1), (33, -26, 2), (8, 43, 3))]
-    grey = 0.5 + sum(waves) / 10
+    grey = 0.5 + np.sum(waves, axis=0) / 10
     tint = np.where(on_card[..., None], [1.0, 0.75, 0.6], [0.8, 0.9, 1.0])
     return np.clip(grey[..., None] * tint, 0, 1)
 

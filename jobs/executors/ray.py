@@ -75,17 +75,18 @@ class RayExecutor:
                 yield tasks[number], result
         finally:
             for each in actors:
-                ray.kill(each)
+                ray.kill(each)  # pyright: ignore[reportArgumentType]
 
     def _result(self, done: Any) -> Any:
         import ray
+        from ray.exceptions import RayActorError, RayTaskError
 
         try:
             return ray.get(done)
-        except ray.exceptions.RayActorError as error:
+        except RayActorError as error:
             first_line = str(error).strip().splitlines()[0]
             return WorkerDied(f"its worker died {self.config.attempts} times ({first_line})")
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             raise error.as_instanceof_cause() from None
 
     def _start(self) -> None:

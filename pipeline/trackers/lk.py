@@ -8,6 +8,7 @@ covered them has gone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -160,8 +161,9 @@ class _Images:
         options = {"winSize": (c.window, c.window), "maxLevel": c.levels, "criteria": criteria}
         # OpenCV puts the centre of the first pixel at 0, this project at 0.5.
         start = (position - 0.5).astype(np.float32)
-        ahead, found, _ = cv2.calcOpticalFlowPyrLK(self.grey[frame], self.grey[frame + 1], start, None, **options)
-        back, found_back, _ = cv2.calcOpticalFlowPyrLK(self.grey[frame + 1], self.grey[frame], ahead, None, **options)
+        follow: Any = cv2.calcOpticalFlowPyrLK  # its type stubs do not know that the result may be left out
+        ahead, found, _ = follow(self.grey[frame], self.grey[frame + 1], start, None, **options)
+        back, found_back, _ = follow(self.grey[frame + 1], self.grey[frame], ahead, None, **options)
         moved = ahead.astype(np.float64) + 0.5
         good = (found[:, 0] == 1) & (found_back[:, 0] == 1)
         good &= np.linalg.norm(back - start, axis=1) < c.forward_backward

@@ -92,7 +92,7 @@ class ZarrShard:
 
         self.path = path
         try:
-            group = zarr.open_group(path, mode="r", zarr_format=3)
+            group: Any = zarr.open_group(path, mode="r", zarr_format=3)
             self._roles = [str(role) for role in group.attrs["roles"]]
             self._arrays: dict[str, Any] = {n: group[n] for n in (*FIELDS, "meta", "pictures")}
             self._ranges = group["picture_ranges"][:]
