@@ -15,18 +15,19 @@ Conventions of these files, each undone here and nowhere else:
 
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.readers import UnreadableSource
-from schemas.cameras import intrinsics_from_fov, pose_from_mujoco
+from pipeline.readers._libero_model import SimulatorModel
+from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (
     ActionConvention,
     BadEpisode,
@@ -51,6 +52,10 @@ CONVENTION = ActionConvention(
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
 FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
 PRIMARY, WRIST = "agentview", "eye_in_hand"
+Node = Any
+"""A group or dataset; h5py's own annotations allow a named datatype everywhere, so that nothing could be done with one."""
+UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
+"""What h5py raises for a damaged or foreign file; which of them depends on where the damage lies."""
 SIMULATOR_NAMES = {PRIMARY: "agentview", WRIST: "robot0_eye_in_hand"}
 
 
@@ -77,17 +82,22 @@ class LiberoReader:
             )
         for path in files:
             source = path.relative_to(root).as_posix()
-            stat = path.stat()
+            if not source.isprintable() or not _is_utf8(source):
+                said = ascii(source)[1:-1]
+                yield UnreadableSource(said, "bad_name", f"{said} has a name that is not printable UTF-8; rename it")
+                continue
             try:
+                stat = path.stat()
                 with h5py.File(path, "r") as file:
-                    names = [n for n in file["data"] if re.fullmatch(r"demo_\d+", n)]
-            except (OSError, KeyError, TypeError, RuntimeError) as error:
+                    data: Node = file["data"]
+                    names = [n for n in data if re.fullmatch(r"demo_\d+", n)]
+            except UNREADABLE as error:
                 yield UnreadableSource(
-                    source, "unreadable_file", f"{path} is no LIBERO file that can be opened: {_plain(error)}"
+                    source, "unreadable_file", f"{source} is no LIBERO file that can be opened: {_plain(error)}"
                 )
                 continue
             if not names:
-                yield UnreadableSource(source, "no_episodes", f"{path} holds no group data/demo_<number>")
+                yield UnreadableSource(source, "no_episodes", f"{source} holds no group data/demo_<number>")
             for name in sorted(names, key=lambda n: int(n.removeprefix("demo_"))):
                 yield EpisodeRef("libero", source, name, str(path), f"{stat.st_size}-{stat.st_mtime_ns}")
 
@@ -98,26 +108,24 @@ class LiberoReader:
                 return _read_demo(ref, file)
         except BadEpisode:
             raise
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise BadEpisode("unreadable_episode", f"{ref.name} cannot be read: {_plain(error)}") from error
 
 
 def _read_demo(ref: EpisodeRef, file: h5py.File) -> Episode:
-    demo = file[f"data/{ref.episode}"]
-    obs = demo["obs"]
+    demo: Node = file[f"data/{ref.episode}"]
     length = _check_shapes(ref, demo)
+    obs = demo["obs"]
     actions = demo["actions"][:].astype(np.float32)
     state = np.concatenate([obs["ee_states"][:], obs["gripper_states"][:]], axis=1).astype(np.float32)
     for name, array in (("actions", actions), ("state", state)):
         if not np.isfinite(array).all():
             raise BadEpisode("not_finite", f"{ref.name}: {name} hold a value that is not finite")
-    model = _parse_model(demo.attrs.get("model_file"))
-    views = {}
-    for name in (PRIMARY, WRIST):
-        views[name] = _view(ref, name, obs, length, model)
+    model = SimulatorModel(ref.name, demo.attrs.get("model_file"))
+    rewards = demo["rewards"][:] if "rewards" in demo else []
     return Episode(
         ref=ref,
-        views=views,
+        views={name: _view(ref, name, obs, length, model) for name in (PRIMARY, WRIST)},
         primary=PRIMARY,
         wrist=WRIST,
         instructions=_instructions(ref, file["data"].attrs),
@@ -127,13 +135,15 @@ def _read_demo(ref: EpisodeRef, file: h5py.File) -> Episode:
         actions=np.concatenate([actions[1:], np.zeros_like(actions[:1])]),
         action_mask=np.arange(length) < length - 1,
         action_convention=CONVENTION,
-        success=bool(demo["rewards"][-1]) if "rewards" in demo and len(demo["rewards"]) else None,
+        success=bool(rewards[-1] > 0) if len(rewards) else None,
     )
 
 
-def _check_shapes(ref: EpisodeRef, demo: h5py.Group) -> int:
+def _check_shapes(ref: EpisodeRef, demo: Node) -> int:
     """The number of frames, once every array agrees on it."""
-    obs = demo["obs"]
+    obs = demo.get("obs")
+    if not isinstance(obs, h5py.Group):
+        raise BadEpisode("missing_field", f"{ref.name} has no group obs")
     needed = {
         "actions": (demo, 7),
         "agentview_rgb": (obs, "H", "W", 3),
@@ -143,7 +153,7 @@ def _check_shapes(ref: EpisodeRef, demo: h5py.Group) -> int:
     }
     length = None
     for name, (group, *rest) in needed.items():
-        if name not in group:
+        if not isinstance(group.get(name), h5py.Dataset):
             code = "missing_camera" if name.endswith("_rgb") else "missing_field"
             raise BadEpisode(code, f"{ref.name} has no {name}")
         shape = group[name].shape
@@ -162,29 +172,26 @@ def _check_shapes(ref: EpisodeRef, demo: h5py.Group) -> int:
     return length
 
 
-def _instructions(ref: EpisodeRef, attributes: h5py.AttributeManager) -> tuple[str, ...]:
+def _instructions(ref: EpisodeRef, attributes: Node) -> tuple[str, ...]:
     problem = attributes.get("problem_info")
     try:
         text = json.loads(problem)["language_instruction"] if problem is not None else ""
+        text = "".join(text) if isinstance(text, list) else text
+        if not isinstance(text, str):
+            raise TypeError(f"language_instruction is {text!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise BadEpisode(
-            "bad_language", f"{ref.name}: the attribute problem_info is no JSON with language_instruction"
+            "bad_language", f"{ref.name}: the attribute problem_info is no JSON with a text language_instruction"
         ) from error
-    text = "".join(text) if isinstance(text, list) else str(text)
     text = text.strip().strip('"').strip()
     return (text,) if text else ()
 
 
-def _view(ref: EpisodeRef, name: str, obs: h5py.Group, length: int, model: ElementTree.Element | None) -> CameraView:
+def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorModel) -> CameraView:
     height, width = obs[f"{name}_rgb"].shape[1:3]
-    camera = _find(model, f".//camera[@name='{SIMULATOR_NAMES[name]}']")
-    fov = (
-        float(camera.get("fovy", FOV_Y[SIMULATOR_NAMES[name]])) if camera is not None else FOV_Y[SIMULATOR_NAMES[name]]
-    )
-    pose, pose_source = None, "unknown"
-    if name == PRIMARY and camera is not None and camera.get("pos") and camera.get("quat"):
-        pose = pose_from_mujoco(_numbers(camera.get("pos")), _numbers(camera.get("quat")))[None]
-        pose_source = "the simulator's model"
+    camera = SIMULATOR_NAMES[name]
+    fov = model.fov_y(camera) or FOV_Y[camera]
+    pose = model.world_from_camera(camera) if name == PRIMARY else None  # the wrist's is relative to the hand
     return CameraView(
         name=name,
         read_frames=partial(_read_frames, ref, name),
@@ -192,46 +199,39 @@ def _view(ref: EpisodeRef, name: str, obs: h5py.Group, length: int, model: Eleme
         size=(width, height),
         intrinsics=intrinsics_from_fov(fov, width, height),
         intrinsics_source=f"vertical field of view of {fov:g} degrees",
-        world_from_camera=pose,
-        pose_source=pose_source,
+        world_from_camera=None if pose is None else pose[None],
+        pose_source="unknown" if pose is None else "the simulator's model",
         fixed=name == PRIMARY,
         depth=_recorded_depth(ref, name, obs, model),
     )
 
 
-def _recorded_depth(
-    ref: EpisodeRef, name: str, obs: h5py.Group, model: ElementTree.Element | None
-) -> RecordedDepth | None:
+def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel) -> RecordedDepth | None:
     key = f"{name}_depth"
     if key not in obs:
         return None
     expected = (*obs[f"{name}_rgb"].shape[:3], 1)
     if obs[key].shape != expected:
         raise BadEpisode("wrong_shape", f"{ref.name}: {key} must be {list(expected)}, found {list(obs[key].shape)}")
-    planes = _clip_planes(obs[key].attrs, model)
+    if obs[key].dtype.kind != "f":
+        raise BadEpisode("wrong_dtype", f"{ref.name}: {key} must be floating point, found {obs[key].dtype}")
+    planes, said = model.clip_planes(), "the simulator's model"
+    if "znear_m" in obs[key].attrs and "zfar_m" in obs[key].attrs:
+        planes = float(obs[key].attrs["znear_m"]), float(obs[key].attrs["zfar_m"])
+        said = "attributes of the depth"
     if planes is None:
         return None
-    near, far, said = planes
+    near, far = planes
+    if not 0 < near < far < np.inf:
+        raise BadEpisode(
+            "bad_clip_planes",
+            f"{ref.name}: near and far plane of {key} must be 0 < near < far, found {near:g}, {far:g}",
+        )
     return RecordedDepth(
         read=partial(_read_depth, ref, name, near, far),
         unit="m",
         description=f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({said})",
     )
-
-
-def _clip_planes(
-    attributes: h5py.AttributeManager, model: ElementTree.Element | None
-) -> tuple[float, float, str] | None:
-    """Near and far plane in metres, from the file's attributes or the model's ``znear``, ``zfar`` times its extent."""
-    if "znear_m" in attributes and "zfar_m" in attributes:
-        return float(attributes["znear_m"]), float(attributes["zfar_m"]), "attributes of the depth"
-    extent = _find(model, "./statistic[@extent]")
-    if extent is None:
-        return None
-    planes = _find(model, "./visual/map")
-    near, far = (float(planes.get(k, d)) if planes is not None else d for k, d in (("znear", 0.01), ("zfar", 50.0)))
-    scale = float(extent.get("extent", "nan"))
-    return near * scale, far * scale, "the simulator's model"
 
 
 def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:
@@ -248,28 +248,20 @@ def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np
 def _read_upright(ref: EpisodeRef, key: str) -> np.ndarray:
     try:
         with h5py.File(ref.path, "r") as file:
-            stored = file[f"data/{ref.episode}/obs/{key}"][:]
-    except (OSError, KeyError, RuntimeError) as error:
+            dataset: Node = file[f"data/{ref.episode}/obs/{key}"]
+            stored = dataset[:]
+    except UNREADABLE as error:
         raise BadEpisode("unreadable_episode", f"{ref.name}: {key} cannot be read: {_plain(error)}") from error
     return np.ascontiguousarray(stored[:, ::-1])
 
 
-def _parse_model(text: str | bytes | None) -> ElementTree.Element | None:
-    """The simulator's model, if the file carries a readable one; expat refuses entity bombs."""
-    if text is None:
-        return None
+def _is_utf8(text: str) -> bool:
+    """Whether a file's name was UTF-8; Python keeps other bytes as lone surrogates."""
     try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError:
-        return None
-
-
-def _find(model: ElementTree.Element | None, path: str) -> ElementTree.Element | None:
-    return model.find(path) if model is not None else None
-
-
-def _numbers(text: str | None) -> np.ndarray:
-    return np.array([float(word) for word in (text or "").split()])
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(error: BaseException) -> str:

@@ -1,0 +1,91 @@
+"""The simulator's model (MuJoCo XML) that a LIBERO demo carries: what it says of cameras and clip planes."""
+
+import xml.etree.ElementTree as ElementTree
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from schemas.cameras import pose_from_mujoco
+from schemas.episode import BadEpisode
+
+NEAR, FAR = 0.01, 50.0
+"""MuJoCo's clip planes in units of the model's extent, where the model does not say."""
+
+
+class SimulatorModel:
+    """Answers from the model, None where it does not say.
+
+    Raises:
+        BadEpisode: the XML cannot be parsed. (expat itself refuses entity bombs.)
+    """
+
+    def __init__(self, episode: str, text: str | bytes | None):
+        self.episode = episode
+        try:
+            self.root: Element | None = None if text is None else ElementTree.fromstring(text)
+        except (ElementTree.ParseError, ValueError, TypeError) as error:
+            raise BadEpisode("bad_model", f"{episode}: the attribute model_file is no XML: {error}") from error
+
+    def fov_y(self, camera: str) -> float | None:
+        """Vertical field of view in degrees.
+
+        Raises:
+            BadEpisode: it is no angle.
+        """
+        found = self._find(f".//camera[@name='{camera}']")
+        if found is None or found.get("fovy") is None:
+            return None
+        (angle,) = self._numbers(found, "fovy", 1)
+        if not 0 < angle < 180:
+            raise BadEpisode(
+                "bad_model", f"{self.episode}: fovy of camera {camera} must lie between 0 and 180, found {angle:g}"
+            )
+        return angle
+
+    def world_from_camera(self, camera: str) -> np.ndarray | None:
+        """The pose of a camera that is fixed to the world, 4 x 4 (``schemas.cameras``).
+
+        Raises:
+            BadEpisode: position or orientation are no numbers.
+        """
+        found = self._find(f".//camera[@name='{camera}']")
+        if found is None or not (found.get("pos") and found.get("quat")):
+            return None
+        position, quaternion = (
+            np.array(self._numbers(found, name, count)) for name, count in (("pos", 3), ("quat", 4))
+        )
+        if not np.linalg.norm(quaternion) > 0:
+            raise BadEpisode("bad_model", f"{self.episode}: quat of camera {camera} is all zero")
+        return pose_from_mujoco(position, quaternion)
+
+    def clip_planes(self) -> tuple[float, float] | None:
+        """Near and far plane in metres: ``znear`` and ``zfar`` are in units of the model's extent.
+
+        Raises:
+            BadEpisode: they are no numbers.
+        """
+        statistic, planes = self._find("./statistic[@extent]"), self._find("./visual/map")
+        if statistic is None:
+            return None
+        (extent,) = self._numbers(statistic, "extent", 1)
+        near, far = (
+            self._numbers(planes, name, 1)[0] if planes is not None and planes.get(name) is not None else default
+            for name, default in (("znear", NEAR), ("zfar", FAR))
+        )
+        return near * extent, far * extent
+
+    def _find(self, path: str) -> Element | None:
+        return self.root.find(path) if self.root is not None else None
+
+    def _numbers(self, element: Element, name: str, count: int) -> list[float]:
+        text = element.get(name, "")
+        try:
+            values = [float(word) for word in text.split()]
+        except ValueError:
+            values = []
+        if len(values) != count or not np.isfinite(values).all():
+            raise BadEpisode(
+                "bad_model",
+                f"{self.episode}: {name} of <{element.tag}> in model_file must be {count} finite number(s), found {text[:40]!r}",
+            )
+        return values
