@@ -4,6 +4,6 @@
 """
 
 from pipeline.inspection.collection import CannotInspect
-from pipeline.inspection.command import Options, inspect
+from pipeline.inspection.command import inspect
 
-__all__ = ["CannotInspect", "Options", "inspect"]
+__all__ = ["CannotInspect", "inspect"]

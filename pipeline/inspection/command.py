@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,88 +13,83 @@ from pipeline.inspection.text import finding_words
 from schemas.shard_formats import open_shard
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to show, and how.
-
-    Attributes:
-        sample: key or number (from 0) of one sample to show in full.
-        picture: where to write a picture of that sample, or of several.
-        html: where to write a page that needs nothing but itself.
-        as_json: print JSON in place of text.
-        verify: read every sample and compare every SHA-256; else only the measured samples are read.
-        limit: how many samples, evenly spread, ranges and sizes are measured on.
-        shown: how many samples a page shows, or a picture without ``sample``.
-        order: show the samples that move most, or evenly spread ones.
-    """
-
-    sample: str | None = None
-    picture: Path | None = None
-    html: Path | None = None
-    as_json: bool = False
-    verify: bool = True
-    limit: int = 400
-    shown: int = 12
-    order: Literal["moving", "spread"] = "moving"
-
-    def __post_init__(self) -> None:
-        for name in ("limit", "shown"):
-            if getattr(self, name) < 1:
-                raise CannotInspect(f"{name} must be at least 1, found {getattr(self, name)}")
-        if self.order not in ("moving", "spread"):
-            raise CannotInspect(f"order must be 'moving' or 'spread', found {self.order!r}")
-
-
-def inspect(path: Path, options: Options | None = None, say: Callable[[str], None] = print) -> int:
+def inspect(
+    path: Path,
+    *,
+    sample: str | None = None,
+    picture: Path | None = None,
+    html: Path | None = None,
+    as_json: bool = False,
+    verify: bool = True,
+    limit: int = 400,
+    shown: int = 12,
+    order: Literal["moving", "spread"] = "moving",
+    say: Callable[[str], None] = print,
+) -> int:
     """Show what lies at a path: a shard, a folder of shards or a manifest.
 
     Args:
-        say: where text goes, one call for each paragraph.
+        sample: key or number (from 0) of one sample to show in full.
+        picture: where to write a picture of that sample, or of several.
+        html: where to write a page that needs nothing but itself.
+        as_json: say JSON in place of text.
+        verify: read every sample and compare every SHA-256; else only the measured samples are read.
+        limit: how many samples, evenly spread, ranges of flow and sizes are measured on.
+        shown: how many samples a page shows, or a picture without ``sample``.
+        order: show the samples that move most, or evenly spread ones.
+        say: where the text goes.
 
     Returns:
-        The exit code: 0 when all is well, 1 when a check failed (each failure was named).
+        The exit code: 0 when all is well, 1 when a check failed (each failure is named).
 
     Raises:
-        CannotInspect: a person's mistake or a damaged input, in one sentence, with the exit code.
+        CannotInspect: a person's mistake or a damaged input, in one sentence, with its exit code.
         OSError: a picture or page cannot be written.
     """
     from pipeline.inspection.html_page import write_page
     from pipeline.inspection.pictures import check_picture_path, write_picture
 
-    options = options or Options()
-    if options.picture:
-        check_picture_path(options.picture)
+    _check(limit=limit, shown=shown)
+    if picture:
+        check_picture_path(picture)
     collection = open_collection(path)
-    summary = None
-    if options.sample is not None:
-        chosen = [find_sample(collection, options.sample)]
+    summary, chosen = None, []
+    if sample is not None:
+        chosen = [find_sample(collection, sample)]
         facts = describe(chosen[0])
         text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collection.findings)])
     else:
-        summary = summarise(collection, options.verify, options.limit)
+        summary = summarise(collection, verify, limit)
         facts, text = summary.to_json(), summary_text(summary)
-        chosen = _choose(summary, options) if options.picture or options.html else []
-    written = []
-    if options.picture and not chosen:
-        raise CannotInspect(f"{path} has no sample that can be drawn: {options.picture} was not written", 1)
-    if options.picture:
-        write_picture(options.picture, [f.triplet for f in chosen])
-        written.append(("picture", options.picture))
-    if options.html:
-        write_page(options.html, summary, chosen)
-        written.append(("page", options.html))
-    if options.as_json:
-        say(json.dumps({**facts, "written": {kind: str(file) for kind, file in written}}, ensure_ascii=False, indent=1))
+        if picture or html:
+            chosen = _choose(summary, shown, order)
+    written: dict[str, str] = {}
+    if picture and chosen:
+        write_picture(picture, [f.triplet for f in chosen])
+        written["picture"] = str(picture)
+    if html:
+        write_page(html, summary, chosen)
+        written["page"] = str(html)
+    if as_json:
+        say(json.dumps({**facts, "written": written}, ensure_ascii=False, indent=1))
     else:
-        say("\n".join([text, *(f"{kind} written to {file}" for kind, file in written)]))
+        say("\n".join([text, *(f"{kind} written to {file}" for kind, file in written.items())]))
+    if picture and not chosen:
+        raise CannotInspect(f"{path} has no sample that can be drawn, so {picture} was not written", 1)
     return 1 if collection.findings else 0
 
 
-def _choose(summary: Summary, options: Options) -> list[Found]:
+def _check(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            raise CannotInspect(f"--{name} must be 1 or more, found {value}")
+
+
+def _choose(summary: Summary, count: int, order: str) -> list[Found]:
     """Some of the measured samples, read again."""
-    choose = most_moving if options.order == "moving" else spread
+    choose = most_moving if order == "moving" else spread
     found = []
-    for candidate in choose(summary.candidates, options.shown):
+    for candidate in choose(summary.candidates, count):
         shard = open_shard(candidate.shard)
         found.append(Found(candidate.number, candidate.shard, shard.read(candidate.row)))
         shard.close()

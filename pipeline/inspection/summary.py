@@ -22,6 +22,9 @@ from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import CorruptShard, Shard
 from schemas.triplet import Triplet
 
+SIZED = 200
+"""Of the measured samples, how many are encoded again to see what each member takes: encoding costs most."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -83,9 +86,10 @@ class Summary:
 
     Attributes:
         bytes_per_sample: ``all`` of the shards' bytes, of which ``pictures`` and ``flow`` (with masks), as encoded, over the
-            measured samples, and the ``rest``: words, actions and the format's own.
+            ``sized`` of the measured samples, and the ``rest``: words, actions and the format's own.
         read: how many samples were read whole.
-        measured: how many of them, evenly spread, flow and bytes were measured on.
+        measured: how many of them, evenly spread, flow and pictures were measured on.
+        sized: how many of those ``bytes_per_sample`` comes from.
         verified: every sample was read and every SHA-256 compared.
     """
 
@@ -101,6 +105,7 @@ class Summary:
     candidates: list[Candidate] = field(default_factory=list)
     read: int = 0
     measured: int = 0
+    sized: int = 0
     verified: bool = False
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -124,6 +129,7 @@ class Summary:
             "pictures": dict(self.pictures.most_common()),
             "samples_read": self.read,
             "samples_measured": self.measured,
+            "samples_sized": self.sized,
             "samples_without_instruction": self.words.blank,
             **{k: dict(v.most_common()) for k, v in vars(self.words).items() if isinstance(v, Counter)},
             "flow_ranges": self.flow,
@@ -157,6 +163,7 @@ class _Scan:
         self.starts: dict[int, int] = {}
         self.chosen = np.zeros(0, np.int64)
         self.flow: dict[str, FlowStatistics] = {}
+        self.weighed: set[int] = set()
         self.sizes: Counter[str] = Counter()
         self.entries = {s.name: s for s in collection.manifest.shards} if collection.manifest else {}
         self.progress: Any = None
@@ -182,6 +189,7 @@ class _Scan:
         findings += book.findings()
         self.summary.episodes = len(episodes)
         self.chosen = evenly(self.summary.samples, self.limit)
+        self.weighed = set(self.chosen[evenly(len(self.chosen), SIZED)].tolist())
         total = self.summary.samples if self.verify else len(self.chosen)
         self.progress = tqdm(total=total, unit=" samples", desc="reading", disable=None, leave=False)
 
@@ -212,12 +220,17 @@ class _Scan:
 
     def _measure(self, start: int, path: Path, row: int, t: Triplet) -> None:
         measured = measure(t)
-        self.flow.setdefault(t.depth_unit, FlowStatistics(t.depth_unit)).add(t, measured)
+        if t.depth_unit not in self.flow:
+            self.flow[t.depth_unit] = FlowStatistics(t.depth_unit)
+        self.flow[t.depth_unit].add(t, measured)
         self.summary.measured += 1
         self.summary.candidates.append(
             Candidate(start + row, path, row, t.key, t.episode, t.source.frame, measured.score)
         )
         self.collection.findings += _measure_pictures(path, t, self.summary.pictures)
+        if start + row not in self.weighed:
+            return
+        self.summary.sized += 1
         for name, data in encode_triplet(t).items():
             if name.endswith((".blosc", ".jpg", ".png")):
                 self.sizes["flow" if name.endswith(".blosc") else "pictures"] += len(data)
@@ -226,8 +239,8 @@ class _Scan:
         self.progress.close()
         summary = self.summary
         summary.flow = [self.flow[unit].result() for unit in sorted(self.flow)]
-        if summary.measured:
-            sizes = {kind: self.sizes[kind] / summary.measured for kind in ("pictures", "flow")}
+        if summary.sized:
+            sizes = {kind: self.sizes[kind] / summary.sized for kind in ("pictures", "flow")}
             whole = summary.bytes / summary.samples
             summary.bytes_per_sample = {"all": whole, **sizes, "rest": whole - sum(sizes.values())}
         summary.findings, summary.notes = self.collection.findings, self.collection.notes

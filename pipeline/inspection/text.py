@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.inspection.summary import Summary
 
 SHOWN_INSTRUCTIONS = 8
+ORDER = ("kept", "rejected", "quarantined", "episodes", "frames")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def summary_rows(summary: Summary) -> Rows:
     shards = f"{summary.shards:,} {'shard' if summary.shards == 1 else 'shards'}"
     rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}")]
     if manifest and summary.collection.whole:
-        rows += [("windows", counts_words(manifest.counts))]
+        rows += [("the build", counts_words(manifest.counts))]
     rows += [("size", _sizes(summary))]
     rows += [("read", _basis(summary))]
     if summary.read:
@@ -143,7 +144,8 @@ def finding_words(finding: Any) -> str:
 def counts_words(counts: Mapping[str, Any]) -> str:
     """``kept 15; rejected 4 (no_motion 3, too_short 1)``."""
     parts = []
-    for name, value in counts.items():
+    for name in sorted(counts, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
+        value = counts[name]
         if isinstance(value, Mapping):
             total = sum(v for v in value.values() if isinstance(v, int))
             reasons = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
@@ -210,16 +212,17 @@ def _sizes(summary: Summary) -> str:
 
 
 def _basis(summary: Summary) -> str:
-    if summary.measured == summary.read == summary.samples:
-        return "all samples"
     read = (
         "all samples"
         if summary.read == summary.samples
         else f"{summary.read:,} of {_plural(summary.samples, 'sample')}"
     )
-    if summary.measured == summary.read:
-        return f"{read}, evenly spread"
-    return f"{read}; flow, pictures and sizes measured on {summary.measured:,}, evenly spread"
+    parts = [
+        f"{what} measured on {count:,}"
+        for what, count in (("flow and pictures", summary.measured), ("sizes", summary.sized))
+        if count < summary.read
+    ]
+    return "; ".join([read, *parts]) + (", evenly spread" if parts or summary.read < summary.samples else "")
 
 
 def _plural(count: int, noun: str) -> str:
