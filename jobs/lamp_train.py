@@ -3,141 +3,165 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
+from jobs.command_line import Failed, UsageError, run_command
+
+if TYPE_CHECKING:
+    from lamp_model.training.run import Prepared, Request
+
 OPTIONS = ("steps", "batch_size", "learning_rate", "seed", "val_fraction", "checkpoint_every", "validate_every")
+"""Fields of the training's config that can be given here."""
 
 
 @dataclass(frozen=True)
 class Train:
     """Train a stage of LaMP from shards that lamp-data built.
 
-    Stage 1 teaches the Motion Expert to generate scene flow; stage 2 teaches Motion Guidance and the Action Expert to act,
-    with the Motion Expert of stage 1 frozen. The preset tiny runs on any machine in a minute or two; the preset paper is the
-    published size, needs a large GPU and downloads Qwen3-VL-4B-Instruct.
-
-    Attributes:
-        stage: 1 (motion) or 2 (policy).
-        data: folder of shards (default shards/libero).
-        output: folder of the run (default runs/stage1 or runs/stage2).
-        motion: stage 2: the finished run of stage 1 to build on (default runs/stage1).
-        preset: tiny or paper (default tiny; stage 2 takes that of stage 1).
-        steps: optimiser steps (default: the preset's).
-        batch_size: samples a step (default: tiny 8, paper 512).
-        learning_rate: at the first step; a cosine brings it down (default: the preset's).
-        seed: of weights, noise and order (default 0).
-        val_fraction: share of the episodes held out for validation (default 0.1, at least one of two).
-        chunk: actions predicted at once (default 10).
-        validate_every: steps between looks at the held-out episodes (default: tiny 25, paper 1000).
-        checkpoint_every: steps between checkpoints (default: tiny 50, paper 1000).
-        resume: go on with the run in the output folder.
-        device: auto (a GPU when there is one), cpu, cuda or cuda:N.
-        threads: threads that decode samples.
+    Stage 1 teaches the Motion Expert to generate scene flow. Stage 2 teaches Motion Guidance and the Action Expert to act; the
+    Motion Expert of stage 1 is frozen and guides. An option that is not given is the preset's, or, with --resume, that of the run.
     """
 
     stage: Literal[1, 2]
-    data: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    output: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    motion: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """1: motion, 2: policy."""
+    data: Path | None = None
+    """Folder of shards. [default: shards/libero]"""
+    output: Path | None = None
+    """Folder of the run. [default: runs/stage1 or runs/stage2]"""
+    motion: Path | None = None
+    """Stage 2: the finished run of stage 1 to build on. [default: runs/stage1]"""
     preset: Literal["tiny", "paper"] | None = None
-    steps: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    learning_rate: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    seed: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    val_fraction: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-    chunk: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    validate_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    checkpoint_every: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
+    Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
+    steps: int | None = None
+    """Optimiser steps. [default: tiny 150; paper 93750 and 15000]"""
+    batch_size: int | None = None
+    """Samples a step. [default: tiny 8, paper 512]"""
+    learning_rate: float | None = None
+    """At the first step; a cosine brings it down. [default: tiny 2e-3 and 1e-3, paper 1e-4]"""
+    seed: int | None = None
+    """Of weights, noise and the order of samples. [default: 0]"""
+    val_fraction: float | None = None
+    """Share of the episodes held out for validation, at least one of two. [default: 0.1]"""
+    chunk: int | None = None
+    """Stage 2: actions predicted at once. [default: 10]"""
+    validate_every: int | None = None
+    """Steps between looks at the held-out episodes. [default: tiny 50, paper 1000]"""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints. [default: tiny 50, paper 1000]"""
+    resume: bool = False
+    """Go on with the run in the output folder."""
     device: str = "auto"
+    """auto takes a GPU when there is one; else cpu, cuda or cuda:N."""
     threads: int = 2
+    """Threads that decode samples."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns 0, 1 for failed work or 2 for a request that cannot be met."""
-    return run(tyro.cli(Train, args=arguments, prog="lamp-train"))
-
-
-def run(command: Train) -> int:
-    """Carry out a parsed command."""
-    output = command.output or Path(f"runs/stage{command.stage}")
-    refusal = _missing_data(command, output)
-    if refusal:
-        return _say(refusal, 2)
-
+def train_command(args: Train) -> int:
+    """Train as asked and say what came of it; the exit code."""
+    output = args.output or Path(f"runs/stage{args.stage}")
+    _check_data(args, output)
     from lamp_model.training import run as training  # torch takes seconds to import
-
-    _quiet()
-    request = training.Request(
-        stage=command.stage,
-        data=command.data,
-        output=output,
-        motion=command.motion,
-        preset=command.preset,
-        options={name: value for name in OPTIONS if (value := getattr(command, name)) is not None},
-        chunk=command.chunk,
-        resume=command.resume,
-        device=command.device,
-        threads=command.threads,
-    )
     from schemas.shard_formats import CorruptShard
 
+    _quiet()
     try:
-        prepared = training.prepare(request)
+        prepared = training.prepare(_request(args, output))
     except CorruptShard as error:
-        return _say(str(error), 1)
+        raise Failed(str(error)) from error
     except ValueError as error:
-        return _say(str(error), 2)
-    except OSError as error:
-        return _say(f"{error.filename or output} cannot be read: {error.strerror or error}", 1)
-    if prepared.finished:
-        print(f"{output} has already finished its {prepared.config.training.steps} steps")
+        raise UsageError(str(error)) from error
+    try:
+        if prepared.finished:
+            print(f"{output} has already finished its {prepared.config.training.steps} steps")
+            return 0
+        _say_results(prepared, _train(prepared))
         return 0
-    return _train(training, prepared)
+    finally:
+        prepared.shards.close()
 
 
-def _train(training, prepared) -> int:
+def _request(args: Train, output: Path) -> "Request":
+    from lamp_model.training.run import Request
+
+    return Request(
+        stage=args.stage,
+        data=args.data,
+        output=output,
+        motion=args.motion,
+        preset=args.preset,
+        options={name: value for name in OPTIONS if (value := getattr(args, name)) is not None},
+        chunk=args.chunk,
+        resume=args.resume,
+        device=args.device,
+        threads=args.threads,
+    )
+
+
+def _train(prepared: "Prepared") -> dict[str, float]:
+    from lamp_model.backbones import MissingWeights
     from lamp_model.checkpoints import BadCheckpoint
     from lamp_model.loader import BadSample
     from lamp_model.run_folder import BadRun
     from lamp_model.training.loop import TrainingFailed
+    from lamp_model.training.run import train
     from schemas.manifest import BadManifest
     from schemas.shard_formats import CorruptShard
 
-    folder, stage = prepared.folder, prepared.config.training.stage
+    again = f"lamp-train --stage {prepared.config.training.stage} --output {prepared.folder} --resume"
     try:
-        verdict = training.train(prepared)
+        return train(prepared)
+    except MissingWeights as error:
+        raise UsageError(str(error)) from error
     except (BadCheckpoint, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
-        return _say(str(error), 1)
+        raise Failed(str(error)) from error
     except OSError as error:
-        reason = error.strerror or error
-        return _say(f"{error.filename or folder} cannot be written or read: {reason}; then go on with --resume", 1)
+        if error.strerror is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise Failed(f"{error.strerror}{where}; when that is mended, go on with {again}") from error
     except KeyboardInterrupt:
-        return _say(f"interrupted; go on with: lamp-train --stage {stage} --output {folder} --resume", 130)
-    finally:
-        prepared.shards.close()
-    for name, value in verdict.items():
-        print(f"  {name.replace('_', ' ')}: {value:.5g}")
-    print(f"finished: {folder}/model.safetensors, curves in {folder}/curves.png")
+        print(f"\ngo on with {again}", file=sys.stderr)
+        raise
+
+
+def _say_results(prepared: "Prepared", verdict: dict[str, float]) -> None:
+    folder, stage = prepared.folder, prepared.config.training.stage
+    print(f"{folder}: finished; model.safetensors, and curves in curves.png and metrics.jsonl")
+    if "val_loss" in verdict:
+        print(f"  held-out loss  {verdict['val_loss']:.4f}")
+    if "action_error" in verdict:
+        print(
+            f"  actions        off by {verdict['action_error']:.3f} on average (normalised to [-1, 1]); "
+            f"the data's mean action by {verdict['mean_action_error']:.3f}"
+        )
+    for group in ("moving", "all"):
+        for unit in ("px", "m", "relative"):
+            name = f"{unit}_{group}"
+            if f"rollout_{name}" in verdict:
+                print(
+                    f"  rollout        {group} points off by {verdict[f'rollout_{name}']:.3g} {unit}; "
+                    f"nothing moves: {verdict[f'still_{name}']:.3g} {unit}"
+                )
     if stage == 1:
-        print("next: lamp-train --stage 2" + ("" if str(folder) == "runs/stage1" else f" --motion {folder}"))
+        motion = "" if str(folder) == "runs/stage1" else f" --motion {folder}"
+        print(f"next: lamp-train --stage 2{motion}")
     else:
-        print(f"next: lamp_model.policy.load_policy({str(folder)!r}).predict(images, instruction, state)")
-    return 0
+        print(f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}).predict(images, instruction, state)")
 
 
-def _missing_data(command: Train, output: Path) -> str | None:
-    """What to say when there is nothing to train on; told without importing torch."""
-    data = command.data or Path("shards/libero")
-    resumed_elsewhere = command.data is None and command.resume and (output / "config.json").is_file()
-    if resumed_elsewhere or data.is_file() or (data / "manifest.json").is_file():
-        return None
+def _check_data(args: Train, output: Path) -> None:
+    """Refuse when there is nothing to train on, before torch is imported."""
+    data = args.data or Path("shards/libero")
+    goes_on = args.data is None and args.resume and (output / "config.json").is_file()
+    if goes_on or data.is_file() or (data / "manifest.json").is_file():
+        return
     if not data.exists():
-        remedy = "build shards with: lamp-data build --dataset libero" if command.data is None else "check --data"
-        return f"no shards at {data.resolve()}: {remedy}"
-    return f"{data.resolve()} holds no manifest.json, so its build has not finished: run lamp-data build again"
+        remedy = "build them with lamp-data build --dataset libero" if args.data is None else "look at --data"
+        raise UsageError(f"there are no shards at {data.resolve()}: {remedy}")
+    raise UsageError(f"{data.resolve()} has no manifest.json: its build has not finished, run lamp-data build again")
 
 
 def _quiet() -> None:
@@ -148,10 +172,11 @@ def _quiet() -> None:
     logging.set_verbosity_error()
 
 
-def _say(message: str, code: int) -> int:
-    print(f"lamp-train: {message}", file=sys.stderr)
-    return code
+def main() -> None:
+    """Entry point of ``lamp-train``."""
+    args = tyro.cli(Train, prog="lamp-train", config=(tyro.conf.FlagCreatePairsOff,))
+    sys.exit(run_command(lambda: train_command(args)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

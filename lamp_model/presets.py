@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from lamp_model.action_expert import ActionConfig
-from lamp_model.motion_expert import MotionConfig
 from lamp_model.model import ModelConfig
+from lamp_model.motion_expert import MotionConfig
 from lamp_model.training.config import TrainingConfig
 
 
@@ -42,12 +42,12 @@ def tiny() -> Preset:
     """Trains on two CPU cores in a minute or two: a randomly initialised Qwen3-VL of 3.5 million parameters, small experts,
     and motion tokens of 4 x 4 keypoints in place of 2 x 2."""
     model = ModelConfig(
-        backbone_options={"weights": "random:tiny", "revision": None, "image_size": 128, "min_pixels": 0},
+        backbone_options={"weights": "random:tiny", "image_size": 128, "min_pixels": 0},
         motion=MotionConfig(layers=3, heads=4, head_dim=32, time_channels=64, patch_size=4, dropout=0.0),
         fusion_options={"heads": 6},
         action=ActionConfig(layers=4, width=128, heads=4, positions=512),
     )
-    common = {"weight_decay": 0.0, "checkpoint_every": 50, "validate_every": 25, "log_every": 5}
+    common = {"weight_decay": 0.0, "checkpoint_every": 50, "validate_every": 50, "log_every": 5}
     return Preset(
         model=model,
         stage1=TrainingConfig(stage=1, steps=150, batch_size=8, learning_rate=2e-3, minimum_rate=1e-4, **common),

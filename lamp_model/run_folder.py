@@ -135,7 +135,7 @@ def local_backbone(folder: Path, config: ModelConfig) -> ModelConfig:
     """The model's config with the backbone that is kept in the run's folder, if any."""
     if not (folder / BACKBONE).is_dir():
         return config
-    options = {**config.backbone_options, "weights": str(folder / BACKBONE), "revision": None}
+    options = {**config.backbone_options, "weights": str(folder / BACKBONE)}
     return replace(config, backbone_options=options)
 
 

@@ -102,17 +102,14 @@ def model(size: str, seed: int, attention: str) -> Qwen3VLForConditionalGenerati
     """
     if size not in SIZES:
         raise ValueError(f"random weights come in the sizes {', '.join(SIZES)}, found {size!r}")
-    words = tokenizer(size)
-    image, video, start, end = words.convert_tokens_to_ids(
-        ["<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"]
-    )
+    ids = tokenizer().get_vocab()
     config = Qwen3VLConfig(
         text_config=SIZES[size]["text"],
         vision_config=SIZES[size]["vision"],
-        image_token_id=image,
-        video_token_id=video,
-        vision_start_token_id=start,
-        vision_end_token_id=end,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
     )
     config._attn_implementation = attention
@@ -121,7 +118,7 @@ def model(size: str, seed: int, attention: str) -> Qwen3VLForConditionalGenerati
         return Qwen3VLForConditionalGeneration(config)
 
 
-def tokenizer(size: str) -> PreTrainedTokenizerFast:
+def tokenizer() -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with Qwen's special tokens, the same on every machine."""
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

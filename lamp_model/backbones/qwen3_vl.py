@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -10,6 +11,7 @@ from torch.nn import functional
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
+from lamp_model.backbones import MissingWeights
 from lamp_model.backbones import _qwen3_vl_random as random_weights
 from lamp_model.features import Features, prompt
 
@@ -22,7 +24,7 @@ class Config:
 
     Attributes:
         weights: a name on the Hugging Face hub, a folder that ``save`` wrote, or ``random:tiny`` / ``random:4b``.
-        revision: of the hub's repository; the default is pinned.
+        revision: of the hub's repository, pinned; a folder has none and ignores it.
         image_size: side in pixels to which images are first resized.
         min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes 256 x 256.
         max_pixels: and shrinks those of more.
@@ -31,7 +33,7 @@ class Config:
     """
 
     weights: str = "Qwen/Qwen3-VL-4B-Instruct"
-    revision: str | None = "ebb281ec70b05090aa6165b016eac8ec08e71b17"
+    revision: str = "ebb281ec70b05090aa6165b016eac8ec08e71b17"
     image_size: int = 224
     min_pixels: int = 65_536
     max_pixels: int = 16_777_216
@@ -43,13 +45,11 @@ def build(config: Config) -> "Qwen3VL":
     """Load the model and its tokenizer.
 
     Raises:
-        ValueError: there are no such weights, in one sentence.
+        MissingWeights: there are no such weights, or they cannot be downloaded.
     """
     if config.weights.startswith("random:"):
         size = config.weights.removeprefix("random:")
-        return Qwen3VL(
-            config, random_weights.model(size, config.seed, config.attention), random_weights.tokenizer(size)
-        )
+        return Qwen3VL(config, random_weights.model(size, config.seed, config.attention), random_weights.tokenizer())
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.weights, revision=config.revision)
         model = Qwen3VLForConditionalGeneration.from_pretrained(
@@ -57,7 +57,7 @@ def build(config: Config) -> "Qwen3VL":
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise MissingWeights(
             f"the backbone's weights {config.weights} could not be loaded (give a folder or a name on the Hugging Face hub, "
             f"or use the preset tiny, which needs none): {reason}"
         ) from error
@@ -72,7 +72,7 @@ class Qwen3VL(nn.Module):
         self.config, self.tokenizer = config, tokenizer
         self.tokenizer.padding_side = "left"
         self.model = model.requires_grad_(False).eval()
-        vision = model.config.vision_config
+        vision: Any = model.config.vision_config
         self._patch, self._merge = int(vision.patch_size), vision.spatial_merge_size
         self._steps = int(vision.temporal_patch_size)
         size = config.image_size
@@ -81,7 +81,8 @@ class Qwen3VL(nn.Module):
     @property
     def width(self) -> int:
         """See ``lamp_model.features.Backbone``."""
-        return self.model.config.text_config.hidden_size
+        text: Any = self.model.config.text_config
+        return text.hidden_size
 
     def save(self, folder: str) -> None:
         """See ``lamp_model.features.Backbone``."""

@@ -42,17 +42,24 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
 
     matplotlib.use("agg")
     lines = read_metrics(metrics)
-    errors = sorted({k for line in lines for k in line if k.startswith(("rollout_px", "still_px", "action_error"))})
+    errors = sorted(
+        {
+            k
+            for line in lines
+            for k in line
+            if k.startswith(("rollout_px", "still_px", "action_error", "mean_action_error"))
+        }
+    )
     figure = Figure(figsize=(11 if errors else 6, 4), layout="constrained")
     axes = figure.subplots(1, 2 if errors else 1, squeeze=False)[0]
     for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
         _draw(axes[0], lines, name, label)
     axes[0].set(xlabel="step", ylabel="flow matching loss", title=title, yscale="log")
     for name in errors:
-        _draw(axes[-1], lines, name, name.replace("_", " "), "--" if name.startswith("still") else "-")
+        _draw(axes[-1], lines, name, name.replace("_", " "), "--" if name.startswith(("still", "mean")) else "-")
     if errors:
         unit = "mean error, normalised" if "action_error" in errors else "mean distance, pixels"
-        axes[-1].set(xlabel="step", ylabel=unit, title='held-out episodes ("still": nothing moves)')
+        axes[-1].set(xlabel="step", ylabel=unit, title="held-out episodes")
     for axis in axes:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:

@@ -111,7 +111,7 @@ def train(prepared: Prepared) -> dict[str, float]:
 
 def _new(request: Request, data: Path, shards: ShardSet) -> RunConfig:
     motion = request.motion or Path("runs/stage1")
-    first = run_folder.finished_run(motion, 1) if request.stage == 2 else None
+    first = _motion_run(motion) if request.stage == 2 else None
     name = request.preset or (first.preset if first else "tiny")
     if first and name != first.preset:
         raise BadRun(f"{motion} was trained with the preset {first.preset}, {name} was asked for: they do not fit")
@@ -126,6 +126,15 @@ def _new(request: Request, data: Path, shards: ShardSet) -> RunConfig:
         model = replace(model, **{field: getattr(first.model, field) for field in same})
     training = replace(chosen.training(request.stage), **(request.options or {}))
     return RunConfig(name, model, training, _source(data, shards), str(motion) if first else None)
+
+
+def _motion_run(folder: Path) -> RunConfig:
+    if not folder.is_dir():
+        raise BadRun(
+            f"stage 2 needs the Motion Expert of stage 1, and there is no run at {folder.resolve()}: "
+            "train it first with lamp-train --stage 1, or give --motion"
+        )
+    return run_folder.finished_run(folder, 1)
 
 
 def _resumed(request: Request, stored: RunConfig, shards: ShardSet) -> RunConfig:
@@ -189,7 +198,8 @@ def _build(prepared: Prepared) -> Stage:
         write_tensors(kept, run_folder.part_weights(policy, "motion_head"))
     run_folder.load_kept_motion(folder, policy)
     statistics = run_folder.read_statistics(folder)
-    return PolicyStage(_placed(policy, prepared.device), range_of(statistics, "state"), range_of(statistics, "action"))
+    ranges = range_of(statistics, "state"), range_of(statistics, "action")
+    return PolicyStage(_placed(policy, prepared.device), *ranges, statistics["action"]["mean"])
 
 
 def _placed(model: MotionModel, device: torch.device) -> Any:

@@ -1,5 +1,6 @@
 """What the two stages learn and how they are judged; the loop is theirs in common."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -23,7 +24,11 @@ class Stage(Protocol):
     """One stage of training."""
 
     number: int
-    model: MotionModel
+
+    @property
+    def model(self) -> MotionModel:
+        """The whole model, learning and frozen parts."""
+        ...
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
         """The loss of a batch on the model's device; the generator decides all noise."""
@@ -80,10 +85,11 @@ class PolicyStage:
 
     number = 2
 
-    def __init__(self, model: PolicyModel, state_range: Range, action_range: Range):
+    def __init__(self, model: PolicyModel, state_range: Range, action_range: Range, mean_action: Sequence[float]):
         self.model = model
         self.state_range, self.action_range = state_range, action_range
-        self._error, self._count = 0.0, 0
+        self._mean = action_range.normalise(torch.tensor([*mean_action], device=model.device))
+        self._errors, self._count = [0.0, 0.0], 0
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
         """Mean squared error of the velocity over actions that the episode has."""
@@ -103,14 +109,15 @@ class PolicyStage:
         noise = torch.randn(data.shape, generator=generator, device=data.device)
         chunk = self.model.act(guided, self.state_range.normalise(batch.state), noise).float().clamp(-1, 1)
         mask = batch.action_mask[..., None].expand_as(data)
-        self._error += float((chunk - data).abs()[mask].sum())
+        for index, guess in enumerate((chunk, self._mean.expand_as(data))):
+            self._errors[index] += float((guess - data).abs()[mask].sum())
         self._count += int(mask.sum())
 
     def verdict(self) -> dict[str, float]:
-        """``action_error``: mean absolute error of normalised actions."""
-        error = self._error / max(self._count, 1)
-        self._error, self._count = 0.0, 0
-        return {"action_error": error}
+        """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always the mean action."""
+        means = [error / max(self._count, 1) for error in self._errors]
+        self._errors, self._count = [0.0, 0.0], 0
+        return {"action_error": means[0], "mean_action_error": means[1]}
 
     def _guided(self, batch: Batch, generator: torch.Generator):
         features = self.model.encode(batch.images, batch.instructions)
