@@ -3,7 +3,7 @@
 ====================  =======================================================================================
 ``json``              everything that is words or a few numbers (see ``_metadata``)
 ``image.jpg``, ...    the encoded pictures, one for each role; ``.png`` where the bytes are PNG
-``flow.blosc``        int16 [K, 3, T]: displacement from the reference position in quanta, differenced along T
+``flow.blosc``        int16 [T, 3, K]: displacement from the reference position in quanta, differenced along T
 ``start.blosc``       float32 [K, 3]: u, v (unit square) and z of the keypoints at the reference frame
 ``mask.blosc``        uint8: bits of visible [K, S], bits of valid [K, S], then point_flags [K]
 ``actions.npy``       float32 [H, A]
@@ -15,6 +15,8 @@ Blosc members hold bit-shuffled zstd and decode with ``numcodecs.blosc.decompres
 
 import io
 import json
+import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,12 @@ from schemas.triplet import CameraOfWindow, Source, Triplet
 VERSION = 1
 QUANTUM_PX = 0.04
 QUANTUM_Z = 1e-4
+
+LARGEST_MEMBER = 1 << 28
+"""Bytes that a member may have when decompressed; the published size needs 77 KB."""
+
+DAMAGE = (ValueError, TypeError, RuntimeError, IndexError, EOFError, ArithmeticError, AttributeError, MemoryError)
+"""What decoding raises where bytes or metadata are not what they should be."""
 
 Members = dict[str, bytes]
 
@@ -50,7 +58,7 @@ def encode_triplet(triplet: Triplet) -> Members:
     )
     members = {
         "json": encode_metadata(triplet),
-        "flow.blosc": _squeeze(delta.transpose(0, 2, 1)),
+        "flow.blosc": _squeeze(delta.transpose(1, 2, 0)),
         "start.blosc": _squeeze(start),
         "mask.blosc": _squeeze(masks),
         "actions.npy": _npy(triplet.actions.astype(np.float32)),
@@ -73,8 +81,8 @@ def decode_triplet(key: str, members: Members) -> Triplet:
                 f"sample {key} has format version {meta['version']}, this program reads up to {VERSION}"
             )
         points, steps = meta["flow"]["points"], meta["flow"]["steps"]
-        delta = np.frombuffer(_expand(members["flow.blosc"], 6 * steps * points), np.int16).reshape(points, 3, steps)
-        displacement = np.cumsum(delta, axis=2, dtype=np.int16).transpose(0, 2, 1)
+        delta = np.frombuffer(_expand(members["flow.blosc"], 6 * steps * points), np.int16).reshape(steps, 3, points)
+        displacement = _running_sum(delta).transpose(2, 0, 1)
         start = np.frombuffer(_expand(members["start.blosc"], 12 * points), np.float32).reshape(points, 3)
         packed = -(-points * (steps + 1) // 8)
         masks = np.frombuffer(_expand(members["mask.blosc"], 2 * packed + points), np.uint8)
@@ -82,7 +90,7 @@ def decode_triplet(key: str, members: Members) -> Triplet:
             np.unpackbits(bits, count=points * (steps + 1)).astype(bool).reshape(points, steps + 1)
             for bits in (masks[:packed], masks[packed : 2 * packed])
         )
-        actions = np.load(io.BytesIO(members["actions.npy"]), allow_pickle=False)
+        actions = _load_actions(key, members["actions.npy"], len(meta["action_mask"]))
         images = {name.rsplit(".", 1)[0]: data for name, data in members.items() if name.endswith((".jpg", ".png"))}
         flow = SceneFlow(dequantise(start, displacement, tuple(meta["camera"]["size"])), visible, valid)
         return build_triplet(key, meta, images, flow, masks[2 * packed :].copy(), actions)
@@ -90,7 +98,7 @@ def decode_triplet(key: str, members: Members) -> Triplet:
         raise
     except KeyError as error:
         raise CorruptSample(f"sample {key} lacks {error.args[0]!r}") from error
-    except (ValueError, TypeError, RuntimeError, IndexError, EOFError) as error:
+    except DAMAGE as error:
         raise CorruptSample(f"sample {key} does not decode: {error}") from error
 
 
@@ -169,13 +177,12 @@ def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 def dequantise(start: np.ndarray, displacement: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(u, v, z) float32 [K, T + 1, 3] from what ``quantise`` gave."""
     points, steps = displacement.shape[:2]
-    uvz = np.empty(
-        (points, 3, steps + 1), np.float32
-    )  # steps innermost: several times faster than in the order returned
-    uvz[..., 0] = start
-    np.multiply(displacement.transpose(0, 2, 1), _quantum(size).astype(np.float32)[:, None], out=uvz[..., 1:])
-    uvz[..., 1:] += start[..., None]
-    return uvz.transpose(0, 2, 1)
+    # Points innermost, as they are stored: several times faster than in the order returned.
+    uvz = np.empty((steps + 1, 3, points), np.float32)
+    uvz[0] = start.T
+    np.multiply(displacement.transpose(1, 2, 0), _quantum(size).astype(np.float32)[:, None], out=uvz[1:])
+    uvz[1:] += uvz[0]
+    return uvz.transpose(2, 0, 1)
 
 
 def _quantum(size: tuple[int, int]) -> np.ndarray:
@@ -275,6 +282,44 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def _running_sum(delta: np.ndarray) -> np.ndarray:
+    """``np.cumsum`` along the first axis, which numpy does one number at a time and this a row at a time."""
+    total = delta.copy()
+    for step in range(1, len(total)):
+        np.add(total[step], total[step - 1], out=total[step])
+    return total
+
+
+@lru_cache(maxsize=256)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type from a ``.npy`` header; parsing one costs as much as half a sample, so they are remembered.
+
+    Raises:
+        ValueError: another version or order, or a type that is no plain number.
+    """
+    stream = io.BytesIO(header)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a .npy member of another version than 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if fortran or dtype.hasobject:
+        raise ValueError(f"a .npy member must hold plain numbers in C order, found {dtype}")
+    return shape, dtype
+
+
+def _load_actions(key: str, data: bytes, count: int) -> np.ndarray:
+    try:
+        begin = 10 + int.from_bytes(data[8:10], "little")
+        shape, dtype = _npy_header(data[:begin])
+        actions = np.frombuffer(data, dtype, math.prod(shape), begin).reshape(shape)
+    except Exception as error:  # a damaged header makes numpy raise what Python's tokenizer does, and more
+        raise CorruptSample(f"sample {key}: actions.npy is no array: {error}") from error
+    if actions.dtype != np.float32 or actions.ndim != 2 or len(actions) != count:
+        raise CorruptSample(
+            f"sample {key}: actions must be float32 [{count}, A], found {actions.dtype} {list(actions.shape)}"
+        )
+    return actions
+
+
 def _squeeze(array: np.ndarray) -> bytes:
     from numcodecs.blosc import Blosc
 
@@ -288,8 +333,9 @@ def _expand(data: bytes, size: int) -> bytes:
 
     if (
         len(data) < 16
+        or size > LARGEST_MEMBER
         or int.from_bytes(data[4:8], "little") != size
         or int.from_bytes(data[12:16], "little") != len(data)
     ):
-        raise CorruptSample(f"a compressed member does not hold the {size} bytes that it should")
+        raise ValueError(f"a compressed member does not hold the {size} bytes that it should")
     return decompress(data)
