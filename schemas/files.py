@@ -1,6 +1,7 @@
 """Files that are whole or absent, and the digests that say whether they are the ones that were written."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -9,6 +10,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of writing that name no file by themselves."""
 
 
 @contextlib.contextmanager
@@ -30,8 +34,10 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(aside, path)
         sync_folder(path.parent)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            aside.unlink(missing_ok=True)
+        name_file(error, path)
         raise
 
 
@@ -39,6 +45,22 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a small file so that it is whole or absent; see ``written_whole``."""
     with written_whole(path) as file:
         file.write(data)
+
+
+def name_file(error: BaseException, path: Path) -> None:
+    """Make an error of a full disk say which file was being written; the system's own does not."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
+        error.filename = str(path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder in such a way that a part of it never stands under its name."""
+    if path.is_dir() and not path.is_symlink():
+        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        os.replace(path, aside)
+        shutil.rmtree(aside)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The manifest: the last file that a build writes, and the only sign that its shards are complete.
 
 A folder of shards holds ``manifest.json``, the shards it names, ``statistics.json`` (of states and actions) and
-``episodes.jsonl`` (what became of every episode). The manifest holds the SHA-256 of every one of them.
+``episodes.jsonl`` (what became of every episode). The manifest holds the SHA-256 of every one of them, and as ``sha256`` that of
+the canonical JSON of everything else in it.
 """
 
 import json
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from schemas.files import canonical_json, inside, sha256_of, write_whole
+from schemas.files import canonical_json, digest_of, inside, sha256_of, write_whole
 from schemas.shard_formats import ShardFile
 
 NAME = "manifest.json"
@@ -49,9 +50,9 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` whole."""
-        write_whole(
-            folder / NAME, json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-        )
+        values = asdict(self)
+        values["sha256"] = digest_of(values)
+        write_whole(folder / NAME, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -63,15 +64,22 @@ def read_manifest(path: Path) -> Manifest:
     path = path / NAME if path.is_dir() else path
     try:
         values = json.loads(path.read_bytes())
+        digest, version = values.pop("sha256"), int(values["version"])
+        if version > VERSION:
+            raise BadManifest(f"{path} has version {version}, this program reads up to {VERSION}")
+        if digest != digest_of(values):
+            raise BadManifest(f"{path} is not what was written: its SHA-256 differs")
         manifest = Manifest(**{**values, "shards": [ShardFile(**s) for s in values["shards"]]})
     except FileNotFoundError:
         raise BadManifest(
             f"{path} does not exist: the build has not finished, or this is no folder of shards"
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except BadManifest:
+        raise
+    except KeyError as error:
+        raise BadManifest(f"{path} is no manifest of shards: it lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadManifest(f"{path} is no manifest of shards: {error}") from error
-    if manifest.version > VERSION:
-        raise BadManifest(f"{path} has version {manifest.version}, this program reads up to {VERSION}")
     for name in [s.name for s in manifest.shards] + list(manifest.files):
         try:
             inside(path.parent, name)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.manifest import Manifest, read_manifest, read_statistics
-from schemas.shard_formats import CorruptShard, Shard, open_shard
+from schemas.manifest import BadManifest, Manifest, read_manifest, read_statistics
+from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Shard, open_shard
 from schemas.triplet import Triplet
 
 
@@ -33,9 +33,13 @@ class ShardSet:
             shard = open_shard(self.folder / entry.name)
             if len(shard) != entry.samples:
                 raise CorruptShard(f"{shard.path} has {len(shard)} samples, the manifest says {entry.samples}")
+            if shard.index_sha256 != entry.index_sha256:
+                raise CorruptShard(f"{shard.path}: its index is not the one that was written: its SHA-256 differs")
             self._shards.append(shard)
         self._starts = np.cumsum([0] + [len(s) for s in self._shards])
-        self.index = np.concatenate([s.index for s in self._shards])
+        self.index = np.concatenate([np.zeros(0, INDEX_DTYPE), *(s.index for s in self._shards)])
+        if len(self) != self.manifest.samples:
+            raise BadManifest(f"{path} names {self.manifest.samples} samples, its shards hold {len(self)}")
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -45,7 +49,10 @@ class ShardSet:
 
         Raises:
             CorruptShard: naming shard and sample.
+            IndexError: the set has no such sample.
         """
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
         return self._shards[shard].read(int(number - self._starts[shard]))
 

@@ -42,10 +42,16 @@ class ShardFile:
 
 @runtime_checkable
 class Shard(Protocol):
-    """An open shard: random access by row."""
+    """An open shard: random access by row.
+
+    Attributes:
+        index: one row a sample (``INDEX_DTYPE``).
+        index_sha256: as in ``ShardFile``, of the index that was read.
+    """
 
     path: Path
     index: np.ndarray
+    index_sha256: str
 
     def __len__(self) -> int: ...
 

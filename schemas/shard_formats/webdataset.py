@@ -4,9 +4,10 @@ Headers carry no time and no owner, so equal samples give equal bytes. Next to `
 a sample (``INDEX_DTYPE``): the byte range of all its members with their headers, and the CRC-32C of that range.
 """
 
+import hashlib
 import io
 import mmap
-import os
+import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from schemas.triplet import Triplet
 
 SUFFIX = ".tar"
 BLOCK = 512
+MEMBER = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+"""What a member may be called after ``key.``: nothing that could lead out of a folder when somebody unpacks it."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,15 @@ class Config:
 
 
 def pack_sample(key: str, members: Members) -> bytes:
-    """A sample's members as tar entries ``key.name``, sorted by name, padded to blocks."""
+    """A sample's members as tar entries ``key.name``, sorted by name, padded to blocks.
+
+    Raises:
+        ValueError: a name is none that ``unpack_sample`` accepts, or too long with its key (100 bytes).
+    """
     chunks = []
     for name in sorted(members):
+        if not MEMBER.fullmatch(name.encode()):
+            raise ValueError(f"sample {key}: a member cannot be called {name!r}")
         data = members[name]
         entry = tarfile.TarInfo(f"{key}.{name}")
         entry.size, entry.mtime, entry.mode = len(data), 0, 0o644
@@ -50,12 +59,12 @@ def unpack_sample(key: str, region: bytes | memoryview) -> Members:
     while position < len(region):
         header = bytes(region[position : position + BLOCK])
         name = header[:100].rstrip(b"\0")
-        if len(header) < BLOCK or header[156:157] != b"0" or not name.startswith(prefix):
+        plain = len(header) == BLOCK and header[156:157] == b"0" and not header[345:500].strip(b"\0")
+        if not plain or not name.startswith(prefix) or not MEMBER.fullmatch(name, len(prefix)):
             raise CorruptSample(f"sample {key}: the entry at byte {position} of its range is not one of its members")
-        try:
-            size = int(header[124:135], 8)
-        except ValueError:
-            raise CorruptSample(f"sample {key}: the entry at byte {position} of its range has no size") from None
+        if not re.fullmatch(rb"[0-7]{11}", header[124:135]):
+            raise CorruptSample(f"sample {key}: the entry at byte {position} of its range has no size")
+        size = int(header[124:135], 8)
         begin = position + BLOCK
         member = name[len(prefix) :].decode()
         if begin + size > len(region) or member in members:
@@ -104,7 +113,7 @@ class TarShard:
 
     def __init__(self, path: Path):
         self.path = path
-        self.index = read_index(path)
+        self.index, self.index_sha256 = _load_index(path)
         size = path.stat().st_size
         end = int((self.index["offset"] + self.index["size"]).max(initial=0)) + 2 * BLOCK
         if size != end:
@@ -124,18 +133,20 @@ class TarShard:
         entry = self.index[row]
         data = self._map[entry["offset"] : entry["offset"] + entry["size"]]
         if google_crc32c.value(data) != entry["crc32c"]:
-            raise CorruptShard(
-                f"{self.path}: sample {entry['key'].decode()} is damaged: its CRC-32C differs from the index"
-            )
+            key = entry["key"].decode(errors="replace")
+            raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
         return data
 
     def read(self, row: int) -> Triplet:
         """See ``schemas.shard_formats.Shard.read``."""
-        key = self.index[row]["key"].decode()
+        key, episode = (self.index[row][name].decode(errors="replace") for name in ("key", "episode"))
         try:
-            return decode_triplet(key, unpack_sample(key, self.region(row)))
+            triplet = decode_triplet(key, unpack_sample(key, self.region(row)))
         except CorruptSample as error:
             raise CorruptShard(f"{self.path}: {error}") from error
+        if triplet.episode != episode:
+            raise CorruptShard(f"{self.path}: sample {key} is of episode {triplet.episode}, its index says {episode}")
+        return triplet
 
     def close(self) -> None:
         """Unmap the file."""
@@ -148,17 +159,23 @@ def read_index(path: Path) -> np.ndarray:
     Raises:
         CorruptShard: the shard or the sidecar is missing, or is no index.
     """
+    return _load_index(path)[0]
+
+
+def _load_index(path: Path) -> tuple[np.ndarray, str]:
+    """The index and the SHA-256 of its bytes."""
     sidecar = _index_path(path)
     for file in (path, sidecar):
-        if not os.path.isfile(file):
+        if not file.is_file():
             raise CorruptShard(f"{file} is missing")
+    data = sidecar.read_bytes()
     try:
-        index = np.load(sidecar, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        index = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a damaged header makes numpy raise what Python's tokenizer does, and more
         raise CorruptShard(f"{sidecar} is no index of a shard: {error}") from error
     if index.dtype != INDEX_DTYPE or index.ndim != 1:
         raise CorruptShard(f"{sidecar} is no index of a shard: its rows are {index.dtype}")
-    return index
+    return index, hashlib.sha256(data).hexdigest()
 
 
 def _index_path(path: Path) -> Path:

@@ -29,7 +29,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from schemas.files import sha256_of, sync_folder
+from schemas.files import name_file, remove, sha256_of, sync_folder
 from schemas.sample_codec import CorruptSample, decode_triplet, dequantise, encode_metadata, load_metadata, quantise
 from schemas.sample_codec import build_triplet as build
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
@@ -55,15 +55,13 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
     final, aside = folder / f"{stem}{SUFFIX}", folder / f".{stem}{SUFFIX}.{secrets.token_hex(4)}.partial"
     try:
         count = _fill(aside, samples)
-        for file in _files(aside):
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-        if final.exists():
-            shutil.rmtree(final)
+        _sync(aside)
+        remove(final)
         os.replace(aside, final)
         sync_folder(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        name_file(error, final)
         raise
     size = sum(f.stat().st_size for f in _files(final))
     return ShardFile(final.name, count, size, *shard_digests(final))
@@ -90,25 +88,20 @@ class ZarrShard:
     def __init__(self, path: Path):
         import zarr
 
-        self.path = path
+        self.path, self.index_sha256 = path, ""
         try:
             group: Any = zarr.open_group(path, mode="r", zarr_format=3)
             self._roles = [str(role) for role in group.attrs["roles"]]
             self._arrays: dict[str, Any] = {n: group[n] for n in (*FIELDS, "meta", "pictures")}
             self._ranges = group["picture_ranges"][:]
-            keys, episodes, sums = (group[n][:] for n in ("key", "episode", "crc32c"))
+            self.index = _index_of(group["key"][:], group["episode"][:], group["crc32c"][:], self._ranges)
+            count = self._arrays["flow"].shape[0]
         except FileNotFoundError as error:
             raise CorruptShard(f"{path} is missing or is no zarr v3 group") from error
-        except (KeyError, ValueError, OSError, RuntimeError, TypeError) as error:
-            raise CorruptShard(f"{path} is no shard of triplets, or is damaged: {error}") from error
-        if not len(keys) == len(episodes) == len(sums) == len(self._ranges) == self._arrays["flow"].shape[0]:
+        except Exception as error:  # there is no end to what zarr raises for damaged metadata
+            raise CorruptShard(f"{path} is no shard of triplets, or is damaged: {error!r}") from error
+        if len(self.index) != count:
             raise CorruptShard(f"{path}: its arrays differ in the number of samples")
-        self.index = np.zeros(len(keys), INDEX_DTYPE)
-        self.index["key"] = [str(k).encode() for k in keys]
-        self.index["episode"] = [str(e).encode() for e in episodes]
-        self.index["offset"] = np.arange(len(keys))
-        self.index["size"] = (self._ranges[..., 1] - self._ranges[..., 0]).sum(axis=1)
-        self.index["crc32c"] = sums
 
     def __len__(self) -> int:
         return len(self.index)
@@ -124,9 +117,10 @@ class ZarrShard:
                 for role, (begin, end) in zip(self._roles, self._ranges[row], strict=True)
                 if end > begin
             }
-        except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
-            raise CorruptShard(f"{self.path}: sample {key} is damaged: {error}") from error
-        if _checksum(meta.encode(), fields, pictures) != self.index[row]["crc32c"]:
+        except Exception as error:  # there is no end to what zarr raises for damaged data
+            raise CorruptShard(f"{self.path}: sample {key} is damaged: {error!r}") from error
+        episode = self.index[row]["episode"].decode()
+        if _checksum(key, episode, meta.encode(), fields, pictures) != self.index[row]["crc32c"]:
             raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
         try:
             return _triplet(key, load_metadata(key, meta.encode()), fields, pictures)
@@ -135,6 +129,18 @@ class ZarrShard:
 
     def close(self) -> None:
         """Nothing is held open between reads."""
+
+
+def _index_of(keys: np.ndarray, episodes: np.ndarray, sums: np.ndarray, ranges: np.ndarray) -> np.ndarray:
+    if not len(keys) == len(episodes) == len(sums) == len(ranges):
+        raise ValueError("its arrays differ in the number of samples")
+    index = np.zeros(len(keys), INDEX_DTYPE)
+    index["key"] = [str(k).encode() for k in keys]
+    index["episode"] = [str(e).encode() for e in episodes]
+    index["offset"] = np.arange(len(keys))
+    index["size"] = (ranges[..., 1] - ranges[..., 0]).sum(axis=1)
+    index["crc32c"] = sums
+    return index
 
 
 def _triplet(key: str, meta: dict[str, Any], fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> Triplet:
@@ -174,7 +180,7 @@ def _fill(folder: Path, samples: Samples) -> int:
         episodes.append(episode)
         metas.append(meta.decode())
         pictures.append(triplet.images)
-        sums.append(_checksum(meta, fields, triplet.images))
+        sums.append(_checksum(key, episode, meta, fields, triplet.images))
     roles = sorted({role for images in pictures for role in images})
     ranges, blob = _lay_out(pictures, roles)
     group = zarr.create_group(folder, zarr_format=3, attributes={"roles": roles})
@@ -219,14 +225,24 @@ def _lay_out(pictures: list[dict[str, bytes]], roles: list[str]) -> tuple[np.nda
     return ranges, np.frombuffer(b"".join(parts), np.uint8)
 
 
-def _checksum(meta: bytes, fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> int:
-    """CRC-32C over the metadata, the arrays in the order of ``FIELDS``, and the pictures in the order of their roles."""
-    parts = [meta, *(np.ascontiguousarray(fields[name]).tobytes() for name in FIELDS)]
-    parts += [pictures[role] for role in sorted(pictures)]
+def _checksum(key: str, episode: str, meta: bytes, fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> int:
+    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS``, and the pictures' roles and bytes by role."""
+    parts = [key.encode(), episode.encode(), meta]
+    parts += [np.ascontiguousarray(fields[name]).tobytes() for name in FIELDS]
+    parts += [part for role in sorted(pictures) for part in (role.encode(), pictures[role])]
     total = 0
     for part in parts:
         total = google_crc32c.extend(total, part)
     return total
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder durable with all that is in it."""
+    for file in _files(folder):
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+    for inner in [*(p for p in folder.rglob("*") if p.is_dir()), folder]:
+        sync_folder(inner)
 
 
 def _files(folder: Path) -> list[Path]:
