@@ -110,7 +110,7 @@ def _single_shard(path: Path) -> Collection:
         open_shard(path).close()
     except (CorruptShard, ValueError, OSError) as error:
         raise CannotInspect(
-            f"{path} cannot be read as a shard: {_said_of(path, error)}; nothing but what lamp-data build wrote is read",
+            f"{path} cannot be read as a shard of lamp-data build: {_said_of(path, error)}",
             1,
         ) from None
     manifest, notes = None, []
@@ -141,7 +141,7 @@ def _folder(path: Path) -> Collection:
     try:
         manifest = read_manifest(path)
     except BadManifest as error:
-        finding = Finding(str(path / MANIFEST_NAME), str(error))
+        finding = Finding(str(path / MANIFEST_NAME), _said_of(path / MANIFEST_NAME, error))
         return Collection(path, path, None, list(shards_in(path)), whole=True, findings=[finding])
     return _finished(path, path, manifest)
 

@@ -1,7 +1,8 @@
 """The entry of ``lamp-data inspect``."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -43,8 +44,8 @@ def inspect(
         The exit code: 0 when all is well, 1 when a check failed (each failure is named).
 
     Raises:
-        CannotInspect: a person's mistake or a damaged input, in one sentence, with its exit code.
-        OSError: a picture or page cannot be written.
+        CannotInspect: a person's mistake, a damaged input or an output that cannot be written, in one sentence, with its exit
+            code.
     """
     from pipeline.inspection.html_page import write_page
     from pipeline.inspection.pictures import check_picture_path, write_picture
@@ -65,10 +66,12 @@ def inspect(
             chosen = _choose(summary, shown, order)
     written: dict[str, str] = {}
     if picture and chosen:
-        write_picture(picture, [f.triplet for f in chosen])
+        with _writing(picture):
+            write_picture(picture, [f.triplet for f in chosen])
         written["picture"] = str(picture)
     if html:
-        write_page(html, summary, chosen)
+        with _writing(html):
+            write_page(html, summary, chosen)
         written["page"] = str(html)
     if as_json:
         say(json.dumps({**facts, "written": written}, ensure_ascii=False, indent=1))
@@ -77,6 +80,14 @@ def inspect(
     if picture and not chosen:
         raise CannotInspect(f"{path} has no sample that can be drawn, so {picture} was not written", 1)
     return 1 if collection.findings else 0
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotInspect(f"{path} cannot be written: {error.strerror or error}", 1) from error
 
 
 def _check(**numbers: int) -> None:

@@ -224,11 +224,11 @@ def _actions(t: Triplet) -> str:
 
 
 def _fact(t: Triplet, measured: MeasuredFlow) -> str:
-    farthest = measured.distance.max(initial=0)
+    farthest, missing = measured.distance.max(initial=0), int((~t.flow.valid[:, 0]).sum())
     scale, unit = (100, "cm") if t.depth_unit == "m" else (1, t.depth_unit)
     return (
         f"{int(measured.moving.sum())} of {len(measured.moving)} points move; the farthest gets {number(farthest * scale)} {unit} "
-        f"away from its place. {int((~t.flow.valid[:, 0]).sum())} have no depth at the reference frame. "
+        f"away from its place. {f'Grey: {missing} without depth. ' if missing else ''}"
         f"Depth: {t.depth_source}. Flow: {t.flow_source}."
     )
 

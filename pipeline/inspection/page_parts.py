@@ -32,6 +32,8 @@ caption { text-align: left; color: var(--faint); font-size: 12px; font-weight: 6
 th { font-weight: 500; color: var(--faint); }
 .numbers th, .numbers td { text-align: right; padding: 3px 0 3px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 .numbers th:first-child, .numbers td:first-child { text-align: left; padding-left: 0; }
+.numbers { table-layout: fixed; }
+.numbers th:first-child { width: 25%; }
 table.texts { margin-top: 0; }
 .texts td { padding: 1px 0; vertical-align: top; color: var(--faint); white-space: nowrap; padding-right: 14px; width: 1%; }
 .texts td.words { color: var(--ink); white-space: normal; width: auto; overflow-wrap: anywhere; }
@@ -48,7 +50,8 @@ button:hover { border-color: var(--faint); }
 button:focus-visible, summary:focus-visible, input:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
 .cards { display: grid; gap: 20px; }
 .card { display: grid; grid-template-columns: minmax(0, 480px) minmax(0, 1fr); gap: 28px; align-items: start; }
-@media (max-width: 880px) { .card { grid-template-columns: minmax(0, 1fr); } main { padding: 24px 14px 60px; } }
+@media (max-width: 880px) { .card { grid-template-columns: minmax(0, 1fr); } .card .look { position: static; } main { padding: 24px 14px 60px; } }
+.look { position: sticky; top: 16px; }
 .stage { position: relative; border-radius: 6px; overflow: hidden; background: #333; line-height: 0; }
 .stage img { width: 100%; height: auto; filter: grayscale(0.5) brightness(0.78); }
 .stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; }

@@ -55,7 +55,7 @@ def find_sample(collection: Collection, name: str) -> Found:
         for fault in check_sample(shard.path, shard.index[row], triplet):
             raise CannotInspect(f"{fault.file}: sample {fault.sample}: {fault.problem}", 1)
         return Found(start + row, shard.path, triplet)
-    damaged = f"; {len(collection.findings)} shards could not be read" if collection.findings else ""
+    damaged = "".join(f"; {f.file} could not be read" for f in collection.findings)
     if wanted is not None:
         here = f"there are {start} samples, numbered from 0" if start else "there are no samples"
         raise CannotInspect(f"{collection.path} has no sample number {wanted}: {here}{damaged}")

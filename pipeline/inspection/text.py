@@ -44,7 +44,9 @@ def summary_rows(summary: Summary) -> Rows:
         rows += [("credit", d["credit"])] if d.get("credit") else []
         rows += [("recipe", f"{manifest.recipe_digest[:12]} (SHA-256)")]
     shards = f"{summary.shards:,} {'shard' if summary.shards == 1 else 'shards'}"
-    rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}")]
+    named = manifest.samples if manifest and summary.collection.whole else summary.samples
+    missing = f"; the manifest says {named:,}" if named != summary.samples else ""
+    rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}{missing}")]
     if manifest and summary.collection.whole:
         rows += [("the build", counts_words(manifest.counts))]
     rows += [("size", _sizes(summary))]
@@ -61,7 +63,7 @@ def summary_rows(summary: Summary) -> Rows:
             ("keypoints", listed(words.grid, summary.read)),
             ("state", listed(words.state, summary.read)),
             ("actions", listed(words.actions, summary.read)),
-            ("instructions", f"{len(words.instructions):,} different; {words.blank:,} samples without any"),
+            ("instructions", f"{len(words.instructions):,} different; {_plural(words.blank, 'sample')} without any"),
         ]
     return rows
 
