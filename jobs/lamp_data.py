@@ -96,8 +96,9 @@ def build_command(args: Build) -> int:
     """Run a build and say what came of it; the exit code."""
     from jobs.progress import progress_bar
     from pipeline import readers
-    from pipeline.build import BuildError, ShardConfig, build
-    from schemas.shard_formats import CorruptShard
+    from pipeline.build import ShardConfig, build
+    from pipeline.execution import BuildError
+    from schemas.shard_formats import CorruptShard, UnfitSamples
 
     if args.dataset in readers.PLANNED:
         known = ", ".join(plugin_names("pipeline.readers"))
@@ -135,9 +136,7 @@ def build_command(args: Build) -> int:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
-    except (BuildError, CorruptShard) as error:
-        raise Failed(str(error)) from error
-    except ValueError as error:
+    except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error
     summary.output = output
     print(json.dumps(_summary_json(summary), indent=1) if args.json else _summary_text(summary))

@@ -4,56 +4,23 @@ Interrupted at any point and run again, it goes on with what is missing; the res
 interruption, for any number of workers.
 """
 
-import contextlib
-import fcntl
 import json
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from pipeline.packer import ShardWorker, finished_shard, plan_shards
+from pipeline.execution import BuildError, Executor, Progress, WorkerDied
+from pipeline.packer import ShardWorker, finished_shard, plan_shards, stands
 from pipeline.parts import EpisodeWorker, PartReport, Quarantined, finished_part, part_key
 from pipeline.readers import UnreadableSource
 from pipeline.recipe import Recipe
 from pipeline.statistics import dataset_statistics
+from pipeline.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
 from schemas.episode import EpisodeRef
-from schemas.files import canonical_json, digest_of, remove_partials, sha256_of, write_whole
+from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
 from schemas.plugins import load_plugin
 from schemas.shard_formats import ShardFile
-
-WORK = ".lamp"
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-class BuildError(Exception):
-    """The build cannot be done; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class WorkerDied:
-    """A task whose worker process died each time it was tried."""
-
-    message: str
-
-
-@runtime_checkable
-class Executor(Protocol):
-    """Runs independent tasks, here or in other processes."""
-
-    def run(
-        self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
-    ) -> Iterator[tuple[T, R | WorkerDied]]:
-        """Each task with its result, in the order in which they finish. An exception of the worker's is raised here."""
-        ...
-
-
-Progress = Callable[[str, int, Iterable[Any]], Iterable[Any]]
-"""(title, total, items) -> the same items, shown as they pass."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +103,14 @@ def build(
     listed = list(reader.list_episodes(source))
     refs = [r for r in listed if isinstance(r, EpisodeRef)][:limit]
     unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
-    work = output / WORK
-    work.mkdir(parents=True, exist_ok=True)
     inputs = digest_of([recipe.digest, asdict(shards), [part_key(recipe, ref) for ref in refs]])
-    with _locked(work):
-        done = _complete(output, work, inputs)
+    with locked(output) as work:
+        clear_partials(output, work)
+        done = None if unreadable else _complete(output, work, inputs)
         if done is not None:
+            if not keep_parts:
+                clear_work(work)
             return done
-        _clear_partials(output, work)
         summary, reports = _make_parts(recipe, refs, work / "parts", executor, progress)
         summary.output = output
         summary.quarantined = sorted([*unreadable, *summary.quarantined], key=lambda q: (q.source, q.episode))
@@ -152,10 +119,9 @@ def build(
         _pack(recipe, reports, output, work, shards, executor, progress, summary)
         _publish(recipe, asdict(reader_module.INFO), reports, output, shards, summary)
         if not summary.quarantined:
-            write_whole(work / "complete.json", canonical_json({"inputs": inputs}))
+            write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
             if not keep_parts:
-                shutil.rmtree(work / "parts", ignore_errors=True)
-                shutil.rmtree(work / "records", ignore_errors=True)
+                clear_work(work)
     return summary
 
 
@@ -198,7 +164,7 @@ def _pack(
     """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
     plans = plan_shards(reports, recipe.dataset.name, config.samples_per_shard, config.seed)
     (output / NAME).unlink(missing_ok=True)
-    (work / "complete.json").unlink(missing_ok=True)
+    (work / COMPLETE).unlink(missing_ok=True)
     missing = [p for p in plans if finished_shard(output, work / "records", p, config.format) is None]
     factory = _ShardWorkerFactory(output, work / "parts", work / "records", config.format)
     results = executor.run(factory, missing) if missing else iter(())
@@ -208,7 +174,7 @@ def _pack(
     written = [finished_shard(output, work / "records", p, config.format) for p in plans]
     summary.kept = sum(len(r.rows) for r in reports)
     summary.shards, summary.bytes = len(plans), sum(s.bytes for s in written if s)
-    _remove_stale(output, {s.name for s in written if s}, recipe.dataset.name)
+    remove_stale(output, work, {s.name for s in written if s}, recipe.dataset.name)
 
 
 def _publish(
@@ -258,12 +224,13 @@ def _publish(
 def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
     """The summary of a build that is already there with just these inputs, else None."""
     try:
-        if json.loads((work / "complete.json").read_bytes())["inputs"] != inputs:
+        if json.loads((work / COMPLETE).read_bytes())["inputs"] != inputs:
             return None
         manifest = read_manifest(output)
-    except (FileNotFoundError, ValueError, KeyError, BadManifest):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, BadManifest):
         return None
-    if not all((output / shard.name).exists() for shard in manifest.shards):
+    beside = all((output / name).is_file() and sha256_of(output / name) == sha for name, sha in manifest.files.items())
+    if not beside or not all(stands(output, shard) for shard in manifest.shards):
         return None
     counts = manifest.counts
     return Summary(
@@ -283,37 +250,6 @@ def _why_nothing(summary: Summary) -> str:
         first = summary.quarantined[0]
         return f"{len(summary.quarantined)} quarantined, the first because {first.message}"
     return "every window was rejected: " + ", ".join(f"{n} {reason}" for reason, n in summary.rejected.items())
-
-
-@contextlib.contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    """Hold the folder against a second build; the lock goes with the process, however it ends."""
-    with open(work / "lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BuildError(
-                f"another build is writing into {work.parent}; wait for it or choose another --output"
-            ) from None
-        yield
-
-
-def _clear_partials(output: Path, work: Path) -> None:
-    """Remove what killed writers left aside."""
-    for folder in (output, work, work / "records", *(work / "parts").glob("??")):
-        if folder.is_dir():
-            remove_partials(folder)
-
-
-def _remove_stale(output: Path, names: set[str], dataset: str) -> None:
-    """Remove shards of an earlier build in this folder that the new one does not have."""
-    stems = {name.rsplit(".", 1)[0] for name in names}
-    for path in output.glob(f"{dataset}-[0-9][0-9][0-9][0-9][0-9][0-9].*"):
-        stem = path.name.split(".", 1)[0]
-        if path.name not in names and not (
-            stem in stems and path.name == f"{stem}.index.npy" and f"{stem}.tar" in names
-        ):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @dataclass(frozen=True)

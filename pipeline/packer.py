@@ -12,7 +12,7 @@ import google_crc32c
 import numpy as np
 
 from pipeline.parts import PartReport, part_path
-from schemas.files import digest_of, write_whole
+from schemas.files import digest_of, sync_folder, write_whole
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
 
 
@@ -61,7 +61,9 @@ class ShardWorker:
             OSError: the shard cannot be written.
         """
         record_path = self.records / f"{plan.stem}.json"
-        record_path.unlink(missing_ok=True)  # it may speak of another plan's shard of this name
+        if record_path.exists():  # it may speak of another plan's shard of this name
+            record_path.unlink()
+            sync_folder(self.records)
         regions = self._regions(plan)
         if self.format == "webdataset":
             written = webdataset.write_regions(self.output, plan.stem, regions)
@@ -88,11 +90,22 @@ class ShardWorker:
 
 
 def finished_shard(output: Path, records: Path, plan: ShardPlan, format_name: str) -> ShardFile | None:
-    """The shard of a plan if it was written before and still stands there, else None."""
+    """The shard of a plan if it was written before and still stands there whole, else None."""
     try:
         record = json.loads((records / f"{plan.stem}.json").read_bytes())
         shard = ShardFile(**record["shard"])
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     same = record["plan"] == plan.digest and record["format"] == format_name
-    return shard if same and (output / shard.name).exists() else None
+    return shard if same and stands(output, shard) else None
+
+
+def stands(output: Path, shard: ShardFile) -> bool:
+    """Whether a shard lies there in its full size and with its index; its bytes are not read."""
+    path = output / shard.name
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return (
+        path.exists()
+        and sum(file.stat().st_size for file in files) == shard.bytes
+        and (not shard.index_sha256 or webdataset.index_path(path).is_file())
+    )

@@ -7,6 +7,7 @@ report is renamed into place last: where it stands, the part is complete.
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import numpy as np
 
 from pipeline.recipe import Recipe
 from pipeline.triplets import Stopwatch, TripletMaker
+from schemas import sample_codec
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
 from schemas.plugins import load_plugin
-from schemas.sample_codec import encode_triplet
+from schemas.sample_codec import FlowTooLarge, encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import Rejected
 
@@ -67,9 +69,22 @@ class Quarantined:
 
 def part_key(recipe: Recipe, ref: EpisodeRef) -> str:
     """The part's name."""
-    libraries = {name: version(name) for name in LIBRARIES}
-    identity = [PART_VERSION, recipe.digest, ref.dataset, ref.source, ref.episode, ref.fingerprint, libraries]
+    identity = [
+        PART_VERSION,
+        sample_codec.VERSION,
+        recipe.digest,
+        ref.dataset,
+        ref.source,
+        ref.episode,
+        ref.fingerprint,
+        _versions(),
+    ]
     return digest_of(identity)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
 
 
 def part_path(folder: Path, key: str) -> Path:
@@ -78,13 +93,15 @@ def part_path(folder: Path, key: str) -> Path:
 
 
 def finished_part(folder: Path, key: str) -> PartReport | None:
-    """The report of a complete part, or None."""
-    path = _report_path(folder, key)
+    """The report of a complete part, or None; its samples must lie beside it, which they do not when removing was cut short."""
+    tar = part_path(folder, key)
     try:
-        values = json.loads(path.read_bytes())
-        return PartReport(**{**values, "rows": [tuple(row) for row in values["rows"]]})
+        values = json.loads(_report_path(folder, key).read_bytes())
+        report = PartReport(**{**values, "rows": [tuple(row) for row in values["rows"]]})
+        whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
+    return report if whole and webdataset.index_path(tar).is_file() else None
 
 
 class EpisodeWorker:
@@ -121,8 +138,12 @@ class EpisodeWorker:
             if isinstance(made, Rejected):
                 rejected[made.reason] = rejected.get(made.reason, 0) + 1
                 continue
-            with watch.stage("encode sample"):
-                region = webdataset.pack_sample(made.key, encode_triplet(made))
+            try:
+                with watch.stage("encode sample"):
+                    region = webdataset.pack_sample(made.key, encode_triplet(made))
+            except FlowTooLarge:
+                rejected["flow_too_large"] = rejected.get("flow_too_large", 0) + 1
+                continue
             rows.append((made.key, offset, len(region)))
             regions.append((made.key, made.episode, region))
             offset += len(region)

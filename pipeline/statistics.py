@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.execution import BuildError
 from pipeline.parts import STATISTICS_FRAMES, PartReport
 
 
@@ -13,14 +14,14 @@ def dataset_statistics(reports: list[PartReport]) -> dict[str, Any]:
     All but the quantiles are exact over every frame; quantiles are those of up to 64 evenly spread frames of each episode.
 
     Raises:
-        ValueError: episodes differ in the size of state or action.
+        BuildError: episodes differ in the size of state or action.
     """
     result: dict[str, Any] = {"quantile_frames_per_episode": STATISTICS_FRAMES}
     for name in ("state", "action"):
         moments = [r.moments[name] for r in reports if r.moments[name]["count"]]
         sizes = sorted({len(m["sum"]) for m in moments})
         if len(sizes) > 1:
-            raise ValueError(f"episodes differ in the size of {name}: {sizes}; build them into separate folders")
+            raise BuildError(f"episodes differ in the size of {name}: {sizes}; build them into separate folders")
         count = sum(m["count"] for m in moments)
         mean = np.sum([m["sum"] for m in moments], axis=0) / count
         variance = np.sum([m["squares"] for m in moments], axis=0) / count - mean**2

@@ -43,6 +43,10 @@ class CorruptSample(ValueError):
     """The bytes of a sample are not what was written."""
 
 
+class FlowTooLarge(ValueError):
+    """A displacement does not fit the format: 1,310 px or 3.27 units of depth."""
+
+
 def encode_triplet(triplet: Triplet) -> Members:
     """The sample's members, the same bytes for an equal triplet.
 
@@ -162,7 +166,7 @@ def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     Steps that are not valid hold the last valid displacement (zero before the first), which costs nothing to store.
 
     Raises:
-        ValueError: a valid displacement is too large for 16 bits (1,310 px or 3.27 m).
+        FlowTooLarge: a valid displacement is too large for 16 bits (1,310 px or 3.27 m).
     """
     start = np.where(flow.valid[:, :1], flow.uvz[:, 0], np.nan_to_num(flow.uvz[:, 0]))
     moved = np.where(flow.valid[..., None], flow.uvz - start[:, None], 0)
@@ -170,7 +174,9 @@ def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     last = np.maximum.accumulate(np.where(flow.valid, np.arange(flow.valid.shape[1]), 0), axis=1)
     quanta = np.take_along_axis(quanta, last[..., None], axis=1)
     if np.abs(quanta).max(initial=0) > np.iinfo(np.int16).max:
-        raise ValueError("a displacement is too large for the format: the limits are 1,310 px and 3.27 units of depth")
+        raise FlowTooLarge(
+            "a displacement is too large for the format: the limits are 1,310 px and 3.27 units of depth"
+        )
     return start.astype(np.float32), quanta[:, 1:].astype(np.int16)
 
 

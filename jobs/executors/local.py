@@ -19,10 +19,10 @@ def build(config: Config) -> "LocalExecutor":
 
 
 class LocalExecutor:
-    """See ``pipeline.build.Executor``."""
+    """See ``pipeline.execution.Executor``."""
 
     def run(self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
-        """See ``pipeline.build.Executor.run``."""
+        """See ``pipeline.execution.Executor.run``."""
         worker = make_worker()
         for task in tasks:
             yield task, worker(task)

@@ -5,12 +5,13 @@ worker and then given up by name, without its neighbours.
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.build import WorkerDied
+from pipeline.execution import BuildError, WorkerDied
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,8 +22,8 @@ class Config:
     """Settings.
 
     Attributes:
-        address: of a cluster; ``auto`` joins one that runs here or that RAY_ADDRESS names, and else starts one on this machine;
-            ``local`` always starts one.
+        address: of a cluster; ``auto`` joins the one that RAY_ADDRESS names or ``ray start`` started here, and else starts one
+            on this machine; ``local`` always starts one.
         workers: actors; None for one to each CPU of the cluster.
         attempts: times that a task is tried when its worker dies.
     """
@@ -44,7 +45,7 @@ def build(config: Config) -> "RayExecutor":
 
 
 class RayExecutor:
-    """See ``pipeline.build.Executor``."""
+    """See ``pipeline.execution.Executor``."""
 
     def __init__(self, config: Config):
         self.config = config
@@ -52,42 +53,54 @@ class RayExecutor:
     def run(
         self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
     ) -> Iterator[tuple[T, R | WorkerDied]]:
-        """See ``pipeline.build.Executor.run``. At most one task is under way on each actor."""
+        """See ``pipeline.execution.Executor.run``. At most one task is under way on each actor.
+
+        Raises:
+            BuildError: no cluster answers, or it cannot start a worker.
+        """
         import ray
 
         self._start()
-        count = min(self.config.workers or int(ray.cluster_resources().get("CPU", 1)), len(tasks))
-        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=self.config.attempts - 1)(_Actor)
-        actors = [actor.remote(make_worker) for _ in range(count)]
+        cpus = ray.cluster_resources().get("CPU", 1.0)
+        count = min(self.config.workers or max(int(cpus), 1), len(tasks))
+        # More workers than CPUs share them; asking for a whole one each, some would wait for ever.
+        share = min(1.0, math.floor(cpus / count * 1000) / 1000)
+        actor = ray.remote(num_cpus=share, max_restarts=-1, max_task_retries=self.config.attempts - 1)(_Actor)
+        actors: list[Any] = [actor.remote(make_worker) for _ in range(count)]
         waiting = list(enumerate(tasks))[::-1]
-        running: dict[Any, tuple[Any, int]] = {}
+        # An actor gets its first task when it is up, so that none lies with one that the cluster has no room for.
+        running: dict[Any, tuple[Any, int | None]] = {each.ready.remote(): (each, None) for each in actors}
         try:
-            for free in actors:
-                number, task = waiting.pop()
-                running[free.work.remote(task)] = (free, number)
-            while running:
+            while waiting or any(number is not None for _, number in running.values()):
                 (done,), _ = ray.wait(list(running), num_returns=1)
                 free, number = running.pop(done)
                 result = self._result(done)
+                if number is None and isinstance(result, WorkerDied):
+                    raise BuildError(f"Ray could not start a worker: {result.message}")
                 if waiting:
                     following, task = waiting.pop()
                     running[free.work.remote(task)] = (free, following)
-                yield tasks[number], result
+                if number is not None:
+                    yield tasks[number], result
         finally:
             for each in actors:
-                ray.kill(each)  # pyright: ignore[reportArgumentType]
+                ray.kill(each)
 
     def _result(self, done: Any) -> Any:
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        import ray.exceptions
 
         try:
             return ray.get(done)
-        except RayActorError as error:
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
             first_line = str(error).strip().splitlines()[0]
             return WorkerDied(f"its worker died {self.config.attempts} times ({first_line})")
-        except RayTaskError as error:
-            raise error.as_instanceof_cause() from None
+        except ray.exceptions.RayTaskError as error:
+            if not isinstance(error.cause, Exception):
+                raise
+            # The worker's own exception, as the local executor raises it; Ray's copy of it loses an OSError's fields.
+            error.cause.add_note(error.traceback_str)
+            raise error.cause from None
 
     def _start(self) -> None:
         import ray
@@ -95,14 +108,21 @@ class RayExecutor:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-        if self.config.address != "auto":
-            ray.init(address=self.config.address, **options)
-            return
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+        address = None if self.config.address == "auto" else self.config.address
         try:
-            ray.init(address="auto", **options)
-        except ConnectionError:
-            ray.init(address="local", include_dashboard=False, **options)
+            # None joins what RAY_ADDRESS or `ray start` names. Ray's own "auto" would also join, and die with, whatever
+            # another program on this machine has started for itself.
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if address is None and not os.environ.get("RAY_ADDRESS"):
+                ray.init(address="local", **options)  # what `ray start` left behind is there no more
+                return
+            where = address or f"{os.environ['RAY_ADDRESS']} (RAY_ADDRESS)"
+            raise BuildError(
+                f"no Ray cluster answers at {where}: {' '.join(str(error).split())}; --executor-options address=local "
+                "starts one here, and --executor local does without"
+            ) from error
 
 
 class _Actor:
@@ -111,6 +131,9 @@ class _Actor:
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
         self.make_worker = make_worker
         self.worker: Callable[[Any], Any] | None = None
+
+    def ready(self) -> None:
+        """Answered once this process is up."""
 
     def work(self, task: Any) -> Any:
         if self.worker is None:

@@ -23,6 +23,10 @@ class CorruptShard(ValueError):
     """A shard, its index or a sample in it is not what was written; the message names file and sample."""
 
 
+class UnfitSamples(ValueError):
+    """Samples that cannot stand together in a shard of this format; the message says what to do."""
+
+
 @dataclass(frozen=True)
 class ShardFile:
     """What the manifest keeps of one shard.
@@ -71,7 +75,12 @@ Samples = Iterable[tuple[str, str, Members]]
 
 
 def write_shard(format_name: str, folder: Path, stem: str, samples: Samples) -> ShardFile:
-    """Write a shard so that it is whole or absent; the same bytes for the same samples."""
+    """Write a shard so that it is whole or absent; the same bytes for the same samples.
+
+    Raises:
+        UnfitSamples: the format cannot hold just these together.
+        OSError: it cannot be written; nothing of it stands there.
+    """
     return load_plugin(__name__, format_name).write_shard(folder, stem, samples)
 
 

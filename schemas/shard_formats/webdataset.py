@@ -91,7 +91,7 @@ def write_regions(folder: Path, stem: str, regions) -> ShardFile:
         file.write(b"\0" * (2 * BLOCK))
     buffer = io.BytesIO()
     np.save(buffer, np.array(rows, INDEX_DTYPE), allow_pickle=False)
-    write_whole(_index_path(path), buffer.getvalue())
+    write_whole(index_path(path), buffer.getvalue())
     return ShardFile(path.name, len(rows), offset + 2 * BLOCK, *shard_digests(path))
 
 
@@ -102,10 +102,10 @@ def open_shard(path: Path) -> "TarShard":
 
 def shard_digests(path: Path) -> tuple[str, str]:
     """See ``schemas.shard_formats.shard_digests``."""
-    for file in (path, _index_path(path)):
+    for file in (path, index_path(path)):
         if not file.is_file():
             raise CorruptShard(f"{file} is missing")
-    return sha256_of(path), sha256_of(_index_path(path))
+    return sha256_of(path), sha256_of(index_path(path))
 
 
 class TarShard:
@@ -164,7 +164,7 @@ def read_index(path: Path) -> np.ndarray:
 
 def _load_index(path: Path) -> tuple[np.ndarray, str]:
     """The index and the SHA-256 of its bytes."""
-    sidecar = _index_path(path)
+    sidecar = index_path(path)
     for file in (path, sidecar):
         if not file.is_file():
             raise CorruptShard(f"{file} is missing")
@@ -178,5 +178,6 @@ def _load_index(path: Path) -> tuple[np.ndarray, str]:
     return index, hashlib.sha256(data).hexdigest()
 
 
-def _index_path(path: Path) -> Path:
+def index_path(path: Path) -> Path:
+    """Where the index of a tar shard lies."""
     return path.with_name(path.name.removesuffix(SUFFIX) + ".index.npy")

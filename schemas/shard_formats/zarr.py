@@ -32,7 +32,7 @@ import numpy as np
 from schemas.files import name_file, remove, sha256_of, sync_folder
 from schemas.sample_codec import CorruptSample, decode_triplet, dequantise, encode_metadata, load_metadata, quantise
 from schemas.sample_codec import build_triplet as build
-from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
+from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile, UnfitSamples
 from schemas.triplet import Triplet
 
 SUFFIX = ".zarr"
@@ -49,7 +49,7 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
     """Write ``stem.zarr``; see ``schemas.shard_formats.write_shard``.
 
     Raises:
-        ValueError: the samples differ in the shape of a field.
+        UnfitSamples: the samples differ in the shape of a field.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final, aside = folder / f"{stem}{SUFFIX}", folder / f".{stem}{SUFFIX}.{secrets.token_hex(4)}.partial"
@@ -170,7 +170,7 @@ def _fill(folder: Path, samples: Samples) -> int:
         }
         for name, value in fields.items():
             if columns[name] and value.shape != columns[name][0].shape:
-                raise ValueError(
+                raise UnfitSamples(
                     f"a zarr shard holds samples of one shape: {name} of {key} is {value.shape}, "
                     f"others are {columns[name][0].shape}; build this mixture with --format webdataset"
                 )

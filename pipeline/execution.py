@@ -1,0 +1,34 @@
+"""What a build asks of whoever runs its tasks and of whoever shows its progress."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class BuildError(Exception):
+    """The build cannot be done; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class WorkerDied:
+    """A task whose worker process died each time it was tried."""
+
+    message: str
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs independent tasks, here or in other processes."""
+
+    def run(
+        self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
+    ) -> Iterator[tuple[T, R | WorkerDied]]:
+        """Each task with its result, in the order in which they finish. An exception of the worker's is raised here."""
+        ...
+
+
+Progress = Callable[[str, int, Iterable[Any]], Iterable[Any]]
+"""(title, total, items) -> the same items, shown as they pass."""
