@@ -55,8 +55,10 @@ def write_picture(path: Path, triplets: list[Triplet]) -> None:
 
 def draw_sample(t: Triplet) -> "Figure":
     """Image with its flow, depth at the keypoints, and the wrist's image."""
-    tall = 6.2 * float(np.clip(t.camera.size[1] / t.camera.size[0], 0.55, 1.1))
-    small, width, height = (tall - 0.5) / 2, 11.6, tall + 1.55
+    scale = min(6.2 / t.camera.size[0], 6.8 / t.camera.size[1])
+    wide, tall = (max(3.0, scale * side) for side in t.camera.size)
+    small, right = (tall - 0.5) / 2, wide + 1.55
+    width, height = max(right + 3.85, 8.5), tall + 1.55
     figure = _figure(width, height)
 
     def box(left: float, bottom: float, wide: float, high: float) -> "Axes":
@@ -64,13 +66,15 @@ def draw_sample(t: Triplet) -> "Figure":
 
     measured = measure(t)
     limit = depth_change_limit([(t, measured)])
-    axes = box(0.35, 0.5, 6.2, tall)
+    axes = box(0.35, 0.5, wide, tall)
     draw_flow(axes, t, measured, limit)
     axes.set_title("flow over the next steps", fontsize=10, color=INK, loc="left", pad=5)
     figure.text(0.35 / width, 0.22 / height, _legend_words(t, measured), color=FAINT, fontsize=9)
-    _change_bar(figure, box(6.67, 0.5, 0.15, tall), limit, t.depth_unit)
-    draw_depth(figure, box(7.75, 0.5 + tall - small, 2.85, small), box(10.7, 0.5 + tall - small, 0.15, small), t)
-    wrist = box(7.75, 0.5, 2.85, small)
+    _change_bar(figure, box(wide + 0.47, 0.5, 0.15, tall), limit, t.depth_unit)
+    draw_depth(
+        figure, box(right, 0.5 + tall - small, 2.85, small), box(right + 2.95, 0.5 + tall - small, 0.15, small), t
+    )
+    wrist = box(right, 0.5, 2.85, small)
     picture = decode_picture(t.images["wrist"]) if "wrist" in t.images else None
     if picture is not None:
         wrist.imshow(picture, interpolation="bicubic")
@@ -78,8 +82,8 @@ def draw_sample(t: Triplet) -> "Figure":
         wrist.text(0, 0.97, "none", ha="left", va="top", color=FAINT, fontsize=10, transform=wrist.transAxes)
     _bare(wrist, "wrist image at the reference frame")
     top = (0.35 / width, (tall + 1.14) / height), (0.35 / width, (tall + 0.86) / height)
-    figure.text(*top[0], _plain(title_of(t), 100), fontsize=14, color=INK, weight="bold", parse_math=False)
-    figure.text(*top[1], _plain(source_of(t), 130), fontsize=9.5, color=FAINT, parse_math=False)
+    figure.text(*top[0], _plain(title_of(t), int(width * 8.6)), fontsize=14, color=INK, weight="bold", parse_math=False)
+    figure.text(*top[1], _plain(source_of(t), int(width * 11.2)), fontsize=9.5, color=FAINT, parse_math=False)
     return figure
 
 
@@ -226,7 +230,13 @@ def _change_bar(figure: "Figure", axes: "Axes", limit: float, unit: str) -> None
 
     scale, word = (100, "cm") if unit == "m" else (1, unit)
     figure.colorbar(ScalarMappable(Normalize(-limit * scale, limit * scale), change_colours()), cax=axes)
-    axes.set_ylabel(f"depth change ({word}):  towards the camera  <  0  <  away", fontsize=9.5, color=INK)
+    inches = axes.get_position().height * figure.get_figheight()
+    words = (
+        f"depth change ({word}):  towards the camera  <  0  <  away"
+        if inches > 4.5
+        else f"depth ({word}):  towards  <  0  <  away"
+    )
+    axes.set_ylabel(words, fontsize=9.5, color=INK)
     _style_bar(axes)
 
 
