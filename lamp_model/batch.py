@@ -1,7 +1,6 @@
 """A batch of training samples: what the loader makes and the stages take."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
 
 import numpy as np
 import torch
@@ -34,7 +33,7 @@ class Batch:
         """B."""
         return len(self.instructions)
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> "Batch":
         """The batch on a device; pictures travel as bytes."""
         moved = {}
         for field in fields(self):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -27,6 +27,7 @@ class Features:
     mask: Bool[torch.Tensor, "B L"] | None
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A frozen vision-language model. A plug-in's ``build(config)`` returns an ``nn.Module`` of this kind."""
 

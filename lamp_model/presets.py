@@ -43,7 +43,7 @@ def tiny() -> Preset:
     and motion tokens of 4 x 4 keypoints in place of 2 x 2."""
     model = ModelConfig(
         backbone_options={"weights": "random:tiny", "image_size": 128, "min_pixels": 0},
-        motion=MotionConfig(layers=3, heads=4, head_dim=32, time_channels=64, patch_size=4, dropout=0.0),
+        motion=MotionConfig(layers=2, heads=4, head_dim=32, time_channels=64, patch_size=4, dropout=0.0),
         fusion_options={"heads": 6},
         action=ActionConfig(layers=4, width=128, heads=4, positions=512),
     )

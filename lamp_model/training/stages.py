@@ -1,7 +1,7 @@
 """What the two stages learn and how they are judged; the loop is theirs in common."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -20,6 +20,7 @@ from lamp_model.normalisation import Range
 from lamp_model.training.rollout import RolloutErrors
 
 
+@runtime_checkable
 class Stage(Protocol):
     """One stage of training."""
 
