@@ -86,6 +86,10 @@ class Inspect:
     """Write one self-contained page to look through."""
     verify: bool = True
     """Check every checksum; --no-verify skips that."""
+    shown: int = 12
+    """Samples in the picture or on the page."""
+    order: Literal["moving", "spread"] = "moving"
+    """Which samples those are: the ones that move most, or evenly spread."""
     limit: int = 2000
     """Samples read for the ranges of flow; a larger set is sampled evenly, and it says so."""
     json: bool = False
@@ -170,17 +174,22 @@ def recipe_of(args: Build) -> Recipe:
 
 def inspect_command(args: Inspect) -> int:
     """Show shards; 1 if anything in them is damaged."""
-    from pipeline.inspection.command import inspect
+    from pipeline.inspection import CannotInspect, inspect
 
-    return inspect(
-        args.path,
-        sample=args.sample,
-        picture=args.picture,
-        html=args.html,
-        as_json=args.json,
-        verify=args.verify,
-        limit=args.limit,
-    )
+    try:
+        return inspect(
+            args.path,
+            sample=args.sample,
+            picture=args.picture,
+            html=args.html,
+            as_json=args.json,
+            verify=args.verify,
+            limit=args.limit,
+            shown=args.shown,
+            order=args.order,
+        )
+    except CannotInspect as error:
+        raise (UsageError if error.exit_code == 2 else Failed)(str(error)) from error
 
 
 def _summary_json(summary) -> dict:

@@ -69,6 +69,13 @@ class MotionModel(nn.Module):
         """Where the weights are."""
         return self.motion_head.vlm_proj.weight.device
 
+    def place(self, device: torch.device) -> None:
+        """Move to a device in the precision that is right there: the frozen backbone in bfloat16 on a GPU, all else in float32."""
+        self.float()
+        if device.type == "cuda":
+            self.qwen_vl_interface.bfloat16()
+        self.to(device)
+
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """Features of one upright RGB image for each camera and one instruction a sample; no gradient."""
         if len(images) != len(self.config.cameras):

@@ -108,5 +108,6 @@ def load_policy(run: str | Path, device: str = "auto") -> LampPolicy:
     """
     chosen = choose_device(device)
     model, _ = load_model(Path(run))
+    model.place(chosen)
     statistics = read_statistics(Path(run))
-    return LampPolicy(model.to(chosen), range_of(statistics, "state"), range_of(statistics, "action"))
+    return LampPolicy(model, range_of(statistics, "state"), range_of(statistics, "action"))

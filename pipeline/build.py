@@ -205,9 +205,10 @@ def _publish(
     assert all(shards), "every planned shard was written"
     Manifest(
         dataset=dataset,
-        recipe={**recipe.as_dict(), "shards": asdict(config)},
+        recipe=recipe.as_dict(),
         recipe_digest=recipe.digest,
         format=config.format,
+        layout={"samples_per_shard": config.samples_per_shard, "seed": config.seed},
         shards=[shard for shard in shards if isinstance(shard, ShardFile)],
         samples=summary.kept,
         counts={

@@ -29,9 +29,10 @@ class Manifest:
 
     Attributes:
         dataset: name, version, licence and credit of the source (``schemas.episode.DatasetInfo``).
-        recipe: everything that decides the samples' bytes: plug-ins, thresholds, windows, seed.
+        recipe: everything that decides the samples' bytes: plug-ins, thresholds, windows.
         recipe_digest: SHA-256 of the recipe.
         format: the shard format's name.
+        layout: what else decides which sample stands where: samples per shard, and the seed of their order.
         shards: in order; samples are numbered through them.
         samples: how many in all.
         counts: ``kept``, and ``rejected`` and ``quarantined`` by reason.
@@ -46,6 +47,7 @@ class Manifest:
     samples: int
     counts: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
+    layout: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
     def write(self, folder: Path) -> None:

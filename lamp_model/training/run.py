@@ -190,22 +190,18 @@ def _build(prepared: Prepared) -> Stage:
     if config.training.stage == 1:
         model = MotionModel(source)
         run_folder.save_backbone(folder, model)
-        return MotionStage(_placed(model, prepared.device))
+        model.place(prepared.device)
+        return MotionStage(model)
     policy = PolicyModel(source)
     kept = folder / run_folder.MOTION
     if not kept.is_file():
         run_folder.load_motion(Path(str(config.motion_run)), policy)
         write_tensors(kept, run_folder.part_weights(policy, "motion_head"))
     run_folder.load_kept_motion(folder, policy)
+    policy.place(prepared.device)
     statistics = run_folder.read_statistics(folder)
     ranges = range_of(statistics, "state"), range_of(statistics, "action")
-    return PolicyStage(_placed(policy, prepared.device), *ranges, statistics["action"]["mean"])
-
-
-def _placed(model: MotionModel, device: torch.device) -> Any:
-    if device.type == "cpu":
-        model.float()  # downloaded backbones are bfloat16, which a CPU computes slowly
-    return model.to(device)
+    return PolicyStage(policy, *ranges, statistics["action"]["mean"])
 
 
 def _loaders(prepared: Prepared) -> tuple[Loader, Loader | None]:
