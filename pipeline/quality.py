@@ -97,7 +97,8 @@ def judge(
     jump = _after_jump(points, raw.valid, config.max_speed / fps)
     edge = lifted.edge & ~static[:, None]
     edge[:, 0] = False  # the reference position is a pixel's own depth, no interpolation
-    valid = raw.valid & ~jump & ~edge & raw.valid[:, :1]
+    # Once a moving point has touched an edge, nobody knows on which side it went on.
+    valid = raw.valid & ~jump & ~np.maximum.accumulate(edge, axis=1) & raw.valid[:, :1]
     uvz = np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
     within = np.arange(raw.horizon + 1) <= steps
     flags = np.zeros(len(uvz), np.uint8)

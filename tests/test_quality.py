@@ -84,11 +84,12 @@ def test_the_speed_limit_is_in_metres_per_second():
     assert fast.flow.valid[3, 6]
 
 
-def test_moving_points_on_depth_edges_are_absent_and_static_ones_are_not():
+def test_moving_points_are_absent_from_the_edge_they_touch_on_and_static_ones_are_not():
     given = lifted()
     given.edge[[3, 30], 4] = True
     result = judged(given)
-    assert not result.flow.valid[3, 4] and result.point_flags[3] & PointFlag.DEPTH_EDGE
+    assert result.flow.valid[3, :4].all() and not result.flow.valid[3, 4:].any()
+    assert result.point_flags[3] & PointFlag.DEPTH_EDGE
     assert result.flow.valid[30].all()
 
 
