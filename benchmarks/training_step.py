@@ -1,0 +1,105 @@
+"""Samples per second of a training step, both stages, on random shards.
+
+    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu]
+
+Prints, for each stage, samples per second of whole steps (reading and decoding included), the share of the frozen
+backbone, peak GPU memory where there is a GPU, and the machine. With ``--preset paper`` the backbone has random weights of
+the published size, so that nothing is downloaded.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import torch
+from machine import describe
+from shard_fixture import write_shards
+from transformers.utils import logging
+
+from lamp_model import run_folder
+from lamp_model.training import run as running
+from lamp_model.training.loop import Trainer
+
+
+def measure(trainer: Trainer, loader, steps: int) -> tuple[float, float]:
+    """(seconds a step, seconds of it in the frozen backbone), after one step to warm up."""
+    spent = [0.0]
+    backbone = trainer.stage.model.qwen_vl_interface
+    encode = backbone.encode
+
+    def timed(*inputs):
+        settle(trainer.device)
+        began = time.perf_counter()
+        features = encode(*inputs)
+        settle(trainer.device)
+        spent[0] += time.perf_counter() - began
+        return features
+
+    backbone.encode = timed
+    batches = loader.batches(0, steps + 1)
+    trainer.step(next(batches))
+    settle(trainer.device)
+    spent[0], began = 0.0, time.perf_counter()
+    for batch in batches:
+        trainer.step(batch)
+    settle(trainer.device)
+    return (time.perf_counter() - began) / steps, spent[0] / steps
+
+
+def settle(device: torch.device) -> None:
+    """Wait for the GPU, so that a clock means something."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def prepared_stage(stage: int, preset: str, data: Path, folder: Path, options: dict, device: str):
+    """A stage's trainer and loader on random shards; stage 2 guides with a Motion Expert that has learnt nothing."""
+    motion = folder.parent / "stage1" if stage == 2 else None
+    request = running.Request(stage, data, folder, motion, preset, options, device=device)
+    prepared = running.prepare(request)
+    if preset == "paper" and stage == 1:
+        weights = {**prepared.config.model.backbone_options, "weights": "random:4b"}
+        model = replace(prepared.config.model, backbone_options=weights)
+        prepared = replace(prepared, config=replace(prepared.config, model=model))
+    folder.mkdir()
+    run_folder.write_config(folder, prepared.config)
+    run_folder.write_statistics(folder, prepared.shards.statistics())
+    built = running._build(prepared)
+    if stage == 1:
+        run_folder.finish(folder, built.model, 1)
+    loader, _ = running._loaders(prepared)
+    return Trainer(built, prepared.config.training, folder, loader, None), loader
+
+
+def main() -> None:
+    """Measure both stages."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="tiny", choices=("tiny", "paper"))
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    logging.disable_progress_bar()
+    print(f"{describe()}; torch {torch.__version__}, {args.threads} thread(s)")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data = write_shards(folder / "shards", episodes=4, frames=8, size=128)
+        for stage in (1, 2):
+            options = {"batch_size": args.batch_size, "val_fraction": 0.0}
+            trainer, loader = prepared_stage(stage, args.preset, data, folder / f"stage{stage}", options, args.device)
+            seconds, backbone = measure(trainer, loader, args.steps)
+            line = f"stage {stage}: {args.batch_size / seconds:.1f} samples/s, backbone {backbone / seconds:.0%} of it"
+            if trainer.device.type == "cuda":
+                line += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+            print(f"{line} (preset {args.preset}, batch {args.batch_size}, {trainer.device})")
+
+
+if __name__ == "__main__":
+    main()
