@@ -14,7 +14,8 @@ from machine import describe
 
 from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
-from pipeline.recipe import PluginChoice, Recipe
+from pipeline.recipe import Recipe
+from schemas.plugins import PluginChoice
 
 
 def main() -> None:

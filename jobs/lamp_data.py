@@ -12,8 +12,8 @@ import tyro
 
 from jobs.command_line import Failed, UsageError, run_command
 from pipeline.quality import QualityConfig
-from pipeline.recipe import PluginChoice, Recipe, WindowConfig
-from schemas.plugins import configure, load_plugin, parse_options, plugin_names
+from pipeline.recipe import Recipe, WindowConfig
+from schemas.plugins import PluginChoice, configure, load_plugin, parse_options, plugin_names
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Build:
     """Folder of the dataset's files. [default: data/<dataset>]"""
     output: Path | None = None
     """Folder for shards and manifest. [default: shards/<dataset>]"""
+    flow: str = "tracked"
+    """Where flow comes from: a module of pipeline/flow_sources. tracked uses tracker, depth and camera."""
+    flow_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
     tracker: str = "lk"
     """Point tracker: a module of pipeline/trackers."""
     tracker_options: tuple[str, ...] = ()
@@ -160,6 +164,7 @@ def recipe_of(args: Build) -> Recipe:
     """
     recipe = Recipe(
         dataset=PluginChoice(args.dataset),
+        flow=PluginChoice(args.flow, parse_options(args.flow_options)),
         tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
         depth=PluginChoice(args.depth, parse_options(args.depth_options)),
         camera=PluginChoice(args.camera, parse_options(args.camera_options)),

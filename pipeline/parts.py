@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.recipe import Recipe
-from pipeline.triplets import Stopwatch, TripletMaker
+from pipeline.stopwatch import Stopwatch
+from pipeline.triplets import TripletMaker
 from schemas import sample_codec
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole

@@ -1,22 +1,16 @@
 """The recipe: everything that decides the bytes of the samples, and nothing else."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
 from pipeline.quality import QualityConfig
 from schemas.files import digest_of
-from schemas.plugins import configure
+from schemas.plugins import PluginChoice, configure, load_plugin
 from schemas.scene_flow import GRID, HORIZON
 
-
-@dataclass(frozen=True)
-class PluginChoice:
-    """A plug-in by name with its options; workers build it from this and never receive a live object."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+PARTS = {"tracker": "trackers", "depth": "depth", "camera": "cameras"}
+"""What a flow source may be made of, and the folders of those plug-ins."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +40,9 @@ class Recipe:
     """How episodes become triplets.
 
     Attributes:
-        dataset: reader, tracker, depth, camera: plug-ins of ``pipeline.readers``, ``trackers``, ``depth`` and ``cameras``.
+        dataset: the reader, a plug-in of ``pipeline.readers``.
+        flow: where flow comes from, a plug-in of ``pipeline.flow_sources``.
+        tracker, depth, camera: plug-ins of ``pipeline.trackers``, ``depth`` and ``cameras``, for flow sources that use them.
         windows: reference frames and horizon.
         quality: thresholds.
         language: ``required`` quarantines episodes without an instruction, ``optional`` keeps them.
@@ -54,6 +50,7 @@ class Recipe:
     """
 
     dataset: PluginChoice
+    flow: PluginChoice = PluginChoice("tracked")
     tracker: PluginChoice = PluginChoice("lk")
     depth: PluginChoice = PluginChoice("recorded")
     camera: PluginChoice = PluginChoice("static")
@@ -67,35 +64,35 @@ class Recipe:
             raise ValueError(f"jpeg_quality lies between 1 and 100, found {self.jpeg_quality}")
 
     def configs(self) -> dict[str, Any]:
-        """The plug-ins' configs by the folder's name.
+        """The plug-ins' configs by the folder's name: of the reader, the flow source and the parts that it uses.
 
         Raises:
             ValueError: an unknown plug-in, option or value.
         """
+        parts = self._parts()
+        options = {**self.flow.options, **{name: choice for name, (_, choice) in parts.items()}}
         return {
-            folder: configure(f"pipeline.{folder}", choice.name, choice.options)
-            for folder, choice in (
-                ("readers", self.dataset),
-                ("trackers", self.tracker),
-                ("depth", self.depth),
-                ("cameras", self.camera),
-            )
+            "readers": self.dataset.configure("pipeline.readers"),
+            "flow_sources": configure("pipeline.flow_sources", self.flow.name, options),
+            **{folder: choice.configure(f"pipeline.{folder}") for folder, choice in parts.values()},
         }
 
+    def _parts(self) -> dict[str, tuple[str, PluginChoice]]:
+        """Folder and choice of each part for which the flow source's config has a field."""
+        wanted = {f.name for f in fields(load_plugin("pipeline.flow_sources", self.flow.name).Config)}
+        return {name: (folder, getattr(self, name)) for name, folder in PARTS.items() if name in wanted}
+
     def as_dict(self) -> dict[str, Any]:
-        """The recipe with every option spelled out, for the manifest."""
-        configs = self.configs()
-        spelled = {
-            name: {"name": choice.name, "options": asdict(configs[folder])}
-            for name, folder, choice in (
-                ("dataset", "readers", self.dataset),
-                ("tracker", "trackers", self.tracker),
-                ("depth", "depth", self.depth),
-                ("camera", "cameras", self.camera),
-            )
-        }
+        """The recipe with every option spelled out, for the manifest; parts that the flow source does not use are left out."""
+        configs, parts = self.configs(), self._parts()
+        own = {name: value for name, value in asdict(configs["flow_sources"]).items() if name not in parts}
         return {
-            **spelled,
+            "dataset": {"name": self.dataset.name, "options": asdict(configs["readers"])},
+            "flow": {"name": self.flow.name, "options": own},
+            **{
+                name: {"name": choice.name, "options": asdict(configs[folder])}
+                for name, (folder, choice) in parts.items()
+            },
             "windows": asdict(self.windows),
             "quality": asdict(self.quality),
             "language": self.language,

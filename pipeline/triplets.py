@@ -1,19 +1,15 @@
 """The main path: an episode goes in, its triplets and rejected windows come out."""
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.lift import depth_edges, lift_tracks
+from pipeline.flow_sources import EpisodeFlow
 from pipeline.quality import Judged, judge
 from pipeline.recipe import Recipe
-from schemas.cameras import Cameras
+from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode, Episode
-from schemas.perception import DepthMaps
 from schemas.plugins import load_plugin
 from schemas.scene_flow import keypoint_grid
 from schemas.triplet import CameraOfWindow, Rejected, Source, Triplet, triplet_key
@@ -21,31 +17,12 @@ from schemas.triplet import CameraOfWindow, Rejected, Source, Triplet, triplet_k
 SMALLEST_IMAGE = 32
 
 
-@dataclass
-class Stopwatch:
-    """Seconds spent in each stage."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the block's time under a name."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
 class TripletMaker:
     """Turns episodes into triplets; holds the plug-ins that the recipe names."""
 
     def __init__(self, recipe: Recipe):
-        configs = recipe.configs()
         self.recipe = recipe
-        self.tracker = load_plugin("pipeline.trackers", recipe.tracker.name).build(configs["trackers"])
-        self.depth = load_plugin("pipeline.depth", recipe.depth.name).build(configs["depth"])
-        self.camera = load_plugin("pipeline.cameras", recipe.camera.name).build(configs["cameras"])
+        self.source = load_plugin("pipeline.flow_sources", recipe.flow.name).build(recipe.configs()["flow_sources"])
 
     def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected]:
         """The windows of an episode, in order of their reference frames.
@@ -63,27 +40,21 @@ class TripletMaker:
             frames = view.frames
             wrist = episode.views[episode.wrist].frames if episode.wrist else None
         _check_frames(episode, frames)
-        with watch.stage("depth"):
-            depth = self.depth.estimate(view)
-            edges = depth_edges(depth.depth, self.recipe.quality.depth_edge)
-        with watch.stage("camera"):
-            cameras = self.camera.solve(view, depth)
-        with watch.stage("track"):
-            references = range(0, len(frames), windows.stride)
-            keypoints = keypoint_grid(*view.size, windows.grid)
-            tracks = self.tracker.track(frames, references, keypoints, windows.horizon)
-        for track in tracks:
+        references = range(0, len(frames), windows.stride)
+        keypoints = keypoint_grid(*view.size, windows.grid)
+        quality = self.recipe.quality
+        flow = self.source.follow(episode, references, keypoints, windows.horizon, quality.depth_edge, watch)
+        for reference, lifted in flow.windows:
             with watch.stage("lift and judge"):
-                steps = min(windows.horizon, len(frames) - 1 - track.reference)
-                lifted = lift_tracks(track, depth, edges, cameras)
-                judged = judge(lifted, steps, episode.fps, cameras.intrinsics, cameras.size, self.recipe.quality)
-            key = triplet_key(episode.ref.digest, view.name, track.reference)
+                steps = min(windows.horizon, len(frames) - 1 - reference)
+                judged = judge(lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality)
+            key = triplet_key(episode.ref.digest, view.name, reference)
             if judged.reason is not None:
                 yield Rejected(key, judged.reason)
                 continue
             with watch.stage("encode pictures"):
-                pictures = self._pictures(frames, wrist, track.reference)
-            yield self._triplet(key, episode, track.reference, judged, pictures, depth, cameras)
+                pictures = self._pictures(frames, wrist, reference)
+            yield self._triplet(key, episode, reference, judged, pictures, flow)
 
     def _pictures(self, frames: np.ndarray, wrist: np.ndarray | None, frame: int) -> dict[str, bytes]:
         pictures = {"image": encode_jpeg(frames[frame], self.recipe.jpeg_quality)}
@@ -98,10 +69,10 @@ class TripletMaker:
         frame: int,
         judged: Judged,
         pictures: dict[str, bytes],
-        depth: DepthMaps,
-        cameras: Cameras,
+        flow: EpisodeFlow,
     ) -> Triplet:
         ref = episode.ref
+        cameras = flow.cameras
         following = frame + np.arange(self.recipe.windows.action_horizon)
         has_action = following < episode.length
         following = np.minimum(following, episode.length - 1)
@@ -115,9 +86,9 @@ class TripletMaker:
             instructions=episode.instructions,
             flow=judged.flow,
             point_flags=judged.point_flags,
-            depth_unit=depth.unit,
-            depth_source=depth.source,
-            flow_source=self.recipe.tracker.name,
+            depth_unit=flow.depth_unit,
+            depth_source=flow.depth_source,
+            flow_source=flow.name,
             camera=CameraOfWindow(
                 size=cameras.size,
                 intrinsics=cameras.intrinsics,

@@ -12,6 +12,18 @@ from types import ModuleType
 from typing import Any
 
 
+@dataclasses.dataclass(frozen=True)
+class PluginChoice:
+    """A plug-in by name with its options; workers build it from this and never receive a live object."""
+
+    name: str
+    options: typing.Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def configure(self, package: str) -> Any:
+        """Its ``Config``; see ``configure``."""
+        return configure(package, self.name, self.options)
+
+
 class UnknownPlugin(ValueError):
     """The name asked for is not a module of that folder."""
 

@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from pipeline.quality import QualityConfig
-from pipeline.recipe import PluginChoice, Recipe, WindowConfig
+from pipeline.recipe import Recipe, WindowConfig
+from schemas.plugins import PluginChoice
 from schemas.shard_formats import open_shard
 
 ROOT = Path(__file__).parent.parent

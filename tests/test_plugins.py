@@ -13,6 +13,7 @@ FOLDERS = [
     "pipeline.trackers",
     "pipeline.depth",
     "pipeline.cameras",
+    "pipeline.flow_sources",
     "schemas.shard_formats",
     "jobs.executors",
     "lamp_model.backbones",

@@ -1,0 +1,65 @@
+"""Flow sources: one module each (see ``schemas.plugins``).
+
+A module defines ``Config`` and ``build(config)``, which gives a ``FlowSource``. A config that declares a field ``tracker``, ``depth`` or
+``camera`` is given the recipe's choice of that part; one that does not has no use for it, and the recipe leaves it out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.lift import LiftedTracks
+from pipeline.stopwatch import Stopwatch
+from schemas.cameras import Cameras
+from schemas.episode import Episode
+
+
+@dataclass(frozen=True)
+class EpisodeFlow:
+    """The flow of an episode's windows, before the quality checks.
+
+    Attributes:
+        windows: (reference frame, flow) in ascending order, each made when it is asked for.
+        cameras: of the primary view's frames.
+        depth_unit: ``m`` or ``relative``.
+        depth_source: which estimator, from what, in words.
+        name: who followed the points.
+    """
+
+    windows: Iterator[tuple[int, LiftedTracks]]
+    cameras: Cameras
+    depth_unit: str
+    depth_source: str
+    name: str
+
+
+@runtime_checkable
+class FlowSource(Protocol):
+    """Gives scene flow for the primary view of an episode."""
+
+    def follow(
+        self,
+        episode: Episode,
+        references: Sequence[int],
+        keypoints: Float[np.ndarray, "K 2"],
+        horizon: int,
+        depth_edge: float,
+        watch: Stopwatch,
+    ) -> EpisodeFlow:
+        """Follow the same keypoints from each reference frame for ``horizon`` steps.
+
+        Args:
+            episode: whose primary view is followed.
+            references: indices of frames, ascending.
+            keypoints: in pixels (``schemas.cameras``), set anew on every reference frame.
+            horizon: steps; those beyond the episode's end are given as not visible.
+            depth_edge: what counts as a depth discontinuity (``pipeline.lift.depth_edges``).
+            watch: counts the time of each stage.
+
+        Raises:
+            BadEpisode: this episode's flow cannot be had this way; the message names the choices.
+        """
+        ...
