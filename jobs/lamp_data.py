@@ -100,6 +100,34 @@ class Inspect:
     """Print JSON."""
 
 
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure how true flow is against exact flow; every combination of the parts named. A part is NAME or NAME:OPTION=VALUE,..."""
+
+    truth: tuple[Literal["rigid-world", "files"], ...] = ("rigid-world", "files")
+    """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them."""
+    input: Path = Path("data/libero")
+    """Folder of those."""
+    flow: tuple[str, ...] = ("tracked",)
+    """Modules of pipeline/flow_sources."""
+    tracker: tuple[str, ...] = ("lk",)
+    """Modules of pipeline/trackers."""
+    depth: tuple[str, ...] = ("recorded",)
+    """Modules of pipeline/depth."""
+    camera: tuple[str, ...] = ("static",)
+    """Modules of pipeline/cameras."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """Thresholds of the quality checks; distances in metres."""
+    limit: int | None = None
+    """Take only the first episodes with exact flow."""
+    picture: Path | None = None
+    """Write a sheet of the clips with the most wrong labels."""
+    markdown: bool = False
+    """Print the tables as Markdown."""
+    json: bool = False
+    """Print JSON."""
+
+
 def build_command(args: Build) -> int:
     """Run a build and say what came of it; the exit code."""
     from jobs.progress import progress_bar
@@ -197,6 +225,34 @@ def inspect_command(args: Inspect) -> int:
         raise (UsageError if error.exit_code == 2 else Failed)(str(error)) from error
 
 
+def evaluate_command(args: Evaluate) -> int:
+    """Measure labels against exact flow; 1 if nothing could be labelled."""
+    from pipeline.evaluation.pictures import check_name, write_worst_clips
+    from pipeline.evaluation.report import as_json, as_markdown, as_text
+    from pipeline.evaluation.run import choices, evaluate, exact_episodes
+
+    if args.limit is not None and args.limit < 1:
+        raise UsageError(f"--limit must be 1 or more, found {args.limit}")
+    try:
+        if args.picture is not None:
+            check_name(args.picture)
+        parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
+        sources = list(choices([PluginChoice.parse(t) for t in args.flow], parts))
+        results = []
+        for truth in dict.fromkeys(args.truth):
+            results += evaluate(truth, exact_episodes(truth, args.input, args.limit), sources, args.quality)
+    except (ValueError, FileNotFoundError) as error:
+        raise UsageError(str(error)) from error
+    if args.picture is not None:
+        write_worst_clips(args.picture, results)
+    said = json.dumps(as_json(results), indent=1) if args.json else (as_markdown if args.markdown else as_text)(results)
+    print(said)
+    labelled = {r.choice for r in results if r.metrics is not None}
+    if failed := [name for name, _ in sources if name not in labelled]:
+        raise Failed(f"no episode could be labelled with {'; '.join(failed)}")
+    return 0
+
+
 def _summary_json(summary) -> dict:
     values = dataclasses.asdict(summary)
     return {**values, "output": str(summary.output), "quarantined_share": summary.quarantined_share}
@@ -222,7 +278,11 @@ def _summary_text(summary) -> str:
     return "\n".join(lines)
 
 
-Command = Annotated[Build, tyro.conf.subcommand("build")] | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+Command = (
+    Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+)
 
 
 def main() -> None:
@@ -230,9 +290,9 @@ def main() -> None:
     args = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="lamp-data",
-        description="Robot episodes to shards of (observation, instruction, dense 3D scene flow), and a look at them.",
+        description="Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they are.",
     )
-    handlers = {Build: build_command, Inspect: inspect_command}
+    handlers = {Build: build_command, Inspect: inspect_command, Evaluate: evaluate_command}
     sys.exit(run_command(lambda: handlers[type(args)](args)))
 
 

@@ -23,6 +23,20 @@ class PluginChoice:
         """Its ``Config``; see ``configure``."""
         return configure(package, self.name, self.options)
 
+    @classmethod
+    def parse(cls, text: str) -> "PluginChoice":
+        """``lk`` or ``lk:window=9,levels=2``.
+
+        Raises:
+            ValueError: an option has no ``=``.
+        """
+        name, _, options = text.partition(":")
+        return cls(name, parse_options(options.split(",") if options else ()))
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
+
 
 class UnknownPlugin(ValueError):
     """The name asked for is not a module of that folder."""

@@ -1,0 +1,118 @@
+"""Evaluations as tables for people and as JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.evaluation.metrics import STEPS, Metrics
+from pipeline.evaluation.run import Evaluation
+
+Row = list[str]
+ERRORS = ("kept", "median cm", "mean cm", "90th cm", "< 0.5 cm", "< 2 cm", "< 5 cm", "< 10 cm", "px median", "px mean")
+KINDS = (
+    ("moving", "Points that move more than 1 cm, truly visible"),
+    ("static", "Points that stand still, truly visible"),
+    ("occluded", "Points that are truly hidden: kept should be low"),
+)
+
+
+def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """Everything but the pictures."""
+    return [
+        {
+            "truth": e.truth,
+            "choice": e.choice,
+            "frames_per_second": e.frames_per_second,
+            "refused": e.refused,
+            "metrics": e.metrics,
+        }
+        for e in evaluations
+    ]
+
+
+def as_text(evaluations: Sequence[Evaluation]) -> str:
+    """Tables for the terminal."""
+    return "\n\n".join(_aligned(title, rows) for title, rows in tables(evaluations)) + _refusals(evaluations)
+
+
+def as_markdown(evaluations: Sequence[Evaluation]) -> str:
+    """The same tables for the docs."""
+    parts = []
+    for title, (head, *rows) in tables(evaluations):
+        lines = [f"| {' | '.join(row)} |" for row in ([head, ["---"] * len(head), *rows])]
+        parts.append("\n".join([f"**{title}**", "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def tables(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Row]]]:
+    """(title, rows with the head first), for each truth in turn."""
+    found = []
+    for truth in dict.fromkeys(e.truth for e in evaluations):
+        rows = [(e, e.metrics) for e in evaluations if e.truth == truth and e.metrics is not None]
+        if not rows:
+            continue
+        windows = max(m["windows"] for _, m in rows)
+        for kind, title in KINDS:
+            points = max(m[kind]["points"] for _, m in rows)
+            head = ["", *ERRORS]
+            body = [[e.choice, *_error_cells(m[kind])] for e, m in rows]
+            found.append((f"{truth}, {windows} windows. {title} ({points:,} point-steps)", [head, *body]))
+        found.append((f"{truth}. Moving points by step: kept, mean cm", _by_step(rows)))
+        found.append((f"{truth}. The whole", _whole(rows)))
+    return found
+
+
+def _error_cells(errors: Metrics) -> Row:
+    return [
+        _percent(errors["kept"]),
+        *(_number(errors["cm"][name]) for name in ("median", "mean", "p90")),
+        *(_percent(share) for share in errors["within_cm"].values()),
+        *(_number(errors["px"][name]) for name in ("median", "mean")),
+    ]
+
+
+def _by_step(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
+    steps = [s for s in STEPS if s in rows[0][1]["by_step"]["moving"]]
+    body = []
+    for evaluation, metrics in rows:
+        cells = [metrics["by_step"]["moving"][step] for step in steps]
+        body.append([evaluation.choice, *(f"{_percent(c['kept'])}, {_number(c['cm']['mean'])}" for c in cells)])
+    return [["", *(f"step {step}" for step in steps)], *body]
+
+
+def _whole(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
+    head = ["", "visibility right", "APD 3D", "Jaccard 3D", "drift mean cm", "drift 99th cm", "drift worst cm"]
+    head += ["false movers a window", "worst window", "rejected", "frames/s"]
+    body = []
+    for e, m in rows:
+        drift, false = m["drift_cm"], m["false_movers"]
+        body.append(
+            [e.choice, *(_percent(m[n]) for n in ("visibility_accuracy", "apd_3d", "jaccard_3d"))]
+            + [_number(drift[n]) for n in ("mean", "p99", "max")]
+            + [_number(false["mean"]), str(false["max"]), str(m["rejected"])]
+            + ["" if e.frames_per_second is None else f"{e.frames_per_second:.0f}"]
+        )
+    return [head, *body]
+
+
+def _refusals(evaluations: Sequence[Evaluation]) -> str:
+    lines = [f"{e.truth}, {e.choice}: not labelled: {reason}" for e in evaluations[1:] for reason in e.refused]
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def _aligned(title: str, rows: list[Row]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

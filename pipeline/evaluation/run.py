@@ -1,0 +1,149 @@
+"""Every choice of parts against every kind of exact flow."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.evaluation.metrics import Metrics, measure
+from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, score_episode
+from pipeline.evaluation.truth import ExactEpisode, libero_episodes, rigid_world_episodes
+from pipeline.flow_sources import FlowSource
+from pipeline.quality import QualityConfig
+from pipeline.recipe import PARTS, Recipe
+from pipeline.stopwatch import Stopwatch
+from schemas.episode import BadEpisode
+from schemas.plugins import PluginChoice, load_plugin
+
+BASELINE = "nothing moves"
+WRONG = 0.02
+"""Metres from which a kept label counts as wrong when clips are ranked for pictures."""
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A window with many wrong labels, and what is needed to draw it."""
+
+    wrong: int
+    window: ScoredWindow
+    first: UInt8[np.ndarray, "H W 3"]
+    last: UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass
+class Evaluation:
+    """What one choice reached on one kind of exact flow.
+
+    Attributes:
+        metrics: None when no episode could be labelled.
+        refused: why an episode could not be.
+        frames_per_second: of labelling, all stages.
+    """
+
+    truth: str
+    choice: str
+    metrics: Metrics | None = None
+    refused: list[str] = field(default_factory=list)
+    frames_per_second: float | None = None
+    worst: list[BadClip] = field(default_factory=list)
+
+
+def choices(
+    flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]
+) -> Iterator[tuple[str, FlowSource]]:
+    """Every combination with its name, each built once; parts that a flow source does not use are not combined with it.
+
+    Raises:
+        ValueError: an unknown plug-in, option or value.
+    """
+    built = set()
+    for flow, tracker, depth, camera in product(flows, *(parts[name] for name in PARTS)):
+        recipe = Recipe(PluginChoice("libero"), flow, tracker, depth, camera)
+        spelled = recipe.as_dict()
+        used = [str(choice) for part, choice in zip(PARTS, (tracker, depth, camera), strict=True) if part in spelled]
+        name = " + ".join(used if flow.name == "tracked" else [str(flow), *used])
+        if name not in built:
+            built.add(name)
+            yield name, load_plugin("pipeline.flow_sources", flow.name).build(recipe.configs()["flow_sources"])
+
+
+def exact_episodes(truth: str, root: Path, limit: int | None) -> Iterator[ExactEpisode | BadEpisode]:
+    """The episodes of one of ``truth.SOURCES``; ``limit`` cuts files, not the rigid world."""
+    if truth == "rigid-world":
+        yield from rigid_world_episodes()
+        return
+    for number, episode in enumerate(libero_episodes(root)):
+        if limit is not None and number >= limit:
+            return
+        yield episode
+
+
+def evaluate(
+    truth: str,
+    episodes: Iterable[ExactEpisode | BadEpisode],
+    sources: Sequence[tuple[str, FlowSource]],
+    quality: QualityConfig,
+    shown: int = 6,
+) -> list[Evaluation]:
+    """Score each source on all episodes, with "nothing moves" first.
+
+    Args:
+        truth: the name under which the results stand.
+        episodes: read once, one after the other.
+        sources: with their names.
+        quality: thresholds of the labels.
+        shown: clips kept for pictures, the worst of each source.
+    """
+    results = [Evaluation(truth, name) for name in (BASELINE, *(name for name, _ in sources))]
+    scored: list[list[ScoredWindow]] = [[] for _ in results]
+    seconds, frames = np.zeros(len(results)), np.zeros(len(results))
+    for episode in episodes:
+        if isinstance(episode, BadEpisode):
+            for result in results:
+                result.refused.append(str(episode))
+            continue
+        scored[0] += _baseline(episode)
+        for row, (_, source) in enumerate(sources, start=1):
+            start = time.perf_counter()
+            try:
+                windows = score_episode(episode, source, quality, Stopwatch())
+            except BadEpisode as error:
+                results[row].refused.append(f"{episode.episode.ref.name}: {error}")
+                continue
+            seconds[row] += time.perf_counter() - start
+            frames[row] += episode.episode.length
+            scored[row] += windows
+            results[row].worst = _worst([*results[row].worst, *_clips(episode, windows)], shown)
+    for row, result in enumerate(results):
+        result.metrics = measure(scored[row]) if scored[row] else None
+        result.frames_per_second = float(frames[row] / seconds[row]) if seconds[row] else None
+    return results
+
+
+def _baseline(exact: ExactEpisode) -> list[ScoredWindow]:
+    view = exact.episode.views[exact.episode.primary]
+    assert view.intrinsics is not None  # exact flow needs them
+    windows = []
+    for reference, truth in exact.windows:
+        label = nothing_moves(truth)
+        scores = compare(label, truth, view.intrinsics, view.size)
+        windows.append(ScoredWindow(exact.episode.ref.name, reference, label, truth, scores, None))
+    return windows
+
+
+def _clips(exact: ExactEpisode, windows: list[ScoredWindow]) -> list[BadClip]:
+    frames = exact.episode.views[exact.episode.primary].frames
+    clips = []
+    for window in windows:
+        wrong = int(np.count_nonzero(window.scores.kept & (window.scores.error > WRONG)))
+        last = min(window.reference + window.exact.horizon, len(frames) - 1)
+        clips.append(BadClip(wrong, window, frames[window.reference].copy(), frames[last].copy()))
+    return clips
+
+
+def _worst(clips: list[BadClip], shown: int) -> list[BadClip]:
+    return sorted(clips, key=lambda c: -c.wrong)[:shown]

@@ -1,0 +1,118 @@
+"""Labels of a flow source beside exact flow, point by point and step by step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pipeline.evaluation.truth import ExactEpisode
+from pipeline.flow_sources import FlowSource
+from pipeline.quality import Judged, QualityConfig, judge
+from pipeline.stopwatch import Stopwatch
+from schemas.cameras import lift
+from schemas.scene_flow import SceneFlow
+
+MOVING, STATIC = 0.01, 0.001
+"""Metres: a point whose exact position ever leaves its start by more than the first moves, never by more than the second is static."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """N points (of one window or of many) over steps 1..T.
+
+    Attributes:
+        error: distance in metres between label and exact position in the reference camera; NaN where there is no label.
+        error_px: the same in the image.
+        kept: the label says that its position may be used.
+        label_seen: the label says that the point is seen.
+        seen: it truly is.
+        known: exact flow exists: the step lies within the episode.
+        travelled: distance in metres of the exact position from its start.
+        label_travelled: the same of the label; NaN where there is none.
+        pixel: size in metres of a pixel of a 256-pixel image at the exact position.
+    """
+
+    error: Float[np.ndarray, "N T"]
+    error_px: Float[np.ndarray, "N T"]
+    kept: Bool[np.ndarray, "N T"]
+    label_seen: Bool[np.ndarray, "N T"]
+    seen: Bool[np.ndarray, "N T"]
+    known: Bool[np.ndarray, "N T"]
+    travelled: Float[np.ndarray, "N T"]
+    label_travelled: Float[np.ndarray, "N T"]
+    pixel: Float[np.ndarray, "N T"]
+
+    @property
+    def moving(self) -> Bool[np.ndarray, "N"]:
+        """Points that truly move, at any known step."""
+        return np.where(self.known, self.travelled, 0).max(axis=1) > MOVING
+
+    @property
+    def static(self) -> Bool[np.ndarray, "N"]:
+        """Points that truly stand still."""
+        return np.where(self.known, self.travelled, 0).max(axis=1) < STATIC
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """One window's label, exact flow and scores."""
+
+    episode: str
+    reference: int
+    label: SceneFlow
+    exact: SceneFlow
+    scores: Scores
+    rejected: str | None
+
+
+def score_episode(
+    exact: ExactEpisode, source: FlowSource, quality: QualityConfig, watch: Stopwatch
+) -> list[ScoredWindow]:
+    """Label the windows whose exact flow is known, as a build would, and compare.
+
+    Raises:
+        BadEpisode: the source cannot label this episode.
+    """
+    episode, references = exact.episode, [reference for reference, _ in exact.windows]
+    horizon = exact.windows[0][1].horizon
+    flow = source.follow(episode, references, exact.keypoints, horizon, quality.depth_edge, watch)
+    scored = []
+    for (reference, lifted), (_, truth) in zip(flow.windows, exact.windows, strict=True):
+        steps = min(horizon, episode.length - 1 - reference)
+        with watch.stage("lift and judge"):
+            judged: Judged = judge(lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality)
+        scores = compare(judged.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
+        scored.append(ScoredWindow(episode.ref.name, reference, judged.flow, truth, scores, judged.reason))
+    return scored
+
+
+def nothing_moves(exact: SceneFlow) -> SceneFlow:
+    """The baseline: every point stays where it was, and all that is truly seen is labelled."""
+    return SceneFlow(np.repeat(exact.uvz[:, :1], exact.uvz.shape[1], axis=1), exact.visible, exact.visible)
+
+
+def compare(label: SceneFlow, exact: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Scores:
+    """Scores of a label against exact flow of the same points; both in the camera of the reference frame."""
+    kept, known = label.valid[:, 1:], exact.valid[:, 1:]
+    label_px, exact_px = label.uvz * [*size, 1], exact.uvz * [*size, 1]
+    label_m, exact_m = lift(label_px, intrinsics), lift(exact_px, intrinsics)
+    return Scores(
+        error=np.where(kept, _distance(label_m, exact_m)[:, 1:], np.nan),
+        error_px=np.where(kept, _distance(label_px[..., :2], exact_px[..., :2])[:, 1:], np.nan),
+        kept=kept & known,
+        label_seen=label.visible[:, 1:],
+        seen=exact.visible[:, 1:] & known,
+        known=known,
+        travelled=_distance(exact_m, exact_m[:, :1])[:, 1:],
+        label_travelled=np.where(kept, _distance(label_m, label_m[:, :1])[:, 1:], np.nan),
+        pixel=exact_px[:, 1:, 2] / intrinsics[0, 0] * size[0] / 256,
+    )
+
+
+def join(parts: list[Scores]) -> Scores:
+    """Scores of several windows of one horizon as one."""
+    return Scores(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Scores.__dataclass_fields__})
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(a - b, axis=-1)
