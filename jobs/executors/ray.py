@@ -7,6 +7,7 @@ worker and then given up by name, without its neighbours.
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -60,47 +61,39 @@ class RayExecutor:
         """
         import ray
 
+        if not tasks:
+            return
         self._start()
         cpus = ray.cluster_resources().get("CPU", 1.0)
         count = min(self.config.workers or max(int(cpus), 1), len(tasks))
         # More workers than CPUs share them; asking for a whole one each, some would wait for ever.
         share = min(1.0, math.floor(cpus / count * 1000) / 1000)
-        actor = ray.remote(num_cpus=share, max_restarts=-1, max_task_retries=self.config.attempts - 1)(_Actor)
-        actors: list[Any] = [actor.remote(make_worker) for _ in range(count)]
-        waiting = list(enumerate(tasks))[::-1]
-        # An actor gets its first task when it is up, so that none lies with one that the cluster has no room for.
-        running: dict[Any, tuple[Any, int | None]] = {each.ready.remote(): (each, None) for each in actors}
+        pool = _Pool(lambda: ray.remote(num_cpus=share)(_Actor).remote(make_worker))
+        waiting, deaths = list(range(len(tasks)))[::-1], Counter()
         try:
-            while waiting or any(number is not None for _, number in running.values()):
-                (done,), _ = ray.wait(list(running), num_returns=1)
-                free, number = running.pop(done)
-                result = self._result(done)
-                if number is None and isinstance(result, WorkerDied):
-                    raise BuildError(f"Ray could not start a worker: {result.message}")
-                if waiting:
-                    following, task = waiting.pop()
-                    running[free.work.remote(task)] = (free, following)
+            for _ in range(count):
+                pool.start()
+            while waiting or pool.busy():
+                actor, number, result = pool.next()
+                if isinstance(result, WorkerDied):
+                    deaths[number] += 1
+                    given_up = deaths[number] >= self.config.attempts
+                    if given_up and number is None:
+                        raise BuildError(f"Ray could not start a worker: {result.message}")
+                    if not given_up and number is not None:
+                        waiting.append(number)
+                    if waiting:
+                        pool.start()
+                    if not given_up:
+                        continue
+                    result = WorkerDied(f"its worker died {deaths[number]} times ({result.message})")
+                elif waiting:
+                    following = waiting.pop()
+                    pool.give(actor, tasks[following], following)
                 if number is not None:
                     yield tasks[number], result
         finally:
-            for each in actors:
-                ray.kill(each)
-
-    def _result(self, done: Any) -> Any:
-        import ray
-        import ray.exceptions
-
-        try:
-            return ray.get(done)
-        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
-            first_line = str(error).strip().splitlines()[0]
-            return WorkerDied(f"its worker died {self.config.attempts} times ({first_line})")
-        except ray.exceptions.RayTaskError as error:
-            if not isinstance(error.cause, Exception):
-                raise
-            # The worker's own exception, as the local executor raises it; Ray's copy of it loses an OSError's fields.
-            error.cause.add_note(error.traceback_str)
-            raise error.cause from None
+            pool.stop()
 
     def _start(self) -> None:
         import ray
@@ -123,6 +116,67 @@ class RayExecutor:
                 f"no Ray cluster answers at {where}: {' '.join(str(error).split())}; --executor-options address=local "
                 "starts one here, and --executor local does without"
             ) from error
+
+
+class _Pool:
+    """Actors, and what each is doing.
+
+    Deaths are counted here and not by Ray's own retries: those charge a task that was sent to an actor which is still
+    restarting after another task killed it.
+    """
+
+    def __init__(self, make_actor: Callable[[], Any]):
+        self.make_actor = make_actor
+        self.running: dict[Any, tuple[Any, int | None]] = {}
+
+    def start(self) -> None:
+        """Start an actor; it asks for its first task when it is up, so that none lies with one there is no room for."""
+        actor = self.make_actor()
+        self.running[actor.ready.remote()] = (actor, None)
+
+    def give(self, actor: Any, task: Any, number: int) -> None:
+        """Send a task to an actor that is free."""
+        self.running[actor.work.remote(task)] = (actor, number)
+
+    def busy(self) -> bool:
+        """Whether any task is under way."""
+        return any(number is not None for _, number in self.running.values())
+
+    def next(self) -> tuple[Any, int | None, Any]:
+        """An actor that became free or died, the number of its task (None when it has just started), and the result."""
+        import ray
+
+        (done,), _ = ray.wait(list(self.running), num_returns=1)
+        actor, number = self.running[done]
+        result = _result(done)
+        del self.running[done]
+        if isinstance(result, WorkerDied):
+            ray.kill(actor)
+        return actor, number, result
+
+    def stop(self) -> None:
+        """End all actors."""
+        import ray
+
+        for actor, _ in self.running.values():
+            ray.kill(actor)
+        self.running.clear()
+
+
+def _result(done: Any) -> Any:
+    import ray
+    import ray.exceptions
+
+    try:
+        return ray.get(done)
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+        return WorkerDied(str(error).strip().splitlines()[0])
+    except ray.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, Exception):
+            raise
+        # The worker's own exception, as the local executor raises it; Ray's copy of it loses an OSError's fields.
+        error.cause.add_note(str(error))
+        raise error.cause from None
 
 
 class _Actor:
