@@ -1,0 +1,60 @@
+"""Encoded pictures (JPEG, PNG) to frames; their bytes are decoded only when somebody asks for pixels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from schemas.episode import BadEpisode
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+BLACK_LEVEL = 8
+"""A camera that was not there is black up to what JPEG leaves of black."""
+
+
+def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, "H W 3"]:
+    """One picture as RGB, as it is stored: an orientation tag is not followed, because the writers of datasets did not either.
+
+    Raises:
+        BadEpisode: the bytes are no picture.
+    """
+    import cv2
+
+    raw = np.frombuffer(encoded, np.uint8)
+    if bytes(encoded[:2]) == JPEG_START and JPEG_END not in bytes(encoded[-32:]):  # decoders fill up with grey
+        raise BadEpisode("bad_picture", f"{name} is a JPEG picture that was cut short ({len(raw)} bytes)")
+    try:
+        image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(raw) else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BadEpisode("bad_picture", f"{name} is no JPEG or PNG picture ({len(raw)} bytes)")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def decode_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[np.ndarray, "T H W 3"]:
+    """All pictures of a camera.
+
+    Raises:
+        BadEpisode: one is no picture, or they differ in size.
+    """
+    frames: np.ndarray | None = None
+    for number, data in enumerate(encoded):
+        image = decode_picture(f"{name}, frame {number},", data)
+        if frames is None:
+            frames = np.empty((len(encoded), *image.shape), np.uint8)
+        if image.shape != frames.shape[1:]:
+            raise BadEpisode(
+                "bad_picture",
+                f"{name}: frame {number} is {image.shape[1]} x {image.shape[0]}, the first is {frames.shape[2]} x {frames.shape[1]}",
+            )
+        frames[number] = image
+    if frames is None:
+        raise BadEpisode("too_short", f"{name} has no frame")
+    return frames
+
+
+def is_black(name: str, encoded: Sequence[bytes | memoryview]) -> bool:
+    """Whether a camera was not there: first, middle and last frame hold nothing but black."""
+    some = {0, len(encoded) // 2, len(encoded) - 1}
+    return all(decode_picture(f"{name}, frame {i},", encoded[i]).max() < BLACK_LEVEL for i in sorted(some))

@@ -1,0 +1,80 @@
+"""Finds which forms of a dataset lie below a folder, by the files that are there."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pipeline.forms.rlds import is_rlds_folder
+from pipeline.readers import UnreadableSource
+from schemas.episode import EpisodeRef
+
+Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]
+"""Lists the episodes of one folder of a form: (the dataset's folder, the form's folder)."""
+
+LEROBOT_INFO = "meta/info.json"
+
+
+def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
+    """Form and folder of every dataset below a folder, in the order of their paths.
+
+    ``rlds`` and ``lerobot`` folders are not searched further; a folder of ``*.hdf5`` files is ``hdf5``.
+    """
+    for where, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here = Path(where)
+        if is_rlds_folder(files):
+            folders.clear()
+            yield "rlds", here
+        elif (here / LEROBOT_INFO).is_file():
+            folders.clear()
+            yield "lerobot", here
+        elif any(name.endswith(".hdf5") and not name.startswith(".") for name in files):
+            yield "hdf5", here
+
+
+def list_forms(root: Path, listers: Mapping[str, Lister], expected: str) -> Iterator[EpisodeRef | UnreadableSource]:
+    """The episodes of every folder whose form has a lister.
+
+    Args:
+        root: the dataset's folder.
+        listers: by form.
+        expected: what to put there, for the message.
+
+    Raises:
+        FileNotFoundError: the folder is missing or holds none of these forms.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} does not exist; {expected}, or name their folder with --input")
+    found = [(form, folder) for form, folder in find_forms(root) if form in listers]
+    if not found:
+        raise FileNotFoundError(
+            f"{root} holds nothing of this dataset in a form that is read; {expected}, or name their folder with --input"
+        )
+    unprintable = set()
+    for form, folder in found:
+        for listed in listers[form](root, folder):
+            if is_printable(listed.source):
+                yield listed
+            elif listed.source not in unprintable:
+                unprintable.add(listed.source)
+                yield bad_name(listed.source)
+
+
+def is_printable(source: str) -> bool:
+    """Whether a file's name can stand in messages and manifests."""
+    return source.isprintable() and _is_utf8(source)
+
+
+def bad_name(source: str) -> UnreadableSource:
+    """The refusal of a file whose name is not printable."""
+    said = ascii(source)[1:-1]
+    return UnreadableSource(said, "bad_name", f"{said} has a name that is not printable UTF-8; rename it")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a file's name was UTF-8; Python keeps other bytes as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

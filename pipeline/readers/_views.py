@@ -1,0 +1,99 @@
+"""Pieces of an episode that every reader makes alike: views of encoded pictures, finite numbers, spoken words."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+
+from pipeline.forms.pictures import decode_picture, decode_pictures, is_black
+from schemas.cameras import intrinsics_from_fov
+from schemas.episode import BadEpisode, CameraView, EpisodeRef
+
+
+def view_of_pictures(
+    ref: EpisodeRef,
+    name: str,
+    encoded: Sequence[bytes | memoryview],
+    fixed: bool = False,
+    mirrored: bool = False,
+) -> CameraView | None:
+    """A camera whose frames are encoded pictures; only the first is decoded now, and three where that one is black.
+
+    Args:
+        fixed: the dataset says that the camera stands still.
+        mirrored: the stored pictures are mirrored left to right, which is undone.
+
+    Returns:
+        None when every frame is black, which is how datasets write that there was no such camera.
+
+    Raises:
+        BadEpisode: the first picture cannot be decoded.
+    """
+    said = f"{ref.name}: {name}"
+    height, width = decode_picture(said, encoded[0]).shape[:2]
+    if is_black(said, encoded):
+        return None
+    read = partial(_read_unmirrored if mirrored else decode_pictures, said, encoded)
+    return CameraView(name=name, read_frames=read, length=len(encoded), size=(width, height), fixed=fixed)
+
+
+def _read_unmirrored(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[np.ndarray, "T H W 3"]:
+    return np.ascontiguousarray(decode_pictures(name, encoded)[:, :, ::-1])
+
+
+def with_fov(view: CameraView, fov_y_degrees: float) -> CameraView:
+    """The view with the intrinsics of a vertical field of view."""
+    return replace(
+        view,
+        intrinsics=intrinsics_from_fov(fov_y_degrees, *view.size),
+        intrinsics_source=f"vertical field of view of {fov_y_degrees:g} degrees",
+    )
+
+
+def usable_views(
+    ref: EpisodeRef, primary: str, views: Iterable[tuple[str, CameraView | None]]
+) -> dict[str, CameraView]:
+    """The cameras that are there, by name.
+
+    Raises:
+        BadEpisode: the primary camera is black.
+    """
+    there = {name: view for name, view in views if view is not None}
+    if primary not in there:
+        raise BadEpisode("black_camera", f"{ref.name}: every frame of {primary} is black; this camera was not recorded")
+    return there
+
+
+def numbers(
+    ref: EpisodeRef, name: str, array: Shaped[np.ndarray, "T *d"], width: int
+) -> Float[np.ndarray, "T {width}"]:
+    """State or action as float32, T x width.
+
+    Raises:
+        BadEpisode: another shape, or a value that is not finite.
+    """
+    if array.ndim == 1 and width == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != width:
+        raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be [T, {width}], found {list(array.shape)}")
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise BadEpisode("not_finite", f"{ref.name}: {name} hold a value that is not finite")
+    return values
+
+
+def enough_frames(ref: EpisodeRef, length: int) -> None:
+    """Refuse an episode in which nothing can have moved.
+
+    Raises:
+        BadEpisode: fewer than two frames.
+    """
+    if length < 2:
+        raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
+
+
+def spoken(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts that say something, each once, in their order."""
+    return tuple(dict.fromkeys(said for text in texts if (said := text.strip())))

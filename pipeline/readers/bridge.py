@@ -1,0 +1,94 @@
+"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0.
+
+Facts of these files that are minded here and nowhere else:
+
+* ``image_0`` to ``image_3`` were squashed from 640 x 480 to a square. No intrinsics and no poses are known.
+* A camera that was not there is black. ``has_image_*`` in the metadata is False whatever is there (a fault of the writer), so the
+  pixels are looked at.
+* A missing instruction is an empty text.
+* ``action[t]`` was commanded after ``observation[t]``; its gripper is absolute, 1 = open.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
+from pipeline.readers import UnreadableSource
+from pipeline.readers._folders import list_forms
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
+from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
+
+INFO = DatasetInfo(
+    name="bridge",
+    version="BridgeData V2",
+    licence="CC BY 4.0",
+    credit="Walke et al., BridgeData V2: A Dataset for Robot Learning at Scale, 2023",
+)
+CONVENTION = ActionConvention(
+    name="bridge_cartesian_delta",
+    dimensions=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
+    description="commanded change of the hand's pose in the robot's base in one step: metres, Euler angles in radians; gripper absolute, 1 open, 0 closed",
+)
+STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+CAMERAS = ("image_0", "image_1", "image_2", "image_3")
+PRIMARY = CAMERAS[0]
+FPS = 5.0
+STATE, ACTION, LANGUAGE = "steps/observation/state", "steps/action", "steps/language_instruction"
+NEEDED = (f"steps/observation/{PRIMARY}", STATE, ACTION, LANGUAGE)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def build(config: Config) -> "BridgeReader":
+    """The reader."""
+    return BridgeReader()
+
+
+class BridgeReader:
+    """See ``pipeline.readers.Reader``."""
+
+    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+        """Every record of every RLDS folder below."""
+        listers = {"rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
+        return list_forms(root, listers, "put the RLDS folder bridge_dataset/1.0.0 below it")
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """One trajectory; its pictures are decoded when they are asked for."""
+        return _episode(ref, read_rlds(ref))
+
+
+def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
+    enough_frames(ref, record.length)
+    cameras = [name for name in CAMERAS if record.has(f"steps/observation/{name}")]
+    found = [
+        (name, view_of_pictures(ref, name, record.images(f"steps/observation/{name}"), fixed=name != "image_3"))
+        for name in cameras
+    ]
+    views = usable_views(ref, PRIMARY, found)
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=None,
+        instructions=spoken(record.texts(LANGUAGE)),
+        fps=FPS,
+        state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
+        state_names=STATE_NAMES,
+        actions=numbers(ref, "actions", record.array(ACTION), len(CONVENTION.dimensions)),
+        action_mask=np.ones(record.length, bool),
+        action_convention=CONVENTION,
+        notes=_notes(record, [name for name in cameras if name not in views]),
+    )
+
+
+def _notes(record: RldsEpisode, black: list[str]) -> dict[str, str]:
+    notes = {"black_cameras": ", ".join(black)} if black else {}
+    path = "episode_metadata/file_path"
+    return {**notes, "file_path": record.texts(path)[0]} if record.has(path) else notes
