@@ -32,24 +32,26 @@ def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
             yield "hdf5", here
 
 
-def list_forms(root: Path, listers: Mapping[str, Lister], expected: str) -> Iterator[EpisodeRef | UnreadableSource]:
+def list_forms(
+    root: Path, listers: Mapping[str, Lister], what: str, put: str
+) -> Iterator[EpisodeRef | UnreadableSource]:
     """The episodes of every folder whose form has a lister.
 
     Args:
         root: the dataset's folder.
         listers: by form.
-        expected: what to put there, for the message.
+        what: what is looked for, and
+        put: what to put there, for the message.
 
     Raises:
         FileNotFoundError: the folder is missing or holds none of these forms.
     """
+    advice = f"put {put} below it, or name their folder with --input"
     if not root.is_dir():
-        raise FileNotFoundError(f"{root} does not exist; {expected}, or name their folder with --input")
+        raise FileNotFoundError(f"{root} does not exist; {advice}")
     found = [(form, folder) for form, folder in find_forms(root) if form in listers]
     if not found:
-        raise FileNotFoundError(
-            f"{root} holds nothing of this dataset in a form that is read; {expected}, or name their folder with --input"
-        )
+        raise FileNotFoundError(f"{root} holds no {what}; {advice}")
     unprintable = set()
     for form, folder in found:
         for listed in listers[form](root, folder):
@@ -58,6 +60,11 @@ def list_forms(root: Path, listers: Mapping[str, Lister], expected: str) -> Iter
             elif listed.source not in unprintable:
                 unprintable.add(listed.source)
                 yield bad_name(listed.source)
+
+
+def root_of(ref: EpisodeRef) -> Path:
+    """The dataset's folder, to which the ref's source is relative."""
+    return Path(ref.path).parents[ref.source.count("/")]
 
 
 def is_printable(source: str) -> bool:

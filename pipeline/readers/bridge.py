@@ -57,7 +57,7 @@ class BridgeReader:
     def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every record of every RLDS folder below."""
         listers = {"rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
-        return list_forms(root, listers, "put the RLDS folder bridge_dataset/1.0.0 below it")
+        return list_forms(root, listers, "RLDS folder of Bridge", "the folder bridge_dataset/1.0.0")
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""

@@ -1,42 +1,20 @@
-"""LIBERO's official HDF5 files, one ``<task>_demo.hdf5`` a task (LIBERO's ``create_dataset.py``), 20 Hz.
+"""LIBERO in each form it is published in, 20 Hz; the form is recognised from the files.
 
-Layout: group ``data`` with the attribute ``problem_info`` (JSON with ``language_instruction``); ``data/demo_<i>`` with ``actions`` [T, 7],
-``states``, and ``obs/`` with ``agentview_rgb`` and ``eye_in_hand_rgb`` (u8), ``ee_states`` [T, 6], ``gripper_states`` [T, 2] and, if recorded with
-``--use-depth``, ``agentview_depth`` [T, H, W, 1].
-
-Conventions of these files, each undone here and nowhere else:
-
-* Images and depth are stored upside down (MuJoCo's OpenGL buffer). A vertical flip makes them upright; there is no mirroring.
-* ``obs[t]`` was recorded *after* the step that ``actions[t]`` commanded, so the action taken after seeing ``obs[t]`` is ``actions[t + 1]``
-  and the last frame has none.
-* Demo keys sort by number, not by letter.
-* Depth is the normalised z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)).
+* Official HDF5, ``<task>_demo.hdf5``: see ``_libero_hdf5``.
+* Modified RLDS (``libero_spatial_no_noops/1.0.0`` and so on): see ``_libero_rlds``.
 """
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import h5py
-import numpy as np
-from jaxtyping import Float, UInt8
-
+from pipeline.forms.rlds import list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
-from pipeline.readers._libero_model import SimulatorModel
-from schemas.cameras import intrinsics_from_fov
-from schemas.episode import (
-    ActionConvention,
-    BadEpisode,
-    CameraView,
-    DatasetInfo,
-    Episode,
-    EpisodeRef,
-    RecordedDepth,
-)
+from pipeline.readers._folders import list_forms
+from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
+from pipeline.readers._libero_rlds import NEEDED, episode_of_record
+from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="libero",
@@ -44,19 +22,6 @@ INFO = DatasetInfo(
     licence="MIT (code), CC BY 4.0 (data)",
     credit="Liu et al., LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning, 2023",
 )
-CONVENTION = ActionConvention(
-    name="libero_osc_delta",
-    dimensions=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
-    description="operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; gripper -1 open, +1 close",
-)
-STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
-FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
-PRIMARY, WRIST = "agentview", "eye_in_hand"
-Node = Any
-"""A group or dataset; h5py's own annotations allow a named datatype everywhere, so that nothing could be done with one."""
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
-"""What h5py raises for a damaged or foreign file; which of them depends on where the damage lies."""
-SIMULATOR_NAMES = {PRIMARY: "agentview", WRIST: "robot0_eye_in_hand"}
 
 
 @dataclass(frozen=True)
@@ -73,197 +38,14 @@ class LiberoReader:
     """See ``pipeline.readers.Reader``."""
 
     def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every demo of every ``*.hdf5`` below the folder; files by path, demos by number."""
-        files = sorted(p for p in root.rglob("*.hdf5") if not p.name.startswith(".")) if root.is_dir() else []
-        if not files:
-            what = "holds no *.hdf5 file" if root.is_dir() else "does not exist"
-            raise FileNotFoundError(
-                f"{root} {what}; put LIBERO's <task>_demo.hdf5 files below it, or name their folder with --input"
-            )
-        for path in files:
-            source = path.relative_to(root).as_posix()
-            if not source.isprintable() or not _is_utf8(source):
-                said = ascii(source)[1:-1]
-                yield UnreadableSource(said, "bad_name", f"{said} has a name that is not printable UTF-8; rename it")
-                continue
-            try:
-                stat = path.stat()
-                with h5py.File(path, "r") as file:
-                    data: Node = file["data"]
-                    names = [n for n in data if re.fullmatch(r"demo_\d+", n)]
-            except UNREADABLE as error:
-                yield UnreadableSource(
-                    source, "unreadable_file", f"{source} is no LIBERO file that can be opened: {_plain(error)}"
-                )
-                continue
-            if not names:
-                yield UnreadableSource(source, "no_episodes", f"{source} holds no group data/demo_<number>")
-            for name in sorted(names, key=lambda n: int(n.removeprefix("demo_"))):
-                yield EpisodeRef("libero", source, name, str(path), f"{stat.st_size}-{stat.st_mtime_ns}")
+        """Every demo of every file below the folder; files by path, demos by number."""
+        listers = {"hdf5": list_hdf5, "rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
+        return list_forms(
+            root, listers, "*.hdf5 file and no RLDS folder of LIBERO", "LIBERO's <task>_demo.hdf5 files or RLDS folders"
+        )
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One demo; its pictures are read when they are asked for."""
-        try:
-            with h5py.File(ref.path, "r") as file:
-                return _read_demo(ref, file)
-        except BadEpisode:
-            raise
-        except UNREADABLE as error:
-            raise BadEpisode("unreadable_episode", f"{ref.name} cannot be read: {_plain(error)}") from error
-
-
-def _read_demo(ref: EpisodeRef, file: h5py.File) -> Episode:
-    demo: Node = file[f"data/{ref.episode}"]
-    length = _check_shapes(ref, demo)
-    obs = demo["obs"]
-    actions = demo["actions"][:].astype(np.float32)
-    state = np.concatenate([obs["ee_states"][:], obs["gripper_states"][:]], axis=1).astype(np.float32)
-    for name, array in (("actions", actions), ("state", state)):
-        if not np.isfinite(array).all():
-            raise BadEpisode("not_finite", f"{ref.name}: {name} hold a value that is not finite")
-    model = SimulatorModel(ref.name, demo.attrs.get("model_file"))
-    rewards = demo["rewards"][:] if "rewards" in demo else []
-    return Episode(
-        ref=ref,
-        views={name: _view(ref, name, obs, length, model) for name in (PRIMARY, WRIST)},
-        primary=PRIMARY,
-        wrist=WRIST,
-        instructions=_instructions(ref, file["data"].attrs),
-        fps=20.0,
-        state=state,
-        state_names=STATE_NAMES,
-        actions=np.concatenate([actions[1:], np.zeros_like(actions[:1])]),
-        action_mask=np.arange(length) < length - 1,
-        action_convention=CONVENTION,
-        success=bool(rewards[-1] > 0) if len(rewards) else None,
-    )
-
-
-def _check_shapes(ref: EpisodeRef, demo: Node) -> int:
-    """The number of frames, once every array agrees on it."""
-    obs = demo.get("obs")
-    if not isinstance(obs, h5py.Group):
-        raise BadEpisode("missing_field", f"{ref.name} has no group obs")
-    needed = {
-        "actions": (demo, 7),
-        "agentview_rgb": (obs, "H", "W", 3),
-        "eye_in_hand_rgb": (obs, "H", "W", 3),
-        "ee_states": (obs, 6),
-        "gripper_states": (obs, 2),
-    }
-    length = None
-    for name, (group, *rest) in needed.items():
-        if not isinstance(group.get(name), h5py.Dataset):
-            code = "missing_camera" if name.endswith("_rgb") else "missing_field"
-            raise BadEpisode(code, f"{ref.name} has no {name}")
-        shape = group[name].shape
-        expected = ("T", *rest)
-        fits = len(shape) == len(expected) and all(
-            isinstance(e, str) or s == e for s, e in zip(shape, expected, strict=True)
-        )
-        if not fits or (length is not None and shape[0] != length):
-            want = f"[{', '.join(map(str, expected))}]" + (f" with T = {length}" if length is not None else "")
-            raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be {want}, found {list(shape)}")
-        if name.endswith("_rgb") and group[name].dtype != np.uint8:
-            raise BadEpisode("wrong_dtype", f"{ref.name}: {name} must be uint8, found {group[name].dtype}")
-        length = shape[0]
-    if length is None or length < 2:
-        raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
-    return length
-
-
-def _instructions(ref: EpisodeRef, attributes: Node) -> tuple[str, ...]:
-    problem = attributes.get("problem_info")
-    try:
-        text = json.loads(problem)["language_instruction"] if problem is not None else ""
-        text = "".join(text) if isinstance(text, list) else text
-        if not isinstance(text, str):
-            raise TypeError(f"language_instruction is {text!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadEpisode(
-            "bad_language", f"{ref.name}: the attribute problem_info is no JSON with a text language_instruction"
-        ) from error
-    text = text.strip().strip('"').strip()
-    return (text,) if text else ()
-
-
-def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorModel) -> CameraView:
-    height, width = obs[f"{name}_rgb"].shape[1:3]
-    camera = SIMULATOR_NAMES[name]
-    fov = model.fov_y(camera) or FOV_Y[camera]
-    pose = model.world_from_camera(camera) if name == PRIMARY else None  # the wrist's is relative to the hand
-    return CameraView(
-        name=name,
-        read_frames=partial(_read_frames, ref, name),
-        length=length,
-        size=(width, height),
-        intrinsics=intrinsics_from_fov(fov, width, height),
-        intrinsics_source=f"vertical field of view of {fov:g} degrees",
-        world_from_camera=None if pose is None else pose[None],
-        pose_source="unknown" if pose is None else "the simulator's model",
-        fixed=name == PRIMARY,
-        depth=_recorded_depth(ref, name, obs, model),
-    )
-
-
-def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel) -> RecordedDepth | None:
-    key = f"{name}_depth"
-    if key not in obs:
-        return None
-    expected = (*obs[f"{name}_rgb"].shape[:3], 1)
-    if obs[key].shape != expected:
-        raise BadEpisode("wrong_shape", f"{ref.name}: {key} must be {list(expected)}, found {list(obs[key].shape)}")
-    if obs[key].dtype.kind != "f":
-        raise BadEpisode("wrong_dtype", f"{ref.name}: {key} must be floating point, found {obs[key].dtype}")
-    planes, said = model.clip_planes(), "the simulator's model"
-    if "znear_m" in obs[key].attrs and "zfar_m" in obs[key].attrs:
-        planes = float(obs[key].attrs["znear_m"]), float(obs[key].attrs["zfar_m"])
-        said = "attributes of the depth"
-    if planes is None:
-        return None
-    near, far = planes
-    if not 0 < near < far < np.inf:
-        raise BadEpisode(
-            "bad_clip_planes",
-            f"{ref.name}: near and far plane of {key} must be 0 < near < far, found {near:g}, {far:g}",
-        )
-    return RecordedDepth(
-        read=partial(_read_depth, ref, name, near, far),
-        unit="m",
-        description=f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({said})",
-    )
-
-
-def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:
-    return _read_upright(ref, f"{name}_rgb")
-
-
-def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np.ndarray, "T H W"]:
-    buffer = _read_upright(ref, f"{name}_depth")[..., 0].astype(np.float32)
-    inside = np.isfinite(buffer) & (buffer > 0) & (buffer < 1)
-    metres = near / (1 - np.where(inside, buffer, 0) * (1 - near / far))
-    return np.where(inside, metres, np.nan).astype(np.float32)
-
-
-def _read_upright(ref: EpisodeRef, key: str) -> np.ndarray:
-    try:
-        with h5py.File(ref.path, "r") as file:
-            dataset: Node = file[f"data/{ref.episode}/obs/{key}"]
-            stored = dataset[:]
-    except UNREADABLE as error:
-        raise BadEpisode("unreadable_episode", f"{ref.name}: {key} cannot be read: {_plain(error)}") from error
-    return np.ascontiguousarray(stored[:, ::-1])
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a file's name was UTF-8; Python keeps other bytes as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _plain(error: BaseException) -> str:
-    """The library's own words, on one line."""
-    return " ".join(str(error.args[0] if error.args else error).split())
+        if ref.path.endswith(".hdf5"):
+            return read_hdf5(ref)
+        return episode_of_record(ref, read_rlds(ref))

@@ -1,0 +1,63 @@
+"""LIBERO as RLDS (``libero_*_no_noops`` 1.0.0): demonstrations replayed at 256 x 256 with idle steps left out.
+
+* Images were turned by 180 degrees where a vertical flip would have made them upright, so they are *mirrored*. That is undone
+  before any camera is applied; left as it is, every flow would point to the wrong side.
+* Here ``observation[t]`` was taken before ``action[t]``, unlike in the HDF5 files.
+"""
+
+import numpy as np
+
+from pipeline.forms.rlds import RldsEpisode
+from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures, with_fov
+from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
+
+PRIMARY, WRIST = "image", "wrist_image"
+FOV_OF = {PRIMARY: FOV_Y["agentview"], WRIST: FOV_Y["robot0_eye_in_hand"]}
+FPS = 20.0
+STATE, ACTION, LANGUAGE = "steps/observation/state", "steps/action", "steps/language_instruction"
+NEEDED = (f"steps/observation/{PRIMARY}", f"steps/observation/{WRIST}", STATE, ACTION, LANGUAGE)
+
+
+def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
+    """The record as an episode.
+
+    Raises:
+        BadEpisode: it cannot be used.
+    """
+    enough_frames(ref, record.length)
+    views = usable_views(ref, PRIMARY, [(name, _view(ref, name, record)) for name in FOV_OF])
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=WRIST if WRIST in views else None,
+        instructions=spoken(record.texts(LANGUAGE)),
+        fps=FPS,
+        state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
+        state_names=STATE_NAMES,
+        actions=numbers(ref, "actions", record.array(ACTION), len(CONVENTION.dimensions)),
+        action_mask=np.ones(record.length, bool),
+        action_convention=CONVENTION,
+        success=_success(record),
+        notes=_notes(record),
+    )
+
+
+def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
+    images = record.images(f"steps/observation/{name}")
+    view = view_of_pictures(ref, name, images, fixed=name == PRIMARY, mirrored=True)
+    if view is None:
+        return None
+    if view.size[0] != view.size[1]:
+        raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be square, found {view.size[0]} x {view.size[1]}")
+    return with_fov(view, FOV_OF[name])
+
+
+def _success(record: RldsEpisode) -> bool | None:
+    return bool(record.array("steps/reward")[-1] > 0) if record.has("steps/reward") else None
+
+
+def _notes(record: RldsEpisode) -> dict[str, str]:
+    path = "episode_metadata/file_path"
+    return {"file_path": record.texts(path)[0]} if record.has(path) else {}

@@ -1,0 +1,158 @@
+"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100``.
+
+* Two exterior cameras and one on the wrist, 180 x 320, the left eye of each stereo pair. The exterior ones stand still.
+* Three instructions an episode, many of them blank.
+* The outcome stands in the path of the recording: ``<lab>/success/...`` or ``<lab>/failure/...``.
+* ``action`` is the *absolute* pose that was commanded, with the gripper (1 = closed).
+* Camera poses in release 1.0.1 are noisy and come without intrinsics, so they cannot be checked and are not used. Calibration files
+  (see ``_droid_calibration``) in the dataset's folder or its folder ``calibration`` are joined; a pose that does not show the tool is
+  refused.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
+from pipeline.readers import UnreadableSource
+from pipeline.readers._droid_calibration import BadCalibration, Calibration, calibration_fingerprint, read_calibration
+from pipeline.readers._folders import list_forms, root_of
+from pipeline.readers._reprojection import intrinsics_fault, pose_fault
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
+from schemas.episode import ActionConvention, CameraView, DatasetInfo, Episode, EpisodeRef
+
+INFO = DatasetInfo(
+    name="droid",
+    version="1.0.0 / 1.0.1",
+    licence="CC BY 4.0",
+    credit="Khazatsky et al., DROID: A Large-Scale In-The-Wild Robot Manipulation Dataset, 2024",
+)
+CONVENTION = ActionConvention(
+    name="droid_cartesian_position",
+    dimensions=("x", "y", "z", "rx", "ry", "rz", "gripper"),
+    description="commanded absolute pose of the hand in the robot's base: metres, Euler angles xyz in radians; gripper position, 0 open, 1 closed",
+)
+STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper", *(f"joint_{i}" for i in range(1, 8)))
+PRIMARY, WRIST = "exterior_image_1_left", "wrist_image_left"
+CAMERAS = (PRIMARY, "exterior_image_2_left", WRIST)
+FPS = 15.0
+LANGUAGES = tuple(f"steps/language_instruction{suffix}" for suffix in ("", "_2", "_3"))
+NEEDED = (*(f"steps/observation/{name}" for name in CAMERAS), "steps/observation/cartesian_position", "steps/action")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Nothing to set."""
+
+
+def build(config: Config) -> "DroidReader":
+    """The reader."""
+    return DroidReader()
+
+
+class DroidReader:
+    """See ``pipeline.readers.Reader``."""
+
+    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+        """Every record of every RLDS folder below."""
+        listers = {"rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
+        extra = calibration_fingerprint(root) if root.is_dir() else ""
+        try:
+            read_calibration(root, extra)
+        except BadCalibration as error:
+            yield UnreadableSource("calibration", "bad_calibration", str(error))
+            extra = "-none"
+        for listed in list_forms(root, listers, "RLDS folder of DROID", "the folder droid/1.0.1 or droid_100/1.0.0"):
+            if isinstance(listed, EpisodeRef):  # a calibration decides the samples too
+                listed = dataclasses.replace(listed, fingerprint=listed.fingerprint + extra)
+            yield listed
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """One trajectory; its pictures are decoded when they are asked for."""
+        root = root_of(ref)
+        try:
+            calibration = read_calibration(root, calibration_fingerprint(root))
+        except BadCalibration:  # said when the folder was listed
+            calibration = None
+        return _episode(ref, read_rlds(ref), calibration)
+
+
+def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | None) -> Episode:
+    enough_frames(ref, record.length)
+    pictures = {name: record.images(f"steps/observation/{name}") for name in CAMERAS}
+    made = [(name, view_of_pictures(ref, name, pictures[name], fixed=name != WRIST)) for name in CAMERAS]
+    views = usable_views(ref, PRIMARY, made)
+    state = _state(ref, record)
+    path = _text(record, "episode_metadata/file_path") or _text(record, "episode_metadata/recording_folderpath")
+    notes = {"file_path": path} if path else {}
+    if calibration is not None:
+        for name, view in views.items():
+            views[name], said = _calibrated(view, _recording(path), calibration, state[:, :3])
+            notes |= {f"calibration of {name}": said} if said else {}
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=WRIST if WRIST in views else None,
+        instructions=spoken(text for key in LANGUAGES if record.has(key) for text in record.texts(key)),
+        fps=FPS,
+        state=state,
+        state_names=STATE_NAMES,
+        actions=numbers(ref, "actions", record.array("steps/action"), len(CONVENTION.dimensions)),
+        action_mask=np.ones(record.length, bool),
+        action_convention=CONVENTION,
+        success={"success": True, "failure": False}.get(_outcome(path)),
+        notes=notes,
+    )
+
+
+def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:
+    parts = (("cartesian_position", 6), ("gripper_position", 1), ("joint_position", 7))
+    return np.concatenate(
+        [numbers(ref, name, record.array(f"steps/observation/{name}"), width) for name, width in parts], axis=1
+    )
+
+
+def _calibrated(
+    view: CameraView, recording: str, calibration: Calibration, tool_xyz: Float[np.ndarray, "T 3"]
+) -> tuple[CameraView, str | None]:
+    """The view with what the calibration files say of it, and what was refused."""
+    try:
+        found = calibration.camera(recording, view.name, view.size)
+    except BadCalibration as error:
+        return view, f"refused: {error}"
+    if found is None:
+        return view, "none for this episode"
+    fault = intrinsics_fault(found.intrinsics, view.size)
+    if fault is not None:
+        return view, f"intrinsics and pose refused: {fault}"
+    view = dataclasses.replace(view, intrinsics=found.intrinsics, intrinsics_source="calibration file")
+    if found.base_from_camera is None or not view.fixed:
+        return view, None
+    pose = found.base_from_camera[None]
+    fault = pose_fault(tool_xyz.astype(np.float64), found.intrinsics, pose, view.size)
+    if fault is not None:
+        return view, f"pose refused: {fault}"
+    return dataclasses.replace(view, world_from_camera=pose, pose_source="calibration file, robot base"), None
+
+
+def _recording(path: str) -> str:
+    """``lab/outcome/date/time`` of a recording's path."""
+    parts = [part for part in path.split("/") if part]
+    for place, part in enumerate(parts):
+        if part in ("success", "failure") and 0 < place < len(parts) - 2:
+            return "/".join(parts[place - 1 : place + 3])
+    return ""
+
+
+def _outcome(path: str) -> str:
+    return next((outcome for outcome in ("success", "failure") if f"/{outcome}/" in path), "")
+
+
+def _text(record: RldsEpisode, key: str) -> str:
+    return record.texts(key)[0] if record.has(key) else ""
