@@ -9,23 +9,26 @@ from jaxtyping import Float
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.lift import LiftedTracks, depth_edges, lift_tracks
 from pipeline.stopwatch import Stopwatch
+from pipeline.trust import TrackTester, TrustConfig
 from schemas.episode import Episode
 from schemas.plugins import PluginChoice, load_plugin
 
 
 @dataclass(frozen=True)
-class Config:
-    """The parts.
+class Config(TrustConfig):
+    """The parts, and how far they are believed.
 
     Attributes:
         tracker: of ``pipeline.trackers``.
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
+        test: whether tracks are tested against depth and each other (``pipeline.trust``).
     """
 
     tracker: PluginChoice = PluginChoice("lk")
     depth: PluginChoice = PluginChoice("recorded")
     camera: PluginChoice = PluginChoice("static")
+    test: bool = True
 
 
 def build(config: Config) -> "TrackedFlow":
@@ -43,6 +46,7 @@ class TrackedFlow:
     def __init__(self, config: Config):
         self.name = config.tracker.name
         self.tracker = load_plugin("pipeline.trackers", self.name).build(config.tracker.configure("pipeline.trackers"))
+        self.config = config
         self.depth = load_plugin("pipeline.depth", config.depth.name).build(config.depth.configure("pipeline.depth"))
         self.camera = load_plugin("pipeline.cameras", config.camera.name).build(
             config.camera.configure("pipeline.cameras")
@@ -58,6 +62,8 @@ class TrackedFlow:
         watch: Stopwatch,
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
+        import cv2
+
         view = episode.views[episode.primary]
         with watch.stage("depth"):
             depth = self.depth.estimate(view)
@@ -67,10 +73,17 @@ class TrackedFlow:
         with watch.stage("track"):
             tracks = self.tracker.track(view.frames, references, keypoints, horizon)
 
+        with watch.stage("test tracks"):
+            grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in view.frames]
+            tester = TrackTester(grey, depth.depth, edges, cameras, self.config) if self.config.test else None
+
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for track in tracks:
                 with watch.stage("lift and judge"):
                     lifted = lift_tracks(track, depth, edges, cameras)
+                if tester is not None:
+                    with watch.stage("test tracks"):
+                        lifted = tester.test(track, lifted)
                 yield track.reference, lifted
 
         return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name)

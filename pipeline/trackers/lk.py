@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from pipeline.appearance import unlikeness
 from schemas.perception import Tracks2D
 
 LICENCE = None
-PATCH = 5
-"""Side in px of the square by which a point is recognised."""
 
 
 @dataclass(frozen=True)
@@ -178,18 +177,5 @@ class _Images:
         frame: int,
     ) -> Float[np.ndarray, "M"]:
         """Mean grey difference between the patch on which each point was set and the patch at a place of a frame."""
-        original = np.empty((len(home), PATCH * PATCH), np.float32)
-        for other in np.unique(reference):
-            mine = reference == other
-            original[mine] = _patches(self.grey[other], home[mine])
-        return np.abs(_patches(self.grey[frame], place) - original).mean(1)
-
-
-def _patches(image: UInt8[np.ndarray, "H W"], centres: Float[np.ndarray, "M 2"]) -> Float[np.ndarray, "M P"]:
-    """Squares around points, bilinearly sampled."""
-    import cv2
-
-    reach = np.arange(PATCH) - PATCH // 2
-    at = (centres[:, None] - 0.5 + np.stack(np.meshgrid(reach, reach), -1).reshape(-1, 2)).astype(np.float32)
-    sampled = cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return sampled.astype(np.float32)
+        there = np.full(len(place), frame), place
+        return unlikeness(self.grey, (reference, home), there)

@@ -1,0 +1,212 @@
+"""Tracks tested against depth and against each other, before anybody believes them.
+
+A tracker follows what looks alike. Where something passes in front of a point that stands still, the point is dragged along; where a
+moving point comes to the rim of its object, it slides off. Depth tells both, whatever the tracker:
+
+* *The scene's word.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there is what it
+  was, the point may still be there; if it is less, something covers it; if it is more, the point has gone. A track that wanders
+  off while its start is still there and looks the same was dragged.
+* *The neighbours' word.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is believed
+  only where it keeps them, and one that plainly does not keep them is not believed at all.
+
+Nothing is repaired but one thing: a point found at its start is put there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from pipeline.appearance import unlikeness
+from pipeline.lift import LiftedTracks
+from schemas.cameras import Cameras, invert_pose, lift, project, transform
+from schemas.perception import Tracks2D
+from schemas.scene_flow import SceneFlow
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """Thresholds. Metres are the unit of depth where depth is relative.
+
+    Attributes:
+        depth_noise: share of depth by which the depth of one place differs between frames when nothing moves.
+        covered: share of depth by which a thing is nearer than a still point to hide it, or to drag it along.
+        away: farther than this many px from where it would stand still, a track claims to move.
+        alike: mean grey difference (0..255) up to which two patches show the same.
+        rim: half the side, in px, of the square in which something nearer can drag a point along.
+        neighbours: as many of the nearest moving points are asked ...
+        reach: ... if they are within this many metres.
+        stretch: metres by which the distance to a neighbour may change.
+    """
+
+    depth_noise: float = 0.005
+    covered: float = 0.02
+    away: float = 1.0
+    alike: float = 6.0
+    rim: int = 5
+    neighbours: int = 8
+    reach: float = 0.15
+    stretch: float = 0.008
+
+    def __post_init__(self) -> None:
+        for name in (f.name for f in fields(TrustConfig)):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where points would be seen if they stood still, and what is there; all false where depth does not say.
+
+    Attributes:
+        uv: in px of each step's own camera.
+        away: the track claims to be elsewhere.
+        there: depth is what it would be.
+        covered: something is plainly nearer.
+        gone: depth is larger: the point cannot be there.
+        plainly_gone: by more than ``covered``.
+    """
+
+    uv: Float[np.ndarray, "K S 2"]
+    away: Bool[np.ndarray, "K S"]
+    there: Bool[np.ndarray, "K S"]
+    covered: Bool[np.ndarray, "K S"]
+    gone: Bool[np.ndarray, "K S"]
+    plainly_gone: Bool[np.ndarray, "K S"]
+
+
+class TrackTester:
+    """Tests the tracks of one clip.
+
+    Args:
+        grey: its frames.
+        depth: its depth maps, NaN where unknown.
+        edges: depth discontinuities (``pipeline.lift.depth_edges``).
+        cameras: its cameras.
+        config: thresholds.
+    """
+
+    def __init__(
+        self,
+        grey: Sequence[UInt8[np.ndarray, "H W"]],
+        depth: Float[np.ndarray, "T H W"],
+        edges: Bool[np.ndarray, "T H W"],
+        cameras: Cameras,
+        config: TrustConfig,
+    ):
+        import cv2
+
+        self.grey, self.depth, self.edges, self.cameras, self.config = grey, depth, edges, cameras, config
+        square = np.ones((2 * config.rim + 1,) * 2, np.uint8)
+        known = np.where(np.isfinite(depth), depth, np.inf).astype(np.float32)
+        self.nearest = np.stack([cv2.erode(frame, square) for frame in known])
+
+    def test(self, tracks: Tracks2D, lifted: LiftedTracks) -> LiftedTracks:
+        """A window with what is not to be believed taken out."""
+        steps = tracks.reference + np.arange(tracks.uv.shape[1])
+        frames, within = np.minimum(steps, len(self.depth) - 1), steps < len(self.depth)
+        flow = lifted.flow
+        stand = self._stand(tracks, flow, frames)
+        home = self._still_there(tracks, stand, frames) & within
+        doubted = self._dragged(tracks, stand, home, frames)
+        # A track that stays while its place is taken, or has emptied, shows something else.
+        doubted |= tracks.visible & ~stand.away & (stand.covered | stand.plainly_gone)
+        visible = (tracks.visible & ~doubted) | home
+        uvz = np.where(home[..., None], flow.uvz[:, :1], flow.uvz)
+        valid = (flow.valid & ~doubted) | (home & flow.valid[:, :1])
+        edge = lifted.edge & visible & ~home
+        movers = np.flatnonzero((stand.away & ~home & valid).any(axis=1))
+        if len(movers):
+            valid[movers], edge[movers] = self._ask_neighbours(uvz[movers], valid[movers], edge[movers])
+        return LiftedTracks(SceneFlow(uvz, visible, valid), lifted.hole & visible & ~home, edge)
+
+    def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, "S"]) -> Standing:
+        cameras, c = self.cameras, self.config
+        start = flow.uvz[:, :1] * [*cameras.size, 1]
+        if cameras.moving:
+            pose = invert_pose(cameras.world_from_camera[frames]) @ cameras.world_from_camera[frames[0]]
+            expected = project(transform(pose, lift(start, cameras.intrinsics)), cameras.intrinsics)
+        else:
+            expected = np.broadcast_to(start, (*tracks.uv.shape[:2], 3))
+        uv, z = expected[..., :2], expected[..., 2]
+        found = _at(self.depth, frames, uv)
+        sure = flow.valid[:, :1] & np.isfinite(found) & ((uv >= 0) & (uv < cameras.size)).all(axis=-1)
+        if cameras.moving:  # the expected place lies between pixels, where an edge would give either side's depth
+            sure &= ~_at(self.edges, frames, uv)
+        return Standing(
+            uv=uv,
+            away=tracks.visible & (np.linalg.norm(tracks.uv - uv, axis=-1) > c.away),
+            there=sure & (np.abs(found - z) <= c.depth_noise * z),
+            covered=sure & (found < (1 - c.covered) * z),
+            gone=sure & (found > (1 + c.depth_noise) * z),
+            plainly_gone=sure & (found > (1 + c.covered) * z),
+        )
+
+    def _still_there(self, tracks: Tracks2D, stand: Standing, frames: Int[np.ndarray, "S"]) -> Bool[np.ndarray, "K S"]:
+        """Where the tracker is lost or elsewhere, but depth and looks say that the point is at its start.
+
+        A point whose start was ever seen to be empty does move: another part of its own thing may then look like it.
+        """
+        home = stand.there & ~_ever_gone(stand) & (stand.away | ~tracks.visible)
+        rows, columns = np.nonzero(home)
+        first = np.full(len(rows), tracks.reference), tracks.uv[rows, 0]
+        difference = unlikeness(self.grey, first, (frames[columns], stand.uv[rows, columns]))
+        home[rows, columns] = difference <= self.config.alike
+        return home
+
+    def _dragged(
+        self, tracks: Tracks2D, stand: Standing, home: Bool[np.ndarray, "K S"], frames: Int[np.ndarray, "S"]
+    ) -> Bool[np.ndarray, "K S"]:
+        """Where a track wanders that was found at its start at another step, or that something nearer may have led away."""
+        found_again = home.any(axis=1, keepdims=True)
+        own = _at(self.depth, frames, tracks.uv)
+        beside_nearer = _at(self.nearest, frames, tracks.uv) < (1 - self.config.covered) * own
+        led = stand.away & beside_nearer & ~_ever_gone(stand) & (stand.there | stand.covered)
+        return stand.away & (found_again | np.maximum.accumulate(led, axis=1))
+
+    def _ask_neighbours(
+        self, uvz: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"], edge: Bool[np.ndarray, "M S"]
+    ) -> tuple[Bool[np.ndarray, "M S"], Bool[np.ndarray, "M S"]]:
+        """What moving points' neighbours leave valid, and the edges that they did not settle."""
+        c = self.config
+        points = lift(uvz * [*self.cameras.size, 1], self.cameras.intrinsics)
+        asked, stretch = self._stretch(points, valid)
+        vouched = (asked >= 2) & (stretch <= c.stretch)
+        refuted = (asked >= 3) & (stretch > 2 * c.stretch)
+        touched = np.maximum.accumulate(edge & (np.arange(edge.shape[1]) > 0), axis=1)
+        valid = valid & (vouched | ~touched) & ~refuted
+        vouched_later = np.maximum.accumulate((vouched & valid)[:, ::-1], axis=1)[:, ::-1]
+        return valid, touched & ~vouched_later
+
+    def _stretch(
+        self, points: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"]
+    ) -> tuple[Int[np.ndarray, "M S"], Float[np.ndarray, "M S"]]:
+        """How many neighbours each point has at each step, and the median change of the distance to them."""
+        start = points[:, 0]
+        apart = np.linalg.norm(start[:, None] - start, axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        near = np.argsort(apart, axis=1)[:, : self.config.neighbours]
+        before = np.take_along_axis(apart, near, axis=1)[..., None]
+        now = np.linalg.norm(points[:, None] - points[near], axis=-1)
+        usable = valid[near] & (before < self.config.reach)
+        with np.errstate(invalid="ignore"):
+            change = np.sort(np.where(usable, np.abs(now - before), np.inf), axis=1)
+        asked = usable.sum(axis=1)
+        middle = np.maximum((asked - 1) // 2, 0)[:, None]
+        return asked, np.take_along_axis(change, middle, axis=1)[:, 0]
+
+
+def _ever_gone(stand: Standing) -> Bool[np.ndarray, "K 1"]:
+    """Points whose start was empty at some step; two, so that one bad depth decides nothing."""
+    return stand.gone.sum(axis=1, keepdims=True) >= 2
+
+
+def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "K S 2"]) -> Shaped[np.ndarray, "K S"]:
+    """The pixels in which image points lie, one frame a step; points outside take the border's."""
+    height, width = maps.shape[1:]
+    uv = np.nan_to_num(uv)
+    row = np.clip(np.floor(uv[..., 1]).astype(int), 0, height - 1)
+    column = np.clip(np.floor(uv[..., 0]).astype(int), 0, width - 1)
+    return maps[frames, row, column]
