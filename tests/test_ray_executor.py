@@ -57,6 +57,20 @@ def test_every_task_comes_back_once_with_its_own_result(running_ray):
     assert list(executor().run(lambda: lambda n: n, [])) == []
 
 
+def test_more_workers_than_cpus_work_at_the_same_time(running_ray, tmp_path):
+    def make():
+        def work(task):
+            (tmp_path / str(os.getpid())).touch()
+            until = time.monotonic() + 60
+            while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < until:
+                time.sleep(0.02)
+            return len(list(tmp_path.iterdir()))
+
+        return work
+
+    assert [count for _, count in executor(3).run(make, range(3))] == [3, 3, 3]
+
+
 def test_a_worker_is_made_once_and_not_for_every_task(running_ray, tmp_path):
     def make():
         (tmp_path / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()

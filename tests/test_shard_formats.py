@@ -74,10 +74,10 @@ def read_all(folder: Path):
         shards.close()
 
 
-def read_or_refusal(folder: Path):
+def read_or_refusal(folder: Path, read=read_all):
     """All triplets, or what was said against reading them."""
     try:
-        return read_all(folder)
+        return read(folder)
     except (CorruptShard, BadManifest) as error:
         return str(error)
 
@@ -238,7 +238,7 @@ def test_every_flip_in_index_manifest_and_statistics_is_found_when_the_set_is_op
     original = path.read_bytes()
     for byte, bit in random_places(len(original), 250, seed=1):
         flip(path, byte, bit)
-        said = read_or_refusal(folder)
+        said = read_or_refusal(folder, lambda f: ShardSet(f).statistics())
         if isinstance(said, str):
             assert name.split(".")[0] in said and "\n" not in said
         else:  # the same number in another spelling, 1e-4 and 1E-4, is no damage
