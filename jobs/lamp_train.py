@@ -49,7 +49,7 @@ class Train:
     chunk: int | None = None
     """Stage 2: actions predicted at once. [default: 10]"""
     validate_every: int | None = None
-    """Steps between looks at the held-out episodes. [default: tiny 100, paper 1000]"""
+    """Steps between looks at the held-out episodes. [default: tiny 50, paper 1000]"""
     checkpoint_every: int | None = None
     """Steps between checkpoints. [default: tiny 50, paper 1000]"""
     resume: bool = False

@@ -47,7 +47,7 @@ def tiny() -> Preset:
         fusion_options={"heads": 6},
         action=ActionConfig(layers=4, width=128, heads=4, positions=512),
     )
-    common = {"weight_decay": 0.0, "checkpoint_every": 50, "validate_every": 100, "log_every": 5}
+    common = {"weight_decay": 0.0, "checkpoint_every": 50, "validate_every": 50, "log_every": 5}
     return Preset(
         model=model,
         stage1=TrainingConfig(stage=1, steps=150, batch_size=4, learning_rate=4e-3, minimum_rate=1e-4, **common),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+from transformers.utils import logging
 
 from lamp_model.backbones import MissingWeights
 from lamp_model.backbones import _qwen3_vl_random as random_weights
@@ -50,6 +52,9 @@ def build(config: Config) -> "Qwen3VL":
     if config.weights.startswith("random:"):
         size = config.weights.removeprefix("random:")
         return Qwen3VL(config, random_weights.model(size, config.seed, config.attention), random_weights.tokenizer())
+    shown = logging.is_progress_bar_enabled()
+    if Path(config.weights).is_dir():
+        logging.disable_progress_bar()  # a download deserves one, a file on this machine does not
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.weights, revision=config.revision)
         model = Qwen3VLForConditionalGeneration.from_pretrained(
@@ -61,6 +66,9 @@ def build(config: Config) -> "Qwen3VL":
             f"the backbone's weights {config.weights} could not be loaded (give a folder or a name on the Hugging Face hub, "
             f"or use the preset tiny, which needs none): {reason}"
         ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     return Qwen3VL(config, model, tokenizer)
 
 

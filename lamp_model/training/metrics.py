@@ -56,7 +56,13 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
         _draw(axes[0], lines, name, label)
     axes[0].set(xlabel="step", ylabel="flow matching loss", title=title, yscale="log")
     for name in errors:
-        _draw(axes[-1], lines, name, name.replace("_", " "), "--" if name.startswith(("still", "mean")) else "-")
+        _draw(
+            axes[-1],
+            lines,
+            name,
+            name.replace("_", " ").replace("still", "nothing moves:"),
+            "--" if name.startswith(("still", "mean")) else "-",
+        )
     if errors:
         unit = "mean error, normalised" if "action_error" in errors else "mean distance, pixels"
         axes[-1].set(xlabel="step", ylabel=unit, title="held-out episodes")
