@@ -1,5 +1,6 @@
 """The main job on the shipped episodes, as a person would type it: ``make demo``."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -43,6 +44,8 @@ def main() -> None:
 
 def act(picture: Path) -> None:
     """Predict an action chunk for a held-out sample and draw what the policy imagines beside what happened."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads sleep, as in lamp-train
+
     import cv2
 
     from lamp_model.loader import split_episodes
