@@ -46,9 +46,7 @@ def act(picture: Path) -> None:
     """Predict an action chunk for a held-out sample and draw what the policy imagines beside what happened."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads sleep, as in lamp-train
 
-    import cv2
-
-    from lamp_model.loader import split_episodes
+    from lamp_model.loader import decode_image, split_episodes
     from lamp_model.policy import load_policy
     from pipeline.inspection.pictures import write_picture
     from schemas.scene_flow import SceneFlow
@@ -57,7 +55,7 @@ def act(picture: Path) -> None:
     shards, policy = ShardSet(SHARDS), load_policy(STAGE2)
     _, held_out = split_episodes(shards, 0.1)
     triplet = min((shards.read(int(n)) for n in held_out), key=lambda t: t.source.frame)
-    images = [cv2.imdecode(np.frombuffer(triplet.images[r], np.uint8), cv2.IMREAD_COLOR_RGB) for r in policy.cameras]
+    images = [decode_image(triplet, role) for role in policy.cameras]
     actions, motion = policy.predict(images, triplet.instructions[0], triplet.state, return_motion=True)
     np.set_printoptions(precision=3, suppress=True, linewidth=120)
     print(f"{triplet.source.episode}, frame {triplet.source.frame}: {triplet.instructions[0]}")
