@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-SAMPLE = Path(__file__).parent / "samples" / "bridge_dataset" / "1.0.0"
+SAMPLE = Path(__file__).parent / "samples" / "bridge" / "bridge_dataset" / "1.0.0"
 SAMPLE_FILE = SAMPLE / "bridge_dataset-train.tfrecord-00000-of-00001"
 
 

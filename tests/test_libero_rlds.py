@@ -124,7 +124,7 @@ def test_both_forms_may_lie_in_one_folder(both, tmp_path):
 
 
 def test_another_datasets_rlds_is_refused_by_name():
-    (problem,) = READER.list_episodes(ROOT / "tests" / "samples")
+    (problem,) = READER.list_episodes(ROOT / "tests" / "samples" / "bridge")
     assert isinstance(problem, UnreadableSource) and problem.code == "foreign_features"
     assert "has no steps/observation/image, steps/observation/wrist_image, so it is not libero" in str(problem)
 

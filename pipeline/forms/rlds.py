@@ -106,18 +106,18 @@ def list_rlds(dataset: str, root: Path, folder: Path, needed: Sequence[str]) -> 
         folder: where ``features.json`` is.
         needed: features without which these files are another dataset's.
     """
-    within = folder.relative_to(root).as_posix()
+    described = (folder.relative_to(root) / FEATURES).as_posix()
     try:
         features = read_features(folder)
     except BadFeatures as error:
-        yield UnreadableSource(f"{within}/{FEATURES}", "bad_features", str(error))
+        yield UnreadableSource(described, "bad_features", str(error))
         return
     missing = [key for key in needed if key not in features]
     if missing:
         yield UnreadableSource(
-            f"{within}/{FEATURES}",
+            described,
             "foreign_features",
-            f"{within}/{FEATURES} has no {', '.join(missing)}, so it is not {dataset}; is it another dataset's folder?",
+            f"{described} has no {', '.join(missing)}, so it is not {dataset}; is it another dataset's folder?",
         )
         return
     counts = _shard_lengths(folder)

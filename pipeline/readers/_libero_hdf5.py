@@ -35,6 +35,7 @@ from schemas.episode import (
     Episode,
     EpisodeRef,
     RecordedDepth,
+    RecordedSimulation,
 )
 
 DATASET = "libero"
@@ -182,7 +183,14 @@ def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorMo
         pose_source="unknown" if pose is None else "the simulator's model",
         fixed=name == PRIMARY,
         depth=_recorded_depth(ref, name, obs, model),
+        simulation=_simulation(ref, obs.parent, camera),
     )
+
+
+def _simulation(ref: EpisodeRef, demo: Node, camera: str) -> RecordedSimulation | None:
+    if "states" not in demo or "model_file" not in demo.attrs:
+        return None
+    return RecordedSimulation(read=partial(_read_simulation, ref), camera=camera)
 
 
 def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel) -> RecordedDepth | None:
@@ -211,6 +219,23 @@ def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel
         unit="m",
         description=f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({said})",
     )
+
+
+def _read_simulation(ref: EpisodeRef) -> tuple[str, Float[np.ndarray, "T D"]]:
+    """Frame t shows ``states[t + 1]``; what the last frame shows was not recorded."""
+    try:
+        with h5py.File(ref.path, "r") as file:
+            demo: Node = file[f"data/{ref.episode}"]
+            xml, states, length = demo.attrs["model_file"], demo["states"][:], len(demo["actions"])
+    except UNREADABLE as error:
+        raise BadEpisode("unreadable_episode", f"{ref.name}: its states cannot be read: {_plain(error)}") from error
+    if states.ndim != 2 or states.dtype.kind != "f" or len(states) != length:
+        raise BadEpisode(
+            "bad_states",
+            f"{ref.name}: states must be {length} rows of numbers, one a frame, found {states.dtype} {list(states.shape)}",
+        )
+    text = xml.decode() if isinstance(xml, bytes) else str(xml)
+    return text, np.concatenate([states[1:], np.full_like(states[:1], np.nan)]).astype(np.float64)
 
 
 def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:

@@ -7,7 +7,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
-from pipeline.forms.pictures import decode_picture, decode_pictures, is_black
+from pipeline.forms.lerobot import LeRobotEpisode
+from pipeline.forms.pictures import BLACK_LEVEL, decode_picture, decode_pictures, is_black
+from pipeline.forms.video import VideoSpan, first_frame, read_video
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, EpisodeRef
 
@@ -37,6 +39,28 @@ def view_of_pictures(
         return None
     read = partial(_read_unmirrored if mirrored else decode_pictures, said, encoded)
     return CameraView(name=name, read_frames=read, length=len(encoded), size=(width, height), fixed=fixed)
+
+
+def view_of_lerobot(
+    episode: LeRobotEpisode, key: str, fixed: bool = False, mirrored: bool = False
+) -> CameraView | None:
+    """A camera of a LeRobot episode, whose frames are a video or pictures in the table; see ``view_of_pictures``.
+
+    Raises:
+        BadEpisode: the camera is missing, or its first frame cannot be decoded.
+    """
+    if episode.meta.features[key].get("dtype") == "image":
+        return view_of_pictures(episode.ref, key, episode.pictures(key), fixed, mirrored)
+    said, span = f"{episode.ref.name}: {key}", episode.video(key)
+    first = first_frame(said, span)
+    if first.max() < BLACK_LEVEL and read_video(said, span).max() < BLACK_LEVEL:
+        return None
+    read = partial(_unmirrored_video if mirrored else read_video, said, span)
+    return CameraView(key, read, episode.length, (first.shape[1], first.shape[0]), fixed=fixed)
+
+
+def _unmirrored_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
+    return np.ascontiguousarray(read_video(name, span)[:, :, ::-1])
 
 
 def _read_unmirrored(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[np.ndarray, "T H W 3"]:

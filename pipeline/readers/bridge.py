@@ -1,4 +1,4 @@
-"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0.
+"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``.
 
 Facts of these files that are minded here and nowhere else:
 
@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
+from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._folders import list_forms
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
@@ -55,12 +57,19 @@ class BridgeReader:
     """See ``pipeline.readers.Reader``."""
 
     def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every record of every RLDS folder below."""
-        listers = {"rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
-        return list_forms(root, listers, "RLDS folder of Bridge", "the folder bridge_dataset/1.0.0")
+        """Every episode of every RLDS and LeRobot folder below."""
+        listers = {
+            "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
+            "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
+        }
+        return list_forms(
+            root, listers, "RLDS or LeRobot folder", "Bridge's folder bridge_dataset/1.0.0 or a LeRobot folder of it"
+        )
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
+        if ref.path.endswith(".parquet"):
+            return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
         return _episode(ref, read_rlds(ref))
 
 

@@ -1,4 +1,4 @@
-"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100``.
+"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100`` here, LeRobot in ``_droid_lerobot``.
 
 * Two exterior cameras and one on the wrist, 180 x 320, the left eye of each stereo pair. The exterior ones stand still.
 * Three instructions an episode, many of them blank.
@@ -18,9 +18,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._droid_calibration import BadCalibration, Calibration, calibration_fingerprint, read_calibration
+from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._folders import list_forms, root_of
 from pipeline.readers._reprojection import intrinsics_fault, pose_fault
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
@@ -59,21 +61,31 @@ class DroidReader:
     """See ``pipeline.readers.Reader``."""
 
     def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every record of every RLDS folder below."""
-        listers = {"rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
+        """Every episode of every RLDS and LeRobot folder below."""
+        listers = {
+            "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
+            "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
+        }
         extra = calibration_fingerprint(root) if root.is_dir() else ""
         try:
             read_calibration(root, extra)
         except BadCalibration as error:
             yield UnreadableSource("calibration", "bad_calibration", str(error))
             extra = "-none"
-        for listed in list_forms(root, listers, "RLDS folder of DROID", "the folder droid/1.0.1 or droid_100/1.0.0"):
+        for listed in list_forms(
+            root,
+            listers,
+            "RLDS or LeRobot folder",
+            "the folder droid/1.0.1 or droid_100/1.0.0, or a LeRobot folder of DROID,",
+        ):
             if isinstance(listed, EpisodeRef):  # a calibration decides the samples too
                 listed = dataclasses.replace(listed, fingerprint=listed.fingerprint + extra)
             yield listed
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
+        if ref.path.endswith(".parquet"):
+            return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
         root = root_of(ref)
         try:
             calibration = read_calibration(root, calibration_fingerprint(root))

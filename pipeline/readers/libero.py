@@ -2,6 +2,7 @@
 
 * Official HDF5, ``<task>_demo.hdf5``: see ``_libero_hdf5``.
 * Modified RLDS (``libero_spatial_no_noops/1.0.0`` and so on): see ``_libero_rlds``.
+* LeRobot v2.0, v2.1 and v3.0, two lines of keys: see ``_libero_lerobot``.
 """
 
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._folders import list_forms
 from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
+from pipeline.readers._libero_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._libero_rlds import NEEDED, episode_of_record
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
@@ -39,13 +42,18 @@ class LiberoReader:
 
     def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every demo of every file below the folder; files by path, demos by number."""
-        listers = {"hdf5": list_hdf5, "rlds": partial(list_rlds, INFO.name, needed=NEEDED)}
-        return list_forms(
-            root, listers, "*.hdf5 file and no RLDS folder of LIBERO", "LIBERO's <task>_demo.hdf5 files or RLDS folders"
-        )
+        listers = {
+            "hdf5": list_hdf5,
+            "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
+            "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
+        }
+        what = "*.hdf5 file, RLDS folder or LeRobot folder"
+        return list_forms(root, listers, what, "LIBERO's <task>_demo.hdf5 files, or its RLDS or LeRobot folders,")
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One demo; its pictures are read when they are asked for."""
         if ref.path.endswith(".hdf5"):
             return read_hdf5(ref)
+        if ref.path.endswith(".parquet"):
+            return episode_of_lerobot(ref, read_lerobot(ref))
         return episode_of_record(ref, read_rlds(ref))

@@ -1,0 +1,123 @@
+"""Videos to frames by PyAV: one pass in order, never a seek for each frame. Decodes AV1 and H.264."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from schemas.episode import BadEpisode
+
+
+@dataclass(frozen=True)
+class VideoSpan:
+    """An episode's part of a video file.
+
+    Attributes:
+        path: the file.
+        start_s: when its first frame is shown, from the beginning of the file.
+        length: T, the number of frames.
+        fps: frames per second of the file.
+        alone: the file holds this episode and nothing else, so that a further frame is a fault.
+    """
+
+    path: Path
+    start_s: float
+    length: int
+    fps: float
+    alone: bool
+
+
+def video_size(name: str, span: VideoSpan) -> tuple[int, int]:
+    """(width, height) in pixels.
+
+    Raises:
+        BadEpisode: the file is missing or no video.
+    """
+    with _opened(name, span.path) as (_, stream):
+        return stream.codec_context.width, stream.codec_context.height
+
+
+def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
+    """The episode's first frame, RGB.
+
+    Raises:
+        BadEpisode: it cannot be decoded.
+    """
+    with _opened(name, span.path) as (container, stream):
+        for frame, _ in _frames_from(container, stream, span):
+            return frame.to_ndarray(format="rgb24")
+    raise _too_short(name, span, 0)
+
+
+def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
+    """All frames of the episode, RGB.
+
+    Raises:
+        BadEpisode: the file is missing, damaged, shorter or longer than the episode, or a frame is shown at another time than
+            its number says.
+    """
+    frames: np.ndarray | None = None
+    count = 0
+    with _opened(name, span.path) as (container, stream):
+        for frame, seconds in _frames_from(container, stream, span):
+            if count == span.length:
+                if span.alone:
+                    raise BadEpisode(
+                        "video_too_long", f"{name}: {span.path.name} has more frames than the {count} rows of its table"
+                    )
+                break
+            late = seconds - span.start_s - count / span.fps
+            if abs(late) > 0.5 / span.fps:
+                raise BadEpisode(
+                    "timestamps_off",
+                    f"{name}: frame {count} is shown {abs(late):.3f} s {'after' if late > 0 else 'before'} its time in {span.path.name}",
+                )
+            if frame.is_corrupt:
+                raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
+            image = frame.to_ndarray(format="rgb24")
+            if frames is None:
+                frames = np.empty((span.length, *image.shape), np.uint8)
+            frames[count] = image
+            count += 1
+    if frames is None or count < span.length:
+        raise _too_short(name, span, count)
+    return frames
+
+
+def _too_short(name: str, span: VideoSpan, count: int) -> BadEpisode:
+    return BadEpisode(
+        "video_too_short", f"{name}: {span.path.name} ends after {count} of the episode's {span.length} frames"
+    )
+
+
+@contextmanager
+def _opened(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
+    import av
+    from av.error import FFmpegError
+
+    if not path.is_file():
+        raise BadEpisode("missing_video", f"{name}: there is no file {path}")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise BadEpisode("bad_video", f"{name}: {path.name} holds no video stream")
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1  # workers share a machine; decoders would take it all
+            yield container, stream
+    except (FFmpegError, ValueError) as error:
+        raise BadEpisode("bad_video", f"{name}: {path.name} cannot be decoded: {error}") from error
+
+
+def _frames_from(container: Any, stream: Any, span: VideoSpan) -> Iterator[tuple[Any, float]]:
+    """Frames from the episode's first on, with their time; one seek, to the key frame before it, where others come first."""
+    origin = stream.start_time or 0
+    if span.start_s > 0:
+        container.seek(origin + int(span.start_s / stream.time_base), stream=stream)
+    for frame in container.decode(stream):
+        seconds = float((frame.pts - origin) * stream.time_base)
+        if seconds > span.start_s - 0.5 / span.fps:
+            yield frame, seconds

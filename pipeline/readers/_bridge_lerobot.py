@@ -1,0 +1,64 @@
+"""BridgeData V2 as LeRobot (``bridge_orig_lerobot`` v2.0 and its successors): four cameras, state padded to 8."""
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.forms.lerobot import LeRobotEpisode
+from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from schemas.episode import ActionConvention, CameraView, Episode, EpisodeRef
+
+CAMERAS = tuple(f"observation.images.image_{number}" for number in range(4))
+PRIMARY = CAMERAS[0]
+STATE, ACTION = "observation.state", "action"
+PADDING = 6
+"""Where the padded state holds nothing."""
+
+
+def missing_key(meta: LeRobotMeta) -> str | None:
+    """What is missing if this is not Bridge."""
+    missing = [key for key in (PRIMARY, STATE, ACTION) if key not in meta.features]
+    return ", ".join(missing) or None
+
+
+def episode_of_lerobot(
+    ref: EpisodeRef, table: LeRobotEpisode, convention: ActionConvention, state_names: tuple[str, ...], fps: float
+) -> Episode:
+    """The table as an episode, in the conventions of the RLDS form.
+
+    Raises:
+        BadEpisode: it cannot be used.
+    """
+    enough_frames(ref, table.length)
+    there = [key for key in CAMERAS if key in table.meta.features]
+    views = usable_views(ref, PRIMARY, [(key, _view(table, key)) for key in there])
+    absent = [key for key in there if key not in views]
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=None,
+        instructions=spoken(table.tasks()),
+        fps=fps,
+        state=_state(ref, table, len(state_names)),
+        state_names=state_names,
+        actions=numbers(ref, "actions", table.array(ACTION), len(convention.dimensions)),
+        action_mask=np.ones(table.length, bool),
+        action_convention=convention,
+        notes={"black_cameras": ", ".join(absent)} if absent else {},
+    )
+
+
+def _view(table: LeRobotEpisode, key: str) -> CameraView | None:
+    """A camera, unless its video is black or the column beside it says that it was not there."""
+    available = f"{key}_available"
+    if table.has(available) and not table.array(available).all():
+        return None
+    return view_of_lerobot(table, key, fixed=not key.endswith("3"))
+
+
+def _state(ref: EpisodeRef, table: LeRobotEpisode, width: int) -> Float[np.ndarray, "T S"]:
+    state = table.array(STATE)
+    if state.ndim == 2 and state.shape[1] == width + 1:
+        state = np.delete(state, PADDING, axis=1)
+    return numbers(ref, "state", state, width)

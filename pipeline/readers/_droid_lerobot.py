@@ -1,0 +1,64 @@
+"""DROID as LeRobot v2.1 and v3.0: the RLDS fields as columns, the outcome as a column, no path of the recording.
+
+Without that path no calibration file can be joined, and the noisy poses in ``camera_extrinsics.*`` come without intrinsics to check
+them, so no camera has any. Older conversions (v2.0) swapped the exterior cameras at random; those are refused.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.forms.lerobot import LeRobotEpisode
+from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from schemas.episode import ActionConvention, Episode, EpisodeRef
+
+EXTERIOR = tuple(f"observation.images.exterior_{number}_left" for number in (1, 2))
+PRIMARY, WRIST = EXTERIOR[0], "observation.images.wrist_left"
+STATES = (
+    ("observation.state.cartesian_position", 6),
+    ("observation.state.gripper_position", 1),
+    ("observation.state.joint_position", 7),
+)
+ACTION, OUTCOME = "action.original", "is_episode_successful"
+LANGUAGES = ("language_instruction", "language_instruction_2", "language_instruction_3")
+
+
+def missing_key(meta: LeRobotMeta) -> str | None:
+    """What is missing if this is not DROID, or is of a version that cannot be trusted."""
+    if meta.version == "v2.0":
+        return "version v2.1 or v3.0 (v2.0 swapped the exterior cameras)"
+    missing = [key for key in (PRIMARY, WRIST, ACTION, *(name for name, _ in STATES)) if key not in meta.features]
+    return ", ".join(missing) or None
+
+
+def episode_of_lerobot(
+    ref: EpisodeRef, table: LeRobotEpisode, convention: ActionConvention, state_names: tuple[str, ...], fps: float
+) -> Episode:
+    """The table as an episode, in the conventions of the RLDS form.
+
+    Raises:
+        BadEpisode: it cannot be used.
+    """
+    enough_frames(ref, table.length)
+    cameras = [key for key in (*EXTERIOR, WRIST) if key in table.meta.features]
+    made = [(key, view_of_lerobot(table, key, fixed=key != WRIST)) for key in cameras]
+    views = usable_views(ref, PRIMARY, made)
+    texts = [text for key in LANGUAGES if table.has(key) for text in table.texts(key)]
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=WRIST if WRIST in views else None,
+        instructions=spoken([*texts, *table.tasks()]),
+        fps=fps,
+        state=_state(ref, table),
+        state_names=state_names,
+        actions=numbers(ref, "actions", table.array(ACTION), len(convention.dimensions)),
+        action_mask=np.ones(table.length, bool),
+        action_convention=convention,
+        success=bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None,
+    )
+
+
+def _state(ref: EpisodeRef, table: LeRobotEpisode) -> Float[np.ndarray, "T S"]:
+    return np.concatenate([numbers(ref, name, table.array(name), width) for name, width in STATES], axis=1)

@@ -1,0 +1,84 @@
+"""LIBERO as LeRobot, in the two lines in which it is published; the keys tell which it is.
+
+* ``observation.images.image`` and ``wrist_image``, ``observation.state``, ``action``: the gripper was already turned to 1 = open.
+* ``image``, ``wrist_image``, ``state``, ``actions``: the simulator's own gripper (-1 open), and frames *labelled* 10 a second that
+  were recorded at 20.
+
+Both were made from the mirrored RLDS pictures, so the mirror is undone here too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.forms.lerobot import LeRobotEpisode
+from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot, with_fov
+from schemas.episode import ActionConvention, Episode, EpisodeRef
+
+OPEN_IS_ONE = ActionConvention(
+    name="libero_osc_delta_gripper_open",
+    dimensions=CONVENTION.dimensions,
+    description="operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; gripper 1 open, 0 closed",
+)
+FPS = 20.0
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The keys of one of the lines."""
+
+    primary: str
+    wrist: str
+    state: str
+    action: str
+    convention: ActionConvention
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.primary, self.wrist, self.state, self.action
+
+
+LINES = (
+    _Line("observation.images.image", "observation.images.wrist_image", "observation.state", "action", OPEN_IS_ONE),
+    _Line("image", "wrist_image", "state", "actions", CONVENTION),
+)
+
+
+def missing_key(meta: LeRobotMeta) -> str | None:
+    """What is missing if this is not LIBERO."""
+    return None if _line_of(meta) else " or ".join(", ".join(line.keys) for line in LINES)
+
+
+def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
+    """The table as an episode.
+
+    Raises:
+        BadEpisode: it cannot be used.
+    """
+    enough_frames(ref, table.length)
+    line = _line_of(table.meta) or LINES[0]
+    made = {name: view_of_lerobot(table, name, name == line.primary, True) for name in (line.primary, line.wrist)}
+    views = usable_views(ref, line.primary, made.items())
+    fov = {line.primary: FOV_Y["agentview"], line.wrist: FOV_Y["robot0_eye_in_hand"]}
+    views = {name: with_fov(view, fov[name]) for name, view in views.items()}
+    labelled = table.meta.fps
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=line.primary,
+        wrist=line.wrist if line.wrist in views else None,
+        instructions=spoken(table.tasks()),
+        fps=FPS,
+        state=numbers(ref, "state", table.array(line.state), len(STATE_NAMES)),
+        state_names=STATE_NAMES,
+        actions=numbers(ref, "actions", table.array(line.action), len(CONVENTION.dimensions)),
+        action_mask=np.ones(table.length, bool),
+        action_convention=line.convention,
+        notes={} if labelled == FPS else {"fps": f"labelled {labelled:g}, recorded at {FPS:g}"},
+    )
+
+
+def _line_of(meta: LeRobotMeta) -> _Line | None:
+    return next((line for line in LINES if set(line.keys) <= set(meta.features)), None)
