@@ -12,13 +12,12 @@ import time
 
 import pytest
 from command_fixture import ENVIRONMENT, ROOT, lamp_data, said, start_lamp_data
-from libero_fixture import FAST, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
+from libero_fixture import FAST, QUALITY, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
 
 from jobs.command_line import run_command
 from jobs.executors.local import LocalExecutor
 from jobs.lamp_data import Build, build_command
 from pipeline.build import ShardConfig, build
-from pipeline.quality import QualityConfig
 from schemas.manifest import NAME
 
 LOCAL = [*FAST, "--executor", "local", "--samples-per-shard", "6"]
@@ -149,7 +148,7 @@ def test_whichever_call_fails_there_is_a_sentence_no_partial_file_and_a_way_on(
         horizon=8,
         grid=6,
         action_horizon=4,
-        quality=QualityConfig(min_steps=4),
+        quality=QUALITY,
         samples_per_shard=6,
         executor="local",
     )
