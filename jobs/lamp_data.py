@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jobs.command_line import Failed, UsageError, run_command
+from pipeline.evaluation.run import ReplayConfig
 from pipeline.quality import QualityConfig
 from pipeline.recipe import Recipe, WindowConfig
 from schemas.plugins import PluginChoice, configure, load_plugin, parse_options, plugin_names
@@ -104,10 +105,13 @@ class Inspect:
 class Evaluate:
     """Measure how true flow is against exact flow; every combination of the parts named. A part is NAME or NAME:OPTION=VALUE,..."""
 
-    truth: tuple[Literal["rigid-world", "files"], ...] = ("rigid-world", "files")
-    """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them."""
+    truth: tuple[Literal["rigid-world", "files", "simulator"], ...] = ("rigid-world", "files")
+    """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them; simulator
+    replays LIBERO episodes."""
     input: Path = Path("data/libero")
     """Folder of those."""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """Of --truth simulator."""
     flow: tuple[str, ...] = ("tracked",)
     """Modules of pipeline/flow_sources."""
     tracker: tuple[str, ...] = ("lk",)
@@ -240,7 +244,9 @@ def evaluate_command(args: Evaluate) -> int:
         sources = list(choices([PluginChoice.parse(t) for t in args.flow], parts))
         results = []
         for truth in dict.fromkeys(args.truth):
-            results += evaluate(truth, exact_episodes(truth, args.input, args.limit), sources, args.quality)
+            results += evaluate(
+                truth, exact_episodes(truth, args.input, args.limit, args.replay), sources, args.quality
+            )
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     if args.picture is not None:

@@ -85,7 +85,9 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every option spelled out, for the manifest; parts that the flow source does not use are left out."""
         configs, parts = self.configs(), self._parts()
-        own = {name: value for name, value in asdict(configs["flow_sources"]).items() if name not in parts}
+        # Where files lie on this machine decides no byte of a sample.
+        places = {f.name for f in fields(configs["flow_sources"]) if f.metadata.get("place")}
+        own = {k: v for k, v in asdict(configs["flow_sources"]).items() if k not in parts and k not in places}
         return {
             "dataset": {"name": self.dataset.name, "options": asdict(configs["readers"])},
             "flow": {"name": self.flow.name, "options": own},

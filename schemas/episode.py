@@ -82,6 +82,20 @@ class RecordedDepth:
 
 
 @dataclass(frozen=True)
+class RecordedSimulation:
+    """The simulator's states that came with the episode, from which everything can be seen again.
+
+    Attributes:
+        read: loads the model (MuJoCo XML) and the flattened state (time, positions, velocities) that each frame shows,
+            T x D; NaN where it was not recorded.
+        camera: the model's name of this view's camera.
+    """
+
+    read: Callable[[], tuple[str, Float[np.ndarray, "T D"]]]
+    camera: str
+
+
+@dataclass(frozen=True)
 class CameraView:
     """One camera's part of an episode.
 
@@ -94,6 +108,7 @@ class CameraView:
         world_from_camera: pose of each frame, or one pose when the camera stands still, or None when unknown.
         fixed: the dataset says that this camera does not move within an episode.
         depth: recorded depth, if any.
+        simulation: recorded simulator states, if any.
     """
 
     name: str
@@ -106,6 +121,7 @@ class CameraView:
     pose_source: str = "unknown"
     fixed: bool = False
     depth: RecordedDepth | None = None
+    simulation: RecordedSimulation | None = None
 
     @cached_property
     def frames(self) -> UInt8[np.ndarray, "T H W 3"]:

@@ -3,18 +3,20 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.evaluation.metrics import Metrics, measure
+from pipeline.evaluation.replayed import replayed_episodes
 from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, score_episode
 from pipeline.evaluation.truth import ExactEpisode, libero_episodes, rigid_world_episodes
 from pipeline.flow_sources import FlowSource
 from pipeline.quality import QualityConfig
 from pipeline.recipe import PARTS, Recipe
+from pipeline.simulator.model import AssetFolders
 from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice, load_plugin
@@ -65,21 +67,44 @@ def choices(
         recipe = Recipe(PluginChoice("libero"), flow, tracker, depth, camera)
         spelled = recipe.as_dict()
         used = [str(choice) for part, choice in zip(PARTS, (tracker, depth, camera), strict=True) if part in spelled]
-        name = " + ".join(used if flow.name == "tracked" else [str(flow), *used])
+        name = " + ".join(used if flow == PluginChoice("tracked") else [*used, str(flow)])
         if name not in built:
             built.add(name)
             yield name, load_plugin("pipeline.flow_sources", flow.name).build(recipe.configs()["flow_sources"])
 
 
-def exact_episodes(truth: str, root: Path, limit: int | None) -> Iterator[ExactEpisode | BadEpisode]:
-    """The episodes of one of ``truth.SOURCES``; ``limit`` cuts files, not the rigid world."""
+@dataclass(frozen=True)
+class ReplayConfig:
+    """How the simulator shows LIBERO episodes again, for ``--truth simulator`` (``docs/simulator.md``).
+
+    Attributes:
+        robosuite: folder of the package robosuite 1.4.0; None for the installed one.
+        libero_assets: LIBERO's folder ``assets``; None for the installed package's.
+        size: sides of the image in px.
+    """
+
+    robosuite: Path | None = None
+    libero_assets: Path | None = None
+    size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.size < 32:
+            raise ValueError(f"replay.size must be 32 or more, found {self.size}")
+
+
+TRUTHS = ("rigid-world", "files", "simulator")
+
+
+def exact_episodes(
+    truth: str, root: Path, limit: int | None, replay: ReplayConfig
+) -> Iterator[ExactEpisode | BadEpisode]:
+    """The episodes of one of ``TRUTHS``; ``limit`` cuts files, not the rigid world."""
     if truth == "rigid-world":
-        yield from rigid_world_episodes()
-        return
-    for number, episode in enumerate(libero_episodes(root)):
-        if limit is not None and number >= limit:
-            return
-        yield episode
+        return rigid_world_episodes()
+    if truth == "files":
+        return islice(libero_episodes(root), limit)
+    folders = AssetFolders(replay.robosuite, replay.libero_assets)
+    return islice(replayed_episodes(root, folders, replay.size), limit)
 
 
 def evaluate(

@@ -14,8 +14,6 @@ from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, E
 from schemas.plugins import PluginChoice, load_plugin
 from schemas.scene_flow import GRID, HORIZON, SceneFlow, keypoint_grid
 
-SOURCES = ("rigid-world", "files")
-
 
 @dataclass(frozen=True)
 class ExactEpisode:

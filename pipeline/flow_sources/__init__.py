@@ -1,7 +1,8 @@
 """Flow sources: one module each (see ``schemas.plugins``).
 
 A module defines ``Config`` and ``build(config)``, which gives a ``FlowSource``. A config that declares a field ``tracker``, ``depth`` or
-``camera`` is given the recipe's choice of that part; one that does not has no use for it, and the recipe leaves it out.
+``camera`` is given the recipe's choice of that part; one that does not has no use for it, and the recipe leaves it out. A field with the
+metadata ``place`` says where files lie on this machine and does not enter the recipe's digest.
 """
 
 from collections.abc import Iterator, Sequence

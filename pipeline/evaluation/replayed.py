@@ -1,0 +1,74 @@
+"""LIBERO episodes seen again through the simulator, at any size: pictures, exact depth and exact flow."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.evaluation.truth import ExactEpisode
+from pipeline.simulator.model import AssetFolders, load_model
+from pipeline.simulator.rendering import SceneCamera
+from pipeline.simulator.replay import Replay, exact_flow
+from schemas.episode import BadEpisode, Episode, EpisodeRef, RecordedDepth
+from schemas.plugins import PluginChoice, load_plugin
+from schemas.scene_flow import HORIZON, keypoint_grid
+
+
+def replayed_episodes(
+    root: Path, folders: AssetFolders, size: int, stride: int = 8
+) -> Iterator[ExactEpisode | BadEpisode]:
+    """Every LIBERO demo below a folder that has the simulator's states.
+
+    Args:
+        root: of the HDF5 files.
+        folders: where the models' meshes lie.
+        size: sides of the square image in px.
+        stride: frames from one window to the next; only windows of full length are taken.
+
+    Raises:
+        FileNotFoundError: there is no LIBERO file.
+    """
+    reader = load_plugin("pipeline.readers", "libero").build(PluginChoice("libero").configure("pipeline.readers"))
+    for ref in reader.list_episodes(root):
+        if not isinstance(ref, EpisodeRef):
+            continue
+        try:
+            yield replay_episode(reader.read(ref), folders, size, stride)
+        except BadEpisode as error:
+            yield error
+
+
+def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: int) -> ExactEpisode:
+    """One episode with its primary view rendered anew.
+
+    Raises:
+        BadEpisode: it has no states, is too short, or cannot be replayed.
+    """
+    view = episode.views[episode.primary]
+    recorded, name = view.simulation, episode.ref.name
+    if recorded is None:
+        raise BadEpisode("no_simulation", f"{name} has no recorded simulator states")
+    xml, states = recorded.read()
+    model = load_model(name, xml, folders)
+    replay = Replay(name, model, states, recorded.camera, (size, size))
+    references = range(0, int(replay.known.sum()) - HORIZON, stride)
+    if not references:
+        raise BadEpisode("too_short", f"{name} has no window of {HORIZON} steps")
+    eye = SceneCamera(model, recorded.camera, (size, size))
+    depth, bodies = replay.see(eye)
+    eye.close()
+    eye = SceneCamera(model, recorded.camera, (size, size), smooth=True)
+    frames = replay.pictures(eye)
+    eye.close()
+    keypoints, motion = keypoint_grid(size, size), replay.motion
+    seen = replace(
+        view,
+        read_frames=lambda: frames,
+        size=(size, size),
+        intrinsics=motion.intrinsics,
+        intrinsics_source="the simulator",
+        world_from_camera=motion.world_from_camera,
+        pose_source="the simulator",
+        depth=RecordedDepth(lambda: depth, "m", "rendered without multisampling"),
+    )
+    windows = tuple((r, exact_flow(motion, depth, bodies, r, keypoints, HORIZON)) for r in references)
+    return ExactEpisode(replace(episode, views={episode.primary: seen}, wrist=None), keypoints, windows)

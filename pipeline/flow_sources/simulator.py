@@ -1,0 +1,109 @@
+"""Exact flow by replaying the simulator's recorded states: no tracking, no estimated depth, and hidden points are known too.
+
+Needs the extra ``sim`` and the meshes that the recorded model names (``docs/simulator.md``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.flow_sources import EpisodeFlow
+from pipeline.lift import LiftedTracks
+from pipeline.simulator.model import AssetFolders, load_model
+from pipeline.simulator.rendering import SceneCamera
+from pipeline.simulator.replay import Replay, exact_flow
+from pipeline.stopwatch import Stopwatch
+from schemas.cameras import Cameras
+from schemas.episode import BadEpisode, Episode
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the files lie that recorded models name.
+
+    Attributes:
+        robosuite: folder of the package robosuite 1.4.0; None for the installed one.
+        libero_assets: LIBERO's folder ``assets``; None for the installed package's.
+    """
+
+    robosuite: str | None = field(default=None, metadata={"place": True})
+    libero_assets: str | None = field(default=None, metadata={"place": True})
+
+    def __post_init__(self) -> None:
+        for name in ("robosuite", "libero_assets"):
+            folder = getattr(self, name)
+            if folder is not None and not Path(folder).is_dir():
+                raise ValueError(f"simulator.{name} must be a folder, found {folder!r}")
+
+
+def build(config: Config) -> "SimulatedFlow":
+    """The source."""
+    return SimulatedFlow(config)
+
+
+class SimulatedFlow:
+    """See ``pipeline.flow_sources.FlowSource``."""
+
+    def __init__(self, config: Config):
+        self.folders = AssetFolders(*(Path(f) if f else None for f in (config.robosuite, config.libero_assets)))
+        self._loaded: tuple[str, tuple[int, int], Any, SceneCamera] | None = None
+
+    def follow(
+        self,
+        episode: Episode,
+        references: Sequence[int],
+        keypoints: Float[np.ndarray, "K 2"],
+        horizon: int,
+        depth_edge: float,
+        watch: Stopwatch,
+    ) -> EpisodeFlow:
+        """See ``pipeline.flow_sources.FlowSource.follow``."""
+        view = episode.views[episode.primary]
+        recorded = view.simulation
+        if recorded is None:
+            raise BadEpisode(
+                "no_simulation",
+                f"{episode.ref.name} has no recorded simulator states; --flow tracked follows points in its pictures",
+            )
+        with watch.stage("replay"):
+            xml, states = recorded.read()
+            model, eye = self._load(episode.ref.name, xml, recorded.camera, view.size)
+            replay = Replay(episode.ref.name, model, states, recorded.camera, view.size)
+        with watch.stage("render"):
+            depth, bodies = replay.see(eye)
+
+        def windows() -> Iterator[tuple[int, LiftedTracks]]:
+            for reference in references:
+                with watch.stage("lift and judge"):
+                    flow = exact_flow(replay.motion, depth, bodies, reference, keypoints, horizon)
+                    nothing = np.zeros(flow.valid.shape, bool)
+                yield reference, LiftedTracks(flow, nothing, nothing)
+
+        motion = replay.motion
+        cameras = Cameras(
+            intrinsics=motion.intrinsics,
+            world_from_camera=motion.world_from_camera,
+            size=view.size,
+            moving=bool(np.abs(motion.world_from_camera - motion.world_from_camera[:1]).max() > 1e-9),
+            intrinsics_source="the simulator",
+            pose_source="the simulator",
+        )
+        return EpisodeFlow(windows(), cameras, "m", "simulator replay", "simulator")
+
+    def _load(self, episode: str, xml: str, camera: str, size: tuple[int, int]) -> tuple[Any, SceneCamera]:
+        """Model and renderer; kept for the next episode, which most often has the same model."""
+        if self._loaded is None or self._loaded[:2] != (xml, size):
+            self.close()
+            model = load_model(episode, xml, self.folders)
+            self._loaded = xml, size, model, SceneCamera(model, camera, size)
+        return self._loaded[2], self._loaded[3]
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._loaded is not None:
+            self._loaded[3].close()
+            self._loaded = None

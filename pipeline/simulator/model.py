@@ -1,0 +1,105 @@
+"""A recorded simulator model (MuJoCo XML) made loadable on this machine."""
+
+import importlib
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from schemas.episode import BadEpisode
+
+FILE = re.compile(r'file="([^"]*)"')
+ROOTS = (("robosuite/models/assets/", "robosuite"), ("assets/", "libero_assets"))
+"""What the paths in recorded models have in common from there on, whoever recorded them, and the folder that holds it."""
+
+
+@dataclass(frozen=True)
+class AssetFolders:
+    """Where meshes and textures lie.
+
+    Attributes:
+        robosuite: folder of the package robosuite 1.4.0, in which ``models/assets`` lies; None for the installed one.
+        libero_assets: LIBERO's folder ``assets``, in which ``stable_scanned_objects`` lies; None for the installed package's.
+    """
+
+    robosuite: Path | None = None
+    libero_assets: Path | None = None
+
+    def find(self, recorded: str) -> Path | None:
+        """Where a file that a model names lies here; None if it does not."""
+        for marker, kind in ROOTS:
+            _, found, rest = recorded.rpartition(marker)
+            folder = self._folder(kind)
+            if found and folder is not None:
+                path = folder / rest
+                return path if path.is_file() else None
+        return Path(recorded) if Path(recorded).is_file() else None
+
+    def _folder(self, kind: str) -> Path | None:
+        if kind == "robosuite":
+            package = self.robosuite or _package("robosuite")
+            return package / "models" / "assets" if package else None
+        package = _package("libero")
+        return self.libero_assets or (package / "libero" / "assets" if package else None)
+
+
+@cache
+def simulator_library() -> Any:
+    """The package mujoco, which draws in software unless ``MUJOCO_GL`` says otherwise.
+
+    Raises:
+        BadEpisode: it is not installed, or has no way to draw on this machine.
+    """
+    if importlib.util.find_spec("mujoco") is None:
+        raise BadEpisode(
+            "no_simulator", "the simulator is not installed: pip install 'lamp-robotics[sim]' (docs/simulator.md)"
+        )
+    os.environ.setdefault("MUJOCO_GL", "osmesa")  # read when mujoco is first imported
+    try:
+        mujoco = importlib.import_module("mujoco")
+        mujoco.GLContext(8, 8).free()
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise BadEpisode(
+            "no_simulator",
+            f"mujoco cannot draw here ({said}); for software rendering install libosmesa6 and set MUJOCO_GL=osmesa (docs/simulator.md)",
+        ) from error
+    return mujoco
+
+
+def load_model(episode: str, xml: str, folders: AssetFolders) -> Any:
+    """An ``mujoco.MjModel`` of a recorded model.
+
+    Raises:
+        BadEpisode: mujoco is not installed, a file that the model names is not here, or the model cannot be compiled.
+    """
+    mujoco = simulator_library()
+    missing = []
+
+    def mapped(match: re.Match[str]) -> str:
+        path = folders.find(match[1])
+        if path is None:
+            missing.append(match[1])
+        return f'file="{path.resolve() if path else match[1]}"'
+
+    xml = FILE.sub(mapped, xml)
+    if missing:
+        raise BadEpisode(
+            "missing_assets",
+            f"{episode}: {len(missing)} of the files that its model names are not on this machine, the first {missing[0]!r}; "
+            "name their folders with --flow-options robosuite=DIR libero-assets=DIR (docs/simulator.md)",
+        )
+    try:
+        return mujoco.MjModel.from_xml_string(xml)
+    except (ValueError, mujoco.FatalError) as error:
+        said = " ".join(str(error).split())
+        raise BadEpisode("bad_model", f"{episode}: the simulator cannot load its model: {said}") from error
+
+
+def _package(name: str) -> Path | None:
+    """The folder of an installed package, which is not imported."""
+    found = importlib.util.find_spec(name)
+    return Path(found.origin).parent if found is not None and found.origin else None

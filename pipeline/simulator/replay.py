@@ -1,0 +1,154 @@
+"""Exact flow from recorded states: every point is carried by the body it lies on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from pipeline.simulator.model import simulator_library
+from pipeline.simulator.rendering import SceneCamera
+from schemas.cameras import intrinsics_from_fov, invert_pose, lift, project, transform
+from schemas.episode import BadEpisode
+from schemas.scene_flow import SceneFlow
+
+NEARER = 0.01
+"""Metres by which all that is seen in the 3 x 3 pixels around a point must be nearer than it to hide it."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where everything is in each frame.
+
+    Attributes:
+        known: the state of that frame was recorded; the rest repeats the last one that was.
+        world_from_body: pose of every body.
+        world_from_camera: pose of the camera, OpenCV axes.
+        intrinsics: of the camera, in px of the rendered size.
+    """
+
+    known: Bool[np.ndarray, "T"]
+    world_from_body: Float[np.ndarray, "T B 4 4"]
+    world_from_camera: Float[np.ndarray, "T 4 4"]
+    intrinsics: Float[np.ndarray, "3 3"]
+
+
+class Replay:
+    """One episode's states set one after the other; nothing is simulated, so nothing drifts.
+
+    Args:
+        episode: its name, for messages.
+        model: ``mujoco.MjModel``.
+        states: flattened state (time, positions, velocities) of each frame; NaN where it was not recorded.
+        camera: the model's name of the camera.
+        size: (width, height) of its image.
+
+    Raises:
+        BadEpisode: the states do not fit the model, or it has no such camera.
+    """
+
+    def __init__(self, episode: str, model: Any, states: Float[np.ndarray, "T D"], camera: str, size: tuple[int, int]):
+        mujoco = simulator_library()
+        self.mujoco, self.model, self.size, self.states = mujoco, model, size, states
+        needed = 1 + model.nq + model.nv
+        if states.shape[1] < needed:
+            raise BadEpisode(
+                "bad_states",
+                f"{episode}: a state of its model has {needed} numbers (time, positions, velocities), found {states.shape[1]}",
+            )
+        names = [model.camera(i).name for i in range(model.ncam)]
+        if camera not in names:
+            raise BadEpisode("no_camera", f"{episode}: its model has no camera {camera}; it has: {', '.join(names)}")
+        self.camera = names.index(camera)
+        self.known: Bool[np.ndarray, "T"] = np.asarray(np.isfinite(states[:, :needed]).all(axis=1))
+        if not self.known[0]:
+            raise BadEpisode("bad_states", f"{episode}: the state of its first frame is missing or not finite")
+        self.data = mujoco.MjData(model)
+        self.motion = self._motion()
+
+    def set_frame(self, frame: int) -> Any:
+        """``mujoco.MjData`` with the positions of a frame, or of the last known one before it."""
+        state = self.states[np.flatnonzero(self.known[: frame + 1])[-1]]
+        self.data.qpos[:] = state[1 : 1 + self.model.nq]
+        self.mujoco.mj_kinematics(self.model, self.data)
+        self.mujoco.mj_comPos(self.model, self.data)  # lights and cameras that follow bodies need it
+        self.mujoco.mj_camlight(self.model, self.data)
+        return self.data
+
+    def see(self, eye: SceneCamera) -> tuple[Float[np.ndarray, "T H W"], Int[np.ndarray, "T H W"]]:
+        """Depth and bodies of every frame, each rendered once."""
+        seen = [eye.depth_and_bodies(self.set_frame(frame)) for frame in range(len(self.states))]
+        return np.stack([depth for depth, _ in seen]), np.stack([bodies for _, bodies in seen])
+
+    def pictures(self, eye: SceneCamera) -> UInt8[np.ndarray, "T H W 3"]:
+        """RGB of every frame."""
+        return np.stack([eye.picture(self.set_frame(frame)) for frame in range(len(self.states))])
+
+    def _motion(self) -> Motion:
+        count = len(self.states)
+        bodies = np.tile(np.eye(4), (count, self.model.nbody, 1, 1))
+        cameras = np.tile(np.eye(4), (count, 1, 1))
+        for frame in range(count):
+            data = self.set_frame(frame)
+            bodies[frame, :, :3, :3] = data.xmat.reshape(-1, 3, 3)
+            bodies[frame, :, :3, 3] = data.xpos
+            # MuJoCo's cameras have OpenGL's axes.
+            cameras[frame, :3, :3] = data.cam_xmat[self.camera].reshape(3, 3) @ np.diag([1.0, -1.0, -1.0])
+            cameras[frame, :3, 3] = data.cam_xpos[self.camera]
+        intrinsics = intrinsics_from_fov(float(self.model.cam_fovy[self.camera]), *self.size)
+        return Motion(self.known, bodies, cameras, intrinsics)
+
+
+def exact_flow(
+    motion: Motion,
+    depth: Float[np.ndarray, "T H W"],
+    bodies: Int[np.ndarray, "T H W"],
+    reference: int,
+    keypoints: Float[np.ndarray, "K 2"],
+    horizon: int,
+) -> SceneFlow:
+    """Flow of keypoints that are pixel centres; valid also where hidden, since a body's pose says where they are.
+
+    Args:
+        motion: of the episode.
+        depth, bodies: what the camera saw in every frame.
+        reference: frame on which the keypoints are set.
+        keypoints: in px.
+        horizon: steps.
+    """
+    height, width = depth.shape[1:]
+    steps = reference + np.arange(horizon + 1)
+    frames = np.minimum(steps, len(depth) - 1)
+    known = (steps < len(depth)) & motion.known[frames]
+    column, row = np.floor(keypoints).astype(int).T
+    z, body = depth[reference, row, column].astype(np.float64), bodies[reference, row, column]
+    hit = np.isfinite(z) & (body >= 0)
+    start = lift(np.concatenate([keypoints, np.where(hit, z, 1)[:, None]], axis=1), motion.intrinsics)
+    world = transform(motion.world_from_camera[reference], start)
+    carried = motion.world_from_body[frames][:, np.maximum(body, 0)]  # S K 4 4
+    world = transform(carried, transform(invert_pose(motion.world_from_body[reference, np.maximum(body, 0)]), world))
+    world = world.swapaxes(0, 1)  # K S 3
+    own = project(transform(invert_pose(motion.world_from_camera[frames]), world), motion.intrinsics)
+    there = project(transform(invert_pose(motion.world_from_camera[reference]), world), motion.intrinsics)
+    valid = hit[:, None] & known & np.isfinite(there).all(axis=-1)
+    visible = valid & _in_front(own, depth, frames, (width, height))
+    visible[:, 0] = valid[:, 0]
+    return SceneFlow(np.where(valid[..., None], there, 0) / [width, height, 1], visible, valid)
+
+
+def _in_front(
+    own: Float[np.ndarray, "K S 3"],
+    depth: Float[np.ndarray, "T H W"],
+    frames: Int[np.ndarray, "S"],
+    size: tuple[int, int],
+) -> Bool[np.ndarray, "K S"]:
+    """Whether points lie in the image and nothing that was rendered is nearer."""
+    import cv2
+
+    uv = np.nan_to_num(own[..., :2], nan=-1)
+    inside = ((uv >= 0) & (uv < size)).all(axis=-1)
+    column, row = (np.clip(np.floor(uv[..., i]).astype(int), 0, size[i] - 1) for i in (0, 1))
+    square = np.ones((3, 3), np.uint8)
+    surface = np.stack([cv2.dilate(np.nan_to_num(depth[f], nan=np.inf), square) for f in frames])
+    with np.errstate(invalid="ignore"):
+        return inside & ~(surface[np.arange(len(frames)), row, column] < own[..., 2] - NEARER)
