@@ -22,7 +22,7 @@ class Build:
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 
     dataset: str
-    """libero; bridge, droid and interndata-a1 are recognised and not readable yet."""
+    """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names."""
     input: Path | None = None
     """Folder of the dataset's files. [default: data/<dataset>]"""
     output: Path | None = None

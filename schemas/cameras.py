@@ -75,8 +75,8 @@ def invert_pose(pose: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 4 4"
     return inverse
 
 
-def pose_from_mujoco(position: Float[np.ndarray, "3"], quaternion_wxyz: Float[np.ndarray, "4"]) -> np.ndarray:
-    """``world_from_camera`` of a MuJoCo camera, whose own axes are OpenGL's (y up, looking along -z)."""
+def pose_from_quaternion(position: Float[np.ndarray, "3"], quaternion_wxyz: Float[np.ndarray, "4"]) -> np.ndarray:
+    """A 4 x 4 pose from a position and a quaternion, real part first; the quaternion need not have length 1."""
     w, x, y, z = quaternion_wxyz / np.linalg.norm(quaternion_wxyz)
     pose = np.eye(4)
     pose[:3, :3] = [
@@ -84,6 +84,12 @@ def pose_from_mujoco(position: Float[np.ndarray, "3"], quaternion_wxyz: Float[np
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
-    pose[:3, :3] = pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])
     pose[:3, 3] = position
+    return pose
+
+
+def pose_from_mujoco(position: Float[np.ndarray, "3"], quaternion_wxyz: Float[np.ndarray, "4"]) -> np.ndarray:
+    """``world_from_camera`` of a MuJoCo camera, whose own axes are OpenGL's (y up, looking along -z)."""
+    pose = pose_from_quaternion(position, quaternion_wxyz)
+    pose[:3, :3] = pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])
     return pose

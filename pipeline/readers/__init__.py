@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from schemas.episode import Episode, EpisodeRef
 from schemas.plugins import plugin_names
 
-PLANNED = ("interndata-a1",)
+PLANNED: tuple[str, ...] = ()
 """Datasets that the commands know by name and cannot read yet."""
 
 

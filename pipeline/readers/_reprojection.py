@@ -12,6 +12,9 @@ from schemas.cameras import invert_pose, project, transform
 ENOUGH = 0.5
 """Share of frames in which the tool must be seen. A gripper leaves the picture at times; a wrong pose rarely shows it at all."""
 
+MOVED_M = 0.01
+"""A tool that moves less does not tell what is mounted on it."""
+
 
 def share_in_view(
     tool_xyz: Float[np.ndarray, "T 3"],
@@ -45,6 +48,18 @@ def pose_fault(
     if share >= ENOUGH:
         return None
     return f"with it the tool would be in view in {share:.0%} of the frames"
+
+
+def mounted_on(tool_xyz: Float[np.ndarray, "T 3"], world_from_camera: Float[np.ndarray, "P 4 4"]) -> bool:
+    """Whether a camera moves with the tool: the tool moves in the world and stays where it is in the camera.
+
+    Args:
+        tool_xyz: the tool in the world, metres.
+        world_from_camera: one pose, or one for each frame.
+    """
+    moved = np.ptp(tool_xyz, axis=0).max()
+    moved_in_camera = np.ptp(transform(invert_pose(world_from_camera), tool_xyz), axis=0).max()
+    return bool(moved > MOVED_M and moved_in_camera < 0.1 * moved)
 
 
 def intrinsics_fault(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> str | None:
