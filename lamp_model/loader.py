@@ -149,7 +149,7 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
     """
     check_fits(triplet, config)
     flow = triplet.flow
-    motion, mask = flow.increments()
+    motion, mask = flow.increments(seen_only=True)
     scene = Scene(
         uvz=flow.uvz,
         valid=flow.valid,

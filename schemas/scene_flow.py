@@ -47,9 +47,14 @@ class SceneFlow:
         """T, the number of steps after the reference frame."""
         return self.uvz.shape[1] - 1
 
-    def increments(self) -> tuple[Float[np.ndarray, "K T 3"], Bool[np.ndarray, "K T"]]:
-        """(du, dv, dz) of each step, and whether both of its ends are valid; zero where they are not."""
-        mask = self.valid[:, 1:] & self.valid[:, :-1]
+    def increments(self, seen_only: bool = False) -> tuple[Float[np.ndarray, "K T 3"], Bool[np.ndarray, "K T"]]:
+        """(du, dv, dz) of each step, and whether both of its ends are valid; zero where they are not.
+
+        Args:
+            seen_only: both ends must also be visible. Trackers know nothing else; an exact source also knows where a hidden point is.
+        """
+        usable = self.valid & self.visible if seen_only else self.valid
+        mask = usable[:, 1:] & usable[:, :-1]
         return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
 
 

@@ -31,6 +31,16 @@ def test_increments_sum_to_the_displacement_and_are_masked_at_both_ends():
     assert (increments[2, [3, 4]] == 0).all() and mask[[0, 1, 3, 4]].all()
 
 
+def test_hidden_points_are_masked_when_only_seen_ones_are_asked_for():
+    valid, visible = np.ones((3, 5), bool), np.ones((3, 5), bool)
+    visible[1, 2] = False
+    flow = SceneFlow(np.random.default_rng(0).normal(size=(3, 5, 3)), visible, valid)
+    assert flow.increments()[1].all()
+    increments, mask = flow.increments(seen_only=True)
+    np.testing.assert_array_equal(np.argwhere(~mask), [[1, 1], [1, 2]])
+    assert (increments[1, 1:3] == 0).all()
+
+
 def test_flags_are_counted_by_name():
     flags = np.array([0, PointFlag.STATIC, PointFlag.STATIC | PointFlag.JUMP], np.uint8)
     assert flag_names(flags) == {"static": 2, "lost": 0, "depth_hole": 0, "depth_edge": 0, "jump": 1}
