@@ -25,3 +25,8 @@ check: $(STAMP)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info
+
+bench: $(STAMP)
+	$(PY) benchmarks/building.py
+	$(PY) benchmarks/reading.py
+	$(PY) benchmarks/training_step.py
