@@ -79,10 +79,11 @@ class Build:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything."""
+    """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything. Of a dataset's own folder: form,
+    cameras, words, conventions, faults."""
 
     path: tyro.conf.Positional[Path]
-    """A shard (.tar or .zarr), a folder of shards, or a manifest."""
+    """A shard (.tar or .zarr), a folder of shards, a manifest, or a folder of a dataset's episodes."""
     sample: str | None = None
     """Show this sample: its key, or its number."""
     picture: Path | None = None
@@ -92,7 +93,7 @@ class Inspect:
     verify: bool = True
     """Check every checksum; --no-verify skips that."""
     shown: int = 12
-    """Samples in the picture or on the page."""
+    """Samples in the picture or on the page; episodes of a dataset that are looked at."""
     order: Literal["moving", "spread"] = "moving"
     """Which samples those are: the ones that move most, or evenly spread."""
     limit: int = 2000
@@ -212,8 +213,11 @@ def recipe_of(args: Build) -> Recipe:
 def inspect_command(args: Inspect) -> int:
     """Show shards; 1 if anything in them is damaged."""
     from pipeline.inspection import CannotInspect, inspect
+    from pipeline.inspection.dataset import is_dataset_folder
 
     try:
+        if is_dataset_folder(args.path):
+            return _inspect_dataset(args)
         return inspect(
             args.path,
             sample=args.sample,
@@ -227,6 +231,20 @@ def inspect_command(args: Inspect) -> int:
         )
     except CannotInspect as error:
         raise (UsageError if error.exit_code == 2 else Failed)(str(error)) from error
+
+
+def _inspect_dataset(args: Inspect) -> int:
+    """Show what a folder of a dataset holds; 1 if some of it cannot be used."""
+    from pipeline.inspection.dataset import report_dataset, report_text, report_values
+
+    for name, given in (("sample", args.sample), ("picture", args.picture), ("html", args.html)):
+        if given is not None:
+            raise UsageError(f"--{name} is for shards, and {args.path} holds a dataset's episodes; build shards first")
+    if args.shown < 1:
+        raise UsageError(f"--shown must be 1 or more, found {args.shown}")
+    report = report_dataset(args.path, args.shown)
+    print(json.dumps(report_values(report), indent=1) if args.json else report_text(report))
+    return 1 if report.faults else 0
 
 
 def evaluate_command(args: Evaluate) -> int:

@@ -25,9 +25,9 @@ LANGUAGES = ("language_instruction", "language_instruction_2", "language_instruc
 
 def missing_key(meta: LeRobotMeta) -> str | None:
     """What is missing if this is not DROID, or is of a version that cannot be trusted."""
-    if meta.version == "v2.0":
-        return "version v2.1 or v3.0 (v2.0 swapped the exterior cameras)"
     missing = [key for key in (PRIMARY, WRIST, ACTION, *(name for name, _ in STATES)) if key not in meta.features]
+    if not missing and meta.version == "v2.0":
+        return "version v2.1 or v3.0 (v2.0 swapped the exterior cameras)"
     return ", ".join(missing) or None
 
 

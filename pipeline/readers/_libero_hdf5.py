@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from pipeline.forms.folders import bad_name, is_printable
 from pipeline.readers import UnreadableSource
-from pipeline.readers._folders import bad_name, is_printable
 from pipeline.readers._libero_model import SimulatorModel
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
-from pipeline.readers._folders import list_forms
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.forms.folders import list_forms, root_of
 from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._droid_calibration import BadCalibration, Calibration, calibration_fingerprint, read_calibration
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key
-from pipeline.readers._folders import list_forms, root_of
 from pipeline.readers._reprojection import intrinsics_fault, pose_fault
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, CameraView, DatasetInfo, Episode, EpisodeRef

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.forms.lerobot_meta import LeRobotMeta
 from pipeline.readers import UnreadableSource
-from pipeline.readers._folders import list_forms
 from pipeline.readers._reprojection import intrinsics_fault, mounted_on, pose_fault
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.cameras import pose_from_quaternion

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
-from pipeline.readers._folders import list_forms
 from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
 from pipeline.readers._libero_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._libero_rlds import NEEDED, episode_of_record
@@ -21,7 +21,7 @@ from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="libero",
-    version="official HDF5",
+    version="2023",
     licence="MIT (code), CC BY 4.0 (data)",
     credit="Liu et al., LIBERO: Benchmarking Knowledge Transfer for Lifelong Robot Learning, 2023",
 )
