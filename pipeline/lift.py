@@ -22,11 +22,13 @@ class LiftedTracks:
         flow: valid wherever the point is visible and has depth; what to make of the rest is ``pipeline.quality``'s matter.
         hole: visible, but without usable depth.
         edge: visible, and next to a depth discontinuity.
+        carried: put where its neighbours' motion says (``pipeline.trust``); None where nobody does that.
     """
 
     flow: SceneFlow
     hole: Bool[np.ndarray, "K S"]
     edge: Bool[np.ndarray, "K S"]
+    carried: Bool[np.ndarray, "K S"] | None = None
 
 
 def to_reference(

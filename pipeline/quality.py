@@ -108,6 +108,7 @@ def judge(
         (PointFlag.DEPTH_HOLE, lifted.hole.any(1)),
         (PointFlag.DEPTH_EDGE, edge.any(1)),
         (PointFlag.JUMP, jump.any(1)),
+        (PointFlag.CARRIED, static & False if lifted.carried is None else lifted.carried.any(1)),
     )
     for flag, which in troubles:
         flags[which] |= np.uint8(flag)

@@ -9,7 +9,8 @@ moving point comes to the rim of its object, it slides off. Depth tells both, wh
 * *The neighbours' word.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is believed
   only where it keeps them, and one that plainly does not keep them is not believed at all.
 
-Nothing is repaired but one thing: a point found at its start is put there.
+Two repairs are made, and each is checked by depth: a point found at its start is put there, and a moving point that was lost or has
+strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second is flagged.
 """
 
 from collections.abc import Sequence
@@ -21,9 +22,13 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from pipeline.appearance import unlikeness
 from pipeline.lift import LiftedTracks
+from pipeline.rigidity import predict
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.perception import Tracks2D
 from schemas.scene_flow import SceneFlow
+
+ROUNDS = 2
+"""Points that were carried in the first lead others in the second."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class TrustConfig:
         neighbours: as many of the nearest moving points are asked ...
         reach: ... if they are within this many metres.
         stretch: metres by which the distance to a neighbour may change.
+        carry: whether lost and strayed moving points are put where their neighbours carry them.
+        agree: root mean square in metres up to which neighbours move as one.
+        astray: metres from where they carry a point at which its track is not believed.
+        match: metres up to which depth is what it must be where a point was carried.
     """
 
     depth_noise: float = 0.005
@@ -46,13 +55,17 @@ class TrustConfig:
     away: float = 1.0
     alike: float = 6.0
     rim: int = 5
-    neighbours: int = 8
-    reach: float = 0.15
+    neighbours: int = 16
+    reach: float = 0.2
     stretch: float = 0.008
+    carry: bool = True
+    agree: float = 0.006
+    astray: float = 0.01
+    match: float = 0.01
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(TrustConfig)):
-            if not getattr(self, name) > 0:
+            if name != "carry" and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
 
 
@@ -117,10 +130,21 @@ class TrackTester:
         uvz = np.where(home[..., None], flow.uvz[:, :1], flow.uvz)
         valid = (flow.valid & ~doubted) | (home & flow.valid[:, :1])
         edge = lifted.edge & visible & ~home
-        movers = np.flatnonzero((stand.away & ~home & valid).any(axis=1))
+        moved = stand.away & ~home & valid
+        movers = np.flatnonzero(moved.any(axis=1))
         if len(movers):
             valid[movers], edge[movers] = self._ask_neighbours(uvz[movers], valid[movers], edge[movers])
-        return LiftedTracks(SceneFlow(uvz, visible, valid), lifted.hole & visible & ~home, edge)
+        draft = SceneFlow(uvz, visible, valid)
+        carried = np.zeros(valid.shape, bool)
+        if self.config.carry:
+            left = _ever_gone(stand) & stand.gone
+            wanted = (left | np.maximum.accumulate(moved & valid, axis=1)) & within & flow.valid[:, :1]
+            for _ in range(ROUNDS):
+                draft, newly = self._carry(draft, wanted, movers, frames)
+                carried |= newly
+        valid_later = np.maximum.accumulate(draft.valid[:, ::-1], axis=1)[:, ::-1]
+        edge[movers] &= ~valid_later[movers]
+        return LiftedTracks(draft, lifted.hole & draft.visible & ~home & ~carried, edge & ~carried, carried)
 
     def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, "S"]) -> Standing:
         cameras, c = self.cameras, self.config
@@ -169,7 +193,7 @@ class TrackTester:
     def _ask_neighbours(
         self, uvz: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"], edge: Bool[np.ndarray, "M S"]
     ) -> tuple[Bool[np.ndarray, "M S"], Bool[np.ndarray, "M S"]]:
-        """What moving points' neighbours leave valid, and the edges that they did not settle."""
+        """What moving points' neighbours leave valid, and from where on they had touched an edge."""
         c = self.config
         points = lift(uvz * [*self.cameras.size, 1], self.cameras.intrinsics)
         asked, stretch = self._stretch(points, valid)
@@ -177,8 +201,38 @@ class TrackTester:
         refuted = (asked >= 3) & (stretch > 2 * c.stretch)
         touched = np.maximum.accumulate(edge & (np.arange(edge.shape[1]) > 0), axis=1)
         valid = valid & (vouched | ~touched) & ~refuted
-        vouched_later = np.maximum.accumulate((vouched & valid)[:, ::-1], axis=1)[:, ::-1]
-        return valid, touched & ~vouched_later
+        return valid, touched
+
+    def _carry(
+        self,
+        flow: SceneFlow,
+        wanted: Bool[np.ndarray, "K S"],
+        movers: Int[np.ndarray, "M"],
+        frames: Int[np.ndarray, "S"],
+    ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
+        """Put lost and strayed points where their neighbours carry them, or take them out; and which were put."""
+        c, cameras = self.config, self.cameras
+        scale = np.array([*cameras.size, 1])
+        xyz = lift(flow.uvz * scale, cameras.intrinsics)
+        leaders = np.zeros(len(xyz), bool)
+        leaders[movers] = True
+        wanted = wanted & (np.arange(wanted.shape[1]) > 0)
+        found = predict(xyz, flow.valid, leaders, wanted, c.neighbours, c.reach, c.agree)
+        at = found.point, found.step
+        poses = cameras.world_from_camera[frames]
+        own = project(transform(invert_pose(poses[found.step]) @ poses[0], found.xyz), cameras.intrinsics)
+        depth = _at(self.depth, frames[found.step], own[:, :2])
+        inside = ((own[:, :2] >= 0) & (own[:, :2] < cameras.size)).all(axis=-1)
+        there = project(found.xyz, cameras.intrinsics)
+        with np.errstate(invalid="ignore"):
+            confirmed = inside & (np.abs(depth - own[:, 2]) < c.match) & np.isfinite(there).all(axis=-1)
+        strayed = ~flow.valid[at] | (np.linalg.norm(xyz[at] - found.xyz, axis=-1) > c.astray)
+        put = np.zeros(wanted.shape, bool)
+        put[at] = confirmed & strayed
+        uvz, valid = flow.uvz.copy(), flow.valid.copy()
+        uvz[put] = (there / scale)[confirmed & strayed]
+        valid[at] &= ~strayed
+        return SceneFlow(uvz, flow.visible | put, valid | put), put
 
     def _stretch(
         self, points: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"]
@@ -203,8 +257,8 @@ def _ever_gone(stand: Standing) -> Bool[np.ndarray, "K 1"]:
     return stand.gone.sum(axis=1, keepdims=True) >= 2
 
 
-def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "K S 2"]) -> Shaped[np.ndarray, "K S"]:
-    """The pixels in which image points lie, one frame a step; points outside take the border's."""
+def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "*k S 2"]) -> Shaped[np.ndarray, "*k S"]:
+    """The pixels in which image points lie, the last axis in these frames; points outside take the border's."""
     height, width = maps.shape[1:]
     uv = np.nan_to_num(uv)
     row = np.clip(np.floor(uv[..., 1]).astype(int), 0, height - 1)

@@ -26,6 +26,7 @@ class PointFlag(IntFlag):
     DEPTH_HOLE = 4  # no usable depth at some visible step
     DEPTH_EDGE = 8  # it crossed a depth discontinuity at some visible step
     JUMP = 16  # it moved farther in one step than a thing can
+    CARRIED = 32  # at some step it was put where its neighbours' rigid motion and depth agree that it is
 
 
 @dataclass(frozen=True)

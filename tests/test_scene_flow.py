@@ -43,4 +43,4 @@ def test_hidden_points_are_masked_when_only_seen_ones_are_asked_for():
 
 def test_flags_are_counted_by_name():
     flags = np.array([0, PointFlag.STATIC, PointFlag.STATIC | PointFlag.JUMP], np.uint8)
-    assert flag_names(flags) == {"static": 2, "lost": 0, "depth_hole": 0, "depth_edge": 0, "jump": 1}
+    assert flag_names(flags) == {"static": 2, "lost": 0, "depth_hole": 0, "depth_edge": 0, "jump": 1, "carried": 0}

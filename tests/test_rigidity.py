@@ -1,0 +1,65 @@
+"""Laws of rigid motion fitted to neighbours."""
+
+import numpy as np
+
+from pipeline.rigidity import fit_rigid, predict
+
+RNG = np.random.default_rng(4)
+
+
+def turned(angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+
+
+def body(points: int = 30, steps: int = 6) -> np.ndarray:
+    """A thing of 10 cm that turns and moves."""
+    start = RNG.uniform([-0.05, -0.05, 0.95], [0.05, 0.05, 1.05], (points, 3))
+    return np.stack([start @ turned(0.2 * t).T + [0.03 * t, 0, -0.01 * t] for t in range(steps)], axis=1)
+
+
+def predicted(xyz, valid, leaders, wanted):
+    return predict(xyz, valid, leaders, wanted, neighbours=10, reach=0.2, agree=0.005)
+
+
+def test_a_rigid_motion_is_found_and_never_a_mirror():
+    before = RNG.normal(size=(5, 8, 3))
+    after = before @ turned(2.5).T + [1, 2, 3]
+    rotation, shift, _ = fit_rigid(before, after, np.ones((5, 8), bool))
+    np.testing.assert_allclose(rotation, np.broadcast_to(turned(2.5), (5, 3, 3)), atol=1e-12)
+    np.testing.assert_allclose(shift, np.broadcast_to([1, 2, 3], (5, 3)), atol=1e-12)
+    mirrored, _, _ = fit_rigid(before, before * [1, 1, -1], np.ones((5, 8), bool))
+    np.testing.assert_allclose(np.linalg.det(mirrored), 1)
+
+
+def test_lost_points_of_a_body_are_put_exactly_where_it_carries_them():
+    xyz = body()
+    valid = np.ones(xyz.shape[:2], bool)
+    valid[::3, 2:] = False
+    spoilt = np.where(valid[..., None], xyz, np.nan)
+    found = predicted(spoilt, valid, np.ones(len(xyz), bool), ~valid)
+    assert len(found.point) == (~valid).sum()
+    np.testing.assert_allclose(found.xyz, xyz[found.point, found.step], atol=1e-9)
+
+
+def test_one_leader_that_strayed_does_not_lead_astray():
+    xyz = body()
+    xyz[1, 3:] += 0.1
+    wanted = np.zeros(xyz.shape[:2], bool)
+    wanted[0, 3:] = True
+    found = predicted(xyz, np.ones_like(wanted), np.ones(len(xyz), bool), wanted)
+    near = np.linalg.norm(found.xyz - xyz[found.point, found.step], axis=-1)
+    assert (near < 0.02).all()
+
+
+def test_neighbours_that_do_not_move_as_one_or_lie_on_a_line_or_are_few_say_nothing():
+    wanted = np.zeros((30, 6), bool)
+    wanted[0, 2:] = True
+    valid, all_of_them = np.ones((30, 6), bool), np.ones(30, bool)
+    scattered = body() + RNG.normal(size=(30, 6, 3)) * 0.02 * (np.arange(6) > 0)[:, None]
+    assert len(predicted(scattered, valid, all_of_them, wanted).point) == 0
+    line = body()
+    line[:] = [0, 0, 1] + np.linspace(0, 0.1, 30)[:, None, None] * np.array([1.0, 0, 0])
+    assert len(predicted(line, valid, all_of_them, wanted).point) == 0
+    assert len(predicted(body(), valid, np.arange(30) < 4, wanted).point) == 0
+    assert len(predicted(body() * 100, valid, all_of_them, wanted).point) == 0
