@@ -177,6 +177,8 @@ def build_command(args: Build) -> int:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
+    except readers.SeveralForms as error:
+        raise UsageError(str(error)) from error
     except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error
     summary.output = output

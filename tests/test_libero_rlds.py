@@ -6,9 +6,9 @@ import tensorflow_datasets as tfds
 from libero_fixture import INSTRUCTION, ROOT, Demo, write_file
 from rlds_fixture import jpeg, write_rlds
 
-from pipeline.readers import UnreadableSource
+from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers.libero import LiberoReader
-from schemas.episode import BadEpisode, EpisodeRef
+from schemas.episode import BadEpisode
 
 READER = LiberoReader()
 SIZE = 128
@@ -118,9 +118,13 @@ def test_the_misspelt_files_of_libero_10_are_found(both):
     assert episode.notes["file_path"] == "/data/one_demo.hdf5"
 
 
-def test_both_forms_may_lie_in_one_folder(both, tmp_path):
-    found = [r for r in READER.list_episodes(tmp_path) if isinstance(r, EpisodeRef)]
-    assert {r.source.split("/")[0] for r in found} == {"hdf5", "rlds"}
+def test_two_forms_in_one_folder_are_asked_apart(both, tmp_path):
+    """They may be the same demonstrations twice."""
+    with pytest.raises(
+        SeveralForms, match="several forms, hdf5 in hdf5 and rlds in rlds/libero_10_no_noops/1"
+    ) as error:
+        list(READER.list_episodes(tmp_path))
+    assert "name the folder of one with --input" in str(error.value)
 
 
 def test_another_datasets_rlds_is_refused_by_name():

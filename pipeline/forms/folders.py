@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.forms.rlds import is_rlds_folder
-from pipeline.readers import UnreadableSource
+from pipeline.readers import SeveralForms, UnreadableSource
 from schemas.episode import EpisodeRef
 
 Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]
@@ -45,6 +45,7 @@ def list_forms(
 
     Raises:
         FileNotFoundError: the folder is missing or holds none of these forms.
+        SeveralForms: episodes come from more than one form. They may be the same ones twice, and a form has its own signs.
     """
     advice = f"put {put} below it, or name their folder with --input"
     if not root.is_dir():
@@ -52,9 +53,17 @@ def list_forms(
     found = [(form, folder) for form, folder in find_forms(root) if form in listers]
     if not found:
         raise FileNotFoundError(f"{root} holds no {what}; {advice}")
-    unprintable = set()
+    unprintable: set[str] = set()
+    first: tuple[str, Path] | None = None
     for form, folder in found:
         for listed in listers[form](root, folder):
+            if isinstance(listed, EpisodeRef):
+                first = first or (form, folder)
+                if first[0] != form:
+                    raise SeveralForms(
+                        f"{root} holds the dataset in several forms, {first[0]} in {first[1].relative_to(root)} and {form} in "
+                        f"{folder.relative_to(root)}, which may be the same episodes; name the folder of one with --input"
+                    )
             if is_printable(listed.source):
                 yield listed
             elif listed.source not in unprintable:

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.forms.folders import find_forms
 from pipeline.inspection.collection import CannotInspect, shard_suffixes
 from pipeline.inspection.terminal import printable
-from pipeline.readers import Reader, UnreadableSource
+from pipeline.readers import Reader, SeveralForms, UnreadableSource
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 from schemas.manifest import NAME as MANIFEST_NAME
 from schemas.plugins import load_plugin, plugin_names
@@ -65,6 +65,8 @@ def report_dataset(folder: Path, looked_at: int) -> DatasetReport:
             listed = list(_reader(name).list_episodes(folder))
         except FileNotFoundError:
             continue
+        except SeveralForms as error:
+            raise CannotInspect(f"{name}: {error}".removesuffix(" with --input")) from error
         if any(isinstance(item, EpisodeRef) for item in listed):
             found[name] = listed
         else:

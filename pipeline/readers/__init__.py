@@ -30,6 +30,10 @@ class UnreadableSource(Exception):
         return self.message
 
 
+class SeveralForms(ValueError):
+    """A folder holds a dataset in more than one form, perhaps the same episodes twice; the message asks for one of them."""
+
+
 @runtime_checkable
 class Reader(Protocol):
     """What a dataset's reader does."""
@@ -41,6 +45,7 @@ class Reader(Protocol):
 
         Raises:
             FileNotFoundError: the folder is missing or holds nothing of this dataset; the message says what was looked for.
+            SeveralForms: it holds the dataset in more than one form.
         """
         ...
 
