@@ -23,6 +23,8 @@ class Train:
 
     Stage 1 teaches the Motion Expert to generate scene flow. Stage 2 teaches Motion Guidance and the Action Expert to act; the
     Motion Expert of stage 1 is frozen and guides. An option that is not given is the preset's, or, with --resume, that of the run.
+
+    lamp-train export RUN --output FOLDER writes a run as the authors publish their checkpoints.
     """
 
     stage: Literal[1, 2]
@@ -182,9 +184,46 @@ def _quiet() -> None:
     logging.set_verbosity_error()
 
 
+@dataclass(frozen=True)
+class Export:
+    """Write a finished stage 2 run in the layout of the authors' published checkpoints.
+
+    That is one .pt with all weights, config.yaml, dataset_statistics.json and checkpoint_manifest.json.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run, e.g. runs/stage2."""
+    output: Path
+    """Folder to write."""
+
+
+def export_command(args: Export) -> int:
+    """Export as asked and say what came of it; the exit code."""
+    _wait_politely()
+    from lamp_model.checkpoints import BadCheckpoint
+    from lamp_model.published.export import differences, export_policy
+    from lamp_model.run_folder import BadRun, read_config
+
+    _quiet()
+    try:
+        export_policy(args.run, args.output)
+    except BadRun as error:
+        raise UsageError(str(error)) from error
+    except BadCheckpoint as error:
+        raise Failed(str(error)) from error
+    print(f"{args.output}: written; load_policy({str(args.output)!r}) acts exactly as the run does")
+    for difference in differences(read_config(args.run).model):
+        print(f"  the published code would differ: {difference}")
+    return 0
+
+
 def main() -> None:
     """Entry point of ``lamp-train``."""
-    args = tyro.cli(Train, prog="lamp-train", config=(tyro.conf.FlagCreatePairsOff,))
+    quick = (tyro.conf.FlagCreatePairsOff,)
+    if sys.argv[1:2] == ["export"]:  # training is what the command is for, and needs no word
+        export = tyro.cli(Export, prog="lamp-train export", args=sys.argv[2:], config=quick)
+        sys.exit(run_command(lambda: export_command(export)))
+    args = tyro.cli(Train, prog="lamp-train", config=quick)
     sys.exit(run_command(lambda: train_command(args)))
 
 

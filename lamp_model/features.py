@@ -19,7 +19,7 @@ class Features:
     """Last-layer hidden states of the backbone.
 
     Attributes:
-        tokens: zero where the mask is false.
+        tokens: of no meaning where the mask is false.
         mask: true for tokens of the sample, false for padding. None: padding is treated like tokens, as the published code does.
     """
 
@@ -45,6 +45,11 @@ class Backbone(Protocol):
         ...
 
 
-def prompt(instruction: str) -> str:
-    """The prompt for an instruction; the full stop at its end, if any, is the prompt's own."""
-    return PROMPT.format(instruction=instruction.strip().rstrip("."))
+def prompt(instruction: str, template: str = PROMPT, tidy: bool = True) -> str:
+    """The prompt for an instruction.
+
+    Tidy, the instruction loses spaces around it and its full stop: the template has its own. The published code puts it in as
+    it stands.
+    """
+    told = instruction.strip().rstrip(".") if tidy else instruction
+    return template.replace("{instruction}", told)

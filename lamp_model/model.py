@@ -84,7 +84,9 @@ class MotionModel(nn.Module):
             )
         features = self.qwen_vl_interface.encode(images, instructions)
         tokens = features.tokens.to(self.motion_head.vlm_proj.weight.dtype)
-        return Features(tokens, features.mask if self.config.padding == "masked" else None)
+        if self.config.padding == "repeat" or features.mask is None:
+            return Features(tokens, None)
+        return Features(tokens.masked_fill(~features.mask[..., None], 0), features.mask)
 
 
 class PolicyModel(MotionModel):

@@ -1,11 +1,36 @@
-"""States and actions to [-1, 1] and back, by the minimum and maximum of each dimension over the data set."""
+"""States and actions to [-1, 1] and back, by the minimum and maximum of each dimension over the data set.
+
+``Range`` is this project's rule for both. The published checkpoints treat the gripper apart: ``PublishedState`` and
+``PublishedAction``.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
+
+HEIGHT = 2
+"""Index of z in a state that begins with the end effector's position."""
+
+
+@runtime_checkable
+class Normaliser(Protocol):
+    """Values in the convention of the data to what the network sees, and back."""
+
+    @property
+    def size(self) -> int:
+        """Number of dimensions."""
+        ...
+
+    def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
+        """To what the network sees."""
+        ...
+
+    def denormalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
+        """Back to the convention of the data."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,49 @@ class Range:
             raise ValueError(f"expected {self.size} dimensions, found {values.shape[-1]}")
         low = values.new_tensor(self.low)
         return low, values.new_tensor(self.high) - low
+
+
+@dataclass(frozen=True)
+class PublishedAction:
+    """Actions of the published checkpoints: the last dimension, the gripper, is 0 or 1 (1 above 0.5) on both sides."""
+
+    range: Range
+
+    @property
+    def size(self) -> int:
+        """Number of dimensions."""
+        return self.range.size
+
+    def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
+        """All but the gripper to [-1, 1]; not clipped."""
+        return _binary_last(self.range.normalise(values), values)
+
+    def denormalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
+        """All but the gripper back, clipped first."""
+        return _binary_last(self.range.denormalise(values), values)
+
+
+@dataclass(frozen=True)
+class PublishedState(PublishedAction):
+    """States of the published checkpoints: the last dimension becomes (value > 0.5).
+
+    Attributes:
+        mask_z: z is 0 for the network.
+    """
+
+    mask_z: bool = False
+
+    def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
+        """All but the last to [-1, 1]; not clipped."""
+        seen = super().normalise(values)
+        if self.mask_z:
+            seen[..., HEIGHT] = 0
+        return seen
+
+
+def _binary_last(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    target[..., -1] = (source[..., -1] > 0.5).to(target.dtype)
+    return target
 
 
 def range_of(statistics: Mapping[str, Any], name: str) -> Range:

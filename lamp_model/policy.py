@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 
 from lamp_model import motion_tokens
+from lamp_model.checkpoints import read_tensors
 from lamp_model.devices import autocast, choose_device
 from lamp_model.model import PolicyModel
-from lamp_model.normalisation import Range, range_of
-from lamp_model.run_folder import load_model, read_statistics
+from lamp_model.motion_expert import MotionExpert
+from lamp_model.normalisation import Normaliser, range_of
+from lamp_model.published.files import is_published
+from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
+from lamp_model.run_folder import MODEL, finished_run, load_model, read_statistics
 
 
 class LampPolicy:
@@ -20,10 +25,14 @@ class LampPolicy:
     Attributes:
         model: frozen, in evaluation mode.
         state_range, action_range: of the data it was trained on.
+        pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
-    def __init__(self, model: PolicyModel, state_range: Range, action_range: Range):
+    def __init__(
+        self, model: PolicyModel, state_range: Normaliser, action_range: Normaliser, pil_size: int | None = None
+    ):
         self.model, self.state_range, self.action_range = model, state_range, action_range
+        self.pil_size = pil_size
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -58,7 +67,7 @@ class LampPolicy:
         """
         self._check(images, instruction, state)
         device, config = self.model.device, self.model.config
-        pictures = [torch.from_numpy(np.ascontiguousarray(image)).to(device)[None] for image in images]
+        pictures = [torch.from_numpy(self._resized(image)).to(device)[None] for image in images]
         told = self.state_range.normalise(torch.as_tensor(np.asarray(state, np.float32)).to(device)[None])
         # Drawn on the CPU, so that a seed means the same everywhere.
         generator = torch.Generator().manual_seed(seed)
@@ -73,6 +82,11 @@ class LampPolicy:
         if motion is None:
             return chunk
         return chunk, motion_tokens.denormalise(motion.float())[0].cpu().numpy()
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        if self.pil_size is None:
+            return np.ascontiguousarray(image)
+        return np.array(Image.fromarray(image).resize((self.pil_size, self.pil_size)))
 
     def _check(self, images: Sequence[np.ndarray], instruction: str, state: Sequence[float] | np.ndarray) -> None:
         if len(images) != len(self.cameras):
@@ -94,20 +108,39 @@ class LampPolicy:
             raise ValueError("the state holds a value that is not finite")
 
 
-def load_policy(run: str | Path, device: str = "auto") -> LampPolicy:
-    """The policy of a finished stage 2 run.
+def load_policy(source: str | Path, device: str = "auto", statistics_key: str | None = None) -> LampPolicy:
+    """The policy of a finished stage 2 run, or of a published checkpoint.
 
     Args:
-        run: its folder, e.g. ``runs/stage2``.
+        source: a run's folder, e.g. ``runs/stage2``; or a published checkpoint: a folder, a ``.pt`` or a name on the Hugging
+            Face hub.
         device: ``auto`` takes a GPU when there is one.
+        statistics_key: of a published checkpoint: which data's statistics; by default ``libero``, else ``franka``.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
-        BadCheckpoint: its weights are damaged.
+        BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
         ValueError: the device is not there.
     """
     chosen = choose_device(device)
-    model, _ = load_model(Path(run))
+    if is_published(source):
+        loaded = load_published_policy(source, statistics_key)
+        loaded.model.place(chosen)
+        return LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size)
+    model, _ = load_model(Path(source))
     model.place(chosen)
-    statistics = read_statistics(Path(run))
+    statistics = read_statistics(Path(source))
     return LampPolicy(model, range_of(statistics, "state"), range_of(statistics, "action"))
+
+
+def load_motion_expert(source: str | Path, device: str = "auto") -> MotionExpert:
+    """The Motion Expert of a finished stage 1 run, of published motion weights or of a whole published policy.
+
+    Frozen, in evaluation mode, in float32. See ``load_policy`` for the arguments and what is raised.
+    """
+    chosen = choose_device(device)
+    if is_published(source):
+        return load_published_motion(source).to(chosen)
+    config, weights = finished_run(Path(source), 1), Path(source) / MODEL
+    tensors = {name.removeprefix("motion_head."): tensor for name, tensor in read_tensors(weights).items()}
+    return motion_expert(config.model, tensors, str(weights)).to(chosen)

@@ -71,7 +71,7 @@ def test_features_are_the_last_hidden_states_of_the_language_model(backbone):
             output_hidden_states=True,
         ).hidden_states[-1]
     torch.testing.assert_close(features.tokens[features.mask], states[features.mask])
-    assert not features.tokens[~features.mask].any()
+    assert not features.mask.all()
 
 
 def test_the_other_samples_of_a_batch_change_nothing(backbone):
@@ -98,6 +98,7 @@ def test_the_text_is_the_published_prompt_after_both_images(backbone):
         "Locate their bounding boxes in [x1,y1,x2,y2] format.<|im_end|>\n<|im_start|>assistant\n"
     )
     assert prompt(" open the drawer. ") == prompt("open the drawer")
+    assert prompt(" open. ", "Do {instruction}!", tidy=False) == "Do  open. !"
 
 
 def test_any_text_has_tokens(backbone):

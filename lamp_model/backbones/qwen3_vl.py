@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 from torch.nn import functional
-from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
+from transformers import AutoConfig, AutoTokenizer, Qwen3VLForConditionalGeneration
+from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from transformers.utils import logging
 
 from lamp_model.backbones import MissingWeights
 from lamp_model.backbones import _qwen3_vl_random as random_weights
-from lamp_model.features import Features, prompt
+from lamp_model.features import PROMPT, Features, prompt
 
 IMAGE_TOKEN = "<|image_pad|>"
 
@@ -32,6 +33,9 @@ class Config:
         max_pixels: and shrinks those of more.
         seed: of random weights.
         attention: transformers' attention implementation.
+        prompt: the text, with ``{instruction}`` in it.
+        tidy: strip an instruction's spaces and full stop first; see ``lamp_model.features.prompt``.
+        architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
     """
 
     weights: str = "Qwen/Qwen3-VL-4B-Instruct"
@@ -41,6 +45,9 @@ class Config:
     max_pixels: int = 16_777_216
     seed: int = 0
     attention: str = "sdpa"
+    prompt: str = PROMPT
+    tidy: bool = True
+    architecture_only: bool = False
 
 
 def build(config: Config) -> "Qwen3VL":
@@ -57,9 +64,7 @@ def build(config: Config) -> "Qwen3VL":
         logging.disable_progress_bar()  # a download deserves one, a file on this machine does not
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.weights, revision=config.revision)
-        model = Qwen3VLForConditionalGeneration.from_pretrained(
-            config.weights, revision=config.revision, dtype="auto", attn_implementation=config.attention
-        )
+        model = _architecture(config) if config.architecture_only else _pretrained(config)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise MissingWeights(
@@ -70,6 +75,21 @@ def build(config: Config) -> "Qwen3VL":
         if shown:
             logging.enable_progress_bar()
     return Qwen3VL(config, model, tokenizer)
+
+
+def _pretrained(config: Config) -> Qwen3VLForConditionalGeneration:
+    return Qwen3VLForConditionalGeneration.from_pretrained(
+        config.weights, revision=config.revision, dtype="auto", attn_implementation=config.attention
+    )
+
+
+def _architecture(config: Config) -> Qwen3VLForConditionalGeneration:
+    sizes: Any = AutoConfig.from_pretrained(config.weights, revision=config.revision)
+    sizes._attn_implementation = config.attention
+    with no_init_weights():  # drawing billions of numbers to throw them away takes minutes
+        model = Qwen3VLForConditionalGeneration(sizes)
+    model.tie_weights()
+    return model
 
 
 class Qwen3VL(nn.Module):
@@ -112,7 +132,7 @@ class Qwen3VL(nn.Module):
             use_cache=False,
         ).last_hidden_state
         mask = tokens["attention_mask"].bool()
-        return Features(states.masked_fill(~mask[..., None], 0), mask)
+        return Features(states, mask)
 
     def patches(self, pixels: Float[torch.Tensor, "N 3 H W"]) -> Float[torch.Tensor, "P C"]:
         """Normalised flat patches of images with values 0..255, in the order of Qwen's processor.
@@ -134,12 +154,15 @@ class Qwen3VL(nn.Module):
     def _grid(self) -> tuple[int, int]:
         return self.input_size[0] // self._patch, self.input_size[1] // self._patch
 
+    def _prompt(self, instruction: str) -> str:
+        return prompt(instruction, self.config.prompt, self.config.tidy)
+
     def _tokens(self, instructions: Sequence[str], cameras: int):
         rows, columns = self._grid()
         image = IMAGE_TOKEN * (rows * columns // self._merge**2)
         texts = []
         for instruction in instructions:
-            content = [{"type": "image"}] * cameras + [{"type": "text", "text": prompt(instruction)}]
+            content = [{"type": "image"}] * cameras + [{"type": "text", "text": self._prompt(instruction)}]
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )

@@ -1,0 +1,11 @@
+"""The authors' published checkpoints: their files, their config, loading them and writing runs in their layout.
+
+A checkpoint is a folder with exactly one ``*.pt`` (a state dictionary of tensors), ``config.yaml``, ``dataset_statistics.json``
+and, usually, ``checkpoint_manifest.json`` (name, size and SHA-256 of each file).
+"""
+
+CONFIG, STATISTICS, MANIFEST = "config.yaml", "dataset_statistics.json", "checkpoint_manifest.json"
+POLICY_PARTS = ("qwen_vl_interface", "motion_head", "motion_guidance", "action_model")
+"""The first words of every name in a policy's state dictionary, no more and no fewer."""
+MOTION_PARTS = ("motion_head",)
+"""Those of a file of motion weights."""

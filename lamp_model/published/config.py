@@ -1,0 +1,193 @@
+"""``config.yaml`` of a published checkpoint as a ``ModelConfig``, and the other way.
+
+Runs of this project that were exported say under ``lamp`` what the published layout has no word for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lamp_model.action_expert import TIME_CHANNELS, ActionConfig
+from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
+from lamp_model.checkpoints import BadCheckpoint
+from lamp_model.configs import from_values
+from lamp_model.features import PROMPT
+from lamp_model.model import ModelConfig
+from lamp_model.motion_expert import MotionConfig
+from schemas.scene_flow import MOTION_SCALE
+
+OWN = "lamp"
+"""The section that only this project writes."""
+MOTION = {
+    "layers": ("num_layers", 12),
+    "heads": ("num_attention_heads", 16),
+    "head_dim": ("attention_head_dim", 64),
+    "patch_size": ("patch_size", 2),
+    "steps_per_frame": ("put_frames_in_channels", 2),
+    "grid": ("spatial_size", 20),
+    "horizon": ("num_motion_frames", 32),
+    "conditioning_tokens": ("max_text_seq_length", 256),
+    "denoising_steps": ("motion_infer_steps", 10),
+}
+ACTION = {
+    "action_size": ("action_dim", 7),
+    "state_size": ("state_dim", 8),
+    "layers": ("depth", 24),
+    "width": ("hidden_size", 1024),
+    "heads": ("num_heads", 16),
+    "mlp_ratio": ("mlp_ratio", 4),
+    "positions": ("max_len_seq", 512),
+    "denoising_steps": ("num_inference_timesteps", 10),
+}
+"""Field of our config: (key of theirs, their default)."""
+FIXED_MOTION = {
+    "motion_dim": 3,
+    "patch_size_t": 1,
+    "use_rotary_embeddings": False,
+    "enabled": True,
+    "use_guidance": True,
+    "action_min": [-scale for scale in MOTION_SCALE],
+    "action_max": list(MOTION_SCALE),
+}
+FIXED_ACTION = {"dim_time": TIME_CHANNELS, "use_adaln": False, "use_proprio": True, "past_action_window_size": 0}
+"""Settings that the published code has and that can have one value here."""
+
+
+@dataclass(frozen=True)
+class PublishedConfig:
+    """What a ``config.yaml`` decides.
+
+    Attributes:
+        mask_z: the network does not see the state's z.
+        own_normalisation: the checkpoint is an exported run of this project, which normalises all dimensions alike.
+    """
+
+    model: ModelConfig
+    mask_z: bool
+    own_normalisation: bool
+
+
+def read_config(path: Path) -> PublishedConfig:
+    """The config of a published checkpoint, in compatibility mode: padding repeated and not masked, the prompt as it stands.
+
+    Raises:
+        BadCheckpoint: it is no such config, or asks for what there is not here.
+    """
+    try:
+        values = yaml.safe_load(path.read_bytes())
+        if OWN in values:
+            return PublishedConfig(_own_model(values[OWN]["model"], path.parent), mask_z=False, own_normalisation=True)
+        return _published(values, str(path))
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if isinstance(error, BadCheckpoint):
+            raise
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise BadCheckpoint(f"{path} is no config of a published checkpoint: {reason}") from error
+
+
+def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
+    framework = values["framework"]
+    if framework.get("name") != "LaMP":
+        raise BadCheckpoint(f"{where} is of a model called {framework.get('name')!r}, LaMP was expected")
+    qwen, motion, action = framework["qwenvl"], framework["motion_expert"], framework["action_model"]
+    data = values["datasets"]["vla_data"]
+    _check_fixed(motion, FIXED_MOTION, f"{where}: framework.motion_expert")
+    _check_fixed(action, FIXED_ACTION, f"{where}: framework.action_model")
+    size = data["image_size"]
+    if len(set(size)) != 1:
+        raise BadCheckpoint(f"{where} wants images of {size}, only square ones are supported")
+    model = ModelConfig(
+        backbone="qwen3-vl",
+        backbone_options={
+            "weights": _backbone(str(qwen["base_vlm"]), Path(where).parent),
+            # The released loader, too, takes the pinned revision whatever the file says.
+            "image_size": int(size[0]),
+            "prompt": data.get("CoT_prompt", "{instruction}"),
+            "tidy": False,
+        },
+        motion=_motion(motion, where),
+        fusion="gated",
+        fusion_options={"heads": motion.get("guidance_heads", 40), "dropout": motion.get("guidance_dropout", 0.1)},
+        action=ActionConfig(
+            chunk=action.get("future_action_window_size", 9) + 1,
+            **{field: type(default)(action.get(key, default)) for field, (key, default) in ACTION.items()},
+        ),
+        padding="repeat",
+    )
+    return PublishedConfig(model, mask_z=bool(action.get("use_mask_z", False)), own_normalisation=False)
+
+
+def _motion(values: Mapping[str, Any], where: str) -> MotionConfig:
+    steps, until = values.get("motion_infer_steps", 10), values.get("tau_v_infer", 0.1)
+    if abs(until * steps - round(until * steps)) > 1e-6:
+        raise BadCheckpoint(f"{where}: tau_v_infer must be a whole number of {steps} steps, found {until}")
+    config = MotionConfig(
+        guidance_steps=round(until * steps),
+        **{field: int(values.get(key, default)) for field, (key, default) in MOTION.items()},
+    )
+    if values.get("latent_dim", config.width) != config.width:
+        raise BadCheckpoint(
+            f"{where}: latent_dim must be heads times head size {config.width}, found {values['latent_dim']}"
+        )
+    return config
+
+
+def _backbone(name: str, folder: Path) -> str:
+    """Where sizes and tokenizer of the backbone come from: the hub, a folder beside the config or one on this machine.
+
+    A path of the machine that trained means nothing elsewhere: as in the released loader, the pinned model takes its place.
+    """
+    if not name.startswith((".", "/")):
+        return name
+    return next((str(path) for path in (folder / name, Path(name)) if path.is_dir()), Qwen3VLConfig().weights)
+
+
+def _check_fixed(values: Mapping[str, Any], fixed: Mapping[str, Any], where: str) -> None:
+    for key, value in fixed.items():
+        if values.get(key, value) != value:
+            raise BadCheckpoint(f"{where}.{key} must be {value}, found {values[key]}")
+
+
+def _own_model(values: Mapping[str, Any], folder: Path) -> ModelConfig:
+    model = from_values(ModelConfig, values, f"{OWN}.model")
+    weights = str(model.backbone_options.get("weights", ""))
+    model.backbone_options["weights"] = _backbone(weights, folder) if weights else Qwen3VLConfig().weights
+    return model
+
+
+def to_values(model: ModelConfig, feature_width: int) -> dict[str, Any]:
+    """What ``config.yaml`` says of a model: the published words, and ours under ``lamp``."""
+    backbone = Qwen3VLConfig(**model.backbone_options)
+    motion, action = model.motion, model.action
+    return {
+        "framework": {
+            "name": "LaMP",
+            "qwenvl": {"base_vlm": backbone.weights, "revision": backbone.revision, "vl_hidden_dim": feature_width},
+            "action_model": {
+                **{key: getattr(action, field) for field, (key, _) in ACTION.items()},
+                **FIXED_ACTION,
+                "future_action_window_size": action.chunk - 1,
+                "use_mask_z": False,
+            },
+            "motion_expert": {
+                **{key: getattr(motion, field) for field, (key, _) in MOTION.items()},
+                **FIXED_MOTION,
+                "latent_dim": motion.width,
+                "guidance_heads": model.fusion_options.get("heads", 40),
+                "guidance_dropout": model.fusion_options.get("dropout", 0.1),
+                "tau_v_infer": motion.guidance_steps / motion.denoising_steps,
+            },
+        },
+        "datasets": {"vla_data": {"image_size": [backbone.image_size] * 2, "CoT_prompt": PROMPT}},
+        OWN: {"model": _plain(asdict(model))},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Lists in place of tuples: YAML without tags that only Python knows."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

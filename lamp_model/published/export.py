@@ -1,0 +1,89 @@
+"""A finished run in the layout of the published checkpoints, so that one file of weights and its papers can be handed on."""
+
+import json
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lamp_model import run_folder
+from lamp_model.model import ModelConfig, PolicyModel
+from lamp_model.published import CONFIG, MANIFEST, STATISTICS
+from lamp_model.published.config import to_values
+from lamp_model.run_folder import BACKBONE, BadRun
+from schemas.files import sha256_of, sync_folder, write_whole
+
+WEIGHTS = "pytorch_model.pt"
+
+
+def export_policy(run: Path, output: Path) -> Path:
+    """Write a finished stage 2 run as a published checkpoint; the folder is whole or absent.
+
+    Returns:
+        The output.
+
+    Raises:
+        BadRun: the run has not finished, the output exists, or the published layout has no words for the model.
+        BadCheckpoint: the run's weights are damaged.
+    """
+    config = run_folder.finished_run(run, 2)
+    if output.exists():
+        raise BadRun(f"{output} exists already: give another --output, or remove it")
+    _check_expressible(run, config.model)
+    model, _ = run_folder.load_model(run)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    try:
+        aside.mkdir()
+        _write(aside, run, model, config)
+        aside.rename(output)
+        sync_folder(output.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return output
+
+
+def _write(folder: Path, run: Path, model: PolicyModel, config: run_folder.RunConfig) -> None:
+    torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    written = config.model
+    if (run / BACKBONE).is_dir():
+        # The weights are in the state dictionary; sizes and tokenizer are not.
+        shutil.copytree(run / BACKBONE, folder / BACKBONE, ignore=shutil.ignore_patterns("*.safetensors*", "*.bin"))
+        written = replace(written, backbone_options={**written.backbone_options, "weights": f"./{BACKBONE}"})
+    values = to_values(written, model.qwen_vl_interface.width)
+    write_whole(folder / CONFIG, yaml.safe_dump(values, sort_keys=False).encode())
+    key = "libero" if config.data.dataset == "libero" else "franka"
+    statistics = {key: run_folder.read_statistics(run)}
+    write_whole(folder / STATISTICS, json.dumps(statistics, indent=1).encode() + b"\n")
+    write_whole(folder / MANIFEST, json.dumps(_manifest(folder), indent=1).encode() + b"\n")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    files = [
+        {"name": path.name, "size": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    ]
+    weights = next(record for record in files if record["name"] == WEIGHTS)
+    return {"format": "pytorch_state_dict", "format_version": 1, "model": "LaMP", "checkpoint": weights, "files": files}
+
+
+def _check_expressible(run: Path, model: ModelConfig) -> None:
+    if model.backbone != "qwen3-vl" or model.fusion != "gated":
+        raise BadRun(
+            f"{run} has the backbone {model.backbone} and the fusion {model.fusion}; "
+            "the published layout knows qwen3-vl and gated only"
+        )
+
+
+def differences(model: ModelConfig) -> list[str]:
+    """What the published code would do otherwise with an exported run than this project does, one sentence each."""
+    said = ["it rounds the gripper to 0 or 1, where this run's actions keep their range"]
+    if model.padding == "masked":
+        said.append("it repeats the conditioning and masks nothing, where this run was trained with a mask")
+    return said
