@@ -3,8 +3,9 @@
 * A motion is ``[B, K, T, 3]``: increments (du, dv, dz) of K = grid * grid keypoints, row by row, over T steps.
 * Normalised, it is divided by ``MOTION_SCALE`` (0.05, 0.05, 0.04), so that it lies in about [-1, 1].
 * Packed for the network, it is ``[B, F, C, grid, grid]`` with F = T / P frames of P adjacent steps each (P = 2 in the
-  paper) and C = 3 P channels. Channel ``P * component + (step in the frame)``: component-major, as all paths of the
-  published code have it (its packing views the channels as [3, P]).
+  paper) and C = 3 P channels. Channel ``P * component + (step in the frame)``: component-major. The published code
+  (commit 8264894, its Motion Expert's decoder) splits channels in three places, all of them as [3, P]: where ``forward`` packs
+  an unpacked input, where it unpacks its own output, and where a sampled motion, partial or whole, is unpacked.
 """
 
 import torch
