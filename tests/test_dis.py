@@ -42,7 +42,7 @@ def test_a_still_clip_is_followed_exactly_and_without_flow(world, monkeypatch):
     assert track.visible.all()
 
 
-@pytest.mark.parametrize("option", [{"preset": "slow"}, {"forward_backward": 0}, {"still_window": 4}])
+@pytest.mark.parametrize("option", [{"forward_backward": 0}, {"still_window": 4}])
 def test_nonsense_is_refused_with_the_field_named(option):
     with pytest.raises(ValueError, match=f"dis.{next(iter(option))}"):
         dis.Config(**option)
