@@ -174,6 +174,8 @@ def test_rows_that_skip_are_refused(tmp_path, version, key, code):
     [
         ({"codebase_version": "v1.6"}, "says version v1.6; v2.0, v2.1 and v3.0 are read"),
         ({"fps": None}, "do not describe a LeRobot dataset"),
+        ({"fps": 0}, "says 0 frames a second"),
+        ({"chunks_size": 0, "data_path": None}, "do not describe a LeRobot dataset"),
         ({"features": None}, "do not describe a LeRobot dataset"),
     ],
 )
@@ -182,6 +184,32 @@ def test_a_description_that_cannot_be_used_is_named(dataset, changes, says):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     (problem,) = listed(dataset)
     assert problem.code == "bad_meta" and says in str(problem)
+
+
+def test_no_damage_makes_reading_fail_in_another_way(dataset):
+    """Bytes changed or cut anywhere give a named reason, or are not noticed; never another error."""
+    rng = np.random.default_rng(0)
+    files = sorted(path for path in dataset.rglob("*") if path.is_file())
+    reasons = set()
+    for _ in range(60):
+        path = files[rng.integers(len(files))]
+        good = path.read_bytes()
+        bad = bytearray(good[: rng.integers(len(good))] if rng.random() < 0.2 else good)
+        for place in rng.integers(len(bad), size=3) if bad else ():
+            bad[place] = rng.integers(256)
+        path.write_bytes(bytes(bad))
+        for item in listed(dataset):
+            if isinstance(item, UnreadableSource):
+                reasons.add(item.code)
+                continue
+            try:
+                episode = read_lerobot(item)
+                episode.array("state"), episode.tasks(), episode.pictures("small")
+                read_video("x", episode.video(CAMERA))
+            except BadEpisode as error:
+                reasons.add(error.code)
+        path.write_bytes(good)
+    assert len(reasons) >= 3
 
 
 def test_a_list_that_lacks_episodes_is_not_taken_for_whole(dataset):

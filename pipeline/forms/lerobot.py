@@ -14,6 +14,9 @@ from pipeline.forms.video import VideoSpan
 from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
+"""What PyArrow raises for a damaged table, beside its own ``ArrowException``."""
+
 
 def list_lerobot(
     dataset: str, root: Path, folder: Path, is_ours: Callable[[LeRobotMeta], str | None]
@@ -103,7 +106,7 @@ class LeRobotEpisode:
 
         try:
             return pq.ParquetFile(self.ref.path)
-        except (OSError, pa.ArrowException) as error:
+        except (*UNREADABLE, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
     def has(self, key: str) -> bool:
@@ -194,7 +197,7 @@ class LeRobotEpisode:
         try:
             table = self._file.read_row_groups(groups, columns=[key])
             return table[key].slice(first - skipped, self.length).combine_chunks()
-        except (OSError, pa.ArrowException, KeyError) as error:
+        except (*UNREADABLE, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: BaseException) -> BadEpisode:

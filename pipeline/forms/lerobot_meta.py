@@ -15,6 +15,9 @@ from pipeline.forms.video import VideoSpan
 
 INFO = "meta/info.json"
 
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError)
+"""What broken descriptions raise: JSON of another shape, damaged parquet, nonsense in numbers."""
+
 
 class BadMeta(ValueError):
     """The dataset's own description cannot be used; the message names the file."""
@@ -92,6 +95,8 @@ def read_meta(folder: Path) -> LeRobotMeta:
         version = str(info["codebase_version"])
         if version not in ("v2.0", "v2.1", "v3.0"):
             raise BadMeta(f"{folder.name}/{INFO} says version {version}; v2.0, v2.1 and v3.0 are read")
+        if not 0 < float(info["fps"]) < 10_000:
+            raise BadMeta(f"{folder.name}/{INFO} says {info['fps']} frames a second")
         read = _read_v3 if version == "v3.0" else _read_v2
         episodes, tasks = read(folder, info)
         return LeRobotMeta(
@@ -102,7 +107,7 @@ def read_meta(folder: Path) -> LeRobotMeta:
     except FileNotFoundError as error:
         missing = Path(str(error.filename or "meta")).name
         raise BadMeta(f"{folder.name} lacks {missing} in meta") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise BadMeta(f"the files in {folder.name}/meta do not describe a LeRobot dataset: {_plain(error)}") from error
 
 

@@ -29,7 +29,7 @@ def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, 
         image = None
     if image is None:
         raise BadEpisode("bad_picture", f"{name} is no JPEG or PNG picture ({len(raw)} bytes)")
-    return np.ascontiguousarray(image[..., ::-1])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def decode_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[np.ndarray, "T H W 3"]:
@@ -54,7 +54,13 @@ def decode_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[n
     return frames
 
 
-def is_black(name: str, encoded: Sequence[bytes | memoryview]) -> bool:
-    """Whether a camera was not there: first, middle and last frame hold nothing but black."""
-    some = {0, len(encoded) // 2, len(encoded) - 1}
-    return all(decode_picture(f"{name}, frame {i},", encoded[i]).max() < BLACK_LEVEL for i in sorted(some))
+def is_black(name: str, encoded: Sequence[bytes | memoryview], first: UInt8[np.ndarray, "H W 3"]) -> bool:
+    """Whether a camera was not there: its first, middle and last frame hold nothing but black.
+
+    Args:
+        first: the first frame, decoded.
+    """
+    others = sorted({len(encoded) // 2, len(encoded) - 1} - {0})
+    return bool(first.max() < BLACK_LEVEL) and all(
+        decode_picture(f"{name}, frame {i},", encoded[i]).max() < BLACK_LEVEL for i in others
+    )

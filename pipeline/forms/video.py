@@ -106,6 +106,8 @@ def _opened(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
             if not container.streams.video:
                 raise BadEpisode("bad_video", f"{name}: {path.name} holds no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BadEpisode("bad_video", f"{name}: {path.name} is of no kind that can be decoded")
             stream.codec_context.thread_count = 1  # workers share a machine; decoders would take it all
             yield container, stream
     except (FFmpegError, ValueError) as error:
@@ -118,6 +120,8 @@ def _frames_from(container: Any, stream: Any, span: VideoSpan) -> Iterator[tuple
     if span.start_s > 0:
         container.seek(origin + int(span.start_s / stream.time_base), stream=stream)
     for frame in container.decode(stream):
+        if frame.pts is None:
+            raise BadEpisode("timestamps_off", f"{span.path}: a frame has no time")
         seconds = float((frame.pts - origin) * stream.time_base)
         if seconds > span.start_s - 0.5 / span.fps:
             yield frame, seconds

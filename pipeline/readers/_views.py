@@ -34,11 +34,13 @@ def view_of_pictures(
         BadEpisode: the first picture cannot be decoded.
     """
     said = f"{ref.name}: {name}"
-    height, width = decode_picture(said, encoded[0]).shape[:2]
-    if is_black(said, encoded):
+    first = decode_picture(said, encoded[0])
+    if is_black(said, encoded, first):
         return None
     read = partial(_read_unmirrored if mirrored else decode_pictures, said, encoded)
-    return CameraView(name=name, read_frames=read, length=len(encoded), size=(width, height), fixed=fixed)
+    return CameraView(
+        name=name, read_frames=read, length=len(encoded), size=(first.shape[1], first.shape[0]), fixed=fixed
+    )
 
 
 def view_of_lerobot(
