@@ -48,6 +48,8 @@ def main() -> None:
         f"{best.episodes} episodes, {best.frames} frames, {best.kept} triplets; one core, {args.repeats} runs, median"
     )
     print(f"  frames per second    {best.frames / median:8.1f}   (slowest run {best.frames / walls[-1]:.1f})")
+    cpus = sorted(cpu for _, cpu in runs[1:])
+    print(f"  frames per CPU second{best.frames / cpus[len(cpus) // 2]:8.1f}   (whatever else the machine was doing)")
     print(f"  triplets per second  {best.kept / median:8.1f}")
     print(f"  peak memory          {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:8.0f} MiB")
     total = sum(best.seconds.values())
