@@ -66,7 +66,7 @@ def predict(
     squares = np.where(trimmed, _residual(before, after, rotation, shift) ** 2, 0).sum(axis=1)
     good = (count >= FEWEST) & (squares <= agree**2 * count) & (spread > THINNEST * count)
     point = rows[row]
-    there = np.einsum("nij,nj->ni", rotation, start[point]) + shift
+    there = (rotation @ start[point][..., None])[..., 0] + shift
     return Predictions(point[good], step[good], there[good])
 
 
@@ -78,15 +78,15 @@ def fit_rigid(
     Returns:
         Rotation, shift, and the second singular value of the covariance: near 0 where the points lie on a line.
     """
-    weight = used / np.maximum(used.sum(axis=1, keepdims=True), 1)
-    centre, target = (np.einsum("nk,nki->ni", weight, p) for p in (before, after))
-    from_centre, from_target = before - centre[:, None], after - target[:, None]
-    covariance = np.einsum("nk,nki,nkj->nij", used.astype(float), from_centre, from_target)
+    weight = (used / np.maximum(used.sum(axis=1, keepdims=True), 1))[:, None]
+    centre, target = ((weight @ p)[:, 0] for p in (before, after))
+    from_centre = (before - centre[:, None]) * used[..., None]
+    covariance = from_centre.swapaxes(1, 2) @ (after - target[:, None])
     left, sizes, right = np.linalg.svd(covariance)
     proper = np.ones_like(sizes)
     proper[:, 2] = np.sign(np.linalg.det(left) * np.linalg.det(right))
-    rotation = np.einsum("nji,nj,nkj->nik", right, proper, left)
-    return rotation, target - np.einsum("nij,nj->ni", rotation, centre), sizes[:, 1]
+    rotation = (right.swapaxes(1, 2) * proper[:, None]) @ left.swapaxes(1, 2)
+    return rotation, target - (rotation @ centre[..., None])[..., 0], sizes[:, 1]
 
 
 def _residual(
@@ -95,4 +95,5 @@ def _residual(
     rotation: Float[np.ndarray, "N 3 3"],
     shift: Float[np.ndarray, "N 3"],
 ) -> Float[np.ndarray, "N n"]:
-    return np.linalg.norm(np.einsum("nij,nkj->nki", rotation, before) + shift[:, None] - after, axis=-1)
+    off = before @ rotation.swapaxes(1, 2) + shift[:, None] - after
+    return np.sqrt((off * off).sum(axis=-1))

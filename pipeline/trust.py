@@ -27,9 +27,6 @@ from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.perception import Tracks2D
 from schemas.scene_flow import SceneFlow
 
-ROUNDS = 2
-"""Points that were carried in the first lead others in the second."""
-
 
 @dataclass(frozen=True)
 class TrustConfig:
@@ -139,8 +136,9 @@ class TrackTester:
         if self.config.carry:
             left = _ever_gone(stand) & stand.gone
             wanted = (left | np.maximum.accumulate(moved & valid, axis=1)) & within & flow.valid[:, :1]
-            for _ in range(ROUNDS):
-                draft, newly = self._carry(draft, wanted, movers, frames)
+            # First the lost ones, which then lead others; then those that have strayed as well.
+            for lost_only in (True, False):
+                draft, newly = self._carry(draft, wanted & ~draft.valid if lost_only else wanted, movers, frames)
                 carried |= newly
         valid_later = np.maximum.accumulate(draft.valid[:, ::-1], axis=1)[:, ::-1]
         edge[movers] &= ~valid_later[movers]
