@@ -9,6 +9,7 @@ from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.droid import DroidReader
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode
+from schemas.plugins import load_plugin, plugin_names
 
 LENGTH = 6
 VERSIONS = ["v2.1", "v3.0"]
@@ -144,6 +145,15 @@ def test_droids_old_conversion_is_refused(tmp_path):
     write_droid(tmp_path, "v2.0")
     (problem,) = DroidReader().list_episodes(tmp_path)
     assert isinstance(problem, UnreadableSource) and "v2.0 swapped the exterior cameras" in str(problem)
+
+
+@pytest.mark.parametrize("name", plugin_names("pipeline.readers"))
+def test_a_folder_that_is_missing_or_empty_is_answered_with_what_belongs_there(tmp_path, name):
+    module = load_plugin("pipeline.readers", name)
+    for folder, says in ((tmp_path / "none", "does not exist; put "), (tmp_path, "holds no ")):
+        with pytest.raises(FileNotFoundError, match="name their folder with --input") as error:
+            next(iter(module.build(module.Config()).list_episodes(folder)))
+        assert str(error.value).startswith(f"{folder} {says}")
 
 
 @pytest.mark.parametrize("reader", [LiberoReader(), BridgeReader(), DroidReader()])
