@@ -136,9 +136,9 @@ class TrackTester:
         if self.config.carry:
             left = _ever_gone(stand) & stand.gone
             wanted = (left | np.maximum.accumulate(moved & valid, axis=1)) & within & flow.valid[:, :1]
-            # First the lost ones, which then lead others; then those that have strayed as well.
-            for lost_only in (True, False):
-                draft, newly = self._carry(draft, wanted & ~draft.valid if lost_only else wanted, movers, frames)
+            # Twice: points that were found lead others, and without those that had strayed more strays are seen.
+            for _ in range(2):
+                draft, newly = self._carry(draft, wanted, movers, frames)
                 carried |= newly
         valid_later = np.maximum.accumulate(draft.valid[:, ::-1], axis=1)[:, ::-1]
         edge[movers] &= ~valid_later[movers]
