@@ -4,7 +4,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import tyro
 
@@ -13,7 +13,18 @@ from jobs.command_line import Failed, UsageError, run_command
 if TYPE_CHECKING:
     from lamp_model.training.run import Prepared, Request
 
-OPTIONS = ("steps", "batch_size", "learning_rate", "seed", "val_fraction", "checkpoint_every", "validate_every")
+OPTIONS = (
+    "steps",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "val_fraction",
+    "checkpoint_every",
+    "validate_every",
+    "objective",
+    "motion_weight",
+    "motion_rate",
+)
 """Fields of the training's config that can be given here."""
 
 
@@ -34,7 +45,19 @@ class Train:
     output: Path | None = None
     """Folder of the run. [default: runs/stage1 or runs/stage2]"""
     motion: Path | None = None
-    """Stage 2: the finished run of stage 1 to build on. [default: runs/stage1]"""
+    """Stage 2: the finished run of stage 1 to build on. [default: runs/stage1] Or a word for the motion prior: 3d (paper) or 2d
+    (depth masked) in stage 1, none in stage 2."""
+    fusion: str | None = None
+    """Stage 2: how motion enters the features: gated (paper), add, concat or gated-tokens, with options as in
+    gated-tokens:layers=2. [default: gated]"""
+    guidance_steps: int | None = None
+    """Stage 2: denoising steps before the motion guides, 0 to 10. [default: 1]"""
+    objective: Literal["action", "joint"] | None = None
+    """Stage 2: action (paper), or joint: the Motion Expert learns on. [default: action]"""
+    motion_weight: float | None = None
+    """Of the motion's loss when the objective is joint. [default: 0.1]"""
+    motion_rate: float | None = None
+    """The Motion Expert's learning rate when the objective is joint. [default: 1e-5]"""
     preset: Literal["tiny", "paper"] | None = None
     """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
     Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
@@ -89,15 +112,18 @@ def train_command(args: Train) -> int:
 
 def _request(args: Train, output: Path) -> "Request":
     from lamp_model.training.run import Request
+    from lamp_model.training.variants import MOTIONS, Variants
 
+    prior = str(args.motion) if str(args.motion) in MOTIONS else None
     return Request(
         stage=args.stage,
         data=args.data,
         output=output,
-        motion=args.motion,
+        motion=None if prior else args.motion,
         preset=args.preset,
         options={name: value for name in OPTIONS if (value := getattr(args, name)) is not None},
         chunk=args.chunk,
+        variants=Variants(cast(Any, prior), args.fusion, args.guidance_steps),
         resume=args.resume,
         device=args.device,
         threads=args.threads,

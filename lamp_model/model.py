@@ -28,6 +28,7 @@ class ModelConfig:
         backbone: a plug-in of ``lamp_model.backbones``, with its options.
         fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
         cameras: roles of the images, in the order in which the backbone sees them.
+        guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
         padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
             sample's output; ``repeat`` does what the published checkpoints were trained with.
     """
@@ -40,6 +41,7 @@ class ModelConfig:
     action: ActionConfig = field(default_factory=ActionConfig)
     cameras: tuple[str, ...] = ("image", "wrist")
     padding: Literal["masked", "repeat"] = "masked"
+    guided: bool = True
 
     def __post_init__(self) -> None:
         if self.padding not in ("masked", "repeat"):
@@ -59,6 +61,8 @@ class MotionModel(nn.Module):
         self.config = config
         options = configure(BACKBONES, config.backbone, config.backbone_options)
         self.qwen_vl_interface = load_plugin(BACKBONES, config.backbone).build(options)
+        if not config.guided:
+            return
         self.motion_head = MotionExpert(config.motion, self.qwen_vl_interface.width)
         if config.padding == "masked":
             # Only the other mode reads them; weights that cannot learn must not count as learning.
@@ -67,7 +71,7 @@ class MotionModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.motion_head.vlm_proj.weight.device
+        return next(self.parameters()).device
 
     def place(self, device: torch.device) -> None:
         """Move to a device in the precision that is right there: the frozen backbone in bfloat16 on a GPU, all else in float32."""
@@ -83,7 +87,7 @@ class MotionModel(nn.Module):
                 f"the model looks at {len(self.config.cameras)} images ({', '.join(self.config.cameras)}), found {len(images)}"
             )
         features = self.qwen_vl_interface.encode(images, instructions)
-        tokens = features.tokens.to(self.motion_head.vlm_proj.weight.dtype)
+        tokens = features.tokens.float()
         if self.config.padding == "repeat" or features.mask is None:
             return Features(tokens, None)
         return Features(tokens.masked_fill(~features.mask[..., None], 0), features.mask)
@@ -96,17 +100,32 @@ class PolicyModel(MotionModel):
         """See ``MotionModel``."""
         super().__init__(config)
         width = self.qwen_vl_interface.width
-        widths = {"feature_width": width, "motion_width": config.motion.width}
-        options = configure(FUSIONS, config.fusion, {**config.fusion_options, **widths})
-        self.motion_guidance = load_plugin(FUSIONS, config.fusion).build(options)
+        if config.guided:
+            widths = {"feature_width": width, "motion_width": config.motion.width}
+            options = configure(FUSIONS, config.fusion, {**config.fusion_options, **widths})
+            self.motion_guidance = load_plugin(FUSIONS, config.fusion).build(options)
         self.action_model = ActionExpert(config.action, width)
+
+    def motion_noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B F C G G"] | None:
+        """Noise for the Motion Expert, on the generator's device; None, and nothing drawn, when there is none."""
+        if not self.config.guided:
+            return None
+        return torch.randn(self.motion_head.noise_shape(batch), generator=generator, device=generator.device)
+
+    def guided_features(self, features: Features, noise: Float[torch.Tensor, "B F C G G"] | None) -> Features:
+        """Features as the Action Expert gets them: guided by the Motion Expert, or as they are when there is none."""
+        return features if noise is None else self.guide(features, self.guidance_state(features, noise))
 
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
     ) -> Float[torch.Tensor, "B M W"]:
-        """The frozen Motion Expert's half-formed thought: the same call in training and inference; no gradient."""
+        """The Motion Expert's half-formed thought: the same call in training and inference; no gradient, no dropout."""
+        learning = self.motion_head.training  # only where the objective is joint
+        self.motion_head.eval()
         with torch.no_grad():
-            return self.motion_head.guidance_state(features, noise)
+            hidden = self.motion_head.guidance_state(features, noise)
+        self.motion_head.train(learning)
+        return hidden
 
     def guide(self, features: Features, hidden: Float[torch.Tensor, "B M W"]) -> Features:
         """Features that know how the scene will move."""

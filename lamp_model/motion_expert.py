@@ -31,6 +31,7 @@ class MotionConfig:
         patch_size: keypoints along each side of a token.
         conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
         denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
+        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's ablation).
     """
 
     layers: int = 12
@@ -45,6 +46,7 @@ class MotionConfig:
     conditioning_tokens: int = 256
     denoising_steps: int = 10
     guidance_steps: int = 1
+    depth: bool = True
 
     def __post_init__(self) -> None:
         if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
@@ -95,6 +97,8 @@ class Conditioning:
 class MotionTransformer(nn.Module):
     """Joint attention over conditioning and motion tokens with adaptive layer norm from the flow time."""
 
+    seen: torch.Tensor
+
     def __init__(self, config: MotionConfig):
         super().__init__()
         c = config
@@ -132,12 +136,14 @@ class MotionTransformer(nn.Module):
         side = c.grid // c.patch_size
         positions = get_3d_sincos_pos_embed(c.width, (side, side), c.frames, SPATIAL_SCALE, 1.0, output_type="pt")
         self.register_buffer("positions", positions.flatten(0, 1).float()[None], persistent=False)
+        self.register_buffer("seen", motion_tokens.component_mask(c.steps_per_frame, c.depth), persistent=False)
 
     def forward(
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning
     ) -> tuple[Float[torch.Tensor, "B F C G G"], Float[torch.Tensor, "B M W"]]:
         """Velocity, and the last block's motion tokens before the final norm."""
         count = conditioning.tokens.shape[1]
+        packed = packed if self.config.depth else packed * self.seen
         temb = self.time_embedding(self.time_proj(timestep).to(packed.dtype))
         embedded = self.patch_embed(conditioning.tokens, packed)
         words, motion = embedded[:, :count], embedded[:, count:] + self.positions.to(embedded.dtype)
@@ -147,7 +153,8 @@ class MotionTransformer(nn.Module):
         for block in self.transformer_blocks:
             hidden, words = block(hidden, words, temb, attention_kwargs=options)
         out = self.proj_out(self.norm_out(self.norm_final(hidden), temb=temb))
-        return self._unpatchify(out), hidden
+        velocity = self._unpatchify(out)
+        return velocity if self.config.depth else velocity * self.seen, hidden
 
     def _attention_options(self, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if mask is None:
@@ -225,6 +232,8 @@ class MotionExpert(nn.Module):
     def rollout(self, features: Features, noise: Float[torch.Tensor, "B F C G G"]) -> Float[torch.Tensor, "B K T 3"]:
         """The whole motion, normalised. Only ever run to look at it; guidance takes its beginning."""
         conditioning = self.condition(features)
+        if not self.config.depth:
+            noise = noise * self.decoder.cogvideox.seen
         packed = integrate_motion(self._velocity_at(conditioning), noise, self.config.denoising_steps)
         return motion_tokens.unpack(packed, self.config.steps_per_frame)
 

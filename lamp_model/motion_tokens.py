@@ -45,3 +45,10 @@ def unpack(packed: Float[torch.Tensor, "B F C G G"], steps: int = 2) -> Float[to
     batch, frames, channels, grid, _ = packed.shape
     motion = packed.reshape(batch, frames, channels // steps, steps, grid, grid)
     return motion.permute(0, 4, 5, 1, 3, 2).reshape(batch, grid * grid, frames * steps, channels // steps)
+
+
+def component_mask(steps: int, depth: bool) -> Float[torch.Tensor, "C 1 1"]:
+    """1 for the channels of a packed frame that are seen, 0 for those of depth when it is masked."""
+    seen = torch.ones(3, steps, 1, 1)
+    seen[2] = float(depth)
+    return seen.flatten(0, 1)

@@ -63,21 +63,28 @@ class LampPolicy:
             the keypoint grid at each step (unit square; the depth unit of the training data).
 
         Raises:
-            ValueError: an input has the wrong type, shape or number, or the instruction is empty.
+            ValueError: an input has the wrong type, shape or number, the instruction is empty, or there is no motion to return.
         """
         self._check(images, instruction, state)
+        if return_motion and not self.model.config.guided:
+            raise ValueError("this policy was trained with --motion none: it has no motion to return")
         device, config = self.model.device, self.model.config
         pictures = [torch.from_numpy(self._resized(image)).to(device)[None] for image in images]
         told = self.state_range.normalise(torch.as_tensor(np.asarray(state, np.float32)).to(device)[None])
         # Drawn on the CPU, so that a seed means the same everywhere.
         generator = torch.Generator().manual_seed(seed)
-        motion_noise = torch.randn(self.model.motion_head.noise_shape(1), generator=generator).to(device)
+        motion_noise = self.model.motion_noise(1, generator)
+        motion_noise = None if motion_noise is None else motion_noise.to(device)
         action_noise = torch.randn(1, config.action.chunk, config.action.action_size, generator=generator).to(device)
         with autocast(device):
             features = self.model.encode(pictures, [instruction])
-            guided = self.model.guide(features, self.model.guidance_state(features, motion_noise))
+            guided = self.model.guided_features(features, motion_noise)
             actions = self.model.act(guided, told, action_noise)
-            motion = self.model.motion_head.rollout(features, motion_noise) if return_motion else None
+            motion = (
+                self.model.motion_head.rollout(features, motion_noise)
+                if motion_noise is not None and return_motion
+                else None
+            )
         chunk = self.action_range.denormalise(actions.float())[0].cpu().numpy()
         if motion is None:
             return chunk

@@ -33,8 +33,6 @@ MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
     "curves.png",
     "checkpoints",
 )
-LEARNS = {1: ("motion_head",), 2: ("motion_guidance", "action_model")}
-"""The parts of the model that each stage trains."""
 
 
 class BadRun(ValueError):
@@ -139,6 +137,14 @@ def local_backbone(folder: Path, config: ModelConfig) -> ModelConfig:
     return replace(config, backbone_options=options)
 
 
+def learning_parts(model: ModelConfig, training: TrainingConfig) -> tuple[str, ...]:
+    """The parts of a model that a stage trains."""
+    if training.stage == 1:
+        return ("motion_head",)
+    parts = ("motion_guidance", "action_model") if model.guided else ("action_model",)
+    return (*parts, "motion_head") if training.objective == "joint" else parts
+
+
 def part_names(model: MotionModel, *parts: str) -> set[str]:
     """Names in the model's state that belong to its parts."""
     prefixes = tuple(f"{part}." for part in parts)
@@ -151,9 +157,9 @@ def part_weights(model: MotionModel, *parts: str) -> dict[str, Any]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
-def finish(folder: Path, model: MotionModel, stage: int) -> None:
+def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
     """Write ``model.safetensors``."""
-    write_tensors(folder / MODEL, part_weights(model, *LEARNS[stage]))
+    write_tensors(folder / MODEL, part_weights(model, *learning_parts(model.config, training)))
 
 
 def finished_run(folder: Path, stage: int) -> RunConfig:
@@ -198,6 +204,8 @@ def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
     """
     config = finished_run(folder, 2)
     model = PolicyModel(local_backbone(folder, config.model))
-    load_kept_motion(folder, model)
-    load_weights(model, read_tensors(folder / MODEL), part_names(model, *LEARNS[2]), str(folder / MODEL))
+    if config.model.guided:
+        load_kept_motion(folder, model)
+    learnt = part_names(model, *learning_parts(config.model, config.training))
+    load_weights(model, read_tensors(folder / MODEL), learnt, str(folder / MODEL))
     return model.requires_grad_(False).eval(), config

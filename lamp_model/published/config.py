@@ -124,10 +124,8 @@ def _motion(values: Mapping[str, Any], where: str) -> MotionConfig:
     steps, until = values.get("motion_infer_steps", 10), values.get("tau_v_infer", 0.1)
     if abs(until * steps - round(until * steps)) > 1e-6:
         raise BadCheckpoint(f"{where}: tau_v_infer must be a whole number of {steps} steps, found {until}")
-    config = MotionConfig(
-        guidance_steps=round(until * steps),
-        **{field: int(values.get(key, default)) for field, (key, default) in MOTION.items()},
-    )
+    sizes: dict[str, Any] = {field: int(values.get(key, default)) for field, (key, default) in MOTION.items()}
+    config = MotionConfig(guidance_steps=round(until * steps), **sizes)
     if values.get("latent_dim", config.width) != config.width:
         raise BadCheckpoint(
             f"{where}: latent_dim must be heads times head size {config.width}, found {values['latent_dim']}"

@@ -74,6 +74,10 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_expressible(run: Path, model: ModelConfig) -> None:
+    if not model.guided or not model.motion.depth:
+        raise BadRun(
+            f"{run} was trained without motion or without its depth; the published layout knows 3D motion only"
+        )
     if model.backbone != "qwen3-vl" or model.fusion != "gated":
         raise BadRun(
             f"{run} has the backbone {model.backbone} and the fusion {model.fusion}; "

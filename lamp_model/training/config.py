@@ -1,6 +1,7 @@
 """How a stage is trained."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class TrainingConfig:
         clip: largest norm of the gradient.
         val_fraction: share of the *episodes* that is held out; at least one when there are two.
         validate_every, checkpoint_every, log_every: in steps; the last step always does all three.
+        objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, and the Motion Expert learns
+            on at ``motion_rate``, which follows the same cosine.
         val_samples: at most so many held-out samples are looked at each time, spread evenly.
     """
 
@@ -31,6 +34,9 @@ class TrainingConfig:
     validate_every: int = 1000
     checkpoint_every: int = 1000
     log_every: int = 20
+    objective: Literal["action", "joint"] = "action"
+    motion_weight: float = 0.1
+    motion_rate: float = 1e-5
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2):
@@ -44,6 +50,8 @@ class TrainingConfig:
             "log_every",
             "learning_rate",
             "clip",
+            "motion_weight",
+            "motion_rate",
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name.replace('_', '-')} must be positive, found {getattr(self, name)}")
@@ -52,6 +60,12 @@ class TrainingConfig:
         if not 0 <= self.minimum_rate <= self.learning_rate:
             raise ValueError(
                 f"minimum-rate must lie between 0 and learning-rate {self.learning_rate}, found {self.minimum_rate}"
+            )
+        if self.objective not in ("action", "joint"):
+            raise ValueError(f"objective must be action or joint, found {self.objective!r}")
+        if self.objective == "joint" and self.motion_rate > self.learning_rate:
+            raise ValueError(
+                f"motion-rate must not be above learning-rate {self.learning_rate}, found {self.motion_rate}"
             )
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, found {self.seed}")

@@ -12,7 +12,7 @@ from lamp_model.batch import Batch
 from lamp_model.checkpoints import BadCheckpoint, Checkpoint, load_newest, load_weights, save_checkpoint
 from lamp_model.devices import autocast
 from lamp_model.loader import Loader
-from lamp_model.run_folder import CHECKPOINTS, LEARNS, METRICS, part_names, part_weights
+from lamp_model.run_folder import CHECKPOINTS, METRICS, learning_parts, part_names, part_weights
 from lamp_model.training.config import TrainingConfig
 from lamp_model.training.learning import (
     CosineRate,
@@ -45,7 +45,7 @@ class Trainer:
         """
         self.stage, self.config, self.folder = stage, config, folder
         self.train, self.validation = train, validation
-        self.parts = LEARNS[stage.number]
+        self.parts = learning_parts(stage.model.config, config)
         self.learning = set_learning(stage.model, self.parts)
         self.rate = CosineRate(config.steps, config.learning_rate, config.minimum_rate)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=config.learning_rate, betas=config.betas)
@@ -88,7 +88,7 @@ class Trainer:
         """One optimiser step; loss and gradient norm before clipping, not yet brought to the CPU."""
         step = self.done
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
+            group["lr"] = self.rate(step) * group["share"]
         seed_dropout(self.config.seed, step)
         chance = generator(self.device, self.config.seed, Purpose.NOISE, step)
         with autocast(self.device):
@@ -151,10 +151,14 @@ class Trainer:
         return checkpoint.step
 
     def _groups(self) -> list[dict]:
-        matrices = [p for p in self.learning.values() if p.ndim > 1]
-        others = [p for p in self.learning.values() if p.ndim <= 1]
-        decay = self.config.weight_decay
-        return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        """Parameters by weight decay (matrices only) and by their share of the rate: where the objective is joint, the Motion
+        Expert's is its own."""
+        shares = {"motion_head": self.config.motion_rate / self.config.learning_rate} if self.config.stage == 2 else {}
+        groups: dict[tuple[float, float], list] = {}
+        for name, parameter in self.learning.items():
+            decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((decay, shares.get(name.split(".")[0], 1.0)), []).append(parameter)
+        return [{"params": g, "weight_decay": decay, "share": share} for (decay, share), g in groups.items()]
 
     def _check_gradients(self) -> None:
         strangers = [n for n, p in self.stage.model.named_parameters() if p.grad is not None and n not in self.learning]

@@ -1,7 +1,7 @@
 """A run from request to finished folder: settle the config, build the model, train, leave what others read."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from lamp_model.training.loop import Trainer
 from lamp_model.training.metrics import draw_curves
 from lamp_model.training.randomness import Purpose, stream_seed
 from lamp_model.training.stages import MotionStage, PolicyStage, Stage
+from lamp_model.training.variants import Variants, apply, check, check_resumed
 from schemas.files import remove_partials
 from schemas.shard_set import ShardSet
 
@@ -31,6 +32,7 @@ class Request:
     Attributes:
         options: fields of ``TrainingConfig`` that were given.
         chunk: actions predicted at once, if given.
+        variants: deviations from the paper's model; see ``lamp_model.training.variants``.
         motion: stage 2: a finished run of stage 1.
         threads: that decode samples.
     """
@@ -42,6 +44,7 @@ class Request:
     preset: str | None = None
     options: Mapping[str, Any] | None = None
     chunk: int | None = None
+    variants: Variants = field(default_factory=Variants)
     resume: bool = False
     device: str = "auto"
     threads: int = 2
@@ -67,6 +70,7 @@ def prepare(request: Request) -> Prepared:
         BadManifest, CorruptShard: the shards are not finished or damaged.
         ValueError: an option makes no sense.
     """
+    check(request.stage, request.variants, request.options or {})
     device = choose_device(request.device)
     folder = request.output
     stored = run_folder.read_config(folder) if (folder / run_folder.CONFIG).is_file() else None
@@ -105,13 +109,13 @@ def train(prepared: Prepared) -> dict[str, float]:
     trainer = Trainer(stage, config.training, folder, training, validation)
     verdict = trainer.run()
     draw_curves(folder / run_folder.METRICS, folder / run_folder.CURVES, f"LaMP stage {stage.number}, {config.preset}")
-    run_folder.finish(folder, stage.model, stage.number)
+    run_folder.finish(folder, stage.model, config.training)
     return verdict
 
 
 def _new(request: Request, data: Path, shards: ShardSet) -> RunConfig:
     motion = request.motion or Path("runs/stage1")
-    first = _motion_run(motion) if request.stage == 2 else None
+    first = _motion_run(motion) if request.stage == 2 and request.variants.motion != "none" else None
     name = request.preset or (first.preset if first else "tiny")
     if first and name != first.preset:
         raise BadRun(f"{motion} was trained with the preset {first.preset}, {name} was asked for: they do not fit")
@@ -123,7 +127,8 @@ def _new(request: Request, data: Path, shards: ShardSet) -> RunConfig:
             raise BadRun(
                 f"{motion} was trained with the images {', '.join(first.model.cameras)}, {data} has {', '.join(model.cameras)}"
             )
-        model = replace(model, **{field: getattr(first.model, field) for field in same})
+        model = replace(model, **{name: getattr(first.model, name) for name in same})
+    model = apply(request.variants, model, str(motion) if first else None)
     training = replace(chosen.training(request.stage), **(request.options or {}))
     return RunConfig(name, model, training, _source(data, shards), str(motion) if first else None)
 
@@ -132,7 +137,7 @@ def _motion_run(folder: Path) -> RunConfig:
     if not folder.is_dir():
         raise BadRun(
             f"stage 2 needs the Motion Expert of stage 1, and there is no run at {folder.resolve()}: "
-            "train it first with lamp-train --stage 1, or give --motion"
+            "train it first with lamp-train --stage 1, or give --motion (a folder, or none)"
         )
     return run_folder.finished_run(folder, 1)
 
@@ -150,6 +155,7 @@ def _resumed(request: Request, stored: RunConfig, shards: ShardSet) -> RunConfig
         raise BadRun(
             f"{request.output} was begun with {', '.join(different)}: go on without these options, or begin anew"
         )
+    check_resumed(request.variants, stored.model, request.output)
     if request.motion and stored.motion_run and request.motion.resolve() != Path(stored.motion_run).resolve():
         raise BadRun(f"{request.output} was begun with the Motion Expert of {stored.motion_run}, not {request.motion}")
     found = _source(Path(stored.data.path), shards)
@@ -193,15 +199,24 @@ def _build(prepared: Prepared) -> Stage:
         model.place(prepared.device)
         return MotionStage(model)
     policy = PolicyModel(source)
-    kept = folder / run_folder.MOTION
-    if not kept.is_file():
-        run_folder.load_motion(Path(str(config.motion_run)), policy)
-        write_tensors(kept, run_folder.part_weights(policy, "motion_head"))
-    run_folder.load_kept_motion(folder, policy)
+    if config.motion_run:
+        _keep_motion(folder, Path(config.motion_run), policy)
+    else:
+        run_folder.save_backbone(folder, policy)
     policy.place(prepared.device)
     statistics = run_folder.read_statistics(folder)
     ranges = range_of(statistics, "state"), range_of(statistics, "action")
-    return PolicyStage(policy, *ranges, statistics["action"]["mean"])
+    weight = config.training.motion_weight if config.training.objective == "joint" else 0.0
+    return PolicyStage(policy, *ranges, statistics["action"]["mean"], weight)
+
+
+def _keep_motion(folder: Path, motion_run: Path, policy: PolicyModel) -> None:
+    """Load the Motion Expert and keep it with the run, so that the run stands alone."""
+    kept = folder / run_folder.MOTION
+    if not kept.is_file():
+        run_folder.load_motion(motion_run, policy)
+        write_tensors(kept, run_folder.part_weights(policy, "motion_head"))
+    run_folder.load_kept_motion(folder, policy)
 
 
 def _loaders(prepared: Prepared) -> tuple[Loader, Loader | None]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 
 from lamp_model import motion_tokens
 from lamp_model.batch import Batch
+from lamp_model.features import Features
 from lamp_model.flow_matching import (
     TIMESTEPS,
     action_path,
@@ -55,16 +56,7 @@ class MotionStage:
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
         """Mean squared error of the velocity over valid increments only."""
-        steps = self.model.config.motion.steps_per_frame
-        head = self.model.motion_head
-        data = motion_tokens.pack(motion_tokens.normalise(batch.motion), steps)
-        mask = motion_tokens.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), steps)
-        noise = torch.randn(data.shape, generator=generator, device=data.device)
-        t = sample_motion_time(len(data), generator)
-        noisy, velocity = motion_path(data, noise, t)
-        conditioning = head.condition(self.model.encode(batch.images, batch.instructions))
-        predicted = head.velocity(noisy, (t * TIMESTEPS).floor(), conditioning)
-        return masked_mean((predicted.float() - velocity) ** 2, mask.bool())
+        return motion_loss(self.model, self.model.encode(batch.images, batch.instructions), batch, generator)
 
     def judge(self, batch: Batch, generator: torch.Generator) -> None:
         """Run the whole motion and measure it against the truth."""
@@ -82,30 +74,45 @@ class MotionStage:
 
 
 class PolicyStage:
-    """Stage 2: Motion Guidance and the Action Expert learn; backbone and Motion Expert are frozen (paper, section 3.4)."""
+    """Stage 2: Motion Guidance and the Action Expert learn; backbone and Motion Expert are frozen (paper, section 3.4).
+
+    With ``motion_weight`` the objective is joint: the Motion Expert learns on, by its own loss only; guidance passes it no gradient.
+    """
 
     number = 2
 
-    def __init__(self, model: PolicyModel, state_range: Range, action_range: Range, mean_action: Sequence[float]):
-        self.model = model
+    def __init__(
+        self,
+        model: PolicyModel,
+        state_range: Range,
+        action_range: Range,
+        mean_action: Sequence[float],
+        motion_weight: float = 0.0,
+    ):
+        self.model, self.motion_weight = model, motion_weight
         self.state_range, self.action_range = state_range, action_range
         self._mean = action_range.normalise(torch.tensor([*mean_action], device=model.device))
         self._errors, self._count = [0.0, 0.0], 0
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
-        """Mean squared error of the velocity over actions that the episode has."""
-        guided = self._guided(batch, generator)
+        """Mean squared error of the velocity over actions that the episode has; when joint, the weighted motion loss is added."""
+        features = self.model.encode(batch.images, batch.instructions)
+        guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.action_range.normalise(batch.actions)
         noise = torch.randn(data.shape, generator=generator, device=data.device)
         t = sample_action_time(len(data), generator)
         noisy, velocity = action_path(data, noise, t)
         expert = self.model.action_model
         predicted = expert.velocity(noisy, t, self.state_range.normalise(batch.state), expert.context(guided))
-        return masked_mean((predicted.float() - velocity) ** 2, batch.action_mask[..., None].expand_as(velocity))
+        loss = masked_mean((predicted.float() - velocity) ** 2, batch.action_mask[..., None].expand_as(velocity))
+        if self.motion_weight:
+            loss = loss + self.motion_weight * motion_loss(self.model, features, batch, generator)
+        return loss
 
     def judge(self, batch: Batch, generator: torch.Generator) -> None:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
-        guided = self._guided(batch, generator)
+        features = self.model.encode(batch.images, batch.instructions)
+        guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.action_range.normalise(batch.actions)
         noise = torch.randn(data.shape, generator=generator, device=data.device)
         chunk = self.model.act(guided, self.state_range.normalise(batch.state), noise).float().clamp(-1, 1)
@@ -120,11 +127,20 @@ class PolicyStage:
         self._errors, self._count = [0.0, 0.0], 0
         return {"action_error": means[0], "mean_action_error": means[1]}
 
-    def _guided(self, batch: Batch, generator: torch.Generator):
-        features = self.model.encode(batch.images, batch.instructions)
-        shape = self.model.motion_head.noise_shape(batch.size)
-        noise = torch.randn(shape, generator=generator, device=generator.device)
-        return self.model.guide(features, self.model.guidance_state(features, noise))
+
+def motion_loss(
+    model: MotionModel, features: Features, batch: Batch, generator: torch.Generator
+) -> Float[torch.Tensor, ""]:
+    """Flow matching of the batch's motion (paper, section 3.2), over valid increments only; without depth where it is masked."""
+    head, motion = model.motion_head, model.config.motion
+    data = motion_tokens.pack(motion_tokens.normalise(batch.motion), motion.steps_per_frame)
+    mask = motion_tokens.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), motion.steps_per_frame)
+    mask = mask * motion_tokens.component_mask(motion.steps_per_frame, motion.depth).to(mask.device)
+    noise = torch.randn(data.shape, generator=generator, device=data.device)
+    t = sample_motion_time(len(data), generator)
+    noisy, velocity = motion_path(data, noise, t)
+    predicted = head.velocity(noisy, (t * TIMESTEPS).floor(), head.condition(features))
+    return masked_mean((predicted.float() - velocity) ** 2, mask.bool())
 
 
 def masked_mean(values: Float[torch.Tensor, "*n"], mask: Bool[torch.Tensor, "*n"]) -> Float[torch.Tensor, ""]:
