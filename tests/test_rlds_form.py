@@ -231,7 +231,10 @@ def test_records_follow_their_files_name_and_number(copy):
     path.unlink()
     for number in (10, 2):
         (copy / f"bridge_dataset-train.tfrecord-{number:05d}-of-00011").write_bytes(data)
-    refs, _ = listed(copy)
+    refs, (problem,) = listed(copy)
+    assert problem.code == "missing_files" and "only 2 of the 11 files of bridge_dataset-train are there" in str(
+        problem
+    )
     assert [(r.source[-14:-9], r.episode) for r in refs] == [
         (f"{n:05d}", f"record_{i}") for n in (2, 10) for i in range(3)
     ]

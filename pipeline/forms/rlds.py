@@ -6,6 +6,7 @@ An episode's features are flattened: ``steps/observation/image_0`` holds T encod
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -121,8 +122,20 @@ def list_rlds(dataset: str, root: Path, folder: Path, needed: Sequence[str]) -> 
         )
         return
     counts = _shard_lengths(folder)
-    for path in sorted(p for p in folder.iterdir() if SHARD_NAME.fullmatch(p.name)):
+    paths = sorted(p for p in folder.iterdir() if SHARD_NAME.fullmatch(p.name))
+    yield from _missing_files(described, paths)
+    for path in paths:
         yield from _list_file(dataset, path.relative_to(root).as_posix(), path, counts.get(path.name))
+
+
+def _missing_files(described: str, paths: list[Path]) -> Iterator[UnreadableSource]:
+    """Splits of which only some files are there: a download that was cut short looks just like a small dataset."""
+    matches = [match for path in paths if (match := SHARD_NAME.fullmatch(path.name))]
+    found = Counter((match["name"], match["split"], int(match["total"])) for match in matches)
+    for (name, split, total), count in found.items():
+        if count < total:
+            said = f"only {count} of the {total} files of {name}-{split} are there, beside {described}"
+            yield UnreadableSource(described, "missing_files", said)
 
 
 def _list_file(dataset: str, source: str, path: Path, expected: int | None) -> Iterator[EpisodeRef | UnreadableSource]:
