@@ -112,6 +112,24 @@ def test_their_config_switches_compatibility_on(export):
     assert np.array_equal(policy.predict(images, "open the drawer", turned), actions)
 
 
+def test_compatibility_sees_padding_as_the_published_code_does(export):
+    """Whatever the backbone makes of padding on the left goes on, unmasked; by default it is zero and masked."""
+    own = load_policy(export, device="cpu").model
+    as_published(export)
+    theirs = load_policy(export, device="cpu").model
+    images = [torch.from_numpy(image)[None].expand(2, -1, -1, -1) for image in observation()[0]]
+    texts = ["open the drawer", "pick up the black bowl between the plate and the ramekin and place it on the plate"]
+    raw, masked, seen = (
+        theirs.qwen_vl_interface.encode(images, texts),
+        own.encode(images, texts),
+        theirs.encode(images, texts),
+    )
+    assert not raw.mask[0, 0] and raw.mask[1].all()
+    assert seen.mask is None and torch.equal(seen.tokens, raw.tokens) and seen.tokens.isfinite().all()
+    assert not masked.mask[0, 0] and masked.mask[1].all() and not masked.tokens[~masked.mask].any()
+    assert seen.tokens[~raw.mask].abs().max() > 0.1
+
+
 def test_the_published_config_is_the_paper_preset(tmp_path):
     """The values of the released inference config, in a few lines; what it leaves out has the released defaults."""
     from lamp_model.presets import preset
