@@ -1,7 +1,8 @@
 """What is kept: checks of each keypoint's trajectory and of each window, all by named thresholds that the manifest records.
 
-A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid, never repaired; the
-one exception is that a point which plainly stands still is set to exactly zero displacement, and flagged.
+A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid and not repaired here
+(``pipeline.trust`` has tested and carried them before); but a point that plainly stands still is set to exactly zero
+displacement, and flagged.
 """
 
 from dataclasses import dataclass
