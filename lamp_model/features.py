@@ -40,6 +40,10 @@ class Backbone(Protocol):
         """Features of upright RGB images (one tensor for each camera, on the model's device) and one text a sample."""
         ...
 
+    def length(self, instruction: str, cameras: int) -> int:
+        """L for one sample, without running the model."""
+        ...
+
     def save(self, folder: str) -> None:
         """Write weights and tokenizer so that ``build`` loads them with ``weights=folder``."""
         ...

@@ -106,6 +106,12 @@ class LampPolicy:
                 raise ValueError(f"the image {role!r} must be a uint8 array [height, width, 3] in RGB, found {found}")
         if not instruction.strip():
             raise ValueError("the instruction is empty: say in words what the robot is to do")
+        room = self.model.config.action.positions - self.model.config.action.chunk
+        length = self.model.qwen_vl_interface.length(instruction, len(images))
+        if length > room:
+            raise ValueError(
+                f"the instruction is too long: with the images it makes {length} tokens, the policy has room for {room}"
+            )
         shape = np.shape(state)
         if shape != (self.state_range.size,):
             raise ValueError(

@@ -72,6 +72,7 @@ def test_features_are_the_last_hidden_states_of_the_language_model(backbone):
         ).hidden_states[-1]
     torch.testing.assert_close(features.tokens[features.mask], states[features.mask])
     assert not features.mask.all()
+    assert [backbone.length(text, 2) for text in TEXTS] == features.mask.sum(1).tolist()
 
 
 def test_the_other_samples_of_a_batch_change_nothing(backbone):

@@ -130,6 +130,10 @@ def test_a_run_can_be_moved(runs, tmp_path):
         ({"images": lambda i: [i[0].astype(np.float32), i[1]]}, "'image' must be a uint8 array"),
         ({"images": lambda i: [i[0], i[1][..., 0]]}, "'wrist' must be a uint8 array"),
         ({"instruction": lambda _: "  "}, "instruction is empty"),
+        (
+            {"instruction": lambda _: "open " * 600},
+            r"instruction is too long: .* \d+ tokens, the policy has room for 502",
+        ),
         ({"state": lambda s: s[:7]}, "state must be 8 numbers"),
         ({"state": lambda s: s * np.nan}, "not finite"),
     ],

@@ -112,6 +112,10 @@ class Qwen3VL(nn.Module):
         text: Any = self.model.config.text_config
         return text.hidden_size
 
+    def length(self, instruction: str, cameras: int) -> int:
+        """See ``lamp_model.features.Backbone``."""
+        return self._tokens([instruction], cameras)["input_ids"].shape[1]
+
     def save(self, folder: str) -> None:
         """See ``lamp_model.features.Backbone``."""
         self.model.save_pretrained(folder)
