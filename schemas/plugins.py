@@ -75,7 +75,8 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
     for key, value in (options or {}).items():
         key = key.replace("-", "_")
         if key not in fields:
-            has = ", ".join(fields) if fields else "none"
+            own = [name for name in fields if name in config_type.__annotations__]  # before those that are inherited
+            has = ", ".join([*own, *(name for name in fields if name not in own)]) or "none"
             raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}")
         values[key] = _read(value, hints[key], f"{name}.{key}") if isinstance(value, str) else value
     return config_type(**values)

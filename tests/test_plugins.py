@@ -63,7 +63,7 @@ def test_options_are_read_as_the_fields_types():
     ("words", "says"),
     [
         (["window"], "NAME=VALUE"),
-        (["wndow=9"], "its options are: .*window"),
+        (["wndow=9"], "its options are: window"),
         (["window=nine"], "lk.window must be int, found 'nine'"),
         (["window=8"], "must be odd"),
     ],
