@@ -29,7 +29,8 @@ class RecordedDepthReader:
             choice = (
                 f"choose another with --depth: {', '.join(others)}"
                 if others
-                else "record it (LIBERO: create_dataset.py --use-depth, with znear_m and zfar_m or the model's extent); no other depth estimator is in this version"
+                else "this version has no other depth estimator; LIBERO files can be recorded again (create_dataset.py --use-depth, with znear_m and "
+                "zfar_m or the model's extent) or replayed (--flow simulator)"
             )
             raise BadEpisode("no_depth", f"camera {view.name} has no usable recorded depth; {choice}")
         depth = view.depth.read()
