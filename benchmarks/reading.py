@@ -70,6 +70,19 @@ def indexed(path: Path, decode: bool, shuffled: bool = True) -> int:
     return len(shard)
 
 
+def pictures_only(path: Path) -> Callable[[], int]:
+    """The wall: nothing but OpenCV's decoding of the pictures, which lie ready in memory."""
+    shard = open_shard(path)
+    triplets = [shard.read(row) for row in range(len(shard))]
+
+    def decode() -> int:
+        for triplet in triplets:
+            pictures_of(triplet)
+        return len(triplets)
+
+    return decode
+
+
 def bytes_only(path: Path) -> int:
     shard = open_shard(path)
     for row in np.random.default_rng(0).permutation(len(shard)):
@@ -134,6 +147,7 @@ def main() -> None:
             ("webdataset, .decode('rgb8'), in order", timed(lambda: by_webdataset(tar, "rgb8"), args.repeats)),
             ("webdataset, .decode('rgb'), in order", timed(lambda: by_webdataset(tar, "rgb"), args.repeats)),
             ("indexed tar, random order, everything decoded", timed(lambda: indexed(tar, True), args.repeats)),
+            ("the wall: decoding the pictures and nothing else", timed(pictures_only(tar), args.repeats)),
             ("webdataset, bytes only, in order", timed(lambda: by_webdataset(tar, None), args.repeats)),
             ("indexed tar, random order, bytes with CRC-32C", timed(lambda: bytes_only(tar), args.repeats)),
             ("indexed tar, random order, pictures left encoded", timed(lambda: indexed(tar, False), args.repeats)),

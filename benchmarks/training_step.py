@@ -71,7 +71,7 @@ def prepared_stage(stage: int, preset: str, data: Path, folder: Path, options: d
     run_folder.write_statistics(folder, prepared.shards.statistics())
     built = running._build(prepared)
     if stage == 1:
-        run_folder.finish(folder, built.model, 1)
+        run_folder.finish(folder, built.model, prepared.config.training)
     loader, _ = running._loaders(prepared)
     return Trainer(built, prepared.config.training, folder, loader, None), loader
 
