@@ -15,7 +15,7 @@ from pipeline.parts import EpisodeWorker, PartReport, Quarantined, finished_part
 from pipeline.readers import UnreadableSource
 from pipeline.recipe import Recipe
 from pipeline.statistics import dataset_statistics
-from pipeline.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
+from pipeline.work_folder import COMPLETE, clear_partials, clear_work, locked, remove_stale
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
@@ -116,8 +116,8 @@ def build(
         summary.quarantined = sorted([*unreadable, *summary.quarantined], key=lambda q: (q.source, q.episode))
         if not any(report.rows for report in reports):
             raise BuildError(f"no triplet came out of {source}: {_why_nothing(summary)}")
-        _pack(recipe, reports, output, work, shards, executor, progress, summary)
-        _publish(recipe, asdict(reader_module.INFO), reports, output, shards, summary)
+        written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
+        _publish(recipe, asdict(reader_module.INFO), reports, output, shards, written, summary)
         if not summary.quarantined:
             write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
             if not keep_parts:
@@ -160,7 +160,7 @@ def _pack(
     executor: Executor,
     progress: Progress,
     summary: Summary,
-) -> None:
+) -> list[ShardFile]:
     """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
     plans = plan_shards(reports, recipe.dataset.name, config.samples_per_shard, config.seed)
     (output / NAME).unlink(missing_ok=True)
@@ -171,10 +171,13 @@ def _pack(
     for plan, result in progress("shards", len(missing), results):
         if isinstance(result, WorkerDied):
             raise BuildError(f"shard {plan.stem} could not be written: {result.message}")
-    written = [finished_shard(output, work / "records", p, config.format) for p in plans]
+    found = [finished_shard(output, work / "records", p, config.format) for p in plans]
+    written = [shard for shard in found if shard is not None]
+    assert len(written) == len(plans), "every planned shard was written"
     summary.kept = sum(len(r.rows) for r in reports)
-    summary.shards, summary.bytes = len(plans), sum(s.bytes for s in written if s)
-    remove_stale(output, work, {s.name for s in written if s}, recipe.dataset.name)
+    summary.shards, summary.bytes = len(written), sum(s.bytes for s in written)
+    remove_stale(output, work, {s.name for s in written}, recipe.dataset.name)
+    return written
 
 
 def _publish(
@@ -183,6 +186,7 @@ def _publish(
     reports: list[PartReport],
     output: Path,
     config: ShardConfig,
+    shards: list[ShardFile],
     summary: Summary,
 ) -> None:
     """Write what stands beside the shards, and last of all the manifest."""
@@ -200,16 +204,13 @@ def _publish(
     ] + [{"dataset": recipe.dataset.name, "quarantined": asdict(q)} for q in summary.quarantined]
     write_whole(output / EPISODES, b"".join(canonical_json(line) + b"\n" for line in lines))
     write_statistics(output, dataset_statistics(reports))
-    plans = plan_shards(reports, recipe.dataset.name, config.samples_per_shard, config.seed)
-    shards = [finished_shard(output, output / WORK / "records", plan, config.format) for plan in plans]
-    assert all(shards), "every planned shard was written"
     Manifest(
         dataset=dataset,
         recipe=recipe.as_dict(),
         recipe_digest=recipe.digest,
         format=config.format,
         layout={"samples_per_shard": config.samples_per_shard, "seed": config.seed},
-        shards=[shard for shard in shards if isinstance(shard, ShardFile)],
+        shards=shards,
         samples=summary.kept,
         counts={
             "episodes": summary.episodes,

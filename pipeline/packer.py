@@ -6,6 +6,7 @@ samples and the seed alone, so neither the number of workers nor the order in wh
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import google_crc32c
@@ -28,7 +29,7 @@ class ShardPlan:
     stem: str
     samples: list[tuple[str, str, str, int, int]]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identifies the shard's contents: the parts' names are digests themselves."""
         return digest_of([self.stem, self.samples])
