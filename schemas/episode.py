@@ -96,6 +96,20 @@ class RecordedSimulation:
 
 
 @dataclass(frozen=True)
+class StereoPair:
+    """The right eye of a stereo camera; the left one is the view itself.
+
+    Attributes:
+        read_right: loads the right eye's frames, at the size and the moments of the view's own. Both eyes are rectified: a point lies on
+            the same row of both, and its depth is focal length (px) times ``baseline_m`` over disparity.
+        baseline_m: distance of the two eyes.
+    """
+
+    read_right: Callable[[], UInt8[np.ndarray, "T H W 3"]]
+    baseline_m: float
+
+
+@dataclass(frozen=True)
 class CameraView:
     """One camera's part of an episode.
 
@@ -109,6 +123,7 @@ class CameraView:
         fixed: the dataset says that this camera does not move within an episode.
         depth: recorded depth, if any.
         simulation: recorded simulator states, if any.
+        stereo: the right eye, where the camera has two.
     """
 
     name: str
@@ -122,6 +137,7 @@ class CameraView:
     fixed: bool = False
     depth: RecordedDepth | None = None
     simulation: RecordedSimulation | None = None
+    stereo: StereoPair | None = None
 
     @cached_property
     def frames(self) -> UInt8[np.ndarray, "T H W 3"]:
