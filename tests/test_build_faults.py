@@ -14,9 +14,10 @@ import pytest
 from command_fixture import ENVIRONMENT, ROOT, lamp_data, said, start_lamp_data
 from libero_fixture import FAST, QUALITY, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
 
+from jobs.build_command import build_command
+from jobs.build_options import Build
 from jobs.command_line import run_command
 from jobs.executors.local import LocalExecutor
-from jobs.lamp_data import Build, build_command
 from pipeline.build import ShardConfig, build
 from schemas.manifest import NAME
 

@@ -90,6 +90,8 @@ class RayExecutor:
                 elif waiting:
                     following = waiting.pop()
                     pool.give(actor, tasks[following], following)
+                else:
+                    pool.end(actor)
                 if number is not None:
                     yield tasks[number], result
         finally:
@@ -151,15 +153,19 @@ class _Pool:
         result = _result(done)
         del self.running[done]
         if isinstance(result, WorkerDied):
-            ray.kill(actor)
+            self.end(actor)
         return actor, number, result
 
-    def stop(self) -> None:
-        """End all actors."""
+    def end(self, actor: Any) -> None:
+        """End an actor now; one that Ray only learns to be forgotten may keep its CPU from the next for a minute."""
         import ray
 
+        ray.kill(actor)
+
+    def stop(self) -> None:
+        """End all actors that are doing something."""
         for actor, _ in self.running.values():
-            ray.kill(actor)
+            self.end(actor)
         self.running.clear()
 
 

@@ -1,0 +1,90 @@
+"""What ``lamp-data build`` may be asked for, and the recipe that the answers describe."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.quality import QualityConfig
+from pipeline.recipe import Recipe, WindowConfig
+from schemas.plugins import PluginChoice, parse_options
+
+
+@dataclass(frozen=True)
+class Build:
+    """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
+
+    dataset: str
+    """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names."""
+    input: Path | None = None
+    """Folder of the dataset's files. [default: data/<dataset>]"""
+    output: Path | None = None
+    """Folder for shards and manifest. [default: shards/<dataset>]"""
+    flow: str = "tracked"
+    """Where flow comes from: a module of pipeline/flow_sources. tracked uses tracker, depth and camera."""
+    flow_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    tracker: str = "lk"
+    """Point tracker: a module of pipeline/trackers."""
+    tracker_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    depth: str = "recorded"
+    """Depth estimator: a module of pipeline/depth."""
+    depth_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    camera: str = "static"
+    """Camera solver: a module of pipeline/cameras."""
+    camera_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    stride: int = 5
+    """Frames from one reference frame to the next."""
+    horizon: int = 32
+    """Steps that each reference frame's keypoints are followed."""
+    grid: int = 20
+    """Keypoints along each side of the image."""
+    action_horizon: int = 32
+    """Following actions kept with each sample."""
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    """Thresholds of the quality checks; distances in metres."""
+    language: Literal["required", "optional"] = "required"
+    """Whether an episode without an instruction is quarantined."""
+    jpeg_quality: int = 95
+    """Of the pictures in the samples."""
+    format: str = "webdataset"
+    """Shard format: webdataset (tar) or zarr."""
+    samples_per_shard: int = 2048
+    """At most."""
+    seed: int = 0
+    """Of the order in which samples stand in the shards."""
+    executor: Literal["ray", "local"] = "ray"
+    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
+    executor_options: tuple[str, ...] = ()
+    """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    limit: int | None = None
+    """Take only the first episodes."""
+    max_quarantined: float = 0.01
+    """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
+    keep_parts: bool = False
+    """Keep the parts of a finished build, so that more episodes or another layout need no new tracking."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+
+def recipe_of(args: Build) -> Recipe:
+    """The recipe that the command line describes.
+
+    Raises:
+        ValueError: a plug-in, an option or a value that there is not.
+    """
+    recipe = Recipe(
+        dataset=PluginChoice(args.dataset),
+        flow=PluginChoice(args.flow, parse_options(args.flow_options)),
+        tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
+        depth=PluginChoice(args.depth, parse_options(args.depth_options)),
+        camera=PluginChoice(args.camera, parse_options(args.camera_options)),
+        windows=WindowConfig(args.stride, args.horizon, args.grid, args.action_horizon),
+        quality=args.quality,
+        language=args.language,
+        jpeg_quality=args.jpeg_quality,
+    )
+    recipe.configs()
+    return recipe
