@@ -61,7 +61,7 @@ def test_more_workers_than_cpus_work_at_the_same_time(running_ray, tmp_path):
     def make():
         def work(task):
             (tmp_path / str(os.getpid())).touch()
-            until = time.monotonic() + 60
+            until = time.monotonic() + 180
             while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < until:
                 time.sleep(0.02)
             return len(list(tmp_path.iterdir()))
