@@ -167,7 +167,7 @@ def test_a_folder_without_bridge_says_what_belongs_there(tmp_path):
 
 def test_recorded_depth_is_refused_with_the_choices(real):
     with pytest.raises(BadEpisode, match="camera image_0 has no usable recorded depth"):
-        RecordedDepthReader().estimate(real[0].views["image_0"])
+        RecordedDepthReader().estimate(real[0], real[0].views["image_0"])
 
 
 def test_reading_an_episode_decodes_no_more_than_it_must(monkeypatch):

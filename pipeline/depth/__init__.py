@@ -5,7 +5,7 @@ A module defines ``Config`` and ``build(config)``, which gives a ``DepthEstimato
 
 from typing import Protocol, runtime_checkable
 
-from schemas.episode import CameraView
+from schemas.episode import CameraView, Episode
 from schemas.perception import DepthMaps
 
 
@@ -13,8 +13,12 @@ from schemas.perception import DepthMaps
 class DepthEstimator(Protocol):
     """Gives depth for every frame of a camera."""
 
-    def estimate(self, view: CameraView) -> DepthMaps:
-        """Depth of the whole episode.
+    def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
+        """Depth of the whole episode, each frame once.
+
+        Args:
+            episode: what else is known, by which relative depth is brought to metres.
+            view: one of its cameras.
 
         Raises:
             BadEpisode: this episode cannot be given depth by this estimator; the message names the choices.

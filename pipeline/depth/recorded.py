@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.episode import BadEpisode, CameraView
+from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
 from schemas.plugins import plugin_names
 
@@ -22,7 +22,7 @@ def build(config: Config) -> "RecordedDepthReader":
 class RecordedDepthReader:
     """See ``pipeline.depth.DepthEstimator``."""
 
-    def estimate(self, view: CameraView) -> DepthMaps:
+    def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
         """The recorded depth; not finite and not positive values become NaN."""
         if view.depth is None:
             others = [name for name in plugin_names("pipeline.depth") if name != "recorded"]

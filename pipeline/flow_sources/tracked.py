@@ -66,7 +66,7 @@ class TrackedFlow:
 
         view = episode.views[episode.primary]
         with watch.stage("depth"):
-            depth = self.depth.estimate(view)
+            depth = self.depth.estimate(episode, view)
             edges = depth_edges(depth.depth, depth_edge)
         with watch.stage("camera"):
             cameras = self.camera.solve(view, depth)
