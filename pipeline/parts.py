@@ -17,11 +17,12 @@ import numpy as np
 from pipeline.recipe import Recipe
 from pipeline.stopwatch import Stopwatch
 from pipeline.triplets import TripletMaker
-from schemas import sample_codec
+from schemas import sample_metadata
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
+from schemas.flow_quanta import FlowTooLarge
 from schemas.plugins import load_plugin
-from schemas.sample_codec import FlowTooLarge, encode_triplet
+from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import Rejected
 
@@ -72,7 +73,7 @@ def part_key(recipe: Recipe, ref: EpisodeRef) -> str:
     """The part's name."""
     identity = [
         PART_VERSION,
-        sample_codec.VERSION,
+        sample_metadata.VERSION,
         recipe.digest,
         ref.dataset,
         ref.source,

@@ -19,7 +19,8 @@ from pipeline.inspection.flow_statistics import FlowStatistics, measure, positio
 from pipeline.inspection.histogram import Histogram
 from pipeline.inspection.summary import Candidate, evenly, summarise
 from schemas.cameras import lift
-from schemas.sample_codec import QUANTUM_PX, encode_triplet
+from schemas.flow_quanta import QUANTUM_PX
+from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import write_shard
 
 # ---- numbers -----------------------------------------------------------------------------------------------------------

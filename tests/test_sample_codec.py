@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from triplet_fixture import make_triplet, same
 
-from schemas.sample_codec import CorruptSample, decode_triplet, encode_triplet
+from schemas.sample_codec import decode_triplet, encode_triplet
+from schemas.sample_metadata import CorruptSample
 from schemas.scene_flow import SceneFlow
 
 

@@ -16,7 +16,8 @@ from triplet_fixture import make_triplet, same
 
 from schemas.files import sha256_of
 from schemas.manifest import NAME, STATISTICS, BadManifest, Manifest, read_manifest, read_statistics, write_statistics
-from schemas.sample_codec import CorruptSample, decode_triplet, encode_triplet
+from schemas.sample_codec import decode_triplet, encode_triplet
+from schemas.sample_metadata import CorruptSample
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, open_shard, shard_digests, suffix_of, write_shard
 from schemas.shard_formats import webdataset as tar_format
 from schemas.shard_set import ShardSet

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from pipeline.inspection.histogram import Histogram
 from schemas.cameras import lift
-from schemas.sample_codec import QUANTUM_PX, QUANTUM_Z
+from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 from schemas.scene_flow import MOTION_SCALE, flag_names
 from schemas.triplet import Triplet
 

@@ -32,7 +32,7 @@ from pipeline.inspection.text import (
     summary_title,
 )
 from schemas.files import write_whole
-from schemas.sample_codec import QUANTUM_PX, QUANTUM_Z
+from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 from schemas.triplet import Triplet
 
 

@@ -16,7 +16,8 @@ import google_crc32c
 import numpy as np
 
 from schemas.files import sha256_of, write_whole, written_whole
-from schemas.sample_codec import CorruptSample, Members, decode_triplet
+from schemas.sample_codec import Members, decode_triplet
+from schemas.sample_metadata import CorruptSample
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
 from schemas.triplet import Triplet
 

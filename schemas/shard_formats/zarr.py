@@ -3,12 +3,12 @@
 ``NAME.zarr`` holds, for N samples of K keypoints and T steps:
 
 ===================  ==================================================================================
-``flow``             int16 [N, K, T, 3]: displacement from ``start`` in quanta (``schemas.sample_codec``)
+``flow``             int16 [N, K, T, 3]: displacement from ``start`` in quanta (``schemas.flow_quanta``)
 ``start``            float32 [N, K, 3]
 ``visible, valid``   bool [N, K, T + 1]
 ``point_flags``      uint8 [N, K]
 ``actions``          float32 [N, H, A]
-``meta``             string [N]: the JSON of ``schemas.sample_codec``
+``meta``             string [N]: the JSON of ``schemas.sample_metadata``
 ``pictures``         uint8 [bytes]: encoded pictures one after the other
 ``picture_ranges``   int64 [N, roles, 2]: begin and end in ``pictures``; the roles are the group's attribute ``roles``
 ``key, episode``     string [N]
@@ -30,8 +30,10 @@ import google_crc32c
 import numpy as np
 
 from schemas.files import name_file, remove, sha256_of, sync_folder
-from schemas.sample_codec import CorruptSample, decode_triplet, dequantise, encode_metadata, load_metadata, quantise
-from schemas.sample_codec import build_triplet as build
+from schemas.flow_quanta import dequantise, quantise
+from schemas.sample_codec import decode_triplet
+from schemas.sample_metadata import CorruptSample, encode_metadata, load_metadata
+from schemas.sample_metadata import build_triplet as build
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile, UnfitSamples
 from schemas.triplet import Triplet
 

@@ -1,0 +1,73 @@
+"""Arrays as byte strings: plain ``.npy`` and blosc, read without trusting what they declare."""
+
+import io
+import math
+from functools import lru_cache
+
+import numpy as np
+
+LARGEST_MEMBER = 1 << 28
+"""Bytes that a member may have when decompressed; the published size needs 77 KB."""
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """The array as a ``.npy`` file's bytes."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+@lru_cache(maxsize=256)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type from a ``.npy`` header; parsing one costs as much as half a sample, so they are remembered.
+
+    Raises:
+        ValueError: another version or order, or a type that is no plain number.
+    """
+    stream = io.BytesIO(header)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a .npy member of another version than 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if fortran or dtype.hasobject:
+        raise ValueError(f"a .npy member must hold plain numbers in C order, found {dtype}")
+    return shape, dtype
+
+
+def load_array(data: bytes) -> np.ndarray:
+    """The array of a ``.npy`` file's bytes, which it shares.
+
+    Raises:
+        ValueError: they are none.
+    """
+    try:
+        begin = 10 + int.from_bytes(data[8:10], "little")
+        shape, dtype = _npy_header(data[:begin])
+        return np.frombuffer(data, dtype, math.prod(shape), begin).reshape(shape)
+    except Exception as error:  # a damaged header makes numpy raise what Python's tokenizer does, and more
+        raise ValueError(f"no .npy array: {error}") from error
+
+
+def compress(array: np.ndarray) -> bytes:
+    """Bit-shuffled zstd in blosc's frame."""
+    from numcodecs.blosc import Blosc
+
+    codec = Blosc(cname="zstd", clevel=7, shuffle=Blosc.BITSHUFFLE)
+    return bytes(codec.encode(np.ascontiguousarray(array)))
+
+
+def decompress(data: bytes, size: int) -> bytes:
+    """What ``compress`` was given.
+
+    Raises:
+        ValueError: the data declare another size than expected; nothing is allocated for it.
+    """
+    from numcodecs.blosc import decompress as expand
+
+    if (
+        len(data) < 16
+        or size > LARGEST_MEMBER
+        or int.from_bytes(data[4:8], "little") != size
+        or int.from_bytes(data[12:16], "little") != len(data)
+    ):
+        raise ValueError(f"a compressed member does not hold the {size} bytes that it should")
+    return expand(data)

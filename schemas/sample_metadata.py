@@ -1,0 +1,121 @@
+"""What a sample says in words and a few numbers, as JSON and back.
+
+A field that a later program added is read with a default, so that samples of an earlier one stay readable.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from schemas.episode import ActionConvention
+from schemas.files import canonical_json
+from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
+from schemas.scene_flow import SceneFlow
+from schemas.triplet import CameraOfWindow, Source, Triplet
+
+VERSION = 1
+
+
+class CorruptSample(ValueError):
+    """The bytes of a sample are not what was written."""
+
+
+def encode_metadata(triplet: Triplet) -> bytes:
+    """Everything of a triplet that is words or a few numbers, as canonical JSON."""
+    return canonical_json(_metadata(triplet))
+
+
+def load_metadata(key: str, data: bytes) -> dict[str, Any]:
+    """What ``encode_metadata`` gave.
+
+    Raises:
+        CorruptSample: it is no JSON, or of a later version.
+    """
+    try:
+        meta = json.loads(data)
+        version = meta["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptSample(f"the metadata of sample {key} is no JSON with a version") from error
+    if version > VERSION:
+        raise CorruptSample(f"sample {key} has format version {version}, this program reads up to {VERSION}")
+    return meta
+
+
+def _metadata(t: Triplet) -> dict[str, Any]:
+    camera = t.camera
+    return {
+        "version": VERSION,
+        "episode": t.episode,
+        "source": vars(t.source),
+        "instructions": list(t.instructions),
+        "flow": {
+            "points": t.flow.uvz.shape[0],
+            "steps": t.flow.horizon,
+            "quantum": [QUANTUM_PX, QUANTUM_PX, QUANTUM_Z],
+            "quantum_unit": ["px", "px", t.depth_unit],
+            "source": t.flow_source,
+        },
+        "depth": {"unit": t.depth_unit, "source": t.depth_source},
+        "camera": {
+            "size": list(camera.size),
+            "intrinsics": camera.intrinsics.tolist(),
+            "intrinsics_source": camera.intrinsics_source,
+            "world_from_camera": camera.world_from_camera.tolist(),
+            "pose_source": camera.pose_source,
+        },
+        "state": t.state.astype(np.float32).tolist(),
+        "state_names": list(t.state_names),
+        "action_mask": t.action_mask.astype(int).tolist(),
+        "action_convention": {
+            "name": t.action_convention.name,
+            "dimensions": list(t.action_convention.dimensions),
+            "description": t.action_convention.description,
+        },
+        "fps": t.fps,
+        "success": t.success,
+    }
+
+
+def build_triplet(
+    key: str,
+    meta: dict[str, Any],
+    images: dict[str, bytes],
+    flow: SceneFlow,
+    point_flags: np.ndarray,
+    actions: np.ndarray,
+) -> Triplet:
+    """A triplet from its metadata and arrays.
+
+    Raises:
+        KeyError: the metadata lacks something.
+    """
+    camera, convention = meta["camera"], meta["action_convention"]
+    return Triplet(
+        key=key,
+        episode=meta["episode"],
+        source=Source(**meta["source"]),
+        images=images,
+        instructions=tuple(meta["instructions"]),
+        flow=flow,
+        point_flags=point_flags,
+        depth_unit=meta["depth"]["unit"],
+        depth_source=meta["depth"]["source"],
+        flow_source=meta["flow"]["source"],
+        camera=CameraOfWindow(
+            size=(camera["size"][0], camera["size"][1]),
+            intrinsics=np.array(camera["intrinsics"], np.float64),
+            world_from_camera=np.array(camera["world_from_camera"], np.float64),
+            intrinsics_source=camera["intrinsics_source"],
+            pose_source=camera["pose_source"],
+        ),
+        state=np.array(meta["state"], np.float32),
+        state_names=tuple(meta["state_names"]),
+        actions=actions,
+        action_mask=np.array(meta["action_mask"], bool),
+        action_convention=ActionConvention(
+            convention["name"], tuple(convention["dimensions"]), convention["description"]
+        ),
+        fps=float(meta["fps"]),
+        success=meta["success"],
+    )
