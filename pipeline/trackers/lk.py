@@ -6,11 +6,11 @@ and one back. Points cost and images do not; how points that do not move are spa
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from pipeline.lucas_kanade import Matching, match
 from pipeline.trackers._chained import ChainConfig, ChainedTracker, GreyClip
 
 LICENCE = None
@@ -44,23 +44,11 @@ def build(config: Config) -> ChainedTracker:
 class _Images(GreyClip):
     def __init__(self, frames: UInt8[np.ndarray, "T H W 3"], config: Config):
         super().__init__(frames, config)
-        self.config = config
+        self.how = Matching(config.window, config.levels, config.iterations, config.forward_backward)
 
     def match(
         self, position: Float[np.ndarray, "M 2"], frame: int
     ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, "M"]]:
         """See ``GreyClip.match``."""
-        import cv2
-
-        c = self.config
-        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, c.iterations, 0.01)
-        options = {"winSize": (c.window, c.window), "maxLevel": c.levels, "criteria": criteria}
-        # OpenCV puts the centre of the first pixel at 0, this project at 0.5.
-        start = (position - 0.5).astype(np.float32)
-        follow: Any = cv2.calcOpticalFlowPyrLK  # its type stubs do not know that the result may be left out
-        ahead, found, _ = follow(self.grey[frame], self.grey[frame + 1], start, None, **options)
-        back, found_back, _ = follow(self.grey[frame + 1], self.grey[frame], ahead, None, **options)
-        moved = ahead.astype(np.float64) + 0.5
-        good = (found[:, 0] == 1) & (found_back[:, 0] == 1)
-        good &= np.linalg.norm(back - start, axis=1) < c.forward_backward
+        moved, good = match(self.grey[frame], self.grey[frame + 1], position, self.how)
         return moved, good & self.inside(moved)
