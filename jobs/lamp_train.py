@@ -131,13 +131,13 @@ def _request(args: Train, output: Path) -> "Request":
 
 
 def _train(prepared: "Prepared") -> dict[str, float]:
-    from lamp_model.backbones import MissingWeights
     from lamp_model.checkpoints import BadCheckpoint
     from lamp_model.loader import BadSample
     from lamp_model.run_folder import BadRun
     from lamp_model.training.loop import TrainingFailed
     from lamp_model.training.run import train
     from schemas.manifest import BadManifest
+    from schemas.plugins import MissingWeights
     from schemas.shard_formats import CorruptShard
 
     again = f"lamp-train --stage {prepared.config.training.stage} --output {prepared.folder} --resume"

@@ -19,7 +19,7 @@ from pipeline.work_folder import COMPLETE, clear_partials, clear_work, locked, r
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
-from schemas.plugins import load_plugin
+from schemas.plugins import MissingWeights, load_plugin
 from schemas.shard_formats import ShardFile
 
 
@@ -134,6 +134,11 @@ def _make_parts(
     summary = Summary(output=Path(), made=len(missing))
     results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
     seconds: Counter[str] = Counter()
+    if missing:
+        try:
+            recipe.check()
+        except MissingWeights as error:
+            raise BuildError(str(error)) from error
     for ref, result in progress("episodes", len(missing), results):
         if isinstance(result, WorkerDied):
             result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")

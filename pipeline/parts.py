@@ -8,7 +8,7 @@ report is renamed into place last: where it stands, the part is complete.
 import json
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +79,20 @@ def part_key(recipe: Recipe, ref: EpisodeRef) -> str:
         ref.source,
         ref.episode,
         ref.fingerprint,
-        _versions(),
+        _versions(recipe.libraries),
     ]
     return digest_of(identity)
 
 
 @cache
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in LIBRARIES}
+def _versions(of_plugins: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in (*LIBRARIES, *of_plugins):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # the plug-in's own check says what to install
+            found[name] = "none"
+    return found
 
 
 def part_path(folder: Path, key: str) -> Path:

@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from types import ModuleType
 from typing import Any, Literal
 
 from pipeline.quality import QualityConfig
 from schemas.files import digest_of
-from schemas.plugins import PluginChoice, configure, load_plugin
+from schemas.plugins import PluginChoice, configure, load_plugin, recorded_options
 from schemas.scene_flow import GRID, HORIZON
 
 PARTS = {"tracker": "trackers", "depth": "depth", "camera": "cameras"}
@@ -79,20 +80,43 @@ class Recipe:
 
     def _parts(self) -> dict[str, tuple[str, PluginChoice]]:
         """Folder and choice of each part for which the flow source's config has a field."""
+    def check(self) -> None:
+        """Have what the plug-ins need fetched before any work (``schemas.plugins``).
+
+        Raises:
+            MissingWeights: some of it cannot be had.
+        """
+        for module, config in self.plugins():
+            if hasattr(module, "check"):
+                module.check(config)
+
+    @cached_property
+    def libraries(self) -> tuple[str, ...]:
+        """Installed packages whose versions decide what the plug-ins compute."""
+        return tuple(sorted({name for module, _ in self.plugins() for name in getattr(module, "LIBRARIES", ())}))
+
+    def plugins(self) -> list[tuple[ModuleType, Any]]:
+        """The plug-ins that are used, each with its config: the reader, the flow source and its parts."""
+        names = {
+            "readers": self.dataset.name,
+            "flow_sources": self.flow.name,
+            **{folder: choice.name for folder, choice in self._parts().values()},
+        }
+        configs = self.configs()
+        return [(load_plugin(f"pipeline.{folder}", name), configs[folder]) for folder, name in names.items()]
+
         wanted = {f.name for f in fields(load_plugin("pipeline.flow_sources", self.flow.name).Config)}
         return {name: (folder, getattr(self, name)) for name, folder in PARTS.items() if name in wanted}
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe with every option spelled out, for the manifest; parts that the flow source does not use are left out."""
         configs, parts = self.configs(), self._parts()
-        # Where files lie on this machine decides no byte of a sample.
-        places = {f.name for f in fields(configs["flow_sources"]) if f.metadata.get("place")}
-        own = {k: v for k, v in asdict(configs["flow_sources"]).items() if k not in parts and k not in places}
+        own = {k: v for k, v in recorded_options(configs["flow_sources"]).items() if k not in parts}
         return {
-            "dataset": {"name": self.dataset.name, "options": asdict(configs["readers"])},
+            "dataset": {"name": self.dataset.name, "options": recorded_options(configs["readers"])},
             "flow": {"name": self.flow.name, "options": own},
             **{
-                name: {"name": choice.name, "options": asdict(configs[folder])}
+                name: {"name": choice.name, "options": recorded_options(configs[folder])}
                 for name, (folder, choice) in parts.items()
             },
             "windows": asdict(self.windows),

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,6 +93,31 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def contents_digest(path: Path) -> str:
+    """SHA-256 of what a file holds, or of the names and contents of all files below a folder that are not hidden.
+
+    Raises:
+        OSError: something cannot be read.
+    """
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p, path))
+    return digest_of([["" if p == path else p.relative_to(path).as_posix(), _file_digest(p)] for p in files])
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") or part == "__pycache__" for part in path.relative_to(folder).parts)
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _remembered_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _remembered_digest(path: Path, size: int, changed: int) -> str:
+    """Of one state of a file: weights are gigabytes, and a recipe is spelled out several times in a run."""
+    return sha256_of(path)
 
 
 def inside(folder: Path, name: str) -> Path:

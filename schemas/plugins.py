@@ -2,14 +2,24 @@
 
 A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. Listing the names of a folder imports none of
 them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
+
+It may also define ``check(config)``, called once where the work is started from, before any of it: it fetches what ``build`` will
+need in every worker and raises ``MissingWeights`` if that cannot be had; and ``LIBRARIES``, the names of installed packages whose
+versions decide what it computes.
+
+Two marks in the metadata of a config's field mind paths: ``place`` says where files lie on this machine, and decides nothing;
+``contents`` is a path, or a name that is no path here, and what decides is what the file or folder holds.
 """
 
 import dataclasses
 import importlib
 import pkgutil
 import typing
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from schemas.files import contents_digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +50,10 @@ class PluginChoice:
 
 class UnknownPlugin(ValueError):
     """The name asked for is not a module of that folder."""
+
+
+class MissingWeights(ValueError):
+    """A model's weights cannot be loaded; one sentence says which and what to do."""
 
 
 def plugin_names(package: str) -> list[str]:
@@ -80,6 +94,23 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
             raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}")
         values[key] = _read(value, hints[key], f"{name}.{key}") if isinstance(value, str) else value
     return config_type(**values)
+
+
+def recorded_options(config: Any) -> dict[str, Any]:
+    """A config's options as a recipe records them, the same on every machine: places are left out, and paths whose contents
+    decide stand by the digest of these.
+
+    Raises:
+        OSError: a path cannot be read.
+    """
+    values = dataclasses.asdict(config)
+    for field in dataclasses.fields(config):
+        value = values[field.name]
+        if field.metadata.get("place"):
+            del values[field.name]
+        elif field.metadata.get("contents") and value is not None and Path(value).exists():
+            values[field.name] = f"sha256:{contents_digest(Path(value))}"
+    return values
 
 
 def parse_options(words: typing.Iterable[str]) -> dict[str, str]:

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from lamp_model.backbones import MissingWeights, qwen3_vl
+from lamp_model.backbones import qwen3_vl
 from lamp_model.features import prompt
+from schemas.plugins import MissingWeights
 
 TEXTS = ["pick up the black bowl and place it on the plate", "open the drawer"]
 

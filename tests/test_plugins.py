@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from schemas.plugins import UnknownPlugin, configure, load_plugin, parse_options, plugin_names
+from schemas.plugins import UnknownPlugin, configure, load_plugin, parse_options, plugin_names, recorded_options
 
 FOLDERS = [
     "pipeline.readers",
@@ -50,6 +50,27 @@ def test_listing_imports_no_plugin():
         "assert found and not set(found) & set(sys.modules), set(found) & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigOfPaths:
+    weights: str | None = dataclasses.field(default=None, metadata={"contents": True})
+    folder: str = dataclasses.field(default="", metadata={"place": True})
+    size: int = 3
+
+
+def test_a_recipe_records_what_paths_hold_and_not_where_they_are(tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name / "in").mkdir(parents=True)
+        (tmp_path / name / "in" / "model.safetensors").write_bytes(b"numbers")
+        (tmp_path / name / ".cache").write_text(name)
+    here, there = (recorded_options(ConfigOfPaths(str(tmp_path / n), str(tmp_path / n))) for n in ("here", "there"))
+    assert here == there and here["size"] == 3 and "folder" not in here
+    assert here["weights"].startswith("sha256:") and str(tmp_path) not in str(here)
+    (tmp_path / "there" / "in" / "model.safetensors").write_bytes(b"numbers of another model")
+    assert recorded_options(ConfigOfPaths(str(tmp_path / "there")))["weights"] != here["weights"]
+    assert recorded_options(ConfigOfPaths("a-hub/name")) == {"weights": "a-hub/name", "size": 3}
+    assert recorded_options(ConfigOfPaths())["weights"] is None
 
 
 def test_options_are_read_as_the_fields_types():

@@ -3,7 +3,3 @@
 A module defines a frozen ``Config`` with at least ``weights`` and ``revision``, and ``build(config)``, which returns an
 ``nn.Module`` of the kind ``lamp_model.features.Backbone``. Backbones are frozen; what learns stands after them.
 """
-
-
-class MissingWeights(ValueError):
-    """A backbone's weights cannot be loaded; one sentence says which and what to do."""

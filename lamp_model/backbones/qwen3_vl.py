@@ -14,9 +14,9 @@ from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 from transformers.utils import logging
 
-from lamp_model.backbones import MissingWeights
 from lamp_model.backbones import _qwen3_vl_random as random_weights
 from lamp_model.features import PROMPT, Features, prompt
+from schemas.plugins import MissingWeights
 
 IMAGE_TOKEN = "<|image_pad|>"
 
