@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from lamp_model.features import Features
 
@@ -46,6 +48,22 @@ class ActionConfig:
             )
 
 
+@dataclass(frozen=True)
+class ActionContext:
+    """What the Euler steps have in common.
+
+    Attributes:
+        tokens: projected guided features with their positions, as they enter the first block.
+        first: their queries, keys and values there. Later blocks have none to keep: by then the features have attended to the
+            noisy actions and differ from step to step.
+        mask: true where a token of [actions ; features] may be attended to; None when all may.
+    """
+
+    tokens: Float[torch.Tensor, "B L W"]
+    first: Float[torch.Tensor, "B L QKV"]
+    mask: Bool[torch.Tensor, "B 1 1 N"] | None
+
+
 class SelfAttention(nn.Module):
     """Multi-head attention over the whole sequence."""
 
@@ -55,12 +73,16 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width)
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        batch, length, width = x.shape
-        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+    def forward(
+        self, qkv: Float[torch.Tensor, "B N QKV"], mask: torch.Tensor | None, asking: int
+    ) -> Float[torch.Tensor, "B Q W"]:
+        """What the first ``asking`` tokens get to know, from the queries, keys and values of all."""
+        batch, length, width = qkv.shape
+        q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        x = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return functional.dropout(self.proj(x.transpose(1, 2).reshape(batch, length, width)), dropout)
+        x = functional.scaled_dot_product_attention(q[:, :, :asking], k, v, attn_mask=mask, dropout_p=dropout)
+        x = self.proj(x.transpose(1, 2).reshape(batch, asking, width // 3))
+        return functional.dropout(x, dropout)
 
 
 class FeedForward(nn.Module):
@@ -86,21 +108,40 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.width)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        x = x + self.attn(self.norm1(x), mask)
+    def qkv(self, x: Float[torch.Tensor, "B N W"]) -> Float[torch.Tensor, "B N QKV"]:
+        """Queries, keys and values of tokens, each for itself."""
+        return self.attn.qkv(self.norm1(x))
+
+    def forward(
+        self,
+        x: Float[torch.Tensor, "B N W"],
+        mask: torch.Tensor | None,
+        asking: int,
+        qkv: Float[torch.Tensor, "B N QKV"] | None = None,
+    ) -> Float[torch.Tensor, "B Q W"]:
+        """The first ``asking`` tokens after this block; ``qkv`` where they are known already."""
+        attended = self.attn(self.qkv(x) if qkv is None else qkv, mask, asking)
+        x = x[:, :asking] + attended
         return x + self.mlp(self.norm2(x))
 
 
-class ActionExpert(nn.Module):
-    """Velocity of a normalised action chunk, given guided features and a normalised state."""
+class ActionTransformer(nn.Module):
+    """The transformer that all action heads share; they differ in what an action token is told and in what is read off it.
 
-    def __init__(self, config: ActionConfig, feature_width: int):
+    Attributes:
+        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the same
+            gradients.
+    """
+
+    checkpointing = False
+
+    def __init__(self, config: ActionConfig, feature_width: int, inputs: int, outputs: int):
         super().__init__()
         self.config = config
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.vlm_proj = nn.Linear(feature_width, config.width)
-        self.action_encoder = nn.Linear(config.action_size + TIME_CHANNELS + config.state_size, config.width)
-        self.action_decoder = nn.Linear(config.width, config.action_size)
+        self.action_encoder = nn.Linear(inputs, config.width)
+        self.action_decoder = nn.Linear(config.width, outputs)
         self.norm = nn.LayerNorm(config.width)
         self.pos_emb = nn.Parameter(torch.zeros(1, config.positions, config.width))
         self._initialise()
@@ -114,8 +155,12 @@ class ActionExpert(nn.Module):
         # From scratch, the first prediction is "no velocity" and not a random one.
         nn.init.zeros_(self.action_decoder.weight)
 
-    def context(self, guided: Features) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Feature tokens with their positions, and the attention mask: what does not change over the Euler steps.
+    @property
+    def _first(self) -> Block:
+        return cast(Block, self.blocks[0])
+
+    def context(self, guided: Features) -> ActionContext:
+        """What does not change over the Euler steps, computed once.
 
         Raises:
             ValueError: there are more tokens than positions.
@@ -127,31 +172,54 @@ class ActionExpert(nn.Module):
                 f"{length} feature tokens and {chunk} actions exceed the Action Expert's {self.config.positions} positions; "
                 "shorten the instruction or use smaller images"
             )
-        tokens = self.vlm_proj(guided.tokens)
+        tokens, attend = self.vlm_proj(guided.tokens), None
         if guided.mask is None:
-            return tokens + self.pos_emb[:, chunk : chunk + length], None
-        # A token's position counts the sample's own tokens, so that left padding cannot move them.
-        order = (guided.mask.cumsum(1) - 1).clamp(min=0) + chunk
-        attend = torch.cat([guided.mask.new_ones(batch, chunk), guided.mask], dim=1)
-        return tokens + self.pos_emb[0, order], attend[:, None, None]
+            tokens = tokens + self.pos_emb[:, chunk : chunk + length]
+        else:
+            # A token's position counts the sample's own tokens, so that left padding cannot move them.
+            order = (guided.mask.cumsum(1) - 1).clamp(min=0) + chunk
+            tokens = tokens + self.pos_emb[0, order]
+            attend = torch.cat([guided.mask.new_ones(batch, chunk), guided.mask], dim=1)[:, None, None]
+        return ActionContext(tokens, self._first.qkv(tokens), attend)
+
+    def decoded(self, told: Float[torch.Tensor, "B H I"], context: ActionContext) -> Float[torch.Tensor, "B H O"]:
+        """What is read off the action tokens, each told something."""
+        chunk = told.shape[1]
+        actions = self.action_encoder(told) + self.pos_emb[:, :chunk]
+        x = torch.cat([actions, context.tokens.to(actions.dtype)], dim=1)
+        own = self._first.qkv(actions)
+        qkv: torch.Tensor | None = torch.cat([own, context.first.to(own.dtype)], dim=1)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            # Nobody reads the features after the last block.
+            x = self._run(block, x, context.mask, chunk if number == last else x.shape[1], qkv)
+            qkv = None
+        return self.action_decoder(self.norm(x))
+
+    def _run(self, block: nn.Module, *inputs: torch.Tensor | int | None) -> torch.Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return cast(torch.Tensor, checkpoint(block, *inputs, use_reentrant=False))
+        return block(*inputs)
+
+
+class ActionExpert(ActionTransformer):
+    """Velocity of a normalised action chunk, given guided features and a normalised state."""
+
+    def __init__(self, config: ActionConfig, feature_width: int):
+        inputs = config.action_size + TIME_CHANNELS + config.state_size
+        super().__init__(config, feature_width, inputs, config.action_size)
 
     def velocity(
         self,
         noisy: Float[torch.Tensor, "B H A"],
         t: Float[torch.Tensor, "B"],
         state: Float[torch.Tensor, "B S"],
-        context: tuple[torch.Tensor, torch.Tensor | None],
+        context: ActionContext,
     ) -> Float[torch.Tensor, "B H A"]:
         """dx/dt of the chunk at flow time t (1 noise, 0 data)."""
-        tokens, mask = context
-        chunk = noisy.shape[1]
-        told = torch.cat([time_sinusoid(t), state], dim=-1)[:, None].expand(-1, chunk, -1)
+        told = torch.cat([time_sinusoid(t), state], dim=-1)[:, None].expand(-1, noisy.shape[1], -1)
         # Order of the published encoder's 47 inputs: noisy action, time, proprioception.
-        actions = self.action_encoder(torch.cat([noisy, told.to(noisy.dtype)], dim=-1)) + self.pos_emb[:, :chunk]
-        x = torch.cat([actions, tokens.to(actions.dtype)], dim=1)
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.action_decoder(self.norm(x[:, :chunk]))
+        return self.decoded(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context)
 
 
 def time_sinusoid(t: Float[torch.Tensor, "B"]) -> Float[torch.Tensor, "B 32"]:

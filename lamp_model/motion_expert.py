@@ -11,6 +11,7 @@ from diffusers.models.normalization import AdaLayerNorm
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 from jaxtyping import Bool, Float
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from lamp_model import motion_tokens
 from lamp_model.features import Features
@@ -84,9 +85,10 @@ class MotionConfig:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the Motion Expert sees of the observation.
+    """What the Motion Expert sees of the observation, the same for every evaluation.
 
     Attributes:
+        tokens: as they enter the first block.
         mask: true where a token may be attended to; None when all may.
     """
 
@@ -95,9 +97,15 @@ class Conditioning:
 
 
 class MotionTransformer(nn.Module):
-    """Joint attention over conditioning and motion tokens with adaptive layer norm from the flow time."""
+    """Joint attention over conditioning and motion tokens with adaptive layer norm from the flow time.
+
+    Attributes:
+        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the same
+            gradients.
+    """
 
     seen: torch.Tensor
+    checkpointing = False
 
     def __init__(self, config: MotionConfig):
         super().__init__()
@@ -142,19 +150,27 @@ class MotionTransformer(nn.Module):
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning
     ) -> tuple[Float[torch.Tensor, "B F C G G"], Float[torch.Tensor, "B M W"]]:
         """Velocity, and the last block's motion tokens before the final norm."""
-        count = conditioning.tokens.shape[1]
+        words, count = conditioning.tokens, conditioning.tokens.shape[1]
         packed = packed if self.config.depth else packed * self.seen
         temb = self.time_embedding(self.time_proj(timestep).to(packed.dtype))
-        embedded = self.patch_embed(conditioning.tokens, packed)
-        words, motion = embedded[:, :count], embedded[:, count:] + self.positions.to(embedded.dtype)
-        joint = self.embedding_dropout(torch.cat([words, motion], dim=1))
+        # The words are projected already: the library's module is given none of them.
+        motion = self.patch_embed(words[:, :0], packed)
+        motion = motion + self.positions.to(motion.dtype)
+        joint = self.embedding_dropout(torch.cat([words.to(motion.dtype), motion], dim=1))
         words, hidden = joint[:, :count], joint[:, count:]
         options = self._attention_options(conditioning.mask)
         for block in self.transformer_blocks:
-            hidden, words = block(hidden, words, temb, attention_kwargs=options)
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden, words = checkpoint(block, hidden, words, temb, None, options, use_reentrant=False)
+            else:
+                hidden, words = block(hidden, words, temb, attention_kwargs=options)
         out = self.proj_out(self.norm_out(self.norm_final(hidden), temb=temb))
         velocity = self._unpatchify(out)
         return velocity if self.config.depth else velocity * self.seen, hidden
+
+    def project(self, tokens: Float[torch.Tensor, "B C W"]) -> Float[torch.Tensor, "B C W"]:
+        """Conditioning tokens as they enter the first block."""
+        return self.patch_embed.text_proj(tokens)
 
     def _attention_options(self, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if mask is None:
@@ -192,20 +208,23 @@ class MotionExpert(nn.Module):
         self.decoder = MotionDecoder(config)
 
     def condition(self, features: Features) -> Conditioning:
-        """Project the features; computed once, however many evaluations follow.
+        """Project the features, once, however many evaluations follow.
 
         With a mask all tokens are used and padding is attended to by nobody. Without one (the published checkpoints) the
         sequence is repeated as often as it fits into the fixed number of tokens and filled up with learned ones.
         """
         tokens = self.decoder.trunk_to_text_proj(self.vlm_proj(features.tokens))
-        if features.mask is not None:
-            return Conditioning(tokens, features.mask)
+        if features.mask is None:
+            tokens = self._repeated(tokens)
+        return Conditioning(self.decoder.cogvideox.project(tokens), features.mask)
+
+    def _repeated(self, tokens: torch.Tensor) -> torch.Tensor:
         room = self.config.conditioning_tokens
         if tokens.shape[1] >= room:
-            return Conditioning(tokens[:, :room], None)
+            return tokens[:, :room]
         tokens = tokens.repeat(1, room // tokens.shape[1], 1)
         padding = self.decoder.learnable_padding_tokens[:, : room - tokens.shape[1]]
-        return Conditioning(torch.cat([tokens, padding.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1), None)
+        return torch.cat([tokens, padding.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
 
     def velocity(
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning

@@ -49,6 +49,22 @@ def test_time_is_cosines_then_sines_with_periods_up_to_a_hundred():
     torch.testing.assert_close(found, torch.tensor([*map(math.cos, angles), *map(math.sin, angles)]))
 
 
+def test_what_stays_the_same_over_the_steps_is_computed_once(expert):
+    """The features' projection, and their queries, keys and values in the first block; nobody asks for them after the last."""
+    seen = []
+    first, last = expert.blocks[0].attn.qkv, expert.blocks[-1].mlp
+    handles = [
+        module.register_forward_hook(lambda module, inputs, _: seen.append((module, inputs[0].shape[1])))
+        for module in (expert.vlm_proj, first, last)
+    ]
+    context = expert.context(Features(torch.randn(1, 5, 6), None))
+    for _ in range(3):
+        expert.velocity(torch.randn(1, 4, 3), torch.full((1,), 0.5), torch.zeros(1, 2), context)
+    for handle in handles:
+        handle.remove()
+    assert seen == [(expert.vlm_proj, 5), (first, 5), *[(first, 4), (last, 4)] * 3]
+
+
 def test_a_sequence_longer_than_the_positions_is_refused(expert):
     with pytest.raises(ValueError, match="17 feature tokens and 4 actions exceed the Action Expert's 20 positions"):
         expert.context(Features(torch.zeros(1, 17, 6), None))

@@ -45,6 +45,7 @@ def test_it_equals_diffusers_transformer_with_the_same_weights(expert):
         max_text_seq_length=c.conditioning_tokens,
     ).eval()
     reference.load_state_dict(expert.decoder.cogvideox.state_dict())
+    reference.patch_embed.text_proj = torch.nn.Identity()  # ours projects the conditioning once, before
     noise = torch.randn(expert.noise_shape(2))
     conditioning = expert.condition(features())
     timestep = torch.tensor([100.0, 700.0])
@@ -86,9 +87,22 @@ def test_without_a_mask_the_sequence_is_repeated_and_filled_up(expert):
     found = expert.condition(features()).tokens
     own = expert.vlm_proj(features().tokens)
     filler = expert.decoder.learnable_padding_tokens[:, :2].expand(2, -1, -1)
-    assert torch.equal(found, torch.cat([own, own, filler], dim=1))
+    project = expert.decoder.cogvideox.patch_embed.text_proj
+    assert torch.equal(found, project(torch.cat([own, own, filler], dim=1)))
     longer = features(length=15)
-    assert torch.equal(expert.condition(longer).tokens, expert.vlm_proj(longer.tokens)[:, :12])
+    assert torch.equal(expert.condition(longer).tokens, project(expert.vlm_proj(longer.tokens)[:, :12]))
+
+
+def test_the_conditioning_is_projected_once_however_many_evaluations_follow(expert):
+    calls = []
+    handles = [
+        module.register_forward_hook(lambda _, inputs, __: calls.append(inputs[0].shape[1]))
+        for module in (expert.vlm_proj, expert.decoder.cogvideox.patch_embed.text_proj)
+    ]
+    expert.rollout(features(), torch.randn(expert.noise_shape(2)))
+    for handle in handles:
+        handle.remove()
+    assert [tokens for tokens in calls if tokens] == [5, 12]
 
 
 def test_from_scratch_it_begins_with_no_velocity():
