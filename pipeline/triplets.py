@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.flow_sources import EpisodeFlow
-from pipeline.quality import Judged, judge
+from pipeline.quality import Judged, judge, measure_of
 from pipeline.recipe import Recipe
 from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode, Episode
@@ -50,7 +50,8 @@ class TripletMaker:
                 judged = judge(lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality)
             key = triplet_key(episode.ref.digest, view.name, reference)
             if judged.reason is not None:
-                yield Rejected(key, judged.reason)
+                measured = judged.measures[measure_of(judged.reason)]
+                yield Rejected(key, judged.reason, view.name, reference, measured)
                 continue
             with watch.stage("encode pictures"):
                 pictures = self._pictures(frames, wrist, reference)
@@ -81,7 +82,7 @@ class TripletMaker:
         return Triplet(
             key=key,
             episode=ref.digest,
-            source=Source(ref.dataset, ref.source, ref.episode, episode.primary, frame),
+            source=Source(ref.dataset, ref.source, ref.episode, episode.primary, episode.source_frame(frame)),
             images=pictures,
             instructions=episode.instructions,
             flow=judged.flow,
@@ -103,6 +104,7 @@ class TripletMaker:
             action_convention=episode.action_convention,
             fps=episode.fps,
             success=episode.success,
+            quality=judged.measures,
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 
 class BadEpisode(Exception):
@@ -161,6 +161,25 @@ class ActionConvention:
 
 
 @dataclass(frozen=True)
+class StandardActions:
+    """Actions in the form in which the field trains on a dataset (``pipeline.actions``).
+
+    Attributes:
+        values: at each frame; ``values[t]`` belongs to the step after frame t, as the raw action does.
+        mask: whether there is such an action.
+        origin: what is subtracted from every action of a chunk: its value at the chunk's first frame. None where actions are not
+            relative to where the chunk begins.
+        begins: whether a window may begin at the frame; false where a filter left it out.
+    """
+
+    values: Float[np.ndarray, "T A"]
+    mask: Bool[np.ndarray, "T"]
+    convention: ActionConvention
+    origin: Float[np.ndarray, "T A"] | None = None
+    begins: Bool[np.ndarray, "T"] | None = None
+
+
+@dataclass(frozen=True)
 class Episode:
     """An episode in the order of time.
 
@@ -175,6 +194,8 @@ class Episode:
         actions: ``actions[t]`` is the action taken *after* seeing frame t.
         action_mask: whether there is such an action (the last frame may have none).
         success: what the dataset says of the outcome.
+        other_actions: further forms of the action that the file holds at each frame, by the dataset's own names.
+        standard_actions: the field's standard form, where there is one; made by the build, not by readers.
     """
 
     ref: EpisodeRef
@@ -190,8 +211,15 @@ class Episode:
     action_convention: ActionConvention
     success: bool | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    source_frames: Int[np.ndarray, "T"] | None = None
+    other_actions: dict[str, Float[np.ndarray, "T _"]] = field(default_factory=dict)
+    standard_actions: StandardActions | None = None
 
     @property
     def length(self) -> int:
         """T, the number of frames."""
         return self.views[self.primary].length
+
+    def source_frame(self, frame: int) -> int:
+        """The number in the source files of a frame."""
+        return frame if self.source_frames is None else int(self.source_frames[frame])
