@@ -194,6 +194,7 @@ class Episode:
         actions: ``actions[t]`` is the action taken *after* seeing frame t.
         action_mask: whether there is such an action (the last frame may have none).
         success: what the dataset says of the outcome.
+        source_frames: the number of each frame in the source files, where frames were left out and it is not simply 0 to T - 1.
         other_actions: further forms of the action that the file holds at each frame, by the dataset's own names.
         standard_actions: the field's standard form, where there is one; made by the build, not by readers.
     """
