@@ -7,6 +7,7 @@
 ``start.blosc``       float32 [K, 3]: u, v (unit square) and z of the keypoints at the reference frame
 ``mask.blosc``        uint8: bits of visible [K, S], bits of valid [K, S], then point_flags [K]
 ``actions.npy``       float32 [H, A]
+``standard_actions.npy``  float32 [H, A], where the sample has standard actions
 ====================  =======================================================================================
 
 A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point is exactly still.
@@ -49,6 +50,8 @@ def encode_triplet(triplet: Triplet) -> Members:
         "mask.blosc": compress(masks),
         "actions.npy": array_bytes(triplet.actions.astype(np.float32)),
     }
+    if triplet.standard_actions is not None:
+        members["standard_actions.npy"] = array_bytes(triplet.standard_actions.values.astype(np.float32))
     for role, data in triplet.images.items():
         members[f"{role}.{_picture_kind(data)}"] = bytes(data)
     return members
@@ -76,10 +79,13 @@ def decode_triplet(key: str, members: Members) -> Triplet:
             np.unpackbits(bits, count=points * (steps + 1)).astype(bool).reshape(points, steps + 1)
             for bits in (masks[:packed], masks[packed : 2 * packed])
         )
-        actions = _load_actions(key, members["actions.npy"], len(meta["action_mask"]))
+        actions = _load_actions(key, "actions", members, len(meta["action_mask"]))
+        standard = None
+        if "standard_actions" in meta:
+            standard = _load_actions(key, "standard_actions", members, len(meta["standard_actions"]["mask"]))
         images = {name.rsplit(".", 1)[0]: data for name, data in members.items() if name.endswith((".jpg", ".png"))}
         flow = SceneFlow(dequantise(start, displacement, tuple(meta["camera"]["size"])), visible, valid)
-        return build_triplet(key, meta, images, flow, masks[2 * packed :].copy(), actions)
+        return build_triplet(key, meta, images, flow, masks[2 * packed :].copy(), actions, standard)
     except CorruptSample:
         raise
     except KeyError as error:
@@ -103,6 +109,12 @@ def check_triplet(t: Triplet) -> None:
         "action_mask": (t.action_mask, t.actions.shape[:1]),
         "camera.intrinsics": (t.camera.intrinsics, (3, 3)),
     }
+    numbers = [("flow.uvz", t.flow.uvz[t.flow.valid]), ("state", t.state), ("actions", t.actions)]
+    if t.standard_actions is not None:
+        chunk = t.standard_actions
+        shapes["standard_actions"] = (chunk.values, (*t.actions.shape[:1], len(chunk.convention.dimensions)))
+        shapes["standard_actions.mask"] = (chunk.mask, t.actions.shape[:1])
+        numbers.append(("standard_actions", chunk.values))
     for name, (array, shape) in shapes.items():
         if array.shape != shape:
             raise ValueError(f"triplet {t.key}: {name} must have shape {shape}, found {array.shape}")
@@ -114,21 +126,21 @@ def check_triplet(t: Triplet) -> None:
             f"triplet {t.key}: camera.world_from_camera must be [1, 4, 4] or [{steps}, 4, 4], "
             f"found {list(t.camera.world_from_camera.shape)}"
         )
-    for name, array in (("flow.uvz", t.flow.uvz[t.flow.valid]), ("state", t.state), ("actions", t.actions)):
+    for name, array in numbers:
         if not np.isfinite(array).all():
             raise ValueError(f"triplet {t.key}: {name} holds a value that is not finite")
     if "image" not in t.images:
         raise ValueError(f"triplet {t.key} has no picture with the role 'image'")
 
 
-def _load_actions(key: str, data: bytes, count: int) -> np.ndarray:
+def _load_actions(key: str, name: str, members: Members, count: int) -> np.ndarray:
     try:
-        actions = load_array(data)
+        actions = load_array(members[f"{name}.npy"])
     except ValueError as error:
-        raise CorruptSample(f"sample {key}: actions.npy is damaged: {error}") from error
+        raise CorruptSample(f"sample {key}: {name}.npy is damaged: {error}") from error
     if actions.dtype != np.float32 or actions.ndim != 2 or len(actions) != count:
         raise CorruptSample(
-            f"sample {key}: actions must be float32 [{count}, A], found {actions.dtype} {list(actions.shape)}"
+            f"sample {key}: {name} must be float32 [{count}, A], found {actions.dtype} {list(actions.shape)}"
         )
     return actions
 

@@ -12,7 +12,7 @@ from schemas.episode import ActionConvention
 from schemas.files import canonical_json
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 from schemas.scene_flow import SceneFlow
-from schemas.triplet import CameraOfWindow, Source, Triplet
+from schemas.triplet import ActionChunk, CameraOfWindow, GeneratedInstruction, Source, Triplet
 
 VERSION = 1
 
@@ -67,14 +67,37 @@ def _metadata(t: Triplet) -> dict[str, Any]:
         "state": t.state.astype(np.float32).tolist(),
         "state_names": list(t.state_names),
         "action_mask": t.action_mask.astype(int).tolist(),
-        "action_convention": {
-            "name": t.action_convention.name,
-            "dimensions": list(t.action_convention.dimensions),
-            "description": t.action_convention.description,
-        },
+        "action_convention": _convention(t.action_convention),
         "fps": t.fps,
         "success": t.success,
+        "quality": dict(t.quality),
+        "generated_instructions": [vars(generated) for generated in t.generated_instructions],
+    } | _standard(t.standard_actions)
+
+
+def _convention(convention: ActionConvention) -> dict[str, Any]:
+    return {
+        "name": convention.name,
+        "dimensions": list(convention.dimensions),
+        "description": convention.description,
     }
+
+
+def _standard(chunk: ActionChunk | None) -> dict[str, Any]:
+    if chunk is None:
+        return {}
+    return {"standard_actions": {"mask": chunk.mask.astype(int).tolist(), "convention": _convention(chunk.convention)}}
+
+
+def _read_convention(values: dict[str, Any]) -> ActionConvention:
+    return ActionConvention(values["name"], tuple(values["dimensions"]), values["description"])
+
+
+def _read_standard(meta: dict[str, Any], values: np.ndarray | None) -> ActionChunk | None:
+    if values is None:
+        return None
+    said = meta["standard_actions"]
+    return ActionChunk(values, np.array(said["mask"], bool), _read_convention(said["convention"]))
 
 
 def build_triplet(
@@ -84,13 +107,14 @@ def build_triplet(
     flow: SceneFlow,
     point_flags: np.ndarray,
     actions: np.ndarray,
+    standard_actions: np.ndarray | None = None,
 ) -> Triplet:
     """A triplet from its metadata and arrays.
 
     Raises:
         KeyError: the metadata lacks something.
     """
-    camera, convention = meta["camera"], meta["action_convention"]
+    camera = meta["camera"]
     return Triplet(
         key=key,
         episode=meta["episode"],
@@ -113,9 +137,10 @@ def build_triplet(
         state_names=tuple(meta["state_names"]),
         actions=actions,
         action_mask=np.array(meta["action_mask"], bool),
-        action_convention=ActionConvention(
-            convention["name"], tuple(convention["dimensions"]), convention["description"]
-        ),
+        action_convention=_read_convention(meta["action_convention"]),
         fps=float(meta["fps"]),
         success=meta["success"],
+        standard_actions=_read_standard(meta, standard_actions),
+        quality=meta.get("quality", {}),
+        generated_instructions=tuple(GeneratedInstruction(**g) for g in meta.get("generated_instructions", ())),
     )

@@ -1,6 +1,7 @@
 """The factory's product: (observation, instruction, dense 3D scene flow), with the way back to where it came from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -37,6 +38,29 @@ class CameraOfWindow:
 
 
 @dataclass(frozen=True)
+class GeneratedInstruction:
+    """A text that a model wrote, not a person.
+
+    Attributes:
+        style: ``imperative``, ``stepwise`` or ``request``.
+        model: which model, with its revision.
+    """
+
+    text: str
+    style: str
+    model: str
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """The actions after a reference frame, in a convention; zero where the mask is false."""
+
+    values: Float[np.ndarray, "H A"]
+    mask: Bool[np.ndarray, "H"]
+    convention: ActionConvention
+
+
+@dataclass(frozen=True)
 class Triplet:
     """One training sample.
 
@@ -55,6 +79,10 @@ class Triplet:
         action_mask: whether the episode still has that action.
         fps: steps per second, of flow and of actions.
         success: what the dataset says of the episode's outcome.
+        quality: what the checks measured of this window, by name (``pipeline.quality.CHECKS``), so that thresholds can be drawn
+            tighter without another build.
+        generated_instructions: texts that a model wrote; nobody's own words, and never among ``instructions``.
+        standard_actions: the same actions in the field's standard form; None where that is the raw form, or not known.
     """
 
     key: str
@@ -75,14 +103,25 @@ class Triplet:
     action_convention: ActionConvention
     fps: float
     success: bool | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+    generated_instructions: tuple[GeneratedInstruction, ...] = ()
+    standard_actions: ActionChunk | None = None
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A window that the quality checks did not keep."""
+    """A window that the quality checks did not keep.
+
+    Attributes:
+        camera, frame: where it is in its episode.
+        measure: what the check that failed had measured, if it measures.
+    """
 
     key: str
     reason: str
+    camera: str
+    frame: int
+    measure: float | None = None
 
 
 def triplet_key(episode_digest: str, camera: str, frame: int) -> str:

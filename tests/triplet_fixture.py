@@ -5,9 +5,10 @@ import numpy as np
 
 from schemas.episode import ActionConvention
 from schemas.scene_flow import SceneFlow, keypoint_grid
-from schemas.triplet import CameraOfWindow, Source, Triplet, triplet_key
+from schemas.triplet import ActionChunk, CameraOfWindow, Source, Triplet, triplet_key
 
 CONVENTION = ActionConvention("test_delta", ("x", "y", "gripper"), "for tests: gripper -1 open, +1 close")
+STANDARD = ActionConvention("test_standard", ("x", "y", "z", "gripper"), "for tests: gripper 1 open, 0 closed")
 
 
 def make_triplet(
@@ -21,6 +22,7 @@ def make_triplet(
     wrist: bool = True,
     noise_px: float = 0.5,
     size: tuple[int, int] = (128, 96),
+    standard: bool = True,
 ) -> Triplet:
     """A valid triplet; equal arguments give equal triplets."""
     rng = np.random.default_rng(seed)
@@ -61,6 +63,9 @@ def make_triplet(
         action_convention=CONVENTION,
         fps=20.0,
         success=True,
+        standard_actions=ActionChunk(rng.normal(size=(16, 4)).astype(np.float32), mask[::-1].copy(), STANDARD)
+        if standard
+        else None,
     )
 
 

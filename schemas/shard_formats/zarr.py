@@ -8,6 +8,7 @@
 ``visible, valid``   bool [N, K, T + 1]
 ``point_flags``      uint8 [N, K]
 ``actions``          float32 [N, H, A]
+``standard_actions`` float32 [N, H, A], where the samples have standard actions
 ``meta``             string [N]: the JSON of ``schemas.sample_metadata``
 ``pictures``         uint8 [bytes]: encoded pictures one after the other
 ``picture_ranges``   int64 [N, roles, 2]: begin and end in ``pictures``; the roles are the group's attribute ``roles``
@@ -40,6 +41,7 @@ from schemas.triplet import Triplet
 SUFFIX = ".zarr"
 PICTURE_CHUNK = 1 << 16
 FIELDS = ("flow", "start", "visible", "valid", "point_flags", "actions")
+STANDARD = "standard_actions"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class ZarrShard:
         try:
             group: Any = zarr.open_group(path, mode="r", zarr_format=3)
             self._roles = [str(role) for role in group.attrs["roles"]]
-            self._arrays: dict[str, Any] = {n: group[n] for n in (*FIELDS, "meta", "pictures")}
+            self._fields = (*FIELDS, STANDARD) if STANDARD in group else FIELDS
+            self._arrays: dict[str, Any] = {n: group[n] for n in (*self._fields, "meta", "pictures")}
             self._ranges = group["picture_ranges"][:]
             self.index = _index_of(group["key"][:], group["episode"][:], group["crc32c"][:], self._ranges)
             count = self._arrays["flow"].shape[0]
@@ -112,7 +115,7 @@ class ZarrShard:
         """See ``schemas.shard_formats.Shard.read``."""
         key = self.index[row]["key"].decode()
         try:
-            fields = {name: self._arrays[name][row] for name in FIELDS}
+            fields = {name: self._arrays[name][row] for name in self._fields}
             meta = str(self._arrays["meta"][row])
             pictures = {
                 role: self._arrays["pictures"][begin:end].tobytes()
@@ -150,7 +153,7 @@ def _triplet(key: str, meta: dict[str, Any], fields: dict[str, np.ndarray], pict
 
     size = (meta["camera"]["size"][0], meta["camera"]["size"][1])
     flow = SceneFlow(dequantise(fields["start"], fields["flow"], size), fields["visible"], fields["valid"])
-    return build(key, meta, pictures, flow, fields["point_flags"], fields["actions"])
+    return build(key, meta, pictures, flow, fields["point_flags"], fields["actions"], fields.get(STANDARD))
 
 
 def _fill(folder: Path, samples: Samples) -> int:
@@ -158,7 +161,7 @@ def _fill(folder: Path, samples: Samples) -> int:
     import zarr
 
     keys, episodes, metas, sums, pictures = [], [], [], [], []
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in FIELDS}
+    columns: dict[str, list[np.ndarray]] = {}
     for key, episode, members in samples:
         triplet = decode_triplet(key, members)
         start, displacement = quantise(triplet.flow, triplet.camera.size)
@@ -170,13 +173,21 @@ def _fill(folder: Path, samples: Samples) -> int:
             "point_flags": triplet.point_flags,
             "actions": triplet.actions,
         }
+        if triplet.standard_actions is not None:
+            fields[STANDARD] = triplet.standard_actions.values
+        if keys and fields.keys() != columns.keys():
+            raise UnfitSamples(
+                f"a zarr shard holds samples of one kind: some have {STANDARD} and others, such as {key}, differ; "
+                "build them with --format webdataset"
+            )
         for name, value in fields.items():
-            if columns[name] and value.shape != columns[name][0].shape:
+            column = columns.setdefault(name, [])
+            if column and value.shape != column[0].shape:
                 raise UnfitSamples(
                     f"a zarr shard holds samples of one shape: {name} of {key} is {value.shape}, "
-                    f"others are {columns[name][0].shape}; build this mixture with --format webdataset"
+                    f"others are {column[0].shape}; build this mixture with --format webdataset"
                 )
-            columns[name].append(value)
+            column.append(value)
         meta = encode_metadata(triplet)
         keys.append(key)
         episodes.append(episode)
@@ -228,9 +239,9 @@ def _lay_out(pictures: list[dict[str, bytes]], roles: list[str]) -> tuple[np.nda
 
 
 def _checksum(key: str, episode: str, meta: bytes, fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> int:
-    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS``, and the pictures' roles and bytes by role."""
+    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS`` and then the standard actions, and the pictures' roles and bytes by role."""
     parts = [key.encode(), episode.encode(), meta]
-    parts += [np.ascontiguousarray(fields[name]).tobytes() for name in FIELDS]
+    parts += [np.ascontiguousarray(fields[name]).tobytes() for name in (*FIELDS, STANDARD) if name in fields]
     parts += [part for role in sorted(pictures) for part in (role.encode(), pictures[role])]
     total = 0
     for part in parts:
