@@ -1,10 +1,12 @@
 """Camera solvers: what they give, and what they refuse."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.cameras import recorded, static
-from pipeline.rigid_world import moving_card
+from pipeline.rigid_world import RigidWorld, moving_card
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
 
@@ -52,3 +54,51 @@ def test_poses_that_are_missing_or_no_poses_are_refused(changes, code):
 def test_static_refuses_a_camera_that_moves():
     with pytest.raises(BadEpisode, match="moves"):
         static.build(static.Config()).solve(view(fixed=False), DEPTH)
+
+
+def stillness(world: RigidWorld, frames: np.ndarray | None = None) -> str:
+    """What ``static`` says of a world whose camera is said to be fixed."""
+    depth = DepthMaps(world.depth(), "m", "made")
+    pictures = world.frames() if frames is None else frames
+    given = view(read_frames=lambda: pictures, length=len(world), size=world.size, fixed=True)
+    return static.build(static.Config()).solve(given, depth).pose_source
+
+
+def test_static_checks_that_the_camera_stands_still():
+    assert stillness(moving_card(frames=12, size=(160, 120), camera_moves=False)).startswith("static, checked")
+    with pytest.raises(BadEpisode, match=r"at least [0-9.]+ px, more than the 1.0 px that static.max_motion") as error:
+        stillness(moving_card(frames=12, size=(160, 120)))
+    assert error.value.code == "moving_camera"
+
+
+def test_a_thing_that_fills_most_of_the_picture_and_moves_is_no_camera_motion():
+    world = moving_card(frames=12, size=(160, 120), camera_moves=False)
+    slide = np.tile(np.eye(4), (12, 1, 1))
+    slide[:, :3, 3] = np.linspace([0, 0.02, 0.45], [0.04, 0.0, 0.45], 12)
+    near = replace(world, world_from_card=slide, half_side=0.19)
+    assert near.render(0)[1].min() < 0.5 and np.mean(near.render(0)[1] < 0.5) > 0.5
+    assert stillness(near).startswith("static, checked")
+
+
+def test_a_thing_that_is_carried_along_does_not_hide_that_the_camera_moves():
+    world = moving_card(frames=12, size=(160, 120))
+    carried = np.eye(4)
+    carried[:3, 3] = [0.03, 0.05, 0.3]
+    with pytest.raises(BadEpisode, match="the background moved"):
+        stillness(replace(world, world_from_card=world.world_from_camera @ carried, half_side=0.08))
+
+
+def test_light_that_changes_is_no_motion_and_a_bare_picture_is_not_judged():
+    world = moving_card(frames=12, size=(160, 120), camera_moves=False)
+    gain = np.linspace(1, 0.5, 12)[:, None, None, None]
+    dimmed = (world.frames() * gain + 20 * (1 - gain)).astype(np.uint8)
+    assert stillness(world, dimmed).startswith("static, checked")
+    assert stillness(world, np.full_like(dimmed, 90)).startswith("static, too bare to be checked")
+
+
+@pytest.mark.parametrize(
+    ("option", "says"), [({"fov_y": 190}, "static.fov_y"), ({"max_motion": 0}, "static.max_motion")]
+)
+def test_static_refuses_nonsense_with_the_field_named(option, says):
+    with pytest.raises(ValueError, match=says):
+        static.Config(**option)

@@ -1,12 +1,26 @@
-"""A camera that stands still: one pose for all frames, intrinsics as the dataset gives them."""
+"""A camera that stands still: one pose for all frames, intrinsics as the dataset gives them, and the standing still checked."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.cameras import Cameras, intrinsics_from_fov
+from pipeline.cameras._background import area_weights, corners, weighted_quantile
+from pipeline.cameras._intrinsics import check_fov, known_intrinsics
+from pipeline.lucas_kanade import Matching, match
+from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
+
+LOOKS = 6
+"""Frames, evenly spread, that are compared with the first."""
+FEWEST = 24
+"""Corners without which there is nothing to check by."""
+STILLEST = 0.25
+"""Share of the background, by area, that stands still if the camera does: a drawer that is pushed may be most of the picture."""
+DARKEST = 4.0
+"""Grey levels by which a picture must vary to be compared."""
+FOUND_AGAIN = 0.15
+"""Share of the background, by area, that half of the other frames must show where it was; a fixed camera keeps far more."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +29,17 @@ class Config:
 
     Attributes:
         fov_y: vertical field of view in degrees, for datasets that give no intrinsics; None to refuse those.
+        max_motion: share of the image's width by which even the stillest quarter of what is seen, by its area in the world, has
+            moved between the first frame and another if the camera did; None not to check.
     """
 
     fov_y: float | None = None
+    max_motion: float | None = 0.006
+
+    def __post_init__(self) -> None:
+        check_fov("static", self.fov_y)
+        if self.max_motion is not None and self.max_motion <= 0:
+            raise ValueError(f"static.max_motion must be above 0, or none not to check, found {self.max_motion:g}")
 
 
 def build(config: Config) -> "StaticCamera":
@@ -32,23 +54,31 @@ class StaticCamera:
         self.config = config
 
     def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:
-        """The view's intrinsics and its pose in every frame; the world is the camera's own frame where no pose is known."""
+        """The view's intrinsics and its pose in every frame; the world is the camera's own frame where no pose is known.
+
+        Raises:
+            BadEpisode: the camera moves, by the dataset's word or by its pictures, or has no intrinsics.
+        """
         if not view.fixed:
             raise BadEpisode(
-                "moving_camera", f"camera {view.name} moves; --camera static is for cameras that stand still"
+                "moving_camera",
+                f"camera {view.name} moves; --camera static is for cameras that stand still, --camera estimated for others",
             )
-        intrinsics, source = view.intrinsics, view.intrinsics_source
-        if intrinsics is None:
-            if self.config.fov_y is None:
-                raise BadEpisode(
-                    "no_intrinsics",
-                    f"camera {view.name} has no intrinsics; give its vertical field of view with --camera-options fov_y=DEGREES",
-                )
-            intrinsics = intrinsics_from_fov(self.config.fov_y, *view.size)
-            source = f"vertical field of view of {self.config.fov_y:g} degrees, as configured"
-        pose, pose_source = np.eye(4), "static; world = camera"
+        known = known_intrinsics(view, self.config.fov_y)
+        if known is None:
+            raise BadEpisode(
+                "no_intrinsics",
+                f"camera {view.name} has no intrinsics; give its vertical field of view with --camera-options fov_y=DEGREES",
+            )
+        intrinsics, source = known
+        checked = ""
+        if self.config.max_motion is not None:
+            checked = (
+                ", checked" if check_stillness(view, depth, self.config.max_motion) else ", too bare to be checked"
+            )
+        pose, pose_source = np.eye(4), f"static{checked}; world = camera"
         if view.world_from_camera is not None:
-            pose, pose_source = view.world_from_camera[0], f"static; {view.pose_source}"
+            pose, pose_source = view.world_from_camera[0], f"static{checked}; {view.pose_source}"
         return Cameras(
             intrinsics=intrinsics,
             world_from_camera=np.tile(pose, (view.length, 1, 1)),
@@ -57,3 +87,66 @@ class StaticCamera:
             intrinsics_source=source,
             pose_source=pose_source,
         )
+
+
+def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bool:
+    """Whether the pictures could be asked if the camera stands still; if they say that it does not, that is raised.
+
+    Corners of the first frame are looked for in a few others. Each counts by the area of the world that it stands for, so that
+    neither a robot that moves before the camera, nor a gripper that is carried along with it, has the majority.
+
+    Args:
+        view: whose frames are compared.
+        depth: of its frames.
+        max_motion: see ``Config``.
+
+    Raises:
+        BadEpisode: ``moving_camera``, with the motion that was measured.
+    """
+    import cv2
+
+    first = cv2.cvtColor(view.frames[0], cv2.COLOR_RGB2GRAY)
+    start = corners(first)
+    column, row = np.floor(start).astype(int).T
+    z = depth.depth[0, row, column].astype(np.float64)
+    start, weights = start[np.isfinite(z)], area_weights(z[np.isfinite(z)])
+    if len(start) < FEWEST:
+        return False
+    limit = max_motion * view.size[0]
+    looks = np.unique(np.linspace(0, view.length - 1, LOOKS + 1).round().astype(int))[1:]
+    shares = []
+    for frame in looks:
+        picture = cv2.cvtColor(view.frames[frame], cv2.COLOR_RGB2GRAY)
+        if picture.std() < DARKEST:
+            continue
+        moved, found = match(first, _exposed_like(first, picture), start, Matching())
+        shares.append(float(weights[found].sum()))
+        if found.sum() < FEWEST // 2:
+            continue
+        away = np.linalg.norm(moved - start, axis=1)[found]
+        least = weighted_quantile(away, weights[found], STILLEST)
+        if least > limit:
+            raise _moves(
+                view,
+                f"from frame 0 to frame {frame} {1 - STILLEST:.0%} of the background moved by at least {least:.1f} px, more than the {limit:.1f} px that "
+                f"static.max_motion={max_motion:g} allows",
+            )
+    if shares and np.median(shares) < FOUND_AGAIN:
+        raise _moves(
+            view, f"only {np.median(shares):.0%} of the background of its first frame is found again in others"
+        )
+    return bool(shares)
+
+
+def _moves(view: CameraView, what: str) -> BadEpisode:
+    return BadEpisode(
+        "moving_camera",
+        f"camera {view.name} is said to stand still, but {what}; --camera estimated is for cameras that move",
+    )
+
+
+def _exposed_like(model: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """A grey picture with the mean and the contrast of another, so that a change of exposure is no motion."""
+    gain = model.std() / max(float(picture.std()), 1.0)
+    level = (picture.astype(np.float32) - picture.mean()) * gain + model.mean()
+    return np.clip(np.rint(level), 0, 255).astype(np.uint8)
