@@ -14,8 +14,35 @@ from pipeline.lift import LiftedTracks
 from schemas.cameras import lift
 from schemas.scene_flow import PointFlag, SceneFlow
 
-REASONS = ("too_short", "too_few_visible", "depth_holes", "depth_edges", "jumps", "no_motion")
-"""Why a window is rejected, in the order in which the checks are made."""
+
+@dataclass(frozen=True)
+class Check:
+    """One reason to reject a window.
+
+    Attributes:
+        measure: the name under which a sample keeps what was measured.
+        threshold: the field of ``QualityConfig``.
+        least: the measure must reach the threshold; else it must not exceed it.
+        means: what is measured, in words.
+    """
+
+    reason: str
+    measure: str
+    threshold: str
+    least: bool
+    means: str
+
+
+CHECKS = (
+    Check("too_short", "steps", "min_steps", True, "steps left in the episode"),
+    Check("too_few_visible", "valid_share", "min_valid", True, "share of keypoints and steps that are valid"),
+    Check("depth_holes", "hole_share", "max_holes", False, "share of visible keypoints and steps without depth"),
+    Check("depth_edges", "edge_share", "max_edges", False, "share of visible keypoints and steps on depth edges"),
+    Check("jumps", "jump_share", "max_jumps", False, "share of keypoints that jump"),
+    Check("no_motion", "moving_points", "min_moving_points", True, "keypoints that move"),
+)
+"""In the order in which they are made: a window is rejected for the first that fails."""
+REASONS = tuple(check.reason for check in CHECKS)
 
 
 @dataclass(frozen=True)
@@ -66,11 +93,13 @@ class Judged:
 
     Attributes:
         reason: None when it is kept, else one of ``REASONS``.
+        measures: what each of ``CHECKS`` measured, by the measure's name.
     """
 
     flow: SceneFlow
     point_flags: UInt8[np.ndarray, "K"]
     reason: str | None
+    measures: dict[str, float]
 
 
 def judge(
@@ -115,16 +144,27 @@ def judge(
         flags[which] |= np.uint8(flag)
     moved = np.where(valid, np.linalg.norm(lift(uvz * [*size, 1], intrinsics) - points[:, :1], axis=-1), 0).max(1)
     seen = max(int(np.count_nonzero(raw.visible)), 1)
-    failed = {
-        "too_short": steps < config.min_steps,
-        "too_few_visible": valid[:, : steps + 1].mean() < config.min_valid,
-        "depth_holes": np.count_nonzero(lifted.hole) > config.max_holes * seen,
-        "depth_edges": np.count_nonzero(lifted.edge) > config.max_edges * seen,
-        "jumps": jump.any(1).mean() > config.max_jumps,
-        "no_motion": np.count_nonzero(moved > config.moving_distance) < config.min_moving_points,
+    measures = {
+        "steps": float(steps),
+        "valid_share": float(valid[:, : steps + 1].mean()),
+        "hole_share": int(np.count_nonzero(lifted.hole)) / seen,
+        "edge_share": int(np.count_nonzero(lifted.edge)) / seen,
+        "jump_share": float(jump.any(1).mean()),
+        "moving_points": float(np.count_nonzero(moved > config.moving_distance)),
     }
-    reason = next((name for name in REASONS if failed[name]), None)
-    return Judged(SceneFlow(uvz, raw.visible, valid), flags, reason)
+    reason = next((check.reason for check in CHECKS if _fails(check, measures, config)), None)
+    rounded = {name: round(value, 4) for name, value in measures.items()}
+    return Judged(SceneFlow(uvz, raw.visible, valid), flags, reason, rounded)
+
+
+def measure_of(reason: str) -> str:
+    """The measure that a reason goes by."""
+    return next(check.measure for check in CHECKS if check.reason == reason)
+
+
+def _fails(check: Check, measures: dict[str, float], config: QualityConfig) -> bool:
+    measure, threshold = measures[check.measure], getattr(config, check.threshold)
+    return measure < threshold if check.least else measure > threshold
 
 
 def _static(
