@@ -49,12 +49,13 @@ def build_command(args: Build) -> int:
             progress_bar,
             limit=args.limit,
             keep_parts=args.keep_parts,
+            form=args.form,
         )
     except FileNotFoundError as error:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
-    except readers.SeveralForms as error:
+    except (readers.SeveralForms, readers.UnknownForm) as error:
         raise UsageError(str(error)) from error
     except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error

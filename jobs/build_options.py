@@ -17,6 +17,10 @@ class Build:
     """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names."""
     input: Path | None = None
     """Folder of the dataset's files. [default: data/<dataset>]"""
+    dataset_options: tuple[str, ...] = ()
+    """Options of the dataset's reader as NAME=VALUE ..."""
+    form: str | None = None
+    """Read only this form, where the folder holds the dataset in several: rlds, lerobot, hdf5 ..."""
     output: Path | None = None
     """Folder for shards and manifest. [default: shards/<dataset>]"""
     flow: str = "tracked"
@@ -35,6 +39,8 @@ class Build:
     """Camera solver: a module of pipeline/cameras."""
     camera_options: tuple[str, ...] = ()
     """Its options as NAME=VALUE ..."""
+    cameras: tuple[str, ...] = ("primary",)
+    """Cameras whose windows are made: primary, all (those that cannot be used are skipped and counted), or names ..."""
     stride: int = 5
     """Frames from one reference frame to the next."""
     horizon: int = 32
@@ -46,7 +52,7 @@ class Build:
     quality: QualityConfig = field(default_factory=QualityConfig)
     """Thresholds of the quality checks; distances in metres."""
     language: Literal["required", "optional"] = "required"
-    """Whether an episode without an instruction is quarantined."""
+    """Whether an episode without an instruction is left out, or kept with samples that say so."""
     jpeg_quality: int = 95
     """Of the pictures in the samples."""
     format: str = "webdataset"
@@ -76,12 +82,13 @@ def recipe_of(args: Build) -> Recipe:
         ValueError: a plug-in, an option or a value that there is not.
     """
     recipe = Recipe(
-        dataset=PluginChoice(args.dataset),
+        dataset=PluginChoice(args.dataset, parse_options(args.dataset_options)),
         flow=PluginChoice(args.flow, parse_options(args.flow_options)),
         tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
         depth=PluginChoice(args.depth, parse_options(args.depth_options)),
         camera=PluginChoice(args.camera, parse_options(args.camera_options)),
         windows=WindowConfig(args.stride, args.horizon, args.grid, args.action_horizon),
+        cameras=args.cameras,
         quality=args.quality,
         language=args.language,
         jpeg_quality=args.jpeg_quality,

@@ -80,6 +80,7 @@ def build(
     progress: Progress,
     limit: int | None = None,
     keep_parts: bool = False,
+    form: str | None = None,
 ) -> Summary:
     """Build shards from the episodes below a folder.
 
@@ -92,15 +93,16 @@ def build(
         progress: shows it.
         limit: take only the first episodes.
         keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
+        form: read the episodes that lie in this form, where the folder holds several.
 
     Raises:
         FileNotFoundError: there is nothing to build from.
+        SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that one.
         BuildError: nothing came out, or somebody else builds into the same folder.
         OSError: the output cannot be written.
     """
-    reader_module = load_plugin("pipeline.readers", recipe.dataset.name)
-    reader = reader_module.build(recipe.configs()["readers"])
-    listed = list(reader.list_episodes(source))
+    reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
+    listed = list(reader.list_episodes(source, form))
     refs = [r for r in listed if isinstance(r, EpisodeRef)][:limit]
     unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
     inputs = digest_of([recipe.digest, asdict(shards), [part_key(recipe, ref) for ref in refs]])
@@ -117,7 +119,7 @@ def build(
         if not any(report.rows for report in reports):
             raise BuildError(f"no triplet came out of {source}: {_why_nothing(summary)}")
         written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
-        _publish(recipe, asdict(reader_module.INFO), reports, output, shards, written, summary)
+        _publish(recipe, reports, output, shards, written, summary)
         if not summary.quarantined:
             write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
             if not keep_parts:
@@ -132,13 +134,13 @@ def _make_parts(
     found = {ref.digest: finished_part(parts, part_key(recipe, ref)) for ref in refs}
     missing = [ref for ref in refs if found[ref.digest] is None]
     summary = Summary(output=Path(), made=len(missing))
-    results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
-    seconds: Counter[str] = Counter()
     if missing:
         try:
             recipe.check()
         except MissingWeights as error:
             raise BuildError(str(error)) from error
+    results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
+    seconds: Counter[str] = Counter()
     for ref, result in progress("episodes", len(missing), results):
         if isinstance(result, WorkerDied):
             result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
@@ -167,7 +169,7 @@ def _pack(
     summary: Summary,
 ) -> list[ShardFile]:
     """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
-    plans = plan_shards(reports, recipe.dataset.name, config.samples_per_shard, config.seed)
+    plans = plan_shards(reports, recipe.info.name, config.samples_per_shard, config.seed)
     (output / NAME).unlink(missing_ok=True)
     (work / COMPLETE).unlink(missing_ok=True)
     missing = [p for p in plans if finished_shard(output, work / "records", p, config.format) is None]
@@ -181,13 +183,12 @@ def _pack(
     assert len(written) == len(plans), "every planned shard was written"
     summary.kept = sum(len(r.rows) for r in reports)
     summary.shards, summary.bytes = len(written), sum(s.bytes for s in written)
-    remove_stale(output, work, {s.name for s in written}, recipe.dataset.name)
+    remove_stale(output, work, {s.name for s in written}, recipe.info.name)
     return written
 
 
 def _publish(
     recipe: Recipe,
-    dataset: dict[str, str],
     reports: list[PartReport],
     output: Path,
     config: ShardConfig,
@@ -206,11 +207,11 @@ def _publish(
             "success": report.success,
         }
         for report in reports
-    ] + [{"dataset": recipe.dataset.name, "quarantined": asdict(q)} for q in summary.quarantined]
+    ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
     write_whole(output / EPISODES, b"".join(canonical_json(line) + b"\n" for line in lines))
     write_statistics(output, dataset_statistics(reports))
     Manifest(
-        dataset=dataset,
+        dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),
         recipe_digest=recipe.digest,
         format=config.format,

@@ -5,7 +5,10 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal
 
+from pipeline.chosen_cameras import PRIMARY, checked_cameras
 from pipeline.quality import QualityConfig
+from pipeline.readers import dataset_info
+from schemas.episode import DatasetInfo
 from schemas.files import digest_of
 from schemas.plugins import PluginChoice, configure, load_plugin, recorded_options
 from schemas.scene_flow import GRID, HORIZON
@@ -45,8 +48,9 @@ class Recipe:
         flow: where flow comes from, a plug-in of ``pipeline.flow_sources``.
         tracker, depth, camera: plug-ins of ``pipeline.trackers``, ``depth`` and ``cameras``, for flow sources that use them.
         windows: reference frames and horizon.
+        cameras: whose windows are made: ``primary``, ``all``, or the dataset's own names.
         quality: thresholds.
-        language: ``required`` quarantines episodes without an instruction, ``optional`` keeps them.
+        language: ``required`` leaves episodes without an instruction out, ``optional`` keeps them.
         jpeg_quality: of the pictures, 1 to 100.
     """
 
@@ -56,6 +60,7 @@ class Recipe:
     depth: PluginChoice = PluginChoice("recorded")
     camera: PluginChoice = PluginChoice("static")
     windows: WindowConfig = WindowConfig()
+    cameras: tuple[str, ...] = (PRIMARY,)
     quality: QualityConfig = field(default_factory=QualityConfig)
     language: Literal["required", "optional"] = "required"
     jpeg_quality: int = 95
@@ -63,6 +68,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if not 1 <= self.jpeg_quality <= 100:
             raise ValueError(f"jpeg_quality lies between 1 and 100, found {self.jpeg_quality}")
+        object.__setattr__(self, "cameras", checked_cameras(self.cameras))
 
     def configs(self) -> dict[str, Any]:
         """The plug-ins' configs by the folder's name: of the reader, the flow source and the parts that it uses.
@@ -78,8 +84,6 @@ class Recipe:
             **{folder: choice.configure(f"pipeline.{folder}") for folder, choice in parts.values()},
         }
 
-    def _parts(self) -> dict[str, tuple[str, PluginChoice]]:
-        """Folder and choice of each part for which the flow source's config has a field."""
     def check(self) -> None:
         """Have what the plug-ins need fetched before any work (``schemas.plugins``).
 
@@ -105,6 +109,8 @@ class Recipe:
         configs = self.configs()
         return [(load_plugin(f"pipeline.{folder}", name), configs[folder]) for folder, name in names.items()]
 
+    def _parts(self) -> dict[str, tuple[str, PluginChoice]]:
+        """Folder and choice of each part for which the flow source's config has a field."""
         wanted = {f.name for f in fields(load_plugin("pipeline.flow_sources", self.flow.name).Config)}
         return {name: (folder, getattr(self, name)) for name, folder in PARTS.items() if name in wanted}
 
@@ -120,10 +126,16 @@ class Recipe:
                 for name, (folder, choice) in parts.items()
             },
             "windows": asdict(self.windows),
+            "cameras": list(self.cameras),
             "quality": asdict(self.quality),
             "language": self.language,
             "jpeg_quality": self.jpeg_quality,
         }
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """Who made the dataset and under which terms."""
+        return dataset_info(self.dataset.name, self.dataset.configure("pipeline.readers"))
 
     @cached_property
     def digest(self) -> str:

@@ -124,7 +124,13 @@ def test_two_forms_in_one_folder_are_asked_apart(both, tmp_path):
         SeveralForms, match="several forms, hdf5 in hdf5 and rlds in rlds/libero_10_no_noops/1"
     ) as error:
         list(READER.list_episodes(tmp_path))
-    assert "name the folder of one with --input" in str(error.value)
+    assert "choose with --form hdf5 or --form rlds" in str(error.value)
+    assert [ref.source for ref in READER.list_episodes(tmp_path, "hdf5")] == ["hdf5/one_demo.hdf5"]
+    assert [ref.episode for ref in READER.list_episodes(tmp_path, "rlds")] == ["record_0"]
+    with pytest.raises(ValueError, match="--form must be one of hdf5, rlds, lerobot for this dataset, found 'zarr'"):
+        list(READER.list_episodes(tmp_path, "zarr"))
+    with pytest.raises(FileNotFoundError, match="in the form lerobot, which --form asks for"):
+        list(READER.list_episodes(tmp_path, "lerobot"))
 
 
 def test_another_datasets_rlds_is_refused_by_name():

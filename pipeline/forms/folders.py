@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.forms.rlds import is_rlds_folder
-from pipeline.readers import SeveralForms, UnreadableSource
+from pipeline.readers import SeveralForms, UnknownForm, UnreadableSource
 from schemas.episode import EpisodeRef
 
 Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]
@@ -33,7 +33,7 @@ def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def list_forms(
-    root: Path, listers: Mapping[str, Lister], what: str, put: str
+    root: Path, listers: Mapping[str, Lister], what: str, put: str, form: str | None = None
 ) -> Iterator[EpisodeRef | UnreadableSource]:
     """The episodes of every folder whose form has a lister.
 
@@ -42,27 +42,32 @@ def list_forms(
         listers: by form.
         what: what is looked for, and
         put: what to put there, for the message.
+        form: look at this form only.
 
     Raises:
         FileNotFoundError: the folder is missing or holds none of these forms.
         SeveralForms: episodes come from more than one form. They may be the same ones twice, and a form has its own signs.
+        UnknownForm: there is no lister for the form asked for.
     """
+    if form is not None and form not in listers:
+        raise UnknownForm(f"--form must be one of {', '.join(listers)} for this dataset, found {form!r}")
     advice = f"put {put} below it, or name their folder with --input"
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist; {advice}")
-    found = [(form, folder) for form, folder in find_forms(root) if form in listers]
+    found = [(kind, folder) for kind, folder in find_forms(root) if kind in listers and form in (None, kind)]
     if not found:
-        raise FileNotFoundError(f"{root} holds no {what}; {advice}")
+        chosen = f" in the form {form}, which --form asks for" if form else ""
+        raise FileNotFoundError(f"{root} holds no {what}{chosen}; {advice}")
     unprintable: set[str] = set()
     first: tuple[str, Path] | None = None
-    for form, folder in found:
-        for listed in listers[form](root, folder):
+    for kind, folder in found:
+        for listed in listers[kind](root, folder):
             if isinstance(listed, EpisodeRef):
-                first = first or (form, folder)
-                if first[0] != form:
+                first = first or (kind, folder)
+                if first[0] != kind:
                     raise SeveralForms(
-                        f"{root} holds the dataset in several forms, {first[0]} in {first[1].relative_to(root)} and {form} in "
-                        f"{folder.relative_to(root)}, which may be the same episodes; name the folder of one with --input"
+                        f"{root} holds the dataset in several forms, {first[0]} in {first[1].relative_to(root)} and {kind} in "
+                        f"{folder.relative_to(root)}, which may be the same episodes; choose with --form {first[0]} or --form {kind}"
                     )
             if is_printable(listed.source):
                 yield listed

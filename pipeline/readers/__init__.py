@@ -1,14 +1,15 @@
 """Readers: one module for each dataset (see ``schemas.plugins``).
 
-A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``) and ``build(config)``, which gives a ``Reader``.
+A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with an ``info`` of its own goes before it) and
+``build(config)``, which gives a ``Reader``.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from schemas.episode import Episode, EpisodeRef
-from schemas.plugins import plugin_names
+from schemas.episode import DatasetInfo, Episode, EpisodeRef
+from schemas.plugins import load_plugin, plugin_names
 
 PLANNED: tuple[str, ...] = ()
 """Datasets that the commands know by name and cannot read yet."""
@@ -34,18 +35,26 @@ class SeveralForms(ValueError):
     """A folder holds a dataset in more than one form, perhaps the same episodes twice; the message asks for one of them."""
 
 
+class UnknownForm(ValueError):
+    """A reader does not read the form that was asked for; the message names those it reads."""
+
+
 @runtime_checkable
 class Reader(Protocol):
     """What a dataset's reader does."""
 
-    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Name every episode below a folder, in the field's own order, without reading pixels.
 
         A file that cannot be listed is yielded as ``UnreadableSource``.
 
+        Args:
+            form: look at this form only, for folders that hold several.
+
         Raises:
             FileNotFoundError: the folder is missing or holds nothing of this dataset; the message says what was looked for.
-            SeveralForms: it holds the dataset in more than one form.
+            SeveralForms: it holds the dataset in more than one form, and none was chosen.
+            UnknownForm: the reader knows no such form.
         """
         ...
 
@@ -61,3 +70,8 @@ class Reader(Protocol):
 def recognised_datasets() -> list[str]:
     """Every dataset name that the commands accept, readable or planned."""
     return sorted({*plugin_names(__name__), *PLANNED})
+
+
+def dataset_info(name: str, config: Any) -> DatasetInfo:
+    """Who made a reader's dataset: the module's ``INFO``, unless the reader is told by its config (``config.info``)."""
+    return getattr(config, "info", None) or load_plugin(__name__, name).INFO

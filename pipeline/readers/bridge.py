@@ -56,14 +56,18 @@ def build(config: Config) -> "BridgeReader":
 class BridgeReader:
     """See ``pipeline.readers.Reader``."""
 
-    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every episode of every RLDS and LeRobot folder below."""
         listers = {
             "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
             "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
         }
         return list_forms(
-            root, listers, "RLDS or LeRobot folder", "Bridge's folder bridge_dataset/1.0.0 or a LeRobot folder of it"
+            root,
+            listers,
+            "RLDS or LeRobot folder",
+            "Bridge's folder bridge_dataset/1.0.0 or a LeRobot folder of it",
+            form,
         )
 
     def read(self, ref: EpisodeRef) -> Episode:

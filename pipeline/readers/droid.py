@@ -60,7 +60,7 @@ def build(config: Config) -> "DroidReader":
 class DroidReader:
     """See ``pipeline.readers.Reader``."""
 
-    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every episode of every RLDS and LeRobot folder below."""
         listers = {
             "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
@@ -77,6 +77,7 @@ class DroidReader:
             listers,
             "RLDS or LeRobot folder",
             "the folder droid/1.0.1 or droid_100/1.0.0, or a LeRobot folder of DROID,",
+            form,
         ):
             if isinstance(listed, EpisodeRef):  # a calibration decides the samples too
                 listed = dataclasses.replace(listed, fingerprint=listed.fingerprint + extra)

@@ -53,12 +53,12 @@ def build(config: Config) -> "InternDataReader":
 class InternDataReader:
     """See ``pipeline.readers.Reader``."""
 
-    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every episode of every LeRobot folder below, however deep."""
         listers = {"lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key)}
         packed = next(root.rglob("*.tar.gz"), None) if root.is_dir() else None
         what = "LeRobot folder" + (f" but packed files such as {packed.name}, which must be unpacked" if packed else "")
-        return list_forms(root, listers, what, "InternData-A1's unpacked folders (each with a meta/info.json)")
+        return list_forms(root, listers, what, "InternData-A1's unpacked folders (each with a meta/info.json)", form)
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One episode; its frames are decoded when they are asked for."""

@@ -40,7 +40,7 @@ def build(config: Config) -> "LiberoReader":
 class LiberoReader:
     """See ``pipeline.readers.Reader``."""
 
-    def list_episodes(self, root: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every demo of every file below the folder; files by path, demos by number."""
         listers = {
             "hdf5": list_hdf5,
@@ -48,7 +48,7 @@ class LiberoReader:
             "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
         }
         what = "*.hdf5 file, RLDS folder or LeRobot folder"
-        return list_forms(root, listers, what, "LIBERO's <task>_demo.hdf5 files, or its RLDS or LeRobot folders,")
+        return list_forms(root, listers, what, "LIBERO's <task>_demo.hdf5 files, or its RLDS or LeRobot folders,", form)
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One demo; its pictures are read when they are asked for."""
