@@ -46,7 +46,7 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
 
 def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
     images = record.images(f"steps/observation/{name}")
-    view = view_of_pictures(ref, name, images, fixed=name == PRIMARY, mirrored=True)
+    view = view_of_pictures(ref, name, images, fixed=name == PRIMARY, orientation="mirrored")
     if view is None:
         return None
     if view.size[0] != view.size[1]:

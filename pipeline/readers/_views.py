@@ -1,15 +1,16 @@
 """Pieces of an episode that every reader makes alike: views of encoded pictures, finite numbers, spoken words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 
 from pipeline.forms.lerobot import LeRobotEpisode
-from pipeline.forms.pictures import BLACK_LEVEL, decode_picture, decode_pictures, is_black
-from pipeline.forms.video import VideoSpan, first_frame, read_video
+from pipeline.forms.orientation import Orientation, upright_view
+from pipeline.forms.pictures import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
+from pipeline.forms.video import first_frame, read_video
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, EpisodeRef
 
@@ -17,15 +18,15 @@ from schemas.episode import BadEpisode, CameraView, EpisodeRef
 def view_of_pictures(
     ref: EpisodeRef,
     name: str,
-    encoded: Sequence[bytes | memoryview],
+    encoded: Encoded,
     fixed: bool = False,
-    mirrored: bool = False,
+    orientation: Orientation = "upright",
 ) -> CameraView | None:
     """A camera whose frames are encoded pictures; only the first is decoded now, and three where that one is black.
 
     Args:
         fixed: the dataset says that the camera stands still.
-        mirrored: the stored pictures are mirrored left to right, which is undone.
+        orientation: how the pictures are stored, which is undone.
 
     Returns:
         None when every frame is black, which is how datasets write that there was no such camera.
@@ -37,14 +38,13 @@ def view_of_pictures(
     first = decode_picture(said, encoded[0])
     if is_black(said, encoded, first):
         return None
-    read = partial(_read_unmirrored if mirrored else decode_pictures, said, encoded)
-    return CameraView(
-        name=name, read_frames=read, length=len(encoded), size=(first.shape[1], first.shape[0]), fixed=fixed
-    )
+    read = partial(decode_pictures, said, encoded)
+    view = CameraView(name, read, len(encoded), (first.shape[1], first.shape[0]), fixed=fixed)
+    return upright_view(view, orientation)
 
 
 def view_of_lerobot(
-    episode: LeRobotEpisode, key: str, fixed: bool = False, mirrored: bool = False
+    episode: LeRobotEpisode, key: str, fixed: bool = False, orientation: Orientation = "upright"
 ) -> CameraView | None:
     """A camera of a LeRobot episode, whose frames are a video or pictures in the table; see ``view_of_pictures``.
 
@@ -52,21 +52,14 @@ def view_of_lerobot(
         BadEpisode: the camera is missing, or its first frame cannot be decoded.
     """
     if episode.meta.features[key].get("dtype") == "image":
-        return view_of_pictures(episode.ref, key, episode.pictures(key), fixed, mirrored)
+        return view_of_pictures(episode.ref, key, episode.pictures(key), fixed, orientation)
     said, span = f"{episode.ref.name}: {key}", episode.video(key)
     first = first_frame(said, span)
     if first.max() < BLACK_LEVEL and read_video(said, span).max() < BLACK_LEVEL:
         return None
-    read = partial(_unmirrored_video if mirrored else read_video, said, span)
-    return CameraView(key, read, episode.length, (first.shape[1], first.shape[0]), fixed=fixed)
-
-
-def _unmirrored_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
-    return np.ascontiguousarray(read_video(name, span)[:, :, ::-1])
-
-
-def _read_unmirrored(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[np.ndarray, "T H W 3"]:
-    return np.ascontiguousarray(decode_pictures(name, encoded)[:, :, ::-1])
+    read = partial(read_video, said, span)
+    view = CameraView(key, read, episode.length, (first.shape[1], first.shape[0]), fixed=fixed)
+    return upright_view(view, orientation)
 
 
 def with_fov(view: CameraView, fov_y_degrees: float) -> CameraView:

@@ -1,0 +1,54 @@
+"""Pictures that are stored turned or mirrored, brought upright before a camera is applied to them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Shaped
+
+from schemas.episode import CameraView, RecordedDepth
+
+Orientation = Literal["upright", "upside-down", "mirrored", "rotated-90", "rotated-180", "rotated-270"]
+"""How the stored picture came from the upright one: rows in reverse order, columns in reverse order, or turned clockwise."""
+
+Read = Callable[[], Shaped[np.ndarray, "T H W *c"]]
+
+
+def upright(stored: Shaped[np.ndarray, "T H W *c"], orientation: Orientation) -> Shaped[np.ndarray, "T h w *c"]:
+    """Frames or depth maps as the camera saw them; turning by 90 or 270 degrees swaps height and width."""
+    if orientation == "upright":
+        return stored
+    if orientation == "upside-down":
+        turned = stored[:, ::-1]
+    elif orientation == "mirrored":
+        turned = stored[:, :, ::-1]
+    else:  # numpy turns anticlockwise, which undoes clockwise
+        turned = np.rot90(stored, int(orientation.removeprefix("rotated-")) // 90, axes=(1, 2))
+    return np.ascontiguousarray(turned)
+
+
+def upright_view(view: CameraView, orientation: Orientation) -> CameraView:
+    """A view of stored pictures as one of upright pictures, recorded depth with them. It has no intrinsics yet.
+
+    Args:
+        view: without intrinsics, which belong to upright pictures.
+    """
+    assert view.intrinsics is None, "intrinsics belong to upright pictures"
+    if orientation == "upright":
+        return view
+    width, height = view.size
+    depth = view.depth
+    if depth is not None:
+        depth = RecordedDepth(partial(_read_upright, depth.read, orientation), depth.unit, depth.description)
+    return replace(
+        view,
+        read_frames=partial(_read_upright, view.read_frames, orientation),
+        size=(height, width) if orientation in ("rotated-90", "rotated-270") else view.size,
+        depth=depth,
+    )
+
+
+def _read_upright(read: Read, orientation: Orientation) -> Shaped[np.ndarray, "T h w *c"]:
+    return upright(read(), orientation)
