@@ -1,6 +1,7 @@
 """Finds which forms of a dataset lie below a folder, by the files that are there."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,14 +14,17 @@ Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]
 
 LEROBOT_INFO = "meta/info.json"
 
+RAW = {"bridge-raw": "obs_dict.pkl", "droid-raw": "trajectory.h5"}
+"""The file by which the folder of one recording is known."""
+
 
 def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
     """Form and folder of every dataset below a folder, in the order of their paths.
 
-    ``rlds`` and ``lerobot`` folders are not searched further; a folder of ``*.hdf5`` files is ``hdf5``.
+    ``rlds`` and ``lerobot`` folders and recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``.
     """
     for where, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_by_number)
         here = Path(where)
         if is_rlds_folder(files):
             folders.clear()
@@ -28,8 +32,17 @@ def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
         elif (here / LEROBOT_INFO).is_file():
             folders.clear()
             yield "lerobot", here
+        elif (raw := next((form for form, name in RAW.items() if name in files), None)) is not None:
+            folders.clear()
+            yield raw, here
         elif any(name.endswith(".hdf5") and not name.startswith(".") for name in files):
             yield "hdf5", here
+
+
+def _by_number(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """``traj10`` after ``traj2``."""
+    parts = re.split(r"([0-9]{1,18})", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
 
 
 def list_forms(

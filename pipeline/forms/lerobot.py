@@ -1,6 +1,5 @@
 """Episodes of a LeRobot dataset, versions 2.0, 2.1 and 3.0: columns by PyArrow, videos by PyAV, each only when it is asked for."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from pipeline.forms.lerobot_meta import INFO, BadMeta, EpisodeRow, LeRobotMeta, meta_files, read_meta
+from pipeline.forms.stamps import stamps_of
 from pipeline.forms.video import VideoSpan
 from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
@@ -57,7 +57,7 @@ def list_lerobot(
         if row.index in seen:
             yield UnreadableSource(described, "duplicate_episode", f"{described}: episode {row.index} is listed twice")
         elif path.is_file():
-            files = _stamps([path, *(span.path for span in row.videos.values() if span.path.is_file())])
+            files = stamps_of([path, *(span.path for span in row.videos.values() if span.path.is_file())])
             yield EpisodeRef(dataset, source, row.name, str(path), f"{fingerprint}-{files}")
         elif row.data not in missing:
             missing.add(row.data)
@@ -205,14 +205,8 @@ class LeRobotEpisode:
         return BadEpisode("unreadable_episode", f"{self.ref.name} cannot be read as parquet: {said}")
 
 
-def _stamps(files: list[Path]) -> str:
-    """Changes when one of the files does."""
-    stamps = "-".join(f"{stat.st_size}-{stat.st_mtime_ns}" for stat in (path.stat() for path in files))
-    return hashlib.sha256(stamps.encode()).hexdigest()[:16]
-
-
 def _meta_fingerprint(folder: Path) -> str:
-    return _stamps(meta_files(folder))
+    return stamps_of(meta_files(folder))
 
 
 @lru_cache(maxsize=16)

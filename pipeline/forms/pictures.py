@@ -1,6 +1,7 @@
 """Encoded pictures (JPEG, PNG) to frames; their bytes are decoded only when somebody asks for pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +11,30 @@ from schemas.episode import BadEpisode
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 BLACK_LEVEL = 8
 """A camera that was not there is black up to what JPEG leaves of black."""
+
+
+class PictureFiles:
+    """Encoded pictures that lie in files of their own; each is read when it is asked for."""
+
+    def __init__(self, name: str, paths: Sequence[Path]):
+        self.name, self.paths = name, list(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> bytes:
+        try:
+            return self.paths[number].read_bytes()
+        except OSError as error:
+            said = error.strerror or type(error).__name__
+            raise BadEpisode("bad_picture", f"{self.name}: {self.paths[number].name} cannot be read: {said}") from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[number] for number in range(len(self)))
+
+
+Encoded = Sequence[bytes | memoryview] | PictureFiles
+"""Encoded pictures of a camera, in the order of time."""
 
 
 def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, "H W 3"]:
@@ -32,7 +57,7 @@ def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, 
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def decode_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[np.ndarray, "T H W 3"]:
+def decode_pictures(name: str, encoded: Encoded) -> UInt8[np.ndarray, "T H W 3"]:
     """All pictures of a camera.
 
     Raises:
@@ -54,7 +79,7 @@ def decode_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt8[n
     return frames
 
 
-def is_black(name: str, encoded: Sequence[bytes | memoryview], first: UInt8[np.ndarray, "H W 3"]) -> bool:
+def is_black(name: str, encoded: Encoded, first: UInt8[np.ndarray, "H W 3"]) -> bool:
     """Whether a camera was not there: its first, middle and last frame hold nothing but black.
 
     Args:

@@ -1,4 +1,4 @@
-"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``.
+"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``, as recorded in ``_bridge_raw``.
 
 Facts of these files that are minded here and nowhere else:
 
@@ -21,6 +21,7 @@ from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
+from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
@@ -45,28 +46,42 @@ NEEDED = (f"steps/observation/{PRIMARY}", STATE, ACTION, LANGUAGE)
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    """Settings.
+
+    Attributes:
+        depth_unit: metres in one unit of the raw form's depth pictures, which do not say; None leaves that depth out.
+    """
+
+    depth_unit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.depth_unit is not None and not 0 < self.depth_unit < 1:
+            raise ValueError(f"bridge.depth_unit must lie between 0 and 1 metre, found {self.depth_unit}")
 
 
 def build(config: Config) -> "BridgeReader":
     """The reader."""
-    return BridgeReader()
+    return BridgeReader(config)
 
 
 class BridgeReader:
     """See ``pipeline.readers.Reader``."""
 
+    def __init__(self, config: Config | None = None):
+        self.config = config or Config()
+
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every episode of every RLDS and LeRobot folder below."""
+        """Every episode of every RLDS, LeRobot and raw folder below."""
         listers = {
             "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
             "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
+            "bridge-raw": partial(list_raw, INFO.name),
         }
         return list_forms(
             root,
             listers,
-            "RLDS or LeRobot folder",
-            "Bridge's folder bridge_dataset/1.0.0 or a LeRobot folder of it",
+            "RLDS, LeRobot or raw folder",
+            "Bridge's folder bridge_dataset/1.0.0, a LeRobot folder of it or its raw folders",
             form,
         )
 
@@ -74,6 +89,8 @@ class BridgeReader:
         """One trajectory; its pictures are decoded when they are asked for."""
         if ref.path.endswith(".parquet"):
             return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
+        if ref.path.endswith(OBSERVATIONS):
+            return read_raw(ref, CONVENTION, STATE_NAMES, FPS, self.config.depth_unit)
         return _episode(ref, read_rlds(ref))
 
 

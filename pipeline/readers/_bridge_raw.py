@@ -1,0 +1,253 @@
+"""BridgeData V2 as it was recorded: one folder a trajectory, ``<set>/<env>/<task>/NN/<date>/raw/traj_group*/traj*``.
+
+* ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. Which of them stood still and which was on the wrist
+  stands in ``<date>/config.json``; where that is missing, the first stood still and the fourth was on the wrist.
+* ``obs_dict.pkl`` holds ``full_state`` [T, 7], ``policy_out.pkl`` the T - 1 actions. Pickles come from strangers
+  (``pipeline.forms.restricted_pickle``); ``agent_data.pkl`` holds a robot's messages and is not opened.
+* ``lang.txt`` has a line for each instruction, and lines of ``confidence`` that are none.
+* Before 23 July 2021 pictures came one step late: picture and state t + 1 belong to action t.
+* ``depth_images0`` (some trajectories) has no unit: it is used when ``--dataset-options depth_unit=METRES`` says what one is.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.forms.pictures import PictureFiles
+from pipeline.forms.restricted_pickle import DamagedPickle, HostilePickle, read_pickle
+from pipeline.forms.stamps import stamps_of
+from pipeline.readers import UnreadableSource
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
+from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
+
+OBSERVATIONS, POLICY, LANGUAGE, CONFIG = "obs_dict.pkl", "policy_out.pkl", "lang.txt", "config.json"
+PRIMARY, DEPTH = "images0", "depth_images0"
+DATE = "%Y-%m-%d_%H-%M-%S"
+LATE_UNTIL = datetime(2021, 7, 23)
+FIXED_TOPICS = ("/D435/color/image_raw", "/cam0/image_raw", "/camera0/color/image_raw")
+WRIST_TOPIC = "/wrist/image_raw"
+USUAL_TOPICS = (FIXED_TOPICS[0], "/blue/image_raw", "/yellow/image_raw", WRIST_TOPIC)
+
+
+def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    """The one trajectory of a folder that holds ``obs_dict.pkl``.
+
+    Args:
+        dataset: name for the refs.
+        root: the dataset's folder, to which sources are relative.
+        folder: the trajectory's.
+    """
+    source = (folder / OBSERVATIONS).relative_to(root).as_posix()
+    if not (folder / POLICY).is_file():
+        yield UnreadableSource(source, "missing_file", f"{source} has no {POLICY} beside it")
+        return
+    beside = (OBSERVATIONS, POLICY, LANGUAGE, f"../../../{CONFIG}", *_numbered(folder, "images"), DEPTH)
+    there = [folder / name for name in beside if (folder / name).exists()]
+    yield EpisodeRef(dataset, source, "trajectory", str(folder / OBSERVATIONS), stamps_of(there))
+
+
+def read_raw(
+    ref: EpisodeRef,
+    convention: ActionConvention,
+    state_names: tuple[str, ...],
+    fps: float,
+    depth_unit: float | None,
+) -> Episode:
+    """One trajectory, in the conventions of the RLDS form.
+
+    Args:
+        depth_unit: metres in one unit of the depth pictures, where somebody knows.
+
+    Raises:
+        BadEpisode: it cannot be used.
+    """
+    folder = Path(ref.path).parent
+    state, actions = _numbers(ref, folder, len(state_names), len(convention.dimensions))
+    late = _recorded_late(folder)
+    first = int(bool(late))
+    state, actions = state[first:], actions[: len(actions) - first]
+    enough_frames(ref, len(state))
+    topics, cameras = _topics(folder), _numbered(folder, "images")
+    primary = next((name for name in cameras if topics.get(name) in FIXED_TOPICS), PRIMARY)
+    made, faults = _cameras(ref, folder, cameras, topics, first, len(state))
+    if primary in faults:
+        raise BadEpisode("rows_mismatch", f"{ref.name}: {faults[primary]}")
+    views = usable_views(ref, primary, made)
+    notes = {} if late is not None else {"date": "unknown: taken for later than 2021-07-23"}
+    notes |= {"cameras_left_out": "; ".join(faults.values())} if faults else {}
+    notes |= _join_depth(ref, folder, views, first, depth_unit)
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=primary,
+        wrist=next((name for name in views if topics.get(name) == WRIST_TOPIC), None),
+        instructions=spoken(_lines(folder / LANGUAGE)),
+        fps=fps,
+        state=state,
+        state_names=state_names,
+        actions=np.concatenate([actions, np.zeros((1, actions.shape[1]), np.float32)]),
+        action_mask=np.arange(len(state)) < len(actions),
+        action_convention=convention,
+        notes=notes,
+        source_frames=np.arange(first, first + len(state)) if first else None,
+    )
+
+
+def _numbers(
+    ref: EpisodeRef, folder: Path, state_width: int, action_width: int
+) -> tuple[Float[np.ndarray, "T S"], Float[np.ndarray, "N A"]]:
+    """States, and one action fewer."""
+    state = _values(ref, "full_state", _pickled(ref, folder / OBSERVATIONS), state_width)
+    actions = _actions(ref, _pickled(ref, folder / POLICY), action_width)
+    if len(actions) != len(state) - 1:
+        raise BadEpisode(
+            "rows_mismatch",
+            f"{ref.name} has {len(state)} states, which need {len(state) - 1} actions; {len(actions)} are there",
+        )
+    return state, actions
+
+
+def _pickled(ref: EpisodeRef, path: Path) -> Any:
+    try:
+        return read_pickle(path)
+    except HostilePickle as error:
+        raise BadEpisode(
+            "hostile_pickle", f"{ref.name}: {path.name} is refused: {error}; nothing of it was run"
+        ) from error
+    except DamagedPickle as error:
+        raise BadEpisode("bad_pickle", f"{ref.name}: {path.name} cannot be read: {error}") from error
+    except OSError as error:
+        raise BadEpisode("unreadable_episode", f"{ref.name}: {path.name} cannot be read: {error.strerror}") from error
+
+
+def _values(ref: EpisodeRef, key: str, pickled: Any, width: int) -> Float[np.ndarray, "T {width}"]:
+    if not isinstance(pickled, dict) or key not in pickled:
+        raise BadEpisode("missing_field", f"{ref.name}: {OBSERVATIONS} has no {key}")
+    return _table(ref, "state", pickled[key], width)
+
+
+def _actions(ref: EpisodeRef, pickled: Any, width: int) -> Float[np.ndarray, "T {width}"]:
+    """A list of actions, or of what the policy said, with the action in it."""
+    rows = pickled if isinstance(pickled, (list, np.ndarray)) else []
+    rows = [row.get("actions") if isinstance(row, dict) else row for row in rows]
+    if any(row is None for row in rows):
+        raise BadEpisode("missing_field", f"{ref.name}: {POLICY} has no actions in each step")
+    return _table(ref, "actions", rows if len(rows) else np.zeros((0, width)), width)
+
+
+def _table(ref: EpisodeRef, name: str, rows: Any, width: int) -> Float[np.ndarray, "T {width}"]:
+    try:
+        array = np.asarray(rows)
+        if array.dtype.kind not in "fiub":
+            raise ValueError
+    except ValueError as error:
+        raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be rows of {width} numbers") from error
+    return numbers(ref, name, array, width)
+
+
+def _recorded_late(folder: Path) -> bool | None:
+    """Whether pictures came a step late, by the date in the path; None where there is no date."""
+    try:
+        return datetime.strptime(folder.parents[2].name, DATE) < LATE_UNTIL
+    except (ValueError, IndexError):
+        return None
+
+
+def _topics(folder: Path) -> dict[str, str]:
+    """The ROS topic that each folder of pictures was recorded from."""
+    try:
+        named = json.loads((folder.parents[2] / CONFIG).read_bytes())["agent"]["env"][1]["camera_topics"]
+        topics = [str(topic["name"] if isinstance(topic, dict) else topic) for topic in named]
+    except (OSError, ValueError, LookupError, TypeError):
+        topics = list(USUAL_TOPICS)
+    return {f"images{number}": topic for number, topic in enumerate(topics)}
+
+
+def _cameras(
+    ref: EpisodeRef, folder: Path, cameras: list[str], topics: dict[str, str], first: int, length: int
+) -> tuple[list[tuple[str, CameraView | None]], dict[str, str]]:
+    """Each camera whose pictures are all there (None where it is black), and by name what is wrong with the others."""
+    made: list[tuple[str, CameraView | None]] = []
+    faults: dict[str, str] = {}
+    for name in cameras:
+        paths, fault = _pictures(folder / name, ".jpg", first, length)
+        if fault is not None:
+            faults[name] = fault
+            continue
+        files = PictureFiles(f"{ref.name}: {name}", paths)
+        made.append((name, view_of_pictures(ref, name, files, fixed=topics.get(name) in FIXED_TOPICS)))
+    return made, faults
+
+
+def _pictures(folder: Path, suffix: str, first: int, length: int) -> tuple[list[Path], str | None]:
+    """``im_<t>`` from the first frame on, or the sentence that says which are missing."""
+    names = _numbered(folder, "im_", suffix)
+    expected = [f"im_{number}{suffix}" for number in range(first + length)]
+    if names != expected:
+        absent = sorted(set(expected) - set(names), key=expected.index)
+        which = f", {absent[0]} is missing" if absent else ""
+        return [], f"{folder.name} has {len(names)} pictures for {len(expected)} states{which}"
+    return [folder / name for name in expected[first:]], None
+
+
+def _numbered(folder: Path, stem: str, suffix: str = "") -> list[str]:
+    """Names of the form stem, number, suffix in a folder, in the order of their numbers."""
+    pattern = re.compile(rf"{re.escape(stem)}(\d{{1,9}}){re.escape(suffix)}")
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = [(int(match[1]), name) for name in names if (match := pattern.fullmatch(name))]
+    return [name for _, name in sorted(found)]
+
+
+def _lines(path: Path) -> list[str]:
+    """The instructions: every line but those that say how sure the annotator was."""
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if "confidence" not in line.lower()]
+
+
+def _join_depth(
+    ref: EpisodeRef, folder: Path, views: dict[str, CameraView], first: int, unit: float | None
+) -> dict[str, str]:
+    """Give the first camera its depth pictures; what to say where they cannot be used."""
+    if not (folder / DEPTH).is_dir() or PRIMARY not in views:
+        return {}
+    if unit is None:
+        return {
+            "depth": "left out: its unit is not recorded; --dataset-options depth_unit=METRES says what one unit is"
+        }
+    view = views[PRIMARY]
+    paths, fault = _pictures(folder / DEPTH, ".png", first, view.length)
+    if fault is not None:
+        return {"depth": f"left out: {fault}"}
+    files = PictureFiles(f"{ref.name}: {DEPTH}", paths)
+    read = partial(_read_depth, files, view.size, unit)
+    views[PRIMARY] = dataclasses.replace(
+        view, depth=RecordedDepth(read, "m", f"16-bit pictures, {unit:g} m a unit, as configured")
+    )
+    return {}
+
+
+def _read_depth(files: PictureFiles, size: tuple[int, int], unit: float) -> Float[np.ndarray, "T H W"]:
+    import cv2
+
+    depth = np.empty((len(files), size[1], size[0]), np.float32)
+    for number, data in enumerate(files):
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+        if image is None or image.dtype != np.uint16 or image.shape != depth.shape[1:]:
+            found = "nothing" if image is None else f"{image.dtype} of {image.shape[1]} x {image.shape[0]}"
+            raise BadEpisode(
+                "bad_depth",
+                f"{files.name}: {files.paths[number].name} must be 16-bit grey of {size[0]} x {size[1]}, found {found}",
+            )
+        depth[number] = image * np.float32(unit)
+    return depth
