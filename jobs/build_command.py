@@ -83,6 +83,14 @@ def _summary_text(summary) -> str:
         f"  triplets     {summary.kept} kept of {windows} windows, in {summary.shards} shard(s) of {summary.bytes / 1e6:.1f} MB "
         f"in all ({per_sample:.1f} kB a sample)",
     ]
+    for reason, count in summary.left_out.items():
+        lines.append(f"  left out     {count} {reason}")
+    if summary.no_language:
+        lines.append(f"  no language  {summary.no_language} episodes, kept")
+    for reason, count in summary.skipped_cameras.items():
+        lines.append(f"  skipped      {count} cameras {reason}")
+    for note, count in summary.notes.items():
+        lines.append(f"  note         {count} episodes {note}")
     for reason, count in summary.rejected.items():
         lines.append(f"  rejected     {count} {reason}")
     for code, count in sorted(Counter(q.code for q in summary.quarantined).items()):

@@ -5,13 +5,14 @@ interruption, for any number of workers.
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.execution import BuildError, Executor, Progress, WorkerDied
 from pipeline.packer import ShardWorker, finished_shard, plan_shards, stands
-from pipeline.parts import EpisodeWorker, PartReport, Quarantined, finished_part, part_key
+from pipeline.parts import EpisodeWorker, LeftOut, PartReport, Quarantined, finished_part, part_key
 from pipeline.readers import UnreadableSource
 from pipeline.recipe import Recipe
 from pipeline.statistics import dataset_statistics
@@ -48,6 +49,10 @@ class Summary:
 
     Attributes:
         kept: triplets in the shards.
+        no_language: episodes without an instruction that were kept.
+        left_out: episodes that were not wanted, by reason.
+        skipped_cameras: by reason, where all were wanted.
+        notes: what readers said of episodes, and of how many (``kind_of_note``).
         rejected: windows by reason.
         quarantined: episodes and files that could not be used.
         seconds: worker time by stage, of the episodes made in this run.
@@ -57,6 +62,10 @@ class Summary:
     episodes: int = 0
     frames: int = 0
     kept: int = 0
+    no_language: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    skipped_cameras: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, int] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
     shards: int = 0
@@ -146,16 +155,35 @@ def _make_parts(
             result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
         if isinstance(result, Quarantined):
             summary.quarantined.append(result)
+        elif isinstance(result, LeftOut):
+            summary.left_out[result.reason] = summary.left_out.get(result.reason, 0) + 1
         else:
             found[ref.digest] = result
             seconds.update(result.seconds)
     reports = [report for ref in refs if (report := found[ref.digest]) is not None]
-    rejected: Counter[str] = Counter()
+    _count(summary, reports)
+    summary.seconds = dict(seconds)
+    return summary, reports
+
+
+def _count(summary: Summary, reports: list[PartReport]) -> None:
+    rejected, skipped, notes = Counter[str](), Counter[str](), Counter[str]()
     for report in reports:
         rejected.update(report.rejected)
+        skipped.update(report.skipped_cameras.values())
+        notes.update({kind for name, said in report.notes.items() if (kind := kind_of_note(name, said))})
     summary.episodes, summary.frames = len(reports), sum(r.frames for r in reports)
-    summary.rejected, summary.seconds = dict(sorted(rejected.items())), dict(seconds)
-    return summary, reports
+    summary.no_language = sum(not r.instructions for r in reports)
+    summary.rejected, summary.skipped_cameras = dict(sorted(rejected.items())), dict(sorted(skipped.items()))
+    summary.notes = dict(sorted(notes.items()))
+
+
+def kind_of_note(name: str, said: str) -> str | None:
+    """What a note has in common with those of other episodes: no numbers, no details after a colon. None for a path, which every
+    episode has to itself."""
+    if name.endswith("path"):
+        return None
+    return f"{name}: {re.sub(r'[0-9]+([.][0-9]+)?', 'N', said.split(':')[0])}"
 
 
 def _pack(
@@ -203,8 +231,11 @@ def _publish(
             "frames": report.frames,
             "kept": len(report.rows),
             "rejected": report.rejected,
+            "rejected_windows": report.rejected_windows,
             "instructions": report.instructions,
             "success": report.success,
+            "notes": report.notes,
+            "skipped_cameras": report.skipped_cameras,
         }
         for report in reports
     ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
@@ -222,6 +253,10 @@ def _publish(
             "episodes": summary.episodes,
             "frames": summary.frames,
             "kept": summary.kept,
+            "no_language": summary.no_language,
+            "left_out": dict(sorted(summary.left_out.items())),
+            "skipped_cameras": summary.skipped_cameras,
+            "notes": summary.notes,
             "rejected": summary.rejected,
             "quarantined": dict(sorted(Counter(q.code for q in summary.quarantined).items())),
         },
@@ -246,6 +281,10 @@ def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
         episodes=counts["episodes"],
         frames=counts["frames"],
         kept=manifest.samples,
+        no_language=counts.get("no_language", 0),
+        left_out=counts.get("left_out", {}),
+        skipped_cameras=counts.get("skipped_cameras", {}),
+        notes=counts.get("notes", {}),
         rejected=counts["rejected"],
         shards=len(manifest.shards),
         bytes=sum(s.bytes for s in manifest.shards),
@@ -257,6 +296,9 @@ def _why_nothing(summary: Summary) -> str:
     if summary.quarantined:
         first = summary.quarantined[0]
         return f"{len(summary.quarantined)} quarantined, the first because {first.message}"
+    if not summary.episodes:
+        counts = ", ".join(f"{n} {reason}" for reason, n in summary.left_out.items())
+        return f"every episode was left out ({counts or 'there is none'}); --language optional keeps those without an instruction"
     return "every window was rejected: " + ", ".join(f"{n} {reason}" for reason, n in summary.rejected.items())
 
 

@@ -6,6 +6,7 @@ report is renamed into place last: where it stands, the part is complete.
 """
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +17,7 @@ import numpy as np
 
 from pipeline.recipe import Recipe
 from pipeline.stopwatch import Stopwatch
-from pipeline.triplets import TripletMaker
+from pipeline.triplets import SkippedCamera, TripletMaker
 from schemas import sample_metadata
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
@@ -26,9 +27,12 @@ from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import Rejected
 
-PART_VERSION = 1
+PART_VERSION = 2
 STATISTICS_FRAMES = 64
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs")
+
+Region = tuple[str, str, bytes]
+"""Key, episode digest and bytes of a sample."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,12 @@ class PartReport:
         key: the part's name.
         ref: dataset, source and episode it was made from, without this machine's paths.
         frames: frames read.
-        rejected: windows not kept, by reason.
+        rejected_windows: camera, frame, reason and measure (``schemas.triplet.Rejected``) of each window not kept.
         rows: key, offset and size of each sample in the part's tar.
         samples_of: values of ``state`` and ``action`` at up to ``STATISTICS_FRAMES`` evenly spread frames, for quantiles.
         moments: exact count, sum, sum of squares, min and max of ``state`` and ``action`` over all frames.
+        notes: what the reader had to say of the episode.
+        skipped_cameras: why cameras were skipped, by name, where all were wanted.
         seconds: time spent by stage; in no output.
     """
 
@@ -52,11 +58,18 @@ class PartReport:
     frames: int
     instructions: list[str]
     success: bool | None
-    rejected: dict[str, int]
+    rejected_windows: list[tuple[str, int, str, float | None]]
     rows: list[tuple[str, int, int]]
     samples_of: dict[str, list[list[float]]]
     moments: dict[str, dict[str, Any]]
+    notes: dict[str, str] = field(default_factory=dict)
+    skipped_cameras: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Windows not kept, by reason."""
+        return dict(sorted(Counter(reason for _, _, reason, _ in self.rejected_windows).items()))
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,15 @@ class Quarantined:
     episode: str
     code: str
     message: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An episode that could be used and was not wanted."""
+
+    source: str
+    episode: str
+    reason: str
 
 
 def part_key(recipe: Recipe, ref: EpisodeRef) -> str:
@@ -105,74 +127,96 @@ def finished_part(folder: Path, key: str) -> PartReport | None:
     tar = part_path(folder, key)
     try:
         values = json.loads(_report_path(folder, key).read_bytes())
-        report = PartReport(**{**values, "rows": [tuple(row) for row in values["rows"]]})
+        lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
+        report = PartReport(**{**values, **lists})
         whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return report if whole and webdataset.index_path(tar).is_file() else None
 
 
-class EpisodeWorker:
-    """Makes parts; lives in a worker process and is built there from the recipe."""
+class EpisodeMaker:
+    """Makes the samples of episodes, in memory; lives in a worker process and is built there from the recipe."""
 
-    def __init__(self, recipe: Recipe, folder: Path):
+    def __init__(self, recipe: Recipe):
         import cv2
 
         cv2.setNumThreads(1)
-        self.recipe, self.folder = recipe, folder
+        self.recipe = recipe
         self.reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
         self.maker = TripletMaker(recipe)
 
-    def __call__(self, ref: EpisodeRef) -> PartReport | Quarantined:
-        """Make one episode's part.
-
-        Raises:
-            OSError: the part cannot be written.
-        """
+    def make(self, ref: EpisodeRef, watch: Stopwatch) -> tuple[PartReport, list[Region]] | Quarantined | LeftOut:
+        """What is to be known of an episode, and its samples as they stand in a tar."""
         try:
-            watch = Stopwatch()
             with watch.stage("read"):
                 episode = self.reader.read(ref)
-            return self._write(ref, episode, watch)
+            if self.recipe.language == "required" and not episode.instructions:
+                return LeftOut(ref.source, ref.episode, "no_language")
+            return self._make(ref, episode, watch)
         except BadEpisode as error:
             named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
             return Quarantined(ref.source, ref.episode, error.code, named)
 
-    def _write(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> PartReport:
-        key = part_key(self.recipe, ref)
-        rejected: dict[str, int] = {}
+    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> tuple[PartReport, list[Region]]:
+        rejected: list[tuple[str, int, str, float | None]] = []
+        skipped: dict[str, str] = {}
         rows, regions, offset = [], [], 0
         for made in self.maker.make(episode, watch):
+            if isinstance(made, SkippedCamera):
+                skipped[made.camera] = made.reason
+                continue
             if isinstance(made, Rejected):
-                rejected[made.reason] = rejected.get(made.reason, 0) + 1
+                rejected.append((made.camera, made.frame, made.reason, made.measure))
                 continue
             try:
                 with watch.stage("encode sample"):
                     region = webdataset.pack_sample(made.key, encode_triplet(made))
             except FlowTooLarge:
-                rejected["flow_too_large"] = rejected.get("flow_too_large", 0) + 1
+                rejected.append((made.source.camera, made.source.frame, "flow_too_large", None))
                 continue
             rows.append((made.key, offset, len(region)))
             regions.append((made.key, made.episode, region))
             offset += len(region)
+        values = {"state": episode.state, "action": episode.actions[episode.action_mask]}
+        report = PartReport(
+            key=part_key(self.recipe, ref),
+            ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
+            episode=ref.digest,
+            frames=episode.length,
+            instructions=list(episode.instructions),
+            success=episode.success,
+            rejected_windows=rejected,
+            rows=rows,
+            samples_of={name: _spread(array).tolist() for name, array in values.items()},
+            moments={name: _moments(array) for name, array in values.items()},
+            notes=dict(episode.notes),
+            skipped_cameras=skipped,
+            seconds=watch.seconds,
+        )
+        return report, regions
+
+
+class EpisodeWorker:
+    """Makes parts and writes them."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        self.maker, self.folder = EpisodeMaker(recipe), folder
+
+    def __call__(self, ref: EpisodeRef) -> PartReport | Quarantined | LeftOut:
+        """Make one episode's part.
+
+        Raises:
+            OSError: the part cannot be written.
+        """
+        watch = Stopwatch()
+        made = self.maker.make(ref, watch)
+        if isinstance(made, Quarantined | LeftOut):
+            return made
+        report, regions = made
         with watch.stage("write"):
-            path = part_path(self.folder, key)
-            webdataset.write_regions(path.parent, key, regions)
-            values = {"state": episode.state, "action": episode.actions[episode.action_mask]}
-            report = PartReport(
-                key=key,
-                ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
-                episode=ref.digest,
-                frames=episode.length,
-                instructions=list(episode.instructions),
-                success=episode.success,
-                rejected=rejected,
-                rows=rows,
-                samples_of={name: _spread(array).tolist() for name, array in values.items()},
-                moments={name: _moments(array) for name, array in values.items()},
-                seconds=watch.seconds,
-            )
-            write_whole(_report_path(self.folder, key), canonical_json(asdict(report)))
+            webdataset.write_regions(part_path(self.folder, report.key).parent, report.key, regions)
+            write_whole(_report_path(self.folder, report.key), canonical_json(asdict(report)))
         return report
 
 

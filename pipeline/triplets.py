@@ -1,10 +1,12 @@
 """The main path: an episode goes in, its triplets and rejected windows come out."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.chosen_cameras import ALL, chosen_cameras, seen_by
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.quality import Judged, judge, measure_of
 from pipeline.recipe import Recipe
@@ -17,6 +19,14 @@ from schemas.triplet import CameraOfWindow, Rejected, Source, Triplet, triplet_k
 SMALLEST_IMAGE = 32
 
 
+@dataclass(frozen=True)
+class SkippedCamera:
+    """A camera that cannot be used, of an episode of which every camera was wanted."""
+
+    camera: str
+    reason: str
+
+
 class TripletMaker:
     """Turns episodes into triplets; holds the plug-ins that the recipe names."""
 
@@ -24,18 +34,35 @@ class TripletMaker:
         self.recipe = recipe
         self.source = load_plugin("pipeline.flow_sources", recipe.flow.name).build(recipe.configs()["flow_sources"])
 
-    def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected]:
-        """The windows of an episode, in order of their reference frames.
+    def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected | SkippedCamera]:
+        """The windows of an episode, camera by camera, in order of their reference frames.
 
         Raises:
-            BadEpisode: nothing of the episode can be used.
+            BadEpisode: nothing of the episode can be used, or a camera that was asked for cannot.
         """
         watch = watch or Stopwatch()
+        skipped: list[BadEpisode] = []
+        cameras = chosen_cameras(episode, self.recipe.cameras)
+        for camera in cameras:
+            windows = self._windows(seen_by(episode, camera), watch)
+            if ALL in self.recipe.cameras:
+                try:
+                    windows = list(windows)  # all of a camera, or nothing
+                except BadEpisode as error:
+                    skipped.append(error)
+                    yield SkippedCamera(camera, error.code)
+                    continue
+            yield from windows
+        if len(skipped) == len(cameras):
+            raise skipped[0]
+
+    def _windows(self, episode: Episode, watch: Stopwatch) -> Iterator[Triplet | Rejected]:
+        """The windows of the primary camera.
+
+        Raises:
+            BadEpisode: it cannot be used.
+        """
         windows, view = self.recipe.windows, episode.views[episode.primary]
-        if self.recipe.language == "required" and not episode.instructions:
-            raise BadEpisode(
-                "no_language", f"{episode.ref.name} has no instruction; --language optional keeps such episodes"
-            )
         with watch.stage("read"):
             frames = view.frames
             wrist = episode.views[episode.wrist].frames if episode.wrist else None
@@ -51,7 +78,7 @@ class TripletMaker:
             key = triplet_key(episode.ref.digest, view.name, reference)
             if judged.reason is not None:
                 measured = judged.measures[measure_of(judged.reason)]
-                yield Rejected(key, judged.reason, view.name, reference, measured)
+                yield Rejected(key, judged.reason, view.name, episode.source_frame(reference), measured)
                 continue
             with watch.stage("encode pictures"):
                 pictures = self._pictures(frames, wrist, reference)

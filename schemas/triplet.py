@@ -126,5 +126,9 @@ class Rejected:
 
 def triplet_key(episode_digest: str, camera: str, frame: int) -> str:
     """``<episode digest>-<camera>-<frame>``: no dot and no slash, so that webdataset takes it whole."""
-    safe = "".join(c if c.isalnum() or c in "_" else "_" for c in camera)
-    return f"{episode_digest}-{safe}-{frame:06d}"
+    return f"{episode_digest}-{camera_in_key(camera)}-{frame:06d}"
+
+
+def camera_in_key(camera: str) -> str:
+    """A camera's name in keys; names that differ only in signs become the same."""
+    return "".join(c if c.isalnum() or c in "_" else "_" for c in camera)

@@ -244,12 +244,6 @@ DEFECTS = {
         "bad_model",
         "fovy of camera agentview must lie between 0 and 180, found 190",
     ),
-    "no_words": (
-        words(json.dumps({"language_instruction": " "})),
-        "demo_0",
-        "no_language",
-        "--language optional keeps",
-    ),
     "words_no_json": (words("{"), "demo_0", "bad_language", "problem_info is no JSON with a text"),
     "words_null": (
         words(json.dumps({"language_instruction": None})),
@@ -267,7 +261,7 @@ DEFECTS = {
     "words_missing": (words(json.dumps({"task": "x"})), "demo_0", "bad_language", "problem_info is no JSON"),
 }
 FILES = sum(episode is None for _, episode, _, _ in DEFECTS.values())
-NEIGHBOURS = [n for n, (make, e, _, _) in DEFECTS.items() if e and not n.startswith(("no_words", "words"))]
+NEIGHBOURS = [n for n, (make, e, _, _) in DEFECTS.items() if e and not n.startswith("words")]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,58 @@
+"""Which cameras of an episode become windows: the primary one, all that can be used, or some by name."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from schemas.episode import BadEpisode, Episode
+from schemas.triplet import camera_in_key
+
+PRIMARY, ALL = "primary", "all"
+
+
+def checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
+    """The choice in a fixed order, each name once.
+
+    Raises:
+        ValueError: nothing is chosen, or ``all`` and others beside it.
+    """
+    names = tuple(sorted(set(cameras)))
+    if not names or "" in names:
+        raise ValueError(f"--cameras must name {PRIMARY}, {ALL}, or cameras of the dataset, found nothing")
+    if ALL in names and len(names) > 1:
+        raise ValueError(
+            f"--cameras {ALL} takes every camera, so no other can be named beside it, found {', '.join(names)}"
+        )
+    return names
+
+
+def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
+    """The names of an episode's cameras that the choice means, the primary one first.
+
+    Raises:
+        BadEpisode: a camera that was named is not there, or two have names that sample keys cannot tell apart.
+    """
+    there = sorted(episode.views, key=lambda name: (name != episode.primary, name))
+    wanted = there if ALL in cameras else [episode.primary if name == PRIMARY else name for name in cameras]
+    missing = [name for name in wanted if name not in episode.views]
+    if missing:
+        raise BadEpisode(
+            "no_such_camera",
+            f"{episode.ref.name} has no camera {', '.join(missing)} with pictures; it has {', '.join(there)}, choose with --cameras",
+        )
+    chosen = [name for name in there if name in wanted]
+    if len({camera_in_key(name) for name in chosen}) < len(chosen):
+        raise BadEpisode(
+            "camera_names",
+            f"{episode.ref.name}: the cameras {', '.join(chosen)} differ only in signs that sample keys cannot hold; choose one with --cameras",
+        )
+    return chosen
+
+
+def seen_by(episode: Episode, camera: str) -> Episode:
+    """The episode with another camera as the primary one.
+
+    That camera's view is a copy, so that its frames are let go with it; the wrist camera's are shared, they belong to every window.
+    """
+    view = episode.views[camera]
+    own = view if camera == episode.wrist else replace(view)
+    return replace(episode, primary=camera, views={**episode.views, camera: own})

@@ -1,0 +1,112 @@
+"""Every camera that is wanted becomes its own windows, and no other camera's pictures are decoded."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from libero_fixture import Demo, fast_recipe, samples_of, write_file
+
+from jobs.executors.local import LocalExecutor
+from pipeline.build import ShardConfig, build
+from pipeline.chosen_cameras import chosen_cameras
+from pipeline.readers.libero import LiberoReader
+from pipeline.triplets import SkippedCamera, TripletMaker
+from schemas.episode import BadEpisode
+from schemas.manifest import EPISODES, read_manifest
+from schemas.sample_codec import encode_triplet
+from schemas.triplet import Triplet
+
+FRONT, WRIST, SIDE = "agentview", "eye_in_hand", "side.view"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_file(tmp_path_factory.mktemp("libero") / "a_demo.hdf5", [Demo(0, 0, 20)]).parent
+
+
+@pytest.fixture
+def episode(folder):
+    """A real episode with a third camera, which shows the first one's pictures in a mirror."""
+    (ref,) = LiberoReader().list_episodes(folder)
+    read = LiberoReader().read(ref)
+    front = read.views[FRONT]
+    depth = replace(front.depth, read=lambda: np.ascontiguousarray(front.depth.read()[:, :, ::-1]))
+    side = replace(
+        front, name=SIDE, read_frames=lambda: np.ascontiguousarray(front.read_frames()[:, :, ::-1]), depth=depth
+    )
+    return replace(read, views={**read.views, SIDE: side})
+
+
+def made(episode, *cameras):
+    return list(TripletMaker(fast_recipe(cameras=cameras)).make(episode))
+
+
+def members(windows):
+    return {t.key: encode_triplet(t) for t in windows if isinstance(t, Triplet)}
+
+
+def test_a_camera_gives_the_same_samples_alone_among_others_and_as_the_primary_one(episode):
+    every = made(episode, "all")
+    both = members(made(episode, SIDE, FRONT))
+    assert members(every) == both
+    assert members(made(episode, SIDE)) == {k: v for k, v in both.items() if "side_view" in k}
+    assert members(made(episode, "primary")) == {k: v for k, v in both.items() if "agentview" in k}
+    assert members(made(replace(episode, primary=SIDE), "primary")) == members(made(episode, SIDE))
+    by_camera = {
+        camera: [t for t in every if isinstance(t, Triplet) and t.source.camera == camera] for camera in (FRONT, SIDE)
+    }
+    assert len(by_camera[FRONT]) == len(by_camera[SIDE]) == 3
+    for front, side in zip(*by_camera.values(), strict=True):
+        assert front.images["wrist"] == side.images["wrist"] and front.images["image"] != side.images["image"]
+        assert np.array_equal(front.state, side.state) and np.array_equal(front.actions, side.actions)
+
+
+def test_all_skips_and_names_what_cannot_be_used_and_a_camera_by_name_is_refused(episode):
+    assert [w for w in made(episode, "all") if isinstance(w, SkippedCamera)] == [SkippedCamera(WRIST, "no_depth")]
+    with pytest.raises(BadEpisode) as error:
+        made(episode, WRIST)
+    assert error.value.code == "no_depth"
+    with pytest.raises(BadEpisode, match="has no camera nose with pictures; it has agentview, eye_in_hand"):
+        made(episode, "nose")
+
+
+def test_an_episode_without_a_usable_camera_is_refused_for_its_primary_ones_reason(episode):
+    moving = {name: replace(view, fixed=False) for name, view in episode.views.items()}
+    with pytest.raises(BadEpisode) as error:
+        made(replace(episode, views=moving), "all")
+    assert error.value.code == "moving_camera" and FRONT in error.value.message
+
+
+def test_pictures_of_other_cameras_are_not_decoded(episode):
+    def read():
+        raise AssertionError("nobody asked for this camera")
+
+    unseen = replace(episode, views={**episode.views, SIDE: replace(episode.views[SIDE], read_frames=read)})
+    assert members(made(unseen, "primary")) == members(made(episode, "primary"))
+
+
+@pytest.mark.parametrize(("cameras", "says"), [((), "found nothing"), (("all", FRONT), "no other can be named beside")])
+def test_a_choice_that_makes_no_sense_is_refused(cameras, says):
+    with pytest.raises(ValueError, match=says):
+        fast_recipe(cameras=cameras)
+
+
+def test_the_order_and_doubling_of_names_is_no_other_recipe(episode):
+    assert fast_recipe(cameras=(SIDE, FRONT, SIDE)).digest == fast_recipe(cameras=(FRONT, SIDE)).digest
+    assert chosen_cameras(episode, (SIDE, FRONT, "primary")) == [FRONT, SIDE]
+    with pytest.raises(BadEpisode, match="differ only in signs"):
+        chosen_cameras(replace(episode, views={**episode.views, "side_view": episode.views[SIDE]}), ("all",))
+
+
+def test_a_build_counts_skipped_cameras_and_says_which_in_the_list_of_episodes(folder, tmp_path):
+    def run(output, *cameras):
+        recipe = fast_recipe(cameras=cameras)
+        return build(recipe, folder, output, ShardConfig(), LocalExecutor(), lambda *a: a[2], keep_parts=True)
+
+    assert run(tmp_path / "all", "all").skipped_cameras == {"no_depth": 1}
+    assert read_manifest(tmp_path / "all").counts["skipped_cameras"] == {"no_depth": 1}
+    assert json.loads((tmp_path / "all" / EPISODES).read_bytes())["skipped_cameras"] == {WRIST: "no_depth"}
+    run(tmp_path / "primary", "primary")
+    assert samples_of(tmp_path / "all") == samples_of(tmp_path / "primary")
+    assert run(tmp_path / "all", "all").already_complete
