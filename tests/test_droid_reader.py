@@ -224,3 +224,14 @@ def test_an_incomplete_set_of_calibration_files_is_named(tmp_path):
     (tmp_path / "camera_serials.json").unlink()
     problem, _ = READER.list_episodes(tmp_path)
     assert "lacks camera_serials.json" in str(problem)
+
+
+def test_the_forms_of_the_action_that_standards_are_made_from_are_read(tmp_path):
+    write(tmp_path)
+    other = read(tmp_path).other_actions
+    assert {name: values.shape for name, values in other.items()} == {
+        "cartesian_velocity": (4, 6),
+        "gripper_position": (4, 1),
+    }
+    np.testing.assert_allclose(other["cartesian_velocity"][2, :3], TOOL + np.array([0.02, 0, 0]), rtol=1e-6)
+    assert (other["gripper_position"] == 0.25).all()

@@ -14,10 +14,12 @@ FOLDERS = [
     "pipeline.depth",
     "pipeline.cameras",
     "pipeline.flow_sources",
+    "pipeline.actions",
     "schemas.shard_formats",
     "jobs.executors",
     "lamp_model.backbones",
     "lamp_model.fusions",
+    "lamp_model.action_heads",
 ]
 EVERY = [(folder, name) for folder in FOLDERS for name in plugin_names(folder)]
 

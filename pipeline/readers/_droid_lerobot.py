@@ -4,6 +4,8 @@ Without that path no calibration file can be joined, and the noisy poses in ``ca
 them, so no camera has any. Older conversions (v2.0) swapped the exterior cameras at random; those are refused.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import Float
 
@@ -32,7 +34,12 @@ def missing_key(meta: LeRobotMeta) -> str | None:
 
 
 def episode_of_lerobot(
-    ref: EpisodeRef, table: LeRobotEpisode, convention: ActionConvention, state_names: tuple[str, ...], fps: float
+    ref: EpisodeRef,
+    table: LeRobotEpisode,
+    convention: ActionConvention,
+    state_names: tuple[str, ...],
+    fps: float,
+    other_actions: Mapping[str, int],
 ) -> Episode:
     """The table as an episode, in the conventions of the RLDS form.
 
@@ -57,6 +64,11 @@ def episode_of_lerobot(
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
         success=bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None,
+        other_actions={
+            name: numbers(ref, key, table.array(key), width)
+            for name, width in other_actions.items()
+            if table.has(key := f"action.{name}")
+        },
     )
 
 

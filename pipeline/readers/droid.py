@@ -40,6 +40,8 @@ CONVENTION = ActionConvention(
     description="commanded absolute pose of the hand in the robot's base: metres, Euler angles xyz in radians; gripper position, 0 open, 1 closed",
 )
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper", *(f"joint_{i}" for i in range(1, 8)))
+OTHER_ACTIONS = {"cartesian_velocity": 6, "gripper_position": 1}
+"""Forms of the action beside the absolute pose, and their widths; ``pipeline.actions.droid`` is made from them."""
 PRIMARY, WRIST = "exterior_image_1_left", "wrist_image_left"
 CAMERAS = (PRIMARY, "exterior_image_2_left", WRIST)
 FPS = 15.0
@@ -86,7 +88,7 @@ class DroidReader:
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
         if ref.path.endswith(".parquet"):
-            return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
+            return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS)
         root = root_of(ref)
         try:
             calibration = read_calibration(root, calibration_fingerprint(root))
@@ -121,6 +123,11 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
         action_convention=CONVENTION,
         success={"success": True, "failure": False}.get(_outcome(path)),
         notes=notes,
+        other_actions={
+            name: numbers(ref, key, record.array(key), width)
+            for name, width in OTHER_ACTIONS.items()
+            if record.has(key := f"steps/action_dict/{name}")
+        },
     )
 
 

@@ -1,0 +1,60 @@
+"""An episode with some of its frames only, as if the others had never been recorded."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from schemas.episode import CameraView, Episode
+
+
+def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
+    """The episode at the frames with these numbers, in their order; its source frames still name those of the file.
+
+    Pixels, depth and simulator states stay unread until somebody asks for them.
+    """
+    source = np.array([episode.source_frame(int(frame)) for frame in frames])
+    made = episode.standard_actions
+    if made is not None:
+        made = replace(
+            made,
+            values=made.values[frames],
+            mask=made.mask[frames],
+            origin=None if made.origin is None else made.origin[frames],
+            begins=None if made.begins is None else made.begins[frames],
+        )
+    return replace(
+        episode,
+        views={name: _view(view, frames) for name, view in episode.views.items()},
+        state=episode.state[frames],
+        actions=episode.actions[frames],
+        action_mask=episode.action_mask[frames],
+        other_actions={name: values[frames] for name, values in episode.other_actions.items()},
+        standard_actions=made,
+        source_frames=source,
+    )
+
+
+def _view(view: CameraView, frames: Int[np.ndarray, "N"]) -> CameraView:
+    depth, simulation, stereo, poses = view.depth, view.simulation, view.stereo, view.world_from_camera
+    return replace(
+        view,
+        read_frames=partial(_taken, view.read_frames, frames),
+        length=len(frames),
+        world_from_camera=poses if poses is None or len(poses) == 1 else poses[frames],
+        depth=None if depth is None else replace(depth, read=partial(_taken, depth.read, frames)),
+        simulation=None if simulation is None else replace(simulation, read=partial(_states, simulation.read, frames)),
+        stereo=None if stereo is None else replace(stereo, read_right=partial(_taken, stereo.read_right, frames)),
+    )
+
+
+def _taken(read: Callable[[], np.ndarray], frames: np.ndarray) -> np.ndarray:
+    return read()[frames]
+
+
+def _states(read: Callable[[], tuple[Any, np.ndarray]], frames: np.ndarray) -> tuple[Any, np.ndarray]:
+    model, states = read()
+    return model, states[frames]
