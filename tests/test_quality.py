@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.lift import LiftedTracks
-from pipeline.quality import REASONS, QualityConfig, judge
+from pipeline.quality import CHECKS, REASONS, QualityConfig, judge
 from schemas.scene_flow import PointFlag, SceneFlow
 
 K = np.array([[150.0, 0, 64], [0, 150.0, 64], [0, 0, 1]])
@@ -66,6 +66,19 @@ def broken(reason: str) -> tuple[LiftedTracks, int, dict]:
 def test_each_check_rejects_what_it_is_for(reason):
     given, steps, thresholds = broken(reason)
     assert judged(given, steps, **thresholds).reason == reason
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.reason)
+def test_what_a_sample_says_was_measured_decides_whether_it_is_kept(check):
+    given, steps, thresholds = broken(check.reason)
+    measure = judged(given, steps, **thresholds).measures[check.measure]
+    only = {c.threshold: 0 if c.least else 1.0 for c in CHECKS}
+    if check.least and not check.measure.endswith("share"):  # counted, not measured
+        just, beyond = int(measure), int(measure) + 1
+    else:  # measures are kept to four decimals
+        just, beyond = (measure - 1e-4, measure + 1e-3) if check.least else (measure + 1e-4, measure - 1e-3)
+    assert judged(given, steps, **{**only, check.threshold: just}).reason is None
+    assert judged(given, steps, **{**only, check.threshold: beyond}).reason == check.reason
 
 
 def test_a_point_that_slides_to_the_background_is_absent_until_it_returns():

@@ -5,7 +5,7 @@ import numpy as np
 
 from schemas.episode import ActionConvention
 from schemas.scene_flow import SceneFlow, keypoint_grid
-from schemas.triplet import ActionChunk, CameraOfWindow, Source, Triplet, triplet_key
+from schemas.triplet import ActionChunk, CameraOfWindow, GeneratedInstruction, Source, Triplet, triplet_key
 
 CONVENTION = ActionConvention("test_delta", ("x", "y", "gripper"), "for tests: gripper -1 open, +1 close")
 STANDARD = ActionConvention("test_standard", ("x", "y", "z", "gripper"), "for tests: gripper 1 open, 0 closed")
@@ -63,6 +63,8 @@ def make_triplet(
         action_convention=CONVENTION,
         fps=20.0,
         success=True,
+        quality={"valid_share": 0.875, "steps": 32.0},
+        generated_instructions=(GeneratedInstruction("please take the bowl", "request", "some/model at 0123"),),
         standard_actions=ActionChunk(rng.normal(size=(16, 4)).astype(np.float32), mask[::-1].copy(), STANDARD)
         if standard
         else None,
