@@ -182,7 +182,7 @@ class ActionTransformer(nn.Module):
             attend = torch.cat([guided.mask.new_ones(batch, chunk), guided.mask], dim=1)[:, None, None]
         return ActionContext(tokens, self._first.qkv(tokens), attend)
 
-    def decoded(self, told: Float[torch.Tensor, "B H I"], context: ActionContext) -> Float[torch.Tensor, "B H O"]:
+    def forward(self, told: Float[torch.Tensor, "B H I"], context: ActionContext) -> Float[torch.Tensor, "B H O"]:
         """What is read off the action tokens, each told something."""
         chunk = told.shape[1]
         actions = self.action_encoder(told) + self.pos_emb[:, :chunk]
@@ -219,7 +219,7 @@ class ActionExpert(ActionTransformer):
         """dx/dt of the chunk at flow time t (1 noise, 0 data)."""
         told = torch.cat([time_sinusoid(t), state], dim=-1)[:, None].expand(-1, noisy.shape[1], -1)
         # Order of the published encoder's 47 inputs: noisy action, time, proprioception.
-        return self.decoded(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context)
+        return self(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context)
 
 
 def time_sinusoid(t: Float[torch.Tensor, "B"]) -> Float[torch.Tensor, "B 32"]:

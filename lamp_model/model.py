@@ -11,13 +11,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from lamp_model.action_expert import ActionConfig, ActionExpert
+from lamp_model.action_expert import ActionConfig
 from lamp_model.features import Features
-from lamp_model.flow_matching import integrate_action
 from lamp_model.motion_expert import MotionConfig, MotionExpert
 from schemas.plugins import configure, load_plugin
 
-BACKBONES, FUSIONS = "lamp_model.backbones", "lamp_model.fusions"
+BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,8 @@ class ModelConfig:
     Attributes:
         backbone: a plug-in of ``lamp_model.backbones``, with its options.
         fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
+        action: sizes of the Action Expert.
+        action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
         cameras: roles of the images, in the order in which the backbone sees them.
         guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
         padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
@@ -39,6 +40,8 @@ class ModelConfig:
     fusion: str = "gated"
     fusion_options: dict[str, Any] = field(default_factory=dict)
     action: ActionConfig = field(default_factory=ActionConfig)
+    action_head: str = "flow-matching"
+    action_head_options: dict[str, Any] = field(default_factory=dict)
     cameras: tuple[str, ...] = ("image", "wrist")
     padding: Literal["masked", "repeat"] = "masked"
     guided: bool = True
@@ -104,13 +107,19 @@ class PolicyModel(MotionModel):
             widths = {"feature_width": width, "motion_width": config.motion.width}
             options = configure(FUSIONS, config.fusion, {**config.fusion_options, **widths})
             self.motion_guidance = load_plugin(FUSIONS, config.fusion).build(options)
-        self.action_model = ActionExpert(config.action, width)
+        filled = {"sizes": config.action, "feature_width": width}
+        options = configure(ACTION_HEADS, config.action_head, {**config.action_head_options, **filled})
+        self.action_model = load_plugin(ACTION_HEADS, config.action_head).build(options)
 
     def motion_noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B F C G G"] | None:
         """Noise for the Motion Expert, on the generator's device; None, and nothing drawn, when there is none."""
         if not self.config.guided:
             return None
         return torch.randn(self.motion_head.noise_shape(batch), generator=generator, device=generator.device)
+
+    def action_noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B H A"] | None:
+        """Noise for the action head, on the generator's device; None, and nothing drawn, when it needs none."""
+        return self.action_model.noise(batch, generator)
 
     def guided_features(self, features: Features, noise: Float[torch.Tensor, "B F C G G"] | None) -> Features:
         """Features as the Action Expert gets them: guided by the Motion Expert, or as they are when there is none."""
@@ -132,12 +141,7 @@ class PolicyModel(MotionModel):
         return Features(self.motion_guidance(features.tokens, hidden), features.mask)
 
     def act(
-        self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"]
+        self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
         """A normalised action chunk for a normalised state."""
-        context = self.action_model.context(guided)
-
-        def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
-            return self.action_model.velocity(x, torch.full((len(x),), t, device=x.device), state, context)
-
-        return integrate_action(velocity, noise, self.config.action.denoising_steps)
+        return self.action_model.act(guided, state, noise)

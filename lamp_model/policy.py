@@ -68,14 +68,15 @@ class LampPolicy:
         self._check(images, instruction, state)
         if return_motion and not self.model.config.guided:
             raise ValueError("this policy was trained with --motion none: it has no motion to return")
-        device, config = self.model.device, self.model.config
+        device = self.model.device
         pictures = [torch.from_numpy(self._resized(image)).to(device)[None] for image in images]
         told = self.state_range.normalise(torch.as_tensor(np.asarray(state, np.float32)).to(device)[None])
         # Drawn on the CPU, so that a seed means the same everywhere.
         generator = torch.Generator().manual_seed(seed)
         motion_noise = self.model.motion_noise(1, generator)
         motion_noise = None if motion_noise is None else motion_noise.to(device)
-        action_noise = torch.randn(1, config.action.chunk, config.action.action_size, generator=generator).to(device)
+        action_noise = self.model.action_noise(1, generator)
+        action_noise = None if action_noise is None else action_noise.to(device)
         with autocast(device):
             features = self.model.encode(pictures, [instruction])
             guided = self.model.guided_features(features, motion_noise)

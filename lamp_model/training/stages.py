@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from lamp_model import motion_tokens
 from lamp_model.batch import Batch
 from lamp_model.features import Features
-from lamp_model.flow_matching import (
-    TIMESTEPS,
-    action_path,
-    motion_path,
-    sample_action_time,
-    sample_motion_time,
-)
+from lamp_model.flow_matching import TIMESTEPS, motion_path, sample_motion_time
+from lamp_model.losses import masked_mean
 from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.normalisation import Range
 from lamp_model.training.rollout import RolloutErrors
@@ -95,16 +90,11 @@ class PolicyStage:
         self._errors, self._count = [0.0, 0.0], 0
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
-        """Mean squared error of the velocity over actions that the episode has; when joint, the weighted motion loss is added."""
+        """The action head's, over actions that the episode has; when joint, the weighted motion loss is added."""
         features = self.model.encode(batch.images, batch.instructions)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
-        data = self.action_range.normalise(batch.actions)
-        noise = torch.randn(data.shape, generator=generator, device=data.device)
-        t = sample_action_time(len(data), generator)
-        noisy, velocity = action_path(data, noise, t)
-        expert = self.model.action_model
-        predicted = expert.velocity(noisy, t, self.state_range.normalise(batch.state), expert.context(guided))
-        loss = masked_mean((predicted.float() - velocity) ** 2, batch.action_mask[..., None].expand_as(velocity))
+        actions, state = self.action_range.normalise(batch.actions), self.state_range.normalise(batch.state)
+        loss = self.model.action_model.loss(guided, state, actions, batch.action_mask, generator)
         if self.motion_weight:
             loss = loss + self.motion_weight * motion_loss(self.model, features, batch, generator)
         return loss
@@ -114,7 +104,7 @@ class PolicyStage:
         features = self.model.encode(batch.images, batch.instructions)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.action_range.normalise(batch.actions)
-        noise = torch.randn(data.shape, generator=generator, device=data.device)
+        noise = self.model.action_noise(batch.size, generator)
         chunk = self.model.act(guided, self.state_range.normalise(batch.state), noise).float().clamp(-1, 1)
         mask = batch.action_mask[..., None].expand_as(data)
         for index, guess in enumerate((chunk, self._mean.expand_as(data))):
@@ -141,8 +131,3 @@ def motion_loss(
     noisy, velocity = motion_path(data, noise, t)
     predicted = head.velocity(noisy, (t * TIMESTEPS).floor(), head.condition(features))
     return masked_mean((predicted.float() - velocity) ** 2, mask.bool())
-
-
-def masked_mean(values: Float[torch.Tensor, "*n"], mask: Bool[torch.Tensor, "*n"]) -> Float[torch.Tensor, ""]:
-    """The mean over entries whose mask is true; 0 when there are none. What is masked has no gradient."""
-    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)

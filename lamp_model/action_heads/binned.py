@@ -1,0 +1,87 @@
+"""Binned actions (OpenVLA's, arXiv 2406.09246): each number of an action is one of 256 classes, learnt by cross-entropy.
+
+OpenVLA lets its language model say one class after the other. Here all numbers of all actions of a chunk are read off at once: a chunk
+of 10 x 7 would take 70 passes otherwise, and arXiv 2502.19645 found that reading them off in parallel loses nothing. The transformer
+is the Action Expert's, so that the two heads differ in what they learn and in nothing else.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+from torch.nn import functional
+
+from lamp_model.action_expert import ActionConfig, ActionTransformer
+from lamp_model.features import Features
+from lamp_model.losses import masked_mean
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes.
+
+    Attributes:
+        bins: equally wide, from -1 to 1.
+    """
+
+    sizes: ActionConfig = field(default_factory=ActionConfig)
+    feature_width: int = 2560
+    bins: int = 256
+
+    def __post_init__(self) -> None:
+        if self.bins < 2:
+            raise ValueError(f"binned actions need at least 2 bins, found {self.bins}")
+
+
+def bin_of(actions: Float[torch.Tensor, "*n"], bins: int) -> Int[torch.Tensor, "*n"]:
+    """The bin of a normalised action, from 0; what lies beyond [-1, 1] is in the first or the last."""
+    return ((actions.float() + 1) / 2 * bins).floor().clamp(0, bins - 1).long()
+
+
+def centre_of(index: Int[torch.Tensor, "*n"], bins: int) -> Float[torch.Tensor, "*n"]:
+    """The middle of a bin: an action is off by at most 1 / bins of its half range."""
+    return (index.float() + 0.5) / bins * 2 - 1
+
+
+class BinnedActions(ActionTransformer):
+    """Scores of the bins of a normalised action chunk, given guided features and a normalised state."""
+
+    def __init__(self, config: Config):
+        sizes = config.sizes
+        super().__init__(sizes, config.feature_width, sizes.state_size, sizes.action_size * config.bins)
+        self.bins = config.bins
+
+    def scores(self, guided: Features, state: Float[torch.Tensor, "B S"]) -> Float[torch.Tensor, "B H A N"]:
+        """Unnormalised log-probabilities. Each action token sees the state and knows its place by its position only."""
+        chunk = self.config.chunk
+        decoded = self(state[:, None].expand(-1, chunk, -1), self.context(guided))
+        return decoded.unflatten(-1, (self.config.action_size, self.bins)).float()
+
+    def noise(self, batch: int, generator: torch.Generator) -> None:
+        """Nothing is left to chance: the likeliest bin is taken."""
+        return None
+
+    def loss(
+        self,
+        guided: Features,
+        state: Float[torch.Tensor, "B S"],
+        actions: Float[torch.Tensor, "B H A"],
+        mask: Bool[torch.Tensor, "B H"],
+        generator: torch.Generator,
+    ) -> Float[torch.Tensor, ""]:
+        """Mean cross-entropy of the true bins."""
+        scores = self.scores(guided, state).movedim(-1, 1)
+        missed = functional.cross_entropy(scores, bin_of(actions, self.bins), reduction="none")
+        return masked_mean(missed, mask[..., None].expand_as(missed))
+
+    def act(
+        self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
+    ) -> Float[torch.Tensor, "B H A"]:
+        """The centres of the likeliest bins."""
+        return centre_of(self.scores(guided, state).argmax(dim=-1), self.bins)
+
+
+def build(config: Config) -> nn.Module:
+    """The head of a config."""
+    return BinnedActions(config)

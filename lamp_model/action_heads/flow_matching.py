@@ -1,0 +1,62 @@
+"""The paper's action head: the Action Expert, which flow-matches whole action chunks (section 3.4)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import nn
+
+from lamp_model.action_expert import ActionConfig, ActionExpert
+from lamp_model.features import Features
+from lamp_model.flow_matching import action_path, integrate_action, sample_action_time
+from lamp_model.losses import masked_mean
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes; there is nothing else to choose."""
+
+    sizes: ActionConfig = field(default_factory=ActionConfig)
+    feature_width: int = 2560
+
+
+class FlowMatching(ActionExpert):
+    """See ``lamp_model.action_heads.ActionHead``; the names of its weights are those of the published checkpoints."""
+
+    def noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B H A"]:
+        """Where the Euler steps begin."""
+        shape = batch, self.config.chunk, self.config.action_size
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def loss(
+        self,
+        guided: Features,
+        state: Float[torch.Tensor, "B S"],
+        actions: Float[torch.Tensor, "B H A"],
+        mask: Bool[torch.Tensor, "B H"],
+        generator: torch.Generator,
+    ) -> Float[torch.Tensor, ""]:
+        """Mean squared error of the velocity."""
+        noise = self.noise(len(actions), generator)
+        t = sample_action_time(len(actions), generator)
+        noisy, velocity = action_path(actions, noise, t)
+        predicted = self.velocity(noisy, t, state, self.context(guided))
+        return masked_mean((predicted.float() - velocity) ** 2, mask[..., None].expand_as(velocity))
+
+    def act(
+        self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
+    ) -> Float[torch.Tensor, "B H A"]:
+        """A chunk, in ``denoising_steps`` Euler steps."""
+        if noise is None:
+            raise ValueError("flow matching starts from noise, and none was given")
+        context = self.context(guided)
+
+        def velocity(x: torch.Tensor, t: float) -> torch.Tensor:
+            return self.velocity(x, torch.full((len(x),), t, device=x.device), state, context)
+
+        return integrate_action(velocity, noise, self.config.denoising_steps)
+
+
+def build(config: Config) -> nn.Module:
+    """The head of a config."""
+    return FlowMatching(config.sizes, config.feature_width)
