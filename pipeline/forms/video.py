@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,15 +20,19 @@ class VideoSpan:
         path: the file.
         start_s: when its first frame is shown, from the beginning of the file.
         length: T, the number of frames.
-        fps: frames per second of the file.
+        fps: frames per second of the file; None where its times mean nothing, so that frames are only counted.
         alone: the file holds this episode and nothing else, so that a further frame is a fault.
+        side: which half of a picture that shows both eyes of a camera side by side, or all of it.
+        reduced: the picture is made smaller by this whole number.
     """
 
     path: Path
     start_s: float
     length: int
-    fps: float
+    fps: float | None
     alone: bool
+    side: Literal["all", "left", "right"] = "all"
+    reduced: int = 1
 
 
 def video_size(name: str, span: VideoSpan) -> tuple[int, int]:
@@ -49,7 +53,7 @@ def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
     """
     with _opened(name, span.path) as (container, stream):
         for frame, _ in _frames_from(container, stream, span):
-            return frame.to_ndarray(format="rgb24")
+            return _picture(frame, span)
     raise _too_short(name, span, 0)
 
 
@@ -70,15 +74,15 @@ def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
                         "video_too_long", f"{name}: {span.path.name} has more frames than the {count} rows of its table"
                     )
                 break
-            late = seconds - span.start_s - count / span.fps
-            if abs(late) > 0.5 / span.fps:
+            late = 0.0 if span.fps is None else seconds - span.start_s - count / span.fps
+            if span.fps is not None and abs(late) > 0.5 / span.fps:
                 raise BadEpisode(
                     "timestamps_off",
                     f"{name}: frame {count} is shown {abs(late):.3f} s {'after' if late > 0 else 'before'} its time in {span.path.name}",
                 )
             if frame.is_corrupt:
                 raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
-            image = frame.to_ndarray(format="rgb24")
+            image = _picture(frame, span)
             if frames is None:
                 frames = np.empty((span.length, *image.shape), np.uint8)
             frames[count] = image
@@ -86,6 +90,20 @@ def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
     if frames is None or count < span.length:
         raise _too_short(name, span, count)
     return frames
+
+
+def _picture(frame: Any, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
+    """A decoded frame as the span wants it: one eye of two, and smaller by averaging whole blocks of pixels."""
+    image = frame.to_ndarray(format="rgb24")
+    if span.side != "all":
+        half = image.shape[1] // 2
+        image = image[:, :half] if span.side == "left" else image[:, half : 2 * half]
+    if span.reduced > 1:
+        import cv2
+
+        height, width = (size // span.reduced for size in image.shape[:2])
+        image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
+    return image
 
 
 def _too_short(name: str, span: VideoSpan, count: int) -> BadEpisode:
@@ -123,5 +141,5 @@ def _frames_from(container: Any, stream: Any, span: VideoSpan) -> Iterator[tuple
         if frame.pts is None:
             raise BadEpisode("timestamps_off", f"{span.path}: a frame has no time")
         seconds = float((frame.pts - origin) * stream.time_base)
-        if seconds > span.start_s - 0.5 / span.fps:
+        if span.fps is None or seconds > span.start_s - 0.5 / span.fps:
             yield frame, seconds

@@ -8,13 +8,17 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from pipeline.readers._reprojection import intrinsics_fault, mounted_on, pose_fault
+from schemas.episode import CameraView
 
 PATHS, SERIALS, INTRINSICS, POSES = (
     "episode_id_to_path.json",
@@ -105,7 +109,10 @@ class Calibration:
             BadCalibration: an entry is not laid out as the files' authors say.
         """
         episode = self._id_of.get(episode_path, "")
-        serial = str(self._tables[SERIALS].get(episode, {}).get(SERIAL_OF[camera], ""))
+        return self.camera_of(episode, str(self._tables[SERIALS].get(episode, {}).get(SERIAL_OF[camera], "")), size)
+
+    def camera_of(self, episode: str, serial: str, size: tuple[int, int]) -> CameraCalibration | None:
+        """A camera's calibration by its episode's id and its serial number; see ``camera``."""
         entry = self._tables[INTRINSICS].get(episode, {}).get(serial)
         if entry is None:
             return None
@@ -117,6 +124,52 @@ class Calibration:
             raise BadCalibration(
                 f"the calibration of {episode}, camera {serial}, has another layout: {error}"
             ) from error
+
+
+def calibrated(
+    view: CameraView,
+    find: Callable[[], CameraCalibration | None],
+    tool_xyz: Float[np.ndarray, "T 3"],
+    recorded: Float[np.ndarray, "P 4 4"] | None = None,
+) -> tuple[CameraView, str | None]:
+    """The view with what is known of it as far as it can be believed, and what was refused.
+
+    Args:
+        find: looks the camera up in the calibration files.
+        tool_xyz: the hand in the robot's base, metres.
+        recorded: poses that came with the episode, which are noisy: they are taken where the files have none that can be believed.
+    """
+    try:
+        found = find()
+    except BadCalibration as error:
+        return view, f"refused: {error}"
+    if found is None:
+        return view, "none for this episode"
+    fault = intrinsics_fault(found.intrinsics, view.size)
+    if fault is not None:
+        return view, f"intrinsics and pose refused: {fault}"
+    view = replace(view, intrinsics=found.intrinsics, intrinsics_source="calibration file")
+    own = found.base_from_camera[None] if found.base_from_camera is not None and view.fixed else None
+    faults = []
+    for poses, source in ((own, "calibration file"), (recorded, "the recording's own calibration")):
+        if poses is None:
+            continue
+        fault = _pose_fault(view, found.intrinsics, poses, tool_xyz.astype(np.float64))
+        if fault is None:
+            return replace(view, world_from_camera=poses, pose_source=f"{source}, robot base"), None
+        faults.append(fault)
+    return view, f"pose refused: {'; '.join(dict.fromkeys(faults))}" if faults else None
+
+
+def _pose_fault(
+    view: CameraView, intrinsics: Float[np.ndarray, "3 3"], poses: Float[np.ndarray, "P 4 4"], tool: np.ndarray
+) -> str | None:
+    """Why poses cannot be this camera's. A fixed one must show the tool; one on the wrist, which sees past it, must move with it."""
+    if view.fixed:
+        return pose_fault(tool, intrinsics, poses, view.size)
+    if not np.isfinite(poses).all():
+        return "it holds a value that is not finite"
+    return None if mounted_on(tool, poses) else "it does not move with the hand"
 
 
 def intrinsics_of_entry(entry: Any, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:

@@ -10,9 +10,12 @@ from jaxtyping import Float, Shaped
 from pipeline.forms.lerobot import LeRobotEpisode
 from pipeline.forms.orientation import Orientation, upright_view
 from pipeline.forms.pictures import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
-from pipeline.forms.video import first_frame, read_video
+from pipeline.forms.video import VideoSpan, first_frame, read_video
 from schemas.cameras import intrinsics_from_fov
-from schemas.episode import BadEpisode, CameraView, EpisodeRef
+from schemas.episode import ActionConvention, BadEpisode, CameraView, EpisodeRef
+
+NO_ACTIONS = ActionConvention("none", (), "no actions were recorded")
+"""Of episodes that show motion and do not say how it was brought about; their actions are T x 0 and masked."""
 
 
 def view_of_pictures(
@@ -53,12 +56,22 @@ def view_of_lerobot(
     """
     if episode.meta.features[key].get("dtype") == "image":
         return view_of_pictures(episode.ref, key, episode.pictures(key), fixed, orientation)
-    said, span = f"{episode.ref.name}: {key}", episode.video(key)
+    return view_of_video(episode.ref, key, episode.video(key), fixed, orientation)
+
+
+def view_of_video(
+    ref: EpisodeRef, name: str, span: VideoSpan, fixed: bool = False, orientation: Orientation = "upright"
+) -> CameraView | None:
+    """A camera whose frames are a part of a video; only the first is decoded now, and all where that one is black.
+
+    Raises:
+        BadEpisode: the first frame cannot be decoded.
+    """
+    said = f"{ref.name}: {name}"
     first = first_frame(said, span)
     if first.max() < BLACK_LEVEL and read_video(said, span).max() < BLACK_LEVEL:
         return None
-    read = partial(read_video, said, span)
-    view = CameraView(key, read, episode.length, (first.shape[1], first.shape[0]), fixed=fixed)
+    view = CameraView(name, partial(read_video, said, span), span.length, (first.shape[1], first.shape[0]), fixed=fixed)
     return upright_view(view, orientation)
 
 

@@ -22,11 +22,16 @@ from pipeline.forms.folders import list_forms, root_of
 from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
-from pipeline.readers._droid_calibration import BadCalibration, Calibration, calibration_fingerprint, read_calibration
+from pipeline.readers._droid_calibration import (
+    BadCalibration,
+    Calibration,
+    calibrated,
+    calibration_fingerprint,
+    read_calibration,
+)
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key
-from pipeline.readers._reprojection import intrinsics_fault, pose_fault
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
-from schemas.episode import ActionConvention, CameraView, DatasetInfo, Episode, EpisodeRef
+from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="droid",
@@ -107,7 +112,8 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
     notes = {"file_path": path} if path else {}
     if calibration is not None:
         for name, view in views.items():
-            views[name], said = _calibrated(view, _recording(path), calibration, state[:, :3])
+            find = partial(calibration.camera, _recording(path), name, view.size)
+            views[name], said = calibrated(view, find, state[:, :3])
             notes |= {f"calibration of {name}": said} if said else {}
     return Episode(
         ref=ref,
@@ -136,29 +142,6 @@ def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:
     return np.concatenate(
         [numbers(ref, name, record.array(f"steps/observation/{name}"), width) for name, width in parts], axis=1
     )
-
-
-def _calibrated(
-    view: CameraView, recording: str, calibration: Calibration, tool_xyz: Float[np.ndarray, "T 3"]
-) -> tuple[CameraView, str | None]:
-    """The view with what the calibration files say of it, and what was refused."""
-    try:
-        found = calibration.camera(recording, view.name, view.size)
-    except BadCalibration as error:
-        return view, f"refused: {error}"
-    if found is None:
-        return view, "none for this episode"
-    fault = intrinsics_fault(found.intrinsics, view.size)
-    if fault is not None:
-        return view, f"intrinsics and pose refused: {fault}"
-    view = dataclasses.replace(view, intrinsics=found.intrinsics, intrinsics_source="calibration file")
-    if found.base_from_camera is None or not view.fixed:
-        return view, None
-    pose = found.base_from_camera[None]
-    fault = pose_fault(tool_xyz.astype(np.float64), found.intrinsics, pose, view.size)
-    if fault is not None:
-        return view, f"pose refused: {fault}"
-    return dataclasses.replace(view, world_from_camera=pose, pose_source="calibration file, robot base"), None
 
 
 def _recording(path: str) -> str:
