@@ -1,9 +1,9 @@
 """Samples per second of a training step, both stages, on random shards.
 
-    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu]
+    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu] [--checkpoint-activations]
 
 Prints, for each stage, samples per second of whole steps (reading and decoding included), the share of the frozen
-backbone, peak GPU memory where there is a GPU, and the machine. With ``--preset paper`` the backbone has random weights of
+backbone, peak memory (of the GPU where there is one, else of the process so far), and the machine. With ``--preset paper`` the backbone has random weights of
 the published size, so that nothing is downloaded.
 """
 
@@ -13,6 +13,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--checkpoint-activations", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.disable_progress_bar()
@@ -93,11 +95,13 @@ def main() -> None:
         data = write_shards(folder / "shards", episodes=4, frames=8, size=128)
         for stage in (1, 2):
             options = {"batch_size": args.batch_size, "val_fraction": 0.0}
+            options["checkpoint_activations"] = args.checkpoint_activations
             trainer, loader = prepared_stage(stage, args.preset, data, folder / f"stage{stage}", options, args.device)
             seconds, backbone = measure(trainer, loader, args.steps)
             line = f"stage {stage}: {args.batch_size / seconds:.1f} samples/s, backbone {backbone / seconds:.0%} of it"
-            if trainer.device.type == "cuda":
-                line += f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
+            gpu = trainer.device.type == "cuda"
+            peak = torch.cuda.max_memory_allocated() if gpu else getrusage(RUSAGE_SELF).ru_maxrss * 1024
+            line += f", peak {peak / 2**30:.1f} GiB"
             print(f"{line} (preset {args.preset}, batch {args.batch_size}, {trainer.device})")
 
 

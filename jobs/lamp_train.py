@@ -24,6 +24,7 @@ OPTIONS = (
     "objective",
     "motion_weight",
     "motion_rate",
+    "checkpoint_activations",
 )
 """Fields of the training's config that can be given here."""
 
@@ -58,6 +59,8 @@ class Train:
     """Of the motion's loss when the objective is joint. [default: 0.1]"""
     motion_rate: float | None = None
     """The Motion Expert's learning rate when the objective is joint. [default: 1e-5]"""
+    checkpoint_activations: bool | None = None
+    """Keep fewer activations for the backward pass and compute them again: less memory, about a third more time. [default: no]"""
     preset: Literal["tiny", "paper"] | None = None
     """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
     Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""

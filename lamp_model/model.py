@@ -11,9 +11,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from lamp_model.action_expert import ActionConfig
+from lamp_model.action_expert import ActionConfig, ActionTransformer
+from lamp_model.devices import round_weights_once
 from lamp_model.features import Features
-from lamp_model.motion_expert import MotionConfig, MotionExpert
+from lamp_model.motion_expert import MotionConfig, MotionExpert, MotionTransformer
 from schemas.plugins import configure, load_plugin
 
 BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
@@ -83,6 +84,12 @@ class MotionModel(nn.Module):
             self.qwen_vl_interface.bfloat16()
         self.to(device)
 
+    def checkpoint_activations(self, on: bool) -> None:
+        """Whether blocks that learn compute their activations again in the backward pass instead of keeping them."""
+        for module in self.modules():
+            if isinstance(module, MotionTransformer | ActionTransformer):
+                module.checkpointing = on
+
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """Features of one upright RGB image for each camera and one instruction a sample; no gradient."""
         if len(images) != len(self.config.cameras):
@@ -110,6 +117,28 @@ class PolicyModel(MotionModel):
         filled = {"sizes": config.action, "feature_width": width}
         options = configure(ACTION_HEADS, config.action_head, {**config.action_head_options, **filled})
         self.action_model = load_plugin(ACTION_HEADS, config.action_head).build(options)
+
+    def round_weights(self) -> None:
+        """Round the weights of the experts and the guidance once, for acting on a GPU (``lamp_model.devices.round_weights_once``)."""
+        for name, part in self.named_children():
+            if name != "qwen_vl_interface":  # it is in bfloat16 there
+                round_weights_once(part)
+
+    def compile_experts(self, mode: str = "default") -> None:
+        """Let torch.compile make faster kernels of the parts that run again and again: the first calls take minutes.
+
+        Args:
+            mode: of torch.compile; ``reduce-overhead`` also records CUDA graphs.
+
+        Raises:
+            ValueError: no such mode.
+        """
+        modes = torch._inductor.list_mode_options()
+        if mode not in modes:
+            raise ValueError(f"compile must be one of {', '.join(sorted(modes))}, found {mode!r}")
+        if self.config.guided:
+            self.motion_head.decoder.cogvideox.compile(mode=mode, fullgraph=True)
+        self.action_model.compile(mode=mode, fullgraph=True)
 
     def motion_noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B F C G G"] | None:
         """Noise for the Motion Expert, on the generator's device; None, and nothing drawn, when there is none."""

@@ -122,7 +122,9 @@ class LampPolicy:
             raise ValueError("the state holds a value that is not finite")
 
 
-def load_policy(source: str | Path, device: str = "auto", statistics_key: str | None = None) -> LampPolicy:
+def load_policy(
+    source: str | Path, device: str = "auto", statistics_key: str | None = None, compile: str | None = None
+) -> LampPolicy:
     """The policy of a finished stage 2 run, or of a published checkpoint.
 
     Args:
@@ -130,21 +132,28 @@ def load_policy(source: str | Path, device: str = "auto", statistics_key: str | 
             Face hub.
         device: ``auto`` takes a GPU when there is one.
         statistics_key: of a published checkpoint: which data's statistics; by default ``libero``, else ``franka``.
+        compile: a mode of torch.compile for the two experts, e.g. ``default`` or, with CUDA graphs, ``reduce-overhead``. The first
+            prediction then takes minutes, and so does one whose prompt has another length.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
-        ValueError: the device is not there.
+        ValueError: the device or the mode is not there.
     """
     chosen = choose_device(device)
     if is_published(source):
         loaded = load_published_policy(source, statistics_key)
-        loaded.model.place(chosen)
-        return LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size)
-    model, _ = load_model(Path(source))
-    model.place(chosen)
-    statistics = read_statistics(Path(source))
-    return LampPolicy(model, range_of(statistics, "state"), range_of(statistics, "action"))
+        policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size)
+    else:
+        model, _ = load_model(Path(source))
+        statistics = read_statistics(Path(source))
+        policy = LampPolicy(model, range_of(statistics, "state"), range_of(statistics, "action"))
+    policy.model.place(chosen)
+    if chosen.type == "cuda":
+        policy.model.round_weights()
+    if compile is not None:
+        policy.model.compile_experts(compile)
+    return policy
 
 
 def load_motion_expert(source: str | Path, device: str = "auto") -> MotionExpert:

@@ -17,6 +17,8 @@ class TrainingConfig:
         validate_every, checkpoint_every, log_every: in steps; the last step always does all three.
         objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, and the Motion Expert learns
             on at ``motion_rate``, which follows the same cosine.
+        checkpoint_activations: compute the activations of the parts that learn again in the backward pass, block by block: less
+            memory, more time, the same gradients.
         val_samples: at most so many held-out samples are looked at each time, spread evenly.
     """
 
@@ -37,6 +39,7 @@ class TrainingConfig:
     objective: Literal["action", "joint"] = "action"
     motion_weight: float = 0.1
     motion_rate: float = 1e-5
+    checkpoint_activations: bool = False
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2):

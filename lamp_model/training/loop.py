@@ -47,6 +47,7 @@ class Trainer:
         self.train, self.validation = train, validation
         self.parts = learning_parts(stage.model.config, config)
         self.learning = set_learning(stage.model, self.parts)
+        stage.model.checkpoint_activations(config.checkpoint_activations)
         self.rate = CosineRate(config.steps, config.learning_rate, config.minimum_rate)
         self.optimizer = torch.optim.AdamW(self._groups(), lr=config.learning_rate, betas=config.betas)
         self.done = self._restore()
