@@ -49,6 +49,10 @@ class Build:
     """Keypoints along each side of the image."""
     action_horizon: int = 32
     """Following actions kept with each sample."""
+    actions: str = "standard"
+    """Standard form made of the actions, beside the raw one: standard is the dataset's own; raw makes none."""
+    action_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..., e.g. relabel=no"""
     quality: QualityConfig = field(default_factory=QualityConfig)
     """Thresholds of the quality checks; distances in metres."""
     language: Literal["required", "optional"] = "required"
@@ -88,6 +92,7 @@ def recipe_of(args: Build) -> Recipe:
         depth=PluginChoice(args.depth, parse_options(args.depth_options)),
         camera=PluginChoice(args.camera, parse_options(args.camera_options)),
         windows=WindowConfig(args.stride, args.horizon, args.grid, args.action_horizon),
+        actions=PluginChoice(args.actions, parse_options(args.action_options)),
         cameras=args.cameras,
         quality=args.quality,
         language=args.language,

@@ -16,7 +16,7 @@ from pipeline.parts import EpisodeWorker, LeftOut, PartReport, Quarantined, fini
 from pipeline.readers import UnreadableSource
 from pipeline.recipe import Recipe
 from pipeline.statistics import dataset_statistics
-from pipeline.work_folder import COMPLETE, clear_partials, clear_work, locked, remove_stale
+from pipeline.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
@@ -240,7 +240,7 @@ def _publish(
         for report in reports
     ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
     write_whole(output / EPISODES, b"".join(canonical_json(line) + b"\n" for line in lines))
-    write_statistics(output, dataset_statistics(reports))
+    write_statistics(output, dataset_statistics(reports, output / WORK / "parts"))
     Manifest(
         dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),

@@ -13,8 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from pipeline.actions import with_standard_actions
+from pipeline.episode_values import embodiment_of, episode_values, values_bytes
 from pipeline.recipe import Recipe
 from pipeline.stopwatch import Stopwatch
 from pipeline.triplets import SkippedCamera, TripletMaker
@@ -27,8 +27,7 @@ from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import Rejected
 
-PART_VERSION = 2
-STATISTICS_FRAMES = 64
+PART_VERSION = 3
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs")
 
 Region = tuple[str, str, bytes]
@@ -45,8 +44,8 @@ class PartReport:
         frames: frames read.
         rejected_windows: camera, frame, reason and measure (``schemas.triplet.Rejected``) of each window not kept.
         rows: key, offset and size of each sample in the part's tar.
-        samples_of: values of ``state`` and ``action`` at up to ``STATISTICS_FRAMES`` evenly spread frames, for quantiles.
-        moments: exact count, sum, sum of squares, min and max of ``state`` and ``action`` over all frames.
+        embodiment: name and dimensions of state and actions.
+        value_bytes: size of the file of values for the statistics (``pipeline.statistics``).
         notes: what the reader had to say of the episode.
         skipped_cameras: why cameras were skipped, by name, where all were wanted.
         seconds: time spent by stage; in no output.
@@ -60,8 +59,8 @@ class PartReport:
     success: bool | None
     rejected_windows: list[tuple[str, int, str, float | None]]
     rows: list[tuple[str, int, int]]
-    samples_of: dict[str, list[list[float]]]
-    moments: dict[str, dict[str, Any]]
+    embodiment: dict[str, Any] = field(default_factory=dict)
+    value_bytes: int = 0
     notes: dict[str, str] = field(default_factory=dict)
     skipped_cameras: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -80,6 +79,12 @@ class Quarantined:
     episode: str
     code: str
     message: str
+
+    @classmethod
+    def of(cls, ref: EpisodeRef, error: BadEpisode) -> "Quarantined":
+        """An episode with its reason, its name in the message."""
+        named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
+        return cls(ref.source, ref.episode, error.code, named)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,11 @@ def part_path(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
 
 
+def values_path(folder: Path, key: str) -> Path:
+    """Where a part's values of states and actions lie."""
+    return folder / key[:2] / f"{key}.values.npz"
+
+
 def finished_part(folder: Path, key: str) -> PartReport | None:
     """The report of a complete part, or None; its samples must lie beside it, which they do not when removing was cut short."""
     tar = part_path(folder, key)
@@ -130,6 +140,7 @@ def finished_part(folder: Path, key: str) -> PartReport | None:
         lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
         report = PartReport(**{**values, **lists})
         whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
+        whole &= values_path(folder, key).stat().st_size == report.value_bytes
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return report if whole and webdataset.index_path(tar).is_file() else None
@@ -144,24 +155,24 @@ class EpisodeMaker:
         cv2.setNumThreads(1)
         self.recipe = recipe
         self.reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
+        self.standard = load_plugin("pipeline.actions", recipe.chosen_actions.name).build(recipe.configs()["actions"])
         self.maker = TripletMaker(recipe)
 
-    def make(self, ref: EpisodeRef, watch: Stopwatch) -> tuple[PartReport, list[Region]] | Quarantined | LeftOut:
+    def make(self, ref: EpisodeRef, watch: Stopwatch) -> "Part | Quarantined | LeftOut":
         """What is to be known of an episode, and its samples as they stand in a tar."""
         try:
             with watch.stage("read"):
                 episode = self.reader.read(ref)
             if self.recipe.language == "required" and not episode.instructions:
                 return LeftOut(ref.source, ref.episode, "no_language")
-            return self._make(ref, episode, watch)
+            return self._make(ref, with_standard_actions(episode, self.standard), watch)
         except BadEpisode as error:
-            named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
-            return Quarantined(ref.source, ref.episode, error.code, named)
+            return Quarantined.of(ref, error)
 
-    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> tuple[PartReport, list[Region]]:
+    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> "Part":
         rejected: list[tuple[str, int, str, float | None]] = []
         skipped: dict[str, str] = {}
-        rows, regions, offset = [], [], 0
+        rows, regions, chunks, offset = [], [], [], 0
         for made in self.maker.make(episode, watch):
             if isinstance(made, SkippedCamera):
                 skipped[made.camera] = made.reason
@@ -177,8 +188,9 @@ class EpisodeMaker:
                 continue
             rows.append((made.key, offset, len(region)))
             regions.append((made.key, made.episode, region))
+            chunks.append(made.standard_actions)
             offset += len(region)
-        values = {"state": episode.state, "action": episode.actions[episode.action_mask]}
+        values = values_bytes(episode_values(episode, chunks))
         report = PartReport(
             key=part_key(self.recipe, ref),
             ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
@@ -188,13 +200,22 @@ class EpisodeMaker:
             success=episode.success,
             rejected_windows=rejected,
             rows=rows,
-            samples_of={name: _spread(array).tolist() for name, array in values.items()},
-            moments={name: _moments(array) for name, array in values.items()},
+            embodiment=embodiment_of(episode),
+            value_bytes=len(values),
             notes=dict(episode.notes),
             skipped_cameras=skipped,
             seconds=watch.seconds,
         )
-        return report, regions
+        return Part(report, regions, values)
+
+
+@dataclass(frozen=True)
+class Part:
+    """An episode's samples and what is to be known of it, in memory; ``values`` are the bytes of its file for the statistics."""
+
+    report: PartReport
+    regions: list[Region]
+    values: bytes
 
 
 class EpisodeWorker:
@@ -213,29 +234,13 @@ class EpisodeWorker:
         made = self.maker.make(ref, watch)
         if isinstance(made, Quarantined | LeftOut):
             return made
-        report, regions = made
+        report = made.report
         with watch.stage("write"):
-            webdataset.write_regions(part_path(self.folder, report.key).parent, report.key, regions)
+            webdataset.write_regions(part_path(self.folder, report.key).parent, report.key, made.regions)
+            write_whole(values_path(self.folder, report.key), made.values)
             write_whole(_report_path(self.folder, report.key), canonical_json(asdict(report)))
         return report
 
 
 def _report_path(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.json"
-
-
-def _spread(values: np.ndarray) -> np.ndarray:
-    """Evenly spread rows, first and last among them."""
-    rows = np.unique(np.linspace(0, len(values) - 1, min(len(values), STATISTICS_FRAMES)).round().astype(int))
-    return values[rows]
-
-
-def _moments(values: np.ndarray) -> dict[str, Any]:
-    exact = values.astype(np.float64)
-    return {
-        "count": len(exact),
-        "sum": exact.sum(0).tolist(),
-        "squares": (exact**2).sum(0).tolist(),
-        "min": exact.min(0).tolist(),
-        "max": exact.max(0).tolist(),
-    }

@@ -5,6 +5,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal
 
+from pipeline.actions import STANDARD, standard_of
 from pipeline.chosen_cameras import PRIMARY, checked_cameras
 from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_info
@@ -48,6 +49,7 @@ class Recipe:
         flow: where flow comes from, a plug-in of ``pipeline.flow_sources``.
         tracker, depth, camera: plug-ins of ``pipeline.trackers``, ``depth`` and ``cameras``, for flow sources that use them.
         windows: reference frames and horizon.
+        actions: the standard form that is made of actions, a plug-in of ``pipeline.actions``; ``standard`` is the dataset's own.
         cameras: whose windows are made: ``primary``, ``all``, or the dataset's own names.
         quality: thresholds.
         language: ``required`` leaves episodes without an instruction out, ``optional`` keeps them.
@@ -60,6 +62,7 @@ class Recipe:
     depth: PluginChoice = PluginChoice("recorded")
     camera: PluginChoice = PluginChoice("static")
     windows: WindowConfig = WindowConfig()
+    actions: PluginChoice = PluginChoice(STANDARD)
     cameras: tuple[str, ...] = (PRIMARY,)
     quality: QualityConfig = field(default_factory=QualityConfig)
     language: Literal["required", "optional"] = "required"
@@ -80,9 +83,16 @@ class Recipe:
         options = {**self.flow.options, **{name: choice for name, (_, choice) in parts.items()}}
         return {
             "readers": self.dataset.configure("pipeline.readers"),
+            "actions": self.chosen_actions.configure("pipeline.actions"),
             "flow_sources": configure("pipeline.flow_sources", self.flow.name, options),
             **{folder: choice.configure(f"pipeline.{folder}") for folder, choice in parts.values()},
         }
+
+    @property
+    def chosen_actions(self) -> PluginChoice:
+        """The plug-in that ``actions`` stands for."""
+        name = standard_of(self.dataset.name) if self.actions.name == STANDARD else self.actions.name
+        return PluginChoice(name, self.actions.options)
 
     def check(self) -> None:
         """Have what the plug-ins need fetched before any work (``schemas.plugins``).
@@ -103,6 +113,7 @@ class Recipe:
         """The plug-ins that are used, each with its config: the reader, the flow source and its parts."""
         names = {
             "readers": self.dataset.name,
+            "actions": self.chosen_actions.name,
             "flow_sources": self.flow.name,
             **{folder: choice.name for folder, choice in self._parts().values()},
         }
@@ -126,6 +137,7 @@ class Recipe:
                 for name, (folder, choice) in parts.items()
             },
             "windows": asdict(self.windows),
+            "actions": {"name": self.chosen_actions.name, "options": recorded_options(configs["actions"])},
             "cameras": list(self.cameras),
             "quality": asdict(self.quality),
             "language": self.language,

@@ -14,7 +14,7 @@ from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode, Episode
 from schemas.plugins import load_plugin
 from schemas.scene_flow import keypoint_grid
-from schemas.triplet import CameraOfWindow, Rejected, Source, Triplet, triplet_key
+from schemas.triplet import ActionChunk, CameraOfWindow, Rejected, Source, Triplet, triplet_key
 
 SMALLEST_IMAGE = 32
 
@@ -67,7 +67,15 @@ class TripletMaker:
             frames = view.frames
             wrist = episode.views[episode.wrist].frames if episode.wrist else None
         _check_frames(episode, frames)
-        references = range(0, len(frames), windows.stride)
+        references = []
+        for reference in range(0, len(frames), windows.stride):
+            if _begins(episode, reference):
+                references.append(reference)
+            else:
+                key = triplet_key(episode.ref.digest, view.name, reference)
+                yield Rejected(key, "no_action", view.name, episode.source_frame(reference))
+        if not references:
+            return
         keypoints = keypoint_grid(*view.size, windows.grid)
         quality = self.recipe.quality
         flow = self.source.follow(episode, references, keypoints, windows.horizon, quality.depth_edge, watch)
@@ -132,7 +140,26 @@ class TripletMaker:
             fps=episode.fps,
             success=episode.success,
             quality=judged.measures,
+            standard_actions=standard_chunk(episode, frame, self.recipe.windows.action_horizon),
         )
+
+
+def standard_chunk(episode: Episode, frame: int, horizon: int) -> ActionChunk | None:
+    """The standard actions after a frame, where the episode has any; zero beyond its end."""
+    made = episode.standard_actions
+    if made is None:
+        return None
+    following = frame + np.arange(horizon)
+    inside = following < episode.length
+    following = np.minimum(following, episode.length - 1)
+    mask = inside & made.mask[following]
+    values = made.values[following] - (0 if made.origin is None else made.origin[frame])
+    return ActionChunk(np.where(mask[:, None], values, np.float32(0)), mask, made.convention)
+
+
+def _begins(episode: Episode, frame: int) -> bool:
+    made = episode.standard_actions
+    return made is None or made.begins is None or bool(made.begins[frame])
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], quality: int) -> bytes:

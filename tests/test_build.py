@@ -23,6 +23,7 @@ from pipeline.build import ShardConfig, build
 from pipeline.execution import BuildError
 from pipeline.packer import plan_shards
 from pipeline.parts import PartReport
+from pipeline.selection import Selection
 from pipeline.work_folder import WORK, locked
 from schemas.manifest import EPISODES, NAME, STATISTICS
 from schemas.shard_formats import CorruptShard
@@ -113,7 +114,7 @@ def test_every_sample_stands_in_the_shards_exactly_once_and_nothing_is_short(fin
 def test_shards_are_of_nearly_equal_size_and_their_order_is_the_seeds():
     def report(episode):
         rows = [(f"{episode}-{n}", n * 512, 512) for n in range(7)]
-        return PartReport(episode, {}, episode, 7, [], None, {}, rows, {}, {})
+        return PartReport(episode, {}, episode, 7, [], None, [], rows)
 
     reports = [report(e) for e in "abc"]
     plans = plan_shards(reports, "d", 4, 0)
@@ -227,7 +228,7 @@ def test_a_changed_file_is_built_again_and_a_changed_option_too(source, tmp_path
 
 
 def test_limit_takes_the_first_episodes_and_gives_their_samples_unchanged(source, finished, tmp_path):
-    summary = run(source, tmp_path / "out", limit=3)
+    summary = run(source, tmp_path / "out", selection=Selection(limit=3))
     assert (summary.episodes, summary.kept) == (3, 9)
     few, all_samples = samples_of(tmp_path / "out"), samples_of(finished[0])
     assert few.items() < all_samples.items()
@@ -248,7 +249,7 @@ def test_what_somebody_else_put_into_the_folder_is_left_alone(source, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("notes.txt", "libero-best.tar", "droid-000007.tar", "libero-000007-mine.tar"):
         (tmp_path / "out" / name).write_text("mine")
-    run(source, tmp_path / "out", limit=1)
+    run(source, tmp_path / "out", selection=Selection(limit=1))
     assert {"notes.txt", "libero-best.tar", "droid-000007.tar"} <= {p.name for p in (tmp_path / "out").iterdir()}
 
 

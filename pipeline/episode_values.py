@@ -1,0 +1,68 @@
+"""An episode's states and actions as the statistics of a dataset need them, kept in a file beside its part.
+
+``state`` and ``action`` are those of every frame (actions only where there is one). ``standard_action`` too, unless standard actions are relative to
+where their chunk begins: then they are those of the chunks in the episode's samples.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from schemas.episode import Episode
+from schemas.triplet import ActionChunk
+
+KINDS = ("state", "action", "standard_action")
+
+
+def episode_values(episode: Episode, chunks: Sequence[ActionChunk | None]) -> dict[str, Float32[np.ndarray, "_ _"]]:
+    """The values of an episode by kind.
+
+    Args:
+        chunks: the standard actions of the episode's samples.
+    """
+    values = {"state": episode.state, "action": episode.actions[episode.action_mask]}
+    made = episode.standard_actions
+    if made is not None and made.origin is None:
+        values["standard_action"] = made.values[made.mask]
+    elif made is not None:
+        empty = np.zeros((0, made.values.shape[1]), np.float32)
+        values["standard_action"] = np.concatenate([empty, *(c.values[c.mask] for c in chunks if c is not None)])
+    return {name: array.astype(np.float32) for name, array in values.items()}
+
+
+def embodiment_of(episode: Episode) -> dict[str, Any]:
+    """Name and dimensions of an episode's state and actions: episodes are counted together where these agree."""
+    made = episode.standard_actions
+    embodiment: dict[str, Any] = {
+        "state": {"dimensions": list(episode.state_names)},
+        "action": _said(episode.action_convention),
+    }
+    if made is not None:
+        over = "frames" if made.origin is None else "samples"
+        embodiment["standard_action"] = {**_said(made.convention), "over": over}
+    return embodiment
+
+
+def _said(convention) -> dict[str, Any]:
+    return {
+        "convention": convention.name,
+        "dimensions": list(convention.dimensions),
+        "description": convention.description,
+    }
+
+
+def values_bytes(values: Mapping[str, np.ndarray]) -> bytes:
+    """The values as the bytes of a ``.npz`` file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **dict(values))
+    return buffer.getvalue()
+
+
+def read_values(path: Path) -> dict[str, np.ndarray]:
+    """What ``values_bytes`` was given."""
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
