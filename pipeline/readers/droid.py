@@ -1,4 +1,5 @@
-"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100`` here, LeRobot in ``_droid_lerobot``.
+"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100`` here, LeRobot in ``_droid_lerobot``,
+as recorded in ``_droid_raw``.
 
 * Two exterior cameras and one on the wrist, 180 x 320, the left eye of each stereo pair. The exterior ones stand still.
 * Three instructions an episode, many of them blank.
@@ -30,6 +31,7 @@ from pipeline.readers._droid_calibration import (
     read_calibration,
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key
+from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
@@ -56,22 +58,36 @@ NEEDED = (*(f"steps/observation/{name}" for name in CAMERAS), "steps/observation
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    """Settings.
+
+    Attributes:
+        reduced: the raw form's 1280 x 720 pictures are made smaller by this whole number; 4 is what the RLDS form has.
+    """
+
+    reduced: int = 4
+
+    def __post_init__(self) -> None:
+        if self.reduced not in (1, 2, 4, 8):
+            raise ValueError(f"droid.reduced must be 1, 2, 4 or 8, found {self.reduced}")
 
 
 def build(config: Config) -> "DroidReader":
     """The reader."""
-    return DroidReader()
+    return DroidReader(config)
 
 
 class DroidReader:
     """See ``pipeline.readers.Reader``."""
 
+    def __init__(self, config: Config | None = None):
+        self.config = config or Config()
+
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every episode of every RLDS and LeRobot folder below."""
+        """Every episode of every RLDS, LeRobot and raw folder below."""
         listers = {
             "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
             "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
+            "droid-raw": partial(list_raw, INFO.name),
         }
         extra = calibration_fingerprint(root) if root.is_dir() else ""
         try:
@@ -79,11 +95,12 @@ class DroidReader:
         except BadCalibration as error:
             yield UnreadableSource("calibration", "bad_calibration", str(error))
             extra = "-none"
+        yield from bad_annotations(root)
         for listed in list_forms(
             root,
             listers,
-            "RLDS or LeRobot folder",
-            "the folder droid/1.0.1 or droid_100/1.0.0, or a LeRobot folder of DROID,",
+            "RLDS, LeRobot or raw folder",
+            "the folder droid/1.0.1 or droid_100/1.0.0, a LeRobot folder of DROID, or its labs' raw folders",
             form,
         ):
             if isinstance(listed, EpisodeRef):  # a calibration decides the samples too
@@ -99,6 +116,9 @@ class DroidReader:
             calibration = read_calibration(root, calibration_fingerprint(root))
         except BadCalibration:  # said when the folder was listed
             calibration = None
+        if ref.path.endswith(TRAJECTORY):
+            reduced = self.config.reduced
+            return read_raw(ref, root, calibration, CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS, reduced)
         return _episode(ref, read_rlds(ref), calibration)
 
 

@@ -1,0 +1,264 @@
+"""DROID as it was recorded: one folder an episode, ``<lab>/{success,failure}/<date>/<time>``.
+
+* ``trajectory.h5`` holds what the robot did: ``observation/robot_state/*``, ``action/*``, ``observation/camera_extrinsics/<serial>_{left,right}``.
+* ``metadata_<uuid>.json`` names episode, task and the serial numbers of the cameras.
+* ``recordings/MP4/<serial>.mp4`` is a camera's left eye at 1280 x 720, ``<serial>-stereo.mp4`` both eyes side by side. One picture was taken a
+  step of the robot, but the videos say 60 a second: their pictures are counted and their times not believed.
+* ``aggregated-annotations-*.json`` (or ``droid_language_annotations.json``) beside the labs' folders maps episodes to up to three
+  instructions. Without it the collector's task stands in, which says only what kind of thing was done.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.forms.stamps import stamps_of
+from pipeline.forms.video import VideoSpan, read_video
+from pipeline.readers import UnreadableSource
+from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
+from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_video
+from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
+
+TRAJECTORY, VIDEOS = "trajectory.h5", "recordings/MP4"
+PRIMARY, _, WRIST = SERIAL_OF
+STATES = (("cartesian_position", 6), ("gripper_position", 1), ("joint_positions", 7))
+ACTIONS = (("cartesian_position", 6), ("gripper_position", 1))
+ANNOTATIONS = ("aggregated-annotations-*.json", "droid_language_annotations.json")
+BASELINES_M = {"ZED 2": 0.12, "ZED mini": 0.063}
+"""Distance of the two eyes of the cameras that DROID used, as their maker gives it."""
+NEAR_BASELINE = 0.15
+"""Share by which a measured distance may differ from the maker's."""
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
+
+
+def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+    """The one episode of a folder that holds ``trajectory.h5``.
+
+    Args:
+        dataset: name for the refs.
+        root: the dataset's folder, to which sources are relative.
+        folder: the episode's.
+    """
+    trajectory = folder / TRAJECTORY
+    source = trajectory.relative_to(root).as_posix()
+    described, videos = sorted(folder.glob("metadata_*.json")), sorted((folder / VIDEOS).glob("*.mp4"))
+    if len(described) != 1 or not videos:
+        missing = f"{VIDEOS}/*.mp4" if len(described) == 1 else f"one metadata_<uuid>.json, found {len(described)}"
+        yield UnreadableSource(source, "missing_file", f"{source} needs beside it {missing}")
+        return
+    files = [trajectory, *described, *videos, *annotation_files(folder, root)]
+    yield EpisodeRef(dataset, source, "trajectory", str(trajectory), stamps_of(files))
+
+
+def annotation_files(folder: Path, root: Path) -> list[Path]:
+    """Files of instructions, beside the labs' folders or in the dataset's folder."""
+    places = dict.fromkeys([*folder.parents[3:4], root])
+    return [path for place in places for name in ANNOTATIONS for path in sorted(place.glob(name))]
+
+
+def read_raw(
+    ref: EpisodeRef,
+    root: Path,
+    calibration: Calibration | None,
+    convention: ActionConvention,
+    state_names: tuple[str, ...],
+    fps: float,
+    other_actions: dict[str, int],
+    reduced: int,
+) -> Episode:
+    """One episode, in the conventions of the RLDS form.
+
+    Args:
+        reduced: pictures are made smaller by this whole number.
+
+    Raises:
+        BadEpisode: it cannot be used.
+    """
+    folder = Path(ref.path).parent
+    metadata, table = _metadata(ref, folder), _Table(ref)
+    state = table.columns("observation/robot_state", STATES)
+    actions = table.columns("action", ACTIONS)
+    if len(actions) != len(state):
+        raise BadEpisode("rows_mismatch", f"{ref.name} has {len(state)} states and {len(actions)} actions")
+    enough_frames(ref, len(state))
+    views, notes = _views(ref, folder, table, metadata, calibration, state, reduced)
+    instructions, note = _instructions(folder, root, metadata)
+    return Episode(
+        ref=ref,
+        views=views,
+        primary=PRIMARY,
+        wrist=WRIST if WRIST in views else None,
+        instructions=instructions,
+        fps=fps,
+        state=state,
+        state_names=state_names,
+        actions=actions,
+        action_mask=np.ones(len(actions), bool),
+        action_convention=convention,
+        success={"success": True, "failure": False}.get(folder.parents[1].name, _said(metadata.get("success"))),
+        notes=notes | note,
+        other_actions={
+            name: table.columns("action", ((name, width),))
+            for name, width in other_actions.items()
+            if table.has(f"action/{name}")
+        },
+    )
+
+
+class _Table:
+    """``trajectory.h5``, opened for each look at it."""
+
+    def __init__(self, ref: EpisodeRef):
+        self.ref = ref
+
+    def _look(self, key: str) -> np.ndarray | None:
+        try:
+            with h5py.File(self.ref.path, "r") as file:
+                node = file.get(key)
+                return node[()] if isinstance(node, h5py.Dataset) else None
+        except UNREADABLE as error:
+            said = " ".join(str(error).split())
+            raise BadEpisode("unreadable_episode", f"{self.ref.name} cannot be read as HDF5: {said}") from error
+
+    def has(self, key: str) -> bool:
+        return self._look(key) is not None
+
+    def columns(self, group: str, parts: tuple[tuple[str, int], ...]) -> Float[np.ndarray, "T D"]:
+        """Tables of one group side by side."""
+        found = [self._numbers(f"{group}/{name}", width) for name, width in parts]
+        if len({len(values) for values in found}) > 1:
+            lengths = ", ".join(f"{name} {len(values)}" for (name, _), values in zip(parts, found, strict=True))
+            raise BadEpisode("rows_mismatch", f"{self.ref.name}: {group} has different lengths: {lengths}")
+        return np.concatenate(found, axis=1)
+
+    def poses(self, serial: str, eye: str, length: int) -> Float[np.ndarray, "T 4 4"] | None:
+        """Poses of one eye of a camera in the robot's base, one for each frame; None where they are not there or not finite."""
+        values = self._look(f"observation/camera_extrinsics/{serial}_{eye}")
+        if values is None or values.shape != (length, 6) or values.dtype.kind != "f" or not np.isfinite(values).all():
+            return None
+        return np.stack([pose_of_entry(row) for row in values])
+
+    def _numbers(self, key: str, width: int) -> Float[np.ndarray, "T D"]:
+        values = self._look(key)
+        if values is None:
+            raise BadEpisode("missing_field", f"{self.ref.name} has no {key}")
+        if values.dtype.kind not in "fiub":
+            raise BadEpisode("wrong_dtype", f"{self.ref.name}: {key} must hold numbers, found {values.dtype}")
+        return numbers(self.ref, key, values, width)
+
+
+def _metadata(ref: EpisodeRef, folder: Path) -> dict[str, Any]:
+    try:
+        (path,) = folder.glob("metadata_*.json")
+        metadata = json.loads(path.read_bytes())
+        bad = [key for key in SERIAL_OF.values() if not re.fullmatch(r"\w{1,32}", str(metadata.get(key, "")))]
+    except (*UNREADABLE, AttributeError) as error:
+        raise BadEpisode("bad_metadata", f"{ref.name}: its metadata_<uuid>.json cannot be read: {error}") from error
+    if bad:
+        raise BadEpisode("bad_metadata", f"{ref.name}: {path.name} names no serial number in {', '.join(bad)}")
+    return metadata
+
+
+def _views(
+    ref: EpisodeRef,
+    folder: Path,
+    table: _Table,
+    metadata: dict[str, Any],
+    calibration: Calibration | None,
+    state: Float[np.ndarray, "T S"],
+    reduced: int,
+) -> tuple[dict[str, CameraView], dict[str, str]]:
+    """The cameras with what is known of them, and what is not."""
+    made: list[tuple[str, CameraView | None]] = []
+    notes: dict[str, str] = {}
+    for name, key in SERIAL_OF.items():
+        serial = str(metadata[key])
+        span = _video(folder / VIDEOS, serial, len(state), reduced)
+        if name != PRIMARY and not span.path.is_file():
+            notes[f"camera {name}"] = f"left out: there is no {VIDEOS}/{serial}.mp4"
+            continue
+        view = view_of_video(ref, name, span, fixed=name != WRIST)
+        if view is not None and calibration is not None:
+            left = table.poses(serial, "left", len(state))
+            find = partial(calibration.camera_of, str(metadata.get("uuid", "")), serial, view.size)
+            view, said = calibrated(view, find, state[:, :3], _still(left) if view.fixed else left)
+            notes |= {f"calibration of {name}": said} if said else {}
+        if view is not None:
+            view, said = _with_right_eye(ref, view, folder / VIDEOS / f"{serial}-stereo.mp4", table, serial, reduced)
+            notes |= {f"stereo of {name}": said} if said else {}
+        made.append((name, view))
+    return usable_views(ref, PRIMARY, made), notes
+
+
+def _video(folder: Path, serial: str, length: int, reduced: int) -> VideoSpan:
+    """The left eye: a file of its own, or half of the one with both."""
+    alone, both = folder / f"{serial}.mp4", folder / f"{serial}-stereo.mp4"
+    if alone.is_file() or not both.is_file():
+        return VideoSpan(alone, 0.0, length, None, False, reduced=reduced)
+    return VideoSpan(both, 0.0, length, None, False, "left", reduced)
+
+
+def _still(poses: Float[np.ndarray, "T 4 4"] | None) -> Float[np.ndarray, "1 4 4"] | None:
+    """The one pose of a camera that stands still; None where the recording says that it moved."""
+    return poses[:1] if poses is not None and np.abs(poses - poses[:1]).max() < 1e-6 else None
+
+
+def _with_right_eye(
+    ref: EpisodeRef, view: CameraView, path: Path, table: _Table, serial: str, reduced: int
+) -> tuple[CameraView, str | None]:
+    """The view with its right eye, if that was recorded and the recording's calibration says which make of camera it is."""
+    if not path.is_file():
+        return view, None
+    left, right = (table.poses(serial, eye, view.length) for eye in ("left", "right"))
+    if left is None or right is None:
+        return view, "left out: the recording does not say how far apart the eyes are"
+    apart = float(np.median(np.linalg.norm(left[:, :3, 3] - right[:, :3, 3], axis=1)))
+    baseline = next((b for b in BASELINES_M.values() if abs(apart - b) <= NEAR_BASELINE * b), None)
+    if baseline is None:
+        known = ", ".join(f"{name} {b:g} m" for name, b in BASELINES_M.items())
+        return view, f"left out: the recording says that the eyes are {apart:.3f} m apart, which is neither of {known}"
+    span = VideoSpan(path, 0.0, view.length, None, False, "right", reduced)
+    read = partial(read_video, f"{ref.name}: {view.name}, right eye", span)
+    return replace(view, stereo=StereoPair(read, baseline)), None
+
+
+def _instructions(folder: Path, root: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What annotators wrote, else the collector's task; and what to say of it."""
+    for path in annotation_files(folder, root):
+        entry = _annotations(str(path), stamps_of([path])).get(str(metadata.get("uuid", "")))
+        if isinstance(entry, dict):
+            texts = [str(text) for key, text in sorted(entry.items()) if key.startswith("language_instruction")]
+            if spoken(texts):
+                return spoken(texts), {}
+    task = spoken([str(metadata.get("current_task") or "")])
+    return task, {"instruction": "the collector's task, because there is no annotation"} if task else {}
+
+
+@lru_cache(maxsize=4)
+def _annotations(path: str, stamp: str) -> dict[str, Any]:
+    """A file of instructions, read once in a process; empty where it cannot be read, which was said when the folder was listed."""
+    try:
+        table = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return table if isinstance(table, dict) else {}
+
+
+def bad_annotations(root: Path) -> Iterator[UnreadableSource]:
+    """Files of instructions in the dataset's folder that cannot be read."""
+    for path in (path for name in ANNOTATIONS for path in sorted(root.glob(name))):
+        if not _annotations(str(path), stamps_of([path])):
+            said = f"{path.name} must be JSON that maps episodes to instructions; the collectors' tasks are used without it"
+            yield UnreadableSource(path.name, "bad_annotations", said)
+
+
+def _said(success: Any) -> bool | None:
+    return success if isinstance(success, bool) else None
