@@ -8,6 +8,7 @@ from pathlib import Path
 from jobs.build_options import Build, recipe_of
 from jobs.command_line import Failed, UsageError
 from schemas.plugins import configure, load_plugin, parse_options, plugin_names
+from schemas.structured import SUFFIXES
 
 
 def build_command(args: Build) -> int:
@@ -23,16 +24,19 @@ def build_command(args: Build) -> int:
         raise UsageError(
             f"--dataset {args.dataset} is recognised, but this version has no reader for it yet; it reads: {known}"
         )
-    if args.dataset not in readers.recognised_datasets():
-        raise UsageError(f"--dataset must be one of {', '.join(readers.recognised_datasets())}, found {args.dataset!r}")
+    if args.dataset not in readers.recognised_datasets() and not args.dataset.endswith(SUFFIXES):
+        known = ", ".join(readers.recognised_datasets())
+        raise UsageError(
+            f"--dataset must be one of {known}, or a mapping file ({', '.join(SUFFIXES)}), found {args.dataset!r}"
+        )
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit must be 1 or more, found {args.limit}")
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
-    source = args.input or Path("data") / args.dataset
-    output = args.output or Path("shards") / args.dataset
     try:
         recipe = recipe_of(args)
+        source = args.input or Path("data") / recipe.info.name
+        output = args.output or Path("shards") / recipe.info.name
         shards = ShardConfig(args.format, args.samples_per_shard, args.seed)
         load_plugin("schemas.shard_formats", args.format)
         options = configure("jobs.executors", args.executor, parse_options(args.executor_options))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.quality import QualityConfig
+from pipeline.readers import dataset_choice
 from pipeline.recipe import Recipe, WindowConfig
 from schemas.plugins import PluginChoice, parse_options
 
@@ -14,7 +15,8 @@ class Build:
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 
     dataset: str
-    """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names."""
+    """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names; or a mapping file, my.yaml, for any other
+    LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
     input: Path | None = None
     """Folder of the dataset's files. [default: data/<dataset>]"""
     dataset_options: tuple[str, ...] = ()
@@ -86,7 +88,7 @@ def recipe_of(args: Build) -> Recipe:
         ValueError: a plug-in, an option or a value that there is not.
     """
     recipe = Recipe(
-        dataset=PluginChoice(args.dataset, parse_options(args.dataset_options)),
+        dataset=dataset_choice(args.dataset, parse_options(args.dataset_options)),
         flow=PluginChoice(args.flow, parse_options(args.flow_options)),
         tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
         depth=PluginChoice(args.depth, parse_options(args.depth_options)),

@@ -98,7 +98,11 @@ def test_the_default_executor_is_ray_and_the_bytes_are_the_same(place, built, tm
     [
         (["--dataset", "libero"], 2, "data/libero does not exist; put LIBERO's <task>_demo.hdf5 files"),
         (["--dataset", "libero", "--input", "."], 2, "holds no "),
-        (["--dataset", "rt1"], 2, f"--dataset must be one of {', '.join(recognised_datasets())}, found 'rt1'"),
+        (
+            ["--dataset", "rt1"],
+            2,
+            f"--dataset must be one of {', '.join(recognised_datasets())}, or a mapping file (.yaml, .yml, .toml), found 'rt1'",
+        ),
         (
             ["--dataset", "libero", "--tracker", "magic"],
             2,

@@ -4,12 +4,13 @@ A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with a
 ``build(config)``, which gives a ``Reader``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
-from schemas.plugins import load_plugin, plugin_names
+from schemas.plugins import PluginChoice, load_plugin, plugin_names
+from schemas.structured import SUFFIXES
 
 PLANNED: tuple[str, ...] = ()
 """Datasets that the commands know by name and cannot read yet."""
@@ -65,6 +66,19 @@ class Reader(Protocol):
             BadEpisode: its data cannot be used, with a reason.
         """
         ...
+
+
+def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
+    """The reader that ``--dataset`` names: by its name, or by the path of a mapping file, for which ``mapped`` is the reader.
+
+    Raises:
+        BadFile: the mapping file cannot be used; the message names the place in it.
+    """
+    if not said.endswith(SUFFIXES):
+        return PluginChoice(said, options)
+    from pipeline.readers._mapping import load_mapping
+
+    return PluginChoice("mapped", {**options, "mapping": load_mapping(Path(said))})
 
 
 def recognised_datasets() -> list[str]:

@@ -1,0 +1,28 @@
+"""Depth stored as pictures of 16 bits, one number a pixel."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import UInt16
+
+from schemas.episode import BadEpisode
+
+
+def decode_depth_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt16[np.ndarray, "T H W"]:
+    """All depth pictures of a camera, as they are stored.
+
+    Raises:
+        BadEpisode: one is no picture of 16 bits with one channel, or they differ in size.
+    """
+    import cv2
+
+    maps = []
+    for number, data in enumerate(encoded):
+        raw = np.frombuffer(data, np.uint8)
+        image = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED) if len(raw) else None
+        if image is None or image.dtype != np.uint16 or image.ndim != 2:
+            raise BadEpisode("bad_depth", f"{name}, frame {number}, is no depth picture of 16 bits ({len(raw)} bytes)")
+        if image.shape != (maps[0] if maps else image).shape:
+            raise BadEpisode("bad_depth", f"{name}: frame {number} is of another size than the first")
+        maps.append(image)
+    return np.stack(maps)
