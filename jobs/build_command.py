@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from jobs.build_options import Build, recipe_of
+from jobs.build_options import Build, recipe_of, selection_of
 from jobs.command_line import Failed, UsageError
 from schemas.plugins import configure, load_plugin, parse_options, plugin_names
 from schemas.structured import SUFFIXES
@@ -17,6 +17,7 @@ def build_command(args: Build) -> int:
     from pipeline import readers
     from pipeline.build import ShardConfig, build
     from pipeline.execution import BuildError
+    from pipeline.selection import BadSelection
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
     if args.dataset in readers.PLANNED:
@@ -29,12 +30,10 @@ def build_command(args: Build) -> int:
         raise UsageError(
             f"--dataset must be one of {known}, or a mapping file ({', '.join(SUFFIXES)}), found {args.dataset!r}"
         )
-    if args.limit is not None and args.limit < 1:
-        raise UsageError(f"--limit must be 1 or more, found {args.limit}")
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
     try:
-        recipe = recipe_of(args)
+        recipe, selection = recipe_of(args), selection_of(args)
         source = args.input or Path("data") / recipe.info.name
         output = args.output or Path("shards") / recipe.info.name
         shards = ShardConfig(args.format, args.samples_per_shard, args.seed)
@@ -51,7 +50,7 @@ def build_command(args: Build) -> int:
             shards,
             executor,
             progress_bar,
-            limit=args.limit,
+            selection,
             keep_parts=args.keep_parts,
             form=args.form,
         )
@@ -59,7 +58,7 @@ def build_command(args: Build) -> int:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
-    except (readers.SeveralForms, readers.UnknownForm) as error:
+    except (readers.SeveralForms, readers.UnknownForm, BadSelection) as error:
         raise UsageError(str(error)) from error
     except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error

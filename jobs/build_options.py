@@ -7,6 +7,7 @@ from typing import Literal
 from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_choice
 from pipeline.recipe import Recipe, WindowConfig
+from pipeline.selection import Selection
 from schemas.plugins import PluginChoice, parse_options
 
 
@@ -71,14 +72,31 @@ class Build:
     """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
     executor_options: tuple[str, ...] = ()
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    episodes: tuple[str, ...] = ()
+    """Take only these: numbers and ranges in the folder's listing, from 0 (0-9,20), and names (demo_3, a file, file:demo_3)."""
+    split: str | None = None
+    """Take only the files of this split, e.g. train."""
+    match: str | None = None
+    """Take only episodes of which an instruction, or the file's name, contains this text."""
+    success: Literal["any", "succeeded", "not-failed"] = "any"
+    """Take only episodes that the data call a success; not-failed takes those of unknown outcome too."""
     limit: int | None = None
-    """Take only the first episodes."""
+    """Take only the first so many of those."""
     max_quarantined: float = 0.01
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
     keep_parts: bool = False
     """Keep the parts of a finished build, so that more episodes or another layout need no new tracking."""
     json: bool = False
     """Print the summary as JSON."""
+
+
+def selection_of(args: Build) -> Selection:
+    """Which episodes the command line wants.
+
+    Raises:
+        ValueError: a value that makes no sense.
+    """
+    return Selection(args.episodes, args.split, args.match, args.success, args.limit)
 
 
 def recipe_of(args: Build) -> Recipe:

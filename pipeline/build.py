@@ -9,13 +9,16 @@ import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.execution import BuildError, Executor, Progress, WorkerDied
 from pipeline.packer import ShardWorker, finished_shard, plan_shards, stands
 from pipeline.parts import EpisodeWorker, LeftOut, PartReport, Quarantined, finished_part, part_key
 from pipeline.readers import UnreadableSource
 from pipeline.recipe import Recipe
+from pipeline.selection import EVERYTHING, BadSelection, Selection, choose_listed
 from pipeline.statistics import dataset_statistics
+from pipeline.wanted import wanted_episodes
 from pipeline.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
@@ -87,7 +90,7 @@ def build(
     shards: ShardConfig,
     executor: Executor,
     progress: Progress,
-    limit: int | None = None,
+    selection: Selection = EVERYTHING,
     keep_parts: bool = False,
     form: str | None = None,
 ) -> Summary:
@@ -100,21 +103,23 @@ def build(
         shards: layout.
         executor: where the work runs.
         progress: shows it.
-        limit: take only the first episodes.
+        selection: which episodes.
         keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
         form: read the episodes that lie in this form, where the folder holds several.
 
     Raises:
         FileNotFoundError: there is nothing to build from.
+        BadSelection: nothing can be chosen like that, or no episode is left.
         SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that one.
         BuildError: nothing came out, or somebody else builds into the same folder.
         OSError: the output cannot be written.
     """
     reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
     listed = list(reader.list_episodes(source, form))
-    refs = [r for r in listed if isinstance(r, EpisodeRef)][:limit]
+    chosen = choose_listed(selection, [r for r in listed if isinstance(r, EpisodeRef)])
     unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
-    inputs = digest_of([recipe.digest, asdict(shards), [part_key(recipe, ref) for ref in refs]])
+    keys = [part_key(recipe, ref) for ref in chosen.refs]
+    inputs = digest_of([recipe.digest, asdict(shards), selection.as_dict(), keys])
     with locked(output) as work:
         clear_partials(output, work)
         done = None if unreadable else _complete(output, work, inputs)
@@ -122,13 +127,18 @@ def build(
             if not keep_parts:
                 clear_work(work)
             return done
-        summary, reports = _make_parts(recipe, refs, work / "parts", executor, progress)
-        summary.output = output
-        summary.quarantined = sorted([*unreadable, *summary.quarantined], key=lambda q: (q.source, q.episode))
+        wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress)
+        left_out = {**chosen.left_out, **wanted.left_out}
+        if left_out and not wanted.refs and not silent:
+            raise BadSelection(f"no episode of {source} is left: {counted(left_out)} of {len(listed)} were left out")
+        summary, reports = _make_parts(recipe, wanted.refs, work / "parts", executor, progress)
+        summary.output, summary.left_out = output, {**left_out, **summary.left_out}
+        summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
         if not any(report.rows for report in reports):
             raise BuildError(f"no triplet came out of {source}: {_why_nothing(summary)}")
         written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
-        _publish(recipe, reports, output, shards, written, summary)
+        layout = {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed, "selection": selection.as_dict()}
+        _publish(recipe, reports, output, shards.format, layout, written, summary)
         if not summary.quarantined:
             write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
             if not keep_parts:
@@ -142,7 +152,7 @@ def _make_parts(
     """Reports of all episodes in the order of their refs; those finished before are only read."""
     found = {ref.digest: finished_part(parts, part_key(recipe, ref)) for ref in refs}
     missing = [ref for ref in refs if found[ref.digest] is None]
-    summary = Summary(output=Path(), made=len(missing))
+    summary = Summary(output=Path())
     if missing:
         try:
             recipe.check()
@@ -159,6 +169,7 @@ def _make_parts(
             summary.left_out[result.reason] = summary.left_out.get(result.reason, 0) + 1
         else:
             found[ref.digest] = result
+            summary.made += 1
             seconds.update(result.seconds)
     reports = [report for ref in refs if (report := found[ref.digest]) is not None]
     _count(summary, reports)
@@ -219,7 +230,8 @@ def _publish(
     recipe: Recipe,
     reports: list[PartReport],
     output: Path,
-    config: ShardConfig,
+    format_name: str,
+    layout: dict[str, Any],
     shards: list[ShardFile],
     summary: Summary,
 ) -> None:
@@ -245,8 +257,8 @@ def _publish(
         dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),
         recipe_digest=recipe.digest,
-        format=config.format,
-        layout={"samples_per_shard": config.samples_per_shard, "seed": config.seed},
+        format=format_name,
+        layout=layout,
         shards=shards,
         samples=summary.kept,
         counts={
@@ -297,9 +309,13 @@ def _why_nothing(summary: Summary) -> str:
         first = summary.quarantined[0]
         return f"{len(summary.quarantined)} quarantined, the first because {first.message}"
     if not summary.episodes:
-        counts = ", ".join(f"{n} {reason}" for reason, n in summary.left_out.items())
-        return f"every episode was left out ({counts or 'there is none'}); --language optional keeps those without an instruction"
-    return "every window was rejected: " + ", ".join(f"{n} {reason}" for reason, n in summary.rejected.items())
+        return f"every episode was left out ({counted(summary.left_out) or 'there is none'}); --language optional keeps those without an instruction"
+    return f"every window was rejected: {counted(summary.rejected)}"
+
+
+def counted(counts: dict[str, int]) -> str:
+    """``3 limit, 1 match``."""
+    return ", ".join(f"{n} {reason}" for reason, n in counts.items())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from schemas.files import remove, remove_partials
 
 WORK = ".lamp"
 """Parts, records of finished shards and the lock, in the output folder."""
+CHOSEN = "chosen.json"
+"""The episodes that were chosen by their words."""
 COMPLETE = "complete.json"
 """Names the inputs of which the shards are complete."""
 
@@ -51,6 +53,7 @@ def clear_work(work: Path) -> None:
     """Remove what a complete build needs no longer."""
     for name in ("parts", "records"):
         shutil.rmtree(work / name, ignore_errors=True)
+    (work / CHOSEN).unlink(missing_ok=True)
 
 
 def remove_stale(output: Path, work: Path, shards: set[str], dataset: str) -> None:

@@ -46,6 +46,7 @@ class EpisodeRef:
         path: where that file is on this machine.
         fingerprint: changes when the file does (size and time of change). It decides what is built again and stands in no
             output, so that a copied dataset gives the same shards.
+        split: of the dataset, where its files name one.
     """
 
     dataset: str
@@ -53,6 +54,7 @@ class EpisodeRef:
     episode: str
     path: str
     fingerprint: str
+    split: str | None = None
 
     @property
     def name(self) -> str:
@@ -197,6 +199,7 @@ class Episode:
         source_frames: the number of each frame in the source files, where frames were left out and it is not simply 0 to T - 1.
         other_actions: further forms of the action that the file holds at each frame, by the dataset's own names.
         standard_actions: the field's standard form, where there is one; made by the build, not by readers.
+        tools_xyz: see ``tool_positions``; given where the state does not hold it as x, y, z.
     """
 
     ref: EpisodeRef
@@ -215,6 +218,14 @@ class Episode:
     source_frames: Int[np.ndarray, "T"] | None = None
     other_actions: dict[str, Float[np.ndarray, "T _"]] = field(default_factory=dict)
     standard_actions: StandardActions | None = None
+    tools_xyz: Float[np.ndarray, "N T 3"] | None = None
+
+    @property
+    def tool_positions(self) -> Float[np.ndarray, "N T 3"] | None:
+        """Where each of the robot's tools is at each frame in the world of the cameras' poses, metres; None where nobody says."""
+        if self.tools_xyz is not None or not {"x", "y", "z"} <= set(self.state_names):
+            return self.tools_xyz
+        return self.state[None, :, [self.state_names.index(axis) for axis in "xyz"]]
 
     @property
     def length(self) -> int:

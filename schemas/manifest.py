@@ -32,7 +32,7 @@ class Manifest:
         recipe: everything that decides the samples' bytes: plug-ins, thresholds, windows.
         recipe_digest: SHA-256 of the recipe.
         format: the shard format's name.
-        layout: what else decides which sample stands where: samples per shard, and the seed of their order.
+        layout: what else decides which sample stands where: samples per shard, the seed of their order, and which episodes were chosen.
         shards: in order; samples are numbered through them.
         samples: how many in all.
         counts: ``kept``, and ``rejected`` and ``quarantined`` by reason.

@@ -145,8 +145,10 @@ def _list_file(dataset: str, source: str, path: Path, expected: int | None) -> I
     except OSError as error:
         yield UnreadableSource(source, "unreadable_file", f"{source} cannot be read: {error.strerror}")
         return
+    match = SHARD_NAME.fullmatch(path.name)
+    split = match["split"] if match else None
     for number in range(len(index.spans)):
-        yield EpisodeRef(dataset, source, f"record_{number}", str(path), fingerprint)
+        yield EpisodeRef(dataset, source, f"record_{number}", str(path), fingerprint, split)
     found = len(index.spans)
     if index.damage is not None:
         yield UnreadableSource(

@@ -5,6 +5,7 @@ A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with a
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -66,6 +67,39 @@ class Reader(Protocol):
             BadEpisode: its data cannot be used, with a reason.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Words:
+    """What an episode says of itself, without its pictures: see ``schemas.episode.Episode``."""
+
+    instructions: tuple[str, ...]
+    success: bool | None = None
+
+
+@runtime_checkable
+class TellsWords(Protocol):
+    """A reader that can say an episode's words without decoding a picture."""
+
+    def words(self, ref: EpisodeRef) -> Words:
+        """The same as those of the episode that ``read`` gives.
+
+        Raises:
+            BadEpisode: they cannot be read.
+        """
+        ...
+
+
+def words_of(reader: Reader, ref: EpisodeRef) -> Words:
+    """An episode's words. A reader that is no ``TellsWords`` reads the episode for them, with the first picture of each camera.
+
+    Raises:
+        BadEpisode: they cannot be read.
+    """
+    if isinstance(reader, TellsWords):
+        return reader.words(ref)
+    episode = reader.read(ref)
+    return Words(episode.instructions, episode.success)
 
 
 def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:

@@ -1,0 +1,171 @@
+"""Which episodes of a folder are built: by number or name, split, words, outcome, and how many.
+
+Numbers, names and splits are decided on the listing, without opening an episode. Words and outcome are read from the episodes, but
+no picture is decoded for them. The choice decides which samples there are and never how one of them is made, so that a part made
+under one choice serves every other.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pipeline.readers import Words
+from schemas.episode import EpisodeRef
+
+NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
+FIRST_LOOK = 64
+"""Episodes whose words are read at first when only some are wanted; each further look is at twice as many."""
+SHOWN = 5
+
+
+class BadSelection(ValueError):
+    """Nothing can be chosen like this; the message says what there is."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The choice; an episode must pass all of it.
+
+    Attributes:
+        episodes: numbers and ranges (``0-9,20``) in the folder's listing, from 0, and names: ``demo_3``, a file, or ``file:demo_3``.
+        split: of the files, as RLDS names them.
+        match: text that an instruction or the file's name contains, upper and lower case alike.
+        success: ``succeeded`` takes what the data call a success, ``not-failed`` also what they say nothing of.
+        limit: the first so many of those.
+    """
+
+    episodes: tuple[str, ...] = ()
+    split: str | None = None
+    match: str | None = None
+    success: Literal["any", "succeeded", "not-failed"] = "any"
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit must be 1 or more, found {self.limit}")
+        if self.match is not None and not self.match.strip():
+            raise ValueError("--match needs a text, found a blank one")
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether episodes must be opened to choose."""
+        return self.match is not None or self.success != "any"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is not left at its default."""
+        return {
+            k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if v not in (None, (), "any")
+        }
+
+    def takes(self, ref: EpisodeRef, words: Words) -> str | None:
+        """None when an episode with these words is taken, else what leaves it out."""
+        if self.match is not None:
+            text = self.match.casefold()
+            if not any(text in said.casefold() for said in (ref.source, *words.instructions)):
+                return "match"
+        wanted = {"any": (True, False, None), "succeeded": (True,), "not-failed": (True, None)}[self.success]
+        return None if words.success in wanted else "success"
+
+
+EVERYTHING = Selection()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The episodes taken, in the order of the listing, and how many were left out by what."""
+
+    refs: list[EpisodeRef]
+    left_out: dict[str, int]
+
+
+def choose_listed(selection: Selection, refs: Sequence[EpisodeRef]) -> Chosen:
+    """What the listing alone decides; the limit too, where no words are needed.
+
+    Raises:
+        BadSelection: a number, name or split that there is not.
+    """
+    left_out: Counter[str] = Counter()
+    taken = list(refs)
+    if selection.episodes:
+        numbers = _numbers(selection.episodes, refs)
+        taken = [ref for number, ref in enumerate(refs) if number in numbers]
+        left_out["episodes"] = len(refs) - len(taken)
+    if selection.split is not None:
+        _check_split(selection.split, refs)
+        within = [ref for ref in taken if ref.split == selection.split]
+        left_out["split"] = len(taken) - len(within)
+        taken = within
+    if selection.limit is not None and not selection.needs_words:
+        left_out["limit"] = max(len(taken) - selection.limit, 0)
+        taken = taken[: selection.limit]
+    return Chosen(taken, +left_out)
+
+
+def choose_by_words(
+    selection: Selection,
+    refs: Sequence[EpisodeRef],
+    look: Callable[[Sequence[EpisodeRef]], Iterable[tuple[EpisodeRef, Words | None]]],
+) -> Chosen:
+    """What words and outcome decide, in the order of the listing until the limit is reached.
+
+    Args:
+        refs: what the listing left.
+        look: reads the words of some episodes, in any order; None where they cannot be read. Such episodes are not counted.
+    """
+    taken: list[EpisodeRef] = []
+    left_out: Counter[str] = Counter()
+    wanted, first, count = selection.limit or len(refs), 0, FIRST_LOOK
+    while first < len(refs) and len(taken) < wanted:
+        chunk = refs[first : first + count] if selection.limit is not None else refs
+        found = {ref.digest: words for ref, words in look(chunk)}
+        for number, ref in enumerate(chunk, first):
+            if len(taken) == wanted:
+                left_out["limit"] += len(refs) - number
+                break
+            words = found[ref.digest]
+            if words is not None and (reason := selection.takes(ref, words)) is None:
+                taken.append(ref)
+            elif words is not None:
+                left_out[str(reason)] += 1
+        first, count = first + len(chunk), 2 * count
+        if len(taken) == wanted and "limit" not in left_out:
+            left_out["limit"] = len(refs) - first
+    return Chosen(taken, dict(+left_out))
+
+
+def _numbers(words: Sequence[str], refs: Sequence[EpisodeRef]) -> set[int]:
+    """Places in the listing."""
+    by_name: dict[str, list[int]] = {}
+    for number, ref in enumerate(refs):
+        for name in {ref.episode, ref.source, ref.name}:
+            by_name.setdefault(name, []).append(number)
+    found: set[int] = set()
+    for word in words:
+        for piece in [word] if word in by_name else [p for p in word.split(",") if p]:
+            span = NUMBERS.fullmatch(piece)
+            if piece in by_name:
+                found.update(by_name[piece])
+            elif span:
+                first, last = int(span[1]), int(span[2] or span[1])
+                if not first <= last < len(refs):
+                    raise BadSelection(
+                        f"--episodes {piece}: the folder lists {len(refs)} episodes, numbered 0 to {len(refs) - 1}"
+                    )
+                found.update(range(first, last + 1))
+            else:
+                few = ", ".join([ref.name for ref in refs[:SHOWN]])
+                more = " ..." if len(refs) > SHOWN else ""
+                raise BadSelection(f"--episodes {piece}: no episode or file has this name; there are {few}{more}")
+    return found
+
+
+def _check_split(split: str, refs: Sequence[EpisodeRef]) -> None:
+    there = sorted({ref.split for ref in refs if ref.split is not None})
+    if not there:
+        raise BadSelection(
+            f"--split {split}: these episodes belong to no split, only RLDS files name one; leave --split out"
+        )
+    if split not in there:
+        raise BadSelection(f"--split {split}: there is no such split; there are: {', '.join(there)}")
