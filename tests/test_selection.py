@@ -187,8 +187,8 @@ def test_words_are_read_without_pictures_and_only_once(place, tmp_path):
     for name in ("a", "c"):
         with h5py.File(copied / "data" / "libero" / f"{name}_demo.hdf5", "r+") as file:
             for demo in ("demo_0", "demo_1"):
-                obs = file[f"data/{demo}/obs"]
-                chunk = obs["obs/agentview_rgb"].id.get_chunk_info(0)
+                pictures: Any = file[f"data/{demo}/obs/agentview_rgb"]
+                chunk = pictures.id.get_chunk_info(0)
                 with open(file.filename, "r+b") as raw:
                     raw.seek(chunk.byte_offset)
                     raw.write(b"\xff" * chunk.size)
