@@ -99,7 +99,7 @@ def test_a_dataset_that_nobody_knows_is_answered_with_what_each_reader_missed():
 def test_several_datasets_in_one_folder_are_asked_apart(tmp_path):
     shutil.copytree(SAMPLE, tmp_path / "bridge_dataset" / "1.0.0")
     shutil.copytree(ROOT / "data" / "libero", tmp_path / "libero")
-    with pytest.raises(CannotInspect, match=r"several datasets \(bridge, libero\); name the folder of one") as error:
+    with pytest.raises(CannotInspect, match=r"several datasets \(bridge, libero\); choose with --dataset") as error:
         report_dataset(tmp_path, 3)
     assert error.value.exit_code == 2
 

@@ -10,13 +10,17 @@ import numpy as np
 from pipeline.forms.folders import find_forms
 from pipeline.inspection.collection import CannotInspect, shard_suffixes
 from pipeline.inspection.terminal import printable
-from pipeline.readers import Reader, SeveralForms, UnreadableSource
+from pipeline.readers import Reader, SeveralForms, UnknownForm, UnreadableSource, dataset_info
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 from schemas.manifest import NAME as MANIFEST_NAME
-from schemas.plugins import load_plugin, plugin_names
+from schemas.plugins import PluginChoice, load_plugin, plugin_names
 
 LABEL = 14
 SHOWN_TEXTS, SHOWN_FAULTS = 6, 8
+
+
+class UnknownDataset(CannotInspect):
+    """No reader knows the files; a mapping file can say what they are."""
 
 
 @dataclass(frozen=True)
@@ -48,53 +52,68 @@ def is_dataset_folder(path: Path) -> bool:
     return next(find_forms(path), None) is not None
 
 
-def report_dataset(folder: Path, looked_at: int) -> DatasetReport:
-    """Read some episodes of a folder; the dataset is the one whose reader knows its files.
+def report_dataset(
+    folder: Path, looked_at: int, dataset: PluginChoice | None = None, form: str | None = None
+) -> DatasetReport:
+    """Read some episodes of a folder.
 
     Args:
         looked_at: how many episodes to read.
+        dataset: the reader; by default the one that knows the files.
+        form: look at this form only.
 
     Raises:
-        CannotInspect: no reader knows the files, or several do.
+        UnknownDataset: no reader knows the files.
+        CannotInspect: several do, or the one that was chosen finds nothing.
     """
     folder = folder.resolve()
+    if dataset is not None:
+        try:
+            listed = list(_reader(dataset).list_episodes(folder, form))
+        except (FileNotFoundError, SeveralForms, UnknownForm) as error:
+            raise CannotInspect(str(error)) from error
+        return _look(dataset, folder, listed, looked_at)
     found: dict[str, list[EpisodeRef | UnreadableSource]] = {}
     refused: list[str] = []
     for name in plugin_names("pipeline.readers"):
         try:
-            listed = list(_reader(name).list_episodes(folder))
-        except FileNotFoundError:
+            listed = list(_reader(PluginChoice(name)).list_episodes(folder, form))
+        except (FileNotFoundError, UnknownForm):
             continue
         except SeveralForms as error:
-            raise CannotInspect(f"{name}: {error}".removesuffix(" with --input")) from error
+            raise CannotInspect(f"{name}: {error}") from error
         if any(isinstance(item, EpisodeRef) for item in listed):
             found[name] = listed
         else:
             refused += [f"{name}: {str(item).split(', so it is not')[0]}" for item in listed[:1]]
     if not found:
-        raise CannotInspect(f"{folder} holds no dataset that a reader knows: {'; '.join(refused)}", 1)
+        raise UnknownDataset(f"{folder} holds no dataset that a reader knows: {'; '.join(refused)}", 1)
     if len(found) > 1:
-        raise CannotInspect(f"{folder} holds several datasets ({', '.join(found)}); name the folder of one of them")
+        known = ", ".join(found)
+        raise CannotInspect(
+            f"{folder} holds several datasets ({known}); choose with --dataset, or name the folder of one"
+        )
     ((name, listed),) = found.items()
-    return _look(name, folder, listed, looked_at)
+    return _look(PluginChoice(name), folder, listed, looked_at)
 
 
-def _reader(name: str) -> Reader:
-    module = load_plugin("pipeline.readers", name)
-    return module.build(module.Config())
+def _reader(dataset: PluginChoice) -> Reader:
+    return load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
 
 
-def _look(name: str, folder: Path, listed: list[EpisodeRef | UnreadableSource], count: int) -> DatasetReport:
+def _look(
+    dataset: PluginChoice, folder: Path, listed: list[EpisodeRef | UnreadableSource], count: int
+) -> DatasetReport:
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
     faults = [(item.code, str(item)) for item in listed if isinstance(item, UnreadableSource)]
     chosen = sorted(set(np.linspace(0, len(refs) - 1, min(count, len(refs))).round().astype(int).tolist()))
-    reader, episodes = _reader(name), []
+    reader, episodes = _reader(dataset), []
     for number in chosen:
         try:
             episodes.append(reader.read(refs[number]))
         except BadEpisode as error:
             faults.append((error.code, str(error)))
-    info = load_plugin("pipeline.readers", name).INFO
+    info = dataset_info(dataset.name, dataset.configure("pipeline.readers"))
     return DatasetReport(
         folder=folder,
         info={"name": info.name, "version": info.version, "licence": info.licence, "credit": info.credit},
