@@ -13,8 +13,8 @@ from triplet_fixture import make_triplet
 
 from pipeline.inspection import CannotInspect, inspect
 from pipeline.inspection import collection as collections
+from pipeline.inspection.choice import choose
 from pipeline.inspection.collection import open_collection
-from pipeline.inspection.command import most_moving
 from pipeline.inspection.flow_statistics import FlowStatistics, measure, positions
 from pipeline.inspection.histogram import Histogram
 from pipeline.inspection.summary import Candidate, evenly, summarise
@@ -115,9 +115,9 @@ def test_evenly_spread_numbers_are_distinct_and_cover_the_whole():
 def test_samples_that_move_most_come_first_without_overlap():
     candidates = [Candidate(i, Path("s"), i, f"k{i:03d}", "one", 5 * i, 100 - i) for i in range(20)]
     candidates.append(Candidate(20, Path("s"), 20, "k020", "two", 0, 1.0))
-    chosen = most_moving(candidates, 4, apart=32)
+    chosen = choose(candidates, 4, "moving")
     assert [(c.episode, c.frame) for c in chosen] == [("one", 0), ("one", 35), ("one", 70), ("two", 0)]
-    assert len(most_moving(candidates, 30)) == 21
+    assert len(choose(candidates, 30, "moving")) == 21
 
 
 # ---- what is shown -----------------------------------------------------------------------------------------------------

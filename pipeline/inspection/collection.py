@@ -74,6 +74,13 @@ class Collection:
                 shard.close()
 
 
+def sets_at(path: Path) -> list[Path]:
+    """The sets of shards that a path stands for: itself, or the finished ones in its folders if it holds none itself."""
+    holds_none = path.is_dir() and not (path / MANIFEST_NAME).exists() and next(iter(shards_in(path)), None) is None
+    inside = sorted(p.parent for p in path.glob(f"*/{MANIFEST_NAME}")) if holds_none else []
+    return inside or [path]
+
+
 def open_collection(path: Path) -> Collection:
     """Find the shards that a path stands for, without reading them.
 

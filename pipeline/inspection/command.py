@@ -4,14 +4,17 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pipeline.inspection.collection import CannotInspect, open_collection
+from pipeline.inspection.choice import Order, choose, read_again
+from pipeline.inspection.collection import CannotInspect, Collection, open_collection, sets_at
 from pipeline.inspection.sample_report import Found, describe, find_sample
-from pipeline.inspection.summary import Candidate, Summary, evenly, summarise
+from pipeline.inspection.summary import Summary, summarise
 from pipeline.inspection.terminal import sample_text, summary_text
 from pipeline.inspection.text import finding_words
-from schemas.shard_formats import open_shard
+
+WORST_AND_BEST = 4
+"""Samples of each on a page."""
 
 
 def inspect(
@@ -20,24 +23,26 @@ def inspect(
     sample: str | None = None,
     picture: Path | None = None,
     html: Path | None = None,
+    dataset: Path | None = None,
     as_json: bool = False,
     verify: bool = True,
     limit: int = 400,
     shown: int = 12,
-    order: Literal["moving", "spread"] = "moving",
+    order: Order = "moving",
     say: Callable[[str], None] = print,
 ) -> int:
-    """Show what lies at a path: a shard, a folder of shards or a manifest.
+    """Show what lies at a path: a shard, a folder of shards, a manifest, or a folder of several folders of shards.
 
     Args:
         sample: key or number (from 0) of one sample to show in full.
         picture: where to write a picture of that sample, or of several.
         html: where to write a page that needs nothing but itself.
+        dataset: folder of the dataset's own files, for the page to show the frames that flow was made from.
         as_json: say JSON in place of text.
         verify: read every sample and compare every SHA-256; else only the measured samples are read.
         limit: how many samples, evenly spread, ranges of flow and sizes are measured on.
         shown: how many samples a page shows, or a picture without ``sample``.
-        order: show the samples that move most, or evenly spread ones.
+        order: show the samples that move most, the worst or best by score, or evenly spread ones.
         say: where the text goes.
 
     Returns:
@@ -47,39 +52,98 @@ def inspect(
         CannotInspect: a person's mistake, a damaged input or an output that cannot be written, in one sentence, with its exit
             code.
     """
-    from pipeline.inspection.html_page import write_page
     from pipeline.inspection.pictures import check_picture_path, write_picture
 
     _check(limit=limit, shown=shown)
     if picture:
         check_picture_path(picture)
-    collection = open_collection(path)
-    summary, chosen = None, []
+    if dataset and not dataset.is_dir():
+        raise CannotInspect(f"{dataset} is no folder: --input names the folder of the dataset's own files")
+    paths = sets_at(path)
+    if sample is not None and len(paths) > 1:
+        raise CannotInspect(
+            f"{path} holds {len(paths)} sets of shards: to see one sample give one of them, e.g. {paths[0]}"
+        )
+    collections = [open_collection(p) for p in paths]
+    summaries: list[Summary] = []
     if sample is not None:
-        chosen = [find_sample(collection, sample)]
-        facts = describe(chosen[0])
-        text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collection.findings)])
+        chosen = [[find_sample(collections[0], sample)]]
+        facts = describe(chosen[0][0])
+        text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collections[0].findings)])
     else:
-        summary = summarise(collection, verify, limit)
-        facts, text = summary.to_json(), summary_text(summary)
-        if picture or html:
-            chosen = _choose(summary, shown, order)
+        summaries = [summarise(collection, verify, limit) for collection in collections]
+        facts = _facts(summaries, path)
+        text = "\n\n\n".join(summary_text(summary) for summary in summaries)
+        each = max(1, shown // len(summaries))
+        chosen = [read_again(choose(s.candidates, each, order)) if picture or html else [] for s in summaries]
+    samples = [found for group in chosen for found in group]
     written: dict[str, str] = {}
-    if picture and chosen:
+    if picture and samples:
         with _writing(picture):
-            write_picture(picture, [f.triplet for f in chosen])
+            write_picture(picture, [f.triplet for f in samples])
         written["picture"] = str(picture)
     if html:
         with _writing(html):
-            write_page(html, summary, chosen)
+            _write_page(html, collections, summaries, chosen, dataset)
         written["page"] = str(html)
     if as_json:
         say(json.dumps({**facts, "written": written}, ensure_ascii=False, indent=1))
     else:
         say("\n".join([text, *(f"{kind} written to {file}" for kind, file in written.items())]))
-    if picture and not chosen:
+    if picture and not samples:
         raise CannotInspect(f"{path} has no sample that can be drawn, so {picture} was not written", 1)
-    return 1 if collection.findings else 0
+    return 1 if any(collection.findings for collection in collections) else 0
+
+
+def _facts(summaries: list[Summary], path: Path) -> dict[str, Any]:
+    if len(summaries) == 1:
+        return summaries[0].to_json()
+    return {"path": str(path), "sets": [summary.to_json() for summary in summaries]}
+
+
+def _write_page(
+    path: Path, collections: list[Collection], summaries: list[Summary], chosen: list[list[Found]], dataset: Path | None
+) -> None:
+    """The page of sets, or of one sample when there are no summaries."""
+    from pipeline.inspection.html_page import Contents, write_page
+    from pipeline.inspection.page_frames import pictures_of, videos_of
+    from pipeline.inspection.rejections import Rejections, read_rejections
+    from pipeline.inspection.way_back import WayBack
+
+    worst, best = [], []
+    for summary in summaries:
+        count = min(WORST_AND_BEST, len(summary.candidates) // 2)
+        worst.append(read_again(choose(summary.candidates, count, "worst")))
+        best.append(read_again(choose(summary.candidates, count, "best")))
+    rejections = [read_rejections(s.collection.folder) if s.collection.whole else Rejections() for s in summaries]
+    videos, pictures, faults = {}, [], set()
+    if dataset:
+        way = WayBack(dataset)
+        for i, collection in enumerate(collections):
+            groups = [group[i] for group in (chosen, worst, best) if i < len(group)]
+            more, why = videos_of([f for group in groups for f in group], way, collection.manifest)
+            videos |= more
+            faults |= why
+            if i < len(rejections):
+                steps = groups[0][0].triplet.flow.horizon if groups[0] else 0
+                shown, why = pictures_of(rejections[i], way, collection.manifest, steps)
+                pictures += shown
+                faults |= why
+    contents = Contents(
+        summaries=summaries,
+        samples=_joined(chosen),
+        worst=_joined(worst),
+        best=_joined(best),
+        videos=videos,
+        rejections=rejections,
+        pictures=pictures,
+        notes=sorted(faults),
+    )
+    write_page(path, contents)
+
+
+def _joined(groups: list[list[Found]]) -> list[Found]:
+    return [found for group in groups for found in group]
 
 
 @contextlib.contextmanager
@@ -94,32 +158,3 @@ def _check(**numbers: int) -> None:
     for name, value in numbers.items():
         if value < 1:
             raise CannotInspect(f"--{name} must be 1 or more, found {value}")
-
-
-def _choose(summary: Summary, count: int, order: str) -> list[Found]:
-    """Some of the measured samples, read again."""
-    choose = most_moving if order == "moving" else spread
-    found = []
-    for candidate in choose(summary.candidates, count):
-        shard = open_shard(candidate.shard)
-        found.append(Found(candidate.number, candidate.shard, shard.read(candidate.row)))
-        shard.close()
-    return found
-
-
-def most_moving(candidates: list[Candidate], count: int, apart: int = 32) -> list[Candidate]:
-    """Those that move most, preferring windows that do not overlap one shown before."""
-    ranked = sorted(candidates, key=lambda c: (-c.score, c.key))
-    chosen: list[Candidate] = []
-    for c in ranked:
-        if all(c.episode != o.episode or abs(c.frame - o.frame) >= apart for o in chosen):
-            chosen.append(c)
-        if len(chosen) == count:
-            return chosen
-    return chosen + [c for c in ranked if c not in chosen][: count - len(chosen)]
-
-
-def spread(candidates: list[Candidate], count: int) -> list[Candidate]:
-    """Evenly spread over episodes and their frames."""
-    ordered = sorted(candidates, key=lambda c: c.key)
-    return [ordered[i] for i in evenly(len(ordered), count)]

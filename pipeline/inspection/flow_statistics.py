@@ -96,21 +96,40 @@ def moving_words(unit: str) -> str:
     return "farther than 1 cm in space" if unit == "m" else "farther than 1% of the image's width"
 
 
+NORMALISED_EDGES = np.linspace(-1.5, 1.5, 62)
+"""Bins of increments divided by ``MOTION_SCALE``; the middle one holds zero."""
+DISTANCE_EDGES = np.geomspace(1e-3, 10, 49)
+"""Bins of distances in space, twelve to each factor of ten."""
+
+
 class _Ranges:
     """Histograms of one group of points."""
 
     def __init__(self) -> None:
+        self.normalised = {name: Histogram(0.002) for name in ("du", "dv", "dz")}
         self.steps = {"du_px": Histogram(QUANTUM_PX), "dv_px": Histogram(QUANTUM_PX), "dz": Histogram(QUANTUM_Z)}
         self.total = {"image_px": Histogram(QUANTUM_PX), "depth": Histogram(QUANTUM_Z), "space": Histogram(QUANTUM_Z)}
 
-    def add(self, measured: MeasuredFlow, points: Bool[np.ndarray, "K"]) -> None:
+    def add(self, measured: MeasuredFlow, points: Bool[np.ndarray, "K"], scale: Float[np.ndarray, "3"]) -> None:
+        steps = measured.steps[points][measured.step_mask[points]]
         for axis, histogram in enumerate(self.steps.values()):
-            histogram.add(measured.steps[points, :, axis][measured.step_mask[points]])
+            histogram.add(steps[:, axis])
+        for axis, histogram in enumerate(self.normalised.values()):
+            histogram.add(steps[:, axis] / scale[axis])
         points = points & (measured.last > 0)
         total = measured.total()[points]
         self.total["image_px"].add(np.linalg.norm(total[:, :2], axis=-1))
         self.total["depth"].add(total[:, 2])
         self.total["space"].add(measured.total_distance()[points])
+
+    def histograms(self) -> dict[str, dict[str, list[float]]]:
+        """Edges and shares of bins."""
+        binned = {name: (NORMALISED_EDGES, h) for name, h in self.normalised.items()}
+        binned["distance"] = (DISTANCE_EDGES, self.total["space"])
+        return {
+            name: {"edges": edges.round(6).tolist(), "shares": h.shares(edges).round(7).tolist()}
+            for name, (edges, h) in binned.items()
+        }
 
     def result(self) -> dict[str, dict[str, dict[str, float | None]]]:
         return {
@@ -152,8 +171,8 @@ class FlowStatistics:
         self._beyond += (np.abs(measured.steps) > scale * (1 + 1e-6)).sum(axis=(0, 1))
         for name, points in flag_names(triplet.point_flags).items():
             self._flags[name] = self._flags.get(name, 0) + points
-        self._ranges["all"].add(measured, np.ones(len(measured.moving), bool))
-        self._ranges["moving"].add(measured, measured.moving)
+        self._ranges["all"].add(measured, np.ones(len(measured.moving), bool), scale)
+        self._ranges["moving"].add(measured, measured.moving, scale)
         self._depth.add(triplet.flow.uvz[:, 0, 2][flow.valid[:, 0]])
 
     def result(self) -> dict:
@@ -174,6 +193,7 @@ class FlowStatistics:
                 zip(("du", "dv", "dz"), (_share(int(n), count["increments"]) for n in self._beyond), strict=True)
             ),
             "reference_depth": self._depth.percentiles((0, 1, 50, 99, 100)),
+            "histograms_of_moving_points": self._ranges["moving"].histograms(),
             **{name: ranges.result() for name, ranges in self._ranges.items()},
         }
 

@@ -32,6 +32,13 @@ class Histogram:
     def __len__(self) -> int:
         return int(self._counts.sum())
 
+    def shares(self, edges: np.ndarray) -> np.ndarray:
+        """Share of all values in each bin [edge, next edge), the quanta taken as their places; zeros without values."""
+        total = len(self)
+        places = np.clip(np.ceil(np.asarray(edges) / self.quantum - 1e-6), -REACH, REACH + 1).astype(np.int64) + REACH
+        below = np.concatenate([[0], np.cumsum(self._counts)])[places]
+        return np.diff(below) / max(total, 1)
+
     def percentile(self, percent: float) -> float | None:
         """The smallest counted value that at least ``percent`` of all do not exceed; None without values."""
         total = len(self)

@@ -1,76 +1,146 @@
-"""One page that needs nothing but itself: a summary, and samples whose flow plays over their image."""
+"""One page that needs nothing but itself: what a build holds, what it left out, and samples whose flow plays over their image."""
 
-import base64
-import hashlib
 import json
-import math
-from html import escape
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, change_table, depth_table
-from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
-from pipeline.inspection.page_parts import SCRIPT, STYLE
-from pipeline.inspection.pictures import depth_change_limit, source_of, title_of
-from pipeline.inspection.sample_report import Found, describe
+from pipeline.inspection.colours import change_table
+from pipeline.inspection.distributions import drawn, histograms_of
+from pipeline.inspection.page_cards import card, small_card
+from pipeline.inspection.page_library import MISSING, Library, plotting_library
+from pipeline.inspection.page_markup import (
+    content_hash,
+    image,
+    json_text,
+    numbers_table,
+    rows_list,
+    text,
+    words_table,
+)
+from pipeline.inspection.page_script import SCRIPT
+from pipeline.inspection.page_style import STYLE
+from pipeline.inspection.rejections import RejectedWindow, Rejections, measure_words, reason_words
+from pipeline.inspection.sample_report import Found
+from pipeline.inspection.score import SCORE_MEANS
 from pipeline.inspection.summary import Summary
-from pipeline.inspection.terminal import printable, sample_rows
 from pipeline.inspection.text import (
-    Rows,
-    Table,
     bytes_words,
     finding_words,
     flow_rows,
     flow_tables,
     instruction_rows,
     integrity_words,
-    number,
     percent,
+    set_names,
     summary_rows,
-    summary_title,
 )
 from schemas.files import write_whole
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
-from schemas.triplet import Triplet
+from schemas.manifest import Manifest
+
+EMPTY_STYLE = content_hash("")
+"""The plotting library makes an empty style and fills it by rules, which a policy allows if it admits the empty one."""
 
 
-def write_page(path: Path, summary: Summary | None, samples: list[Found]) -> None:
+@dataclass(frozen=True)
+class RejectedPicture:
+    """A rejected window with the dataset's own frames: the reference frame and the last."""
+
+    window: RejectedWindow
+    frames: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What stands on a page.
+
+    Attributes:
+        summaries: of each set of shards; none for a page of one sample.
+        samples: shown in full.
+        worst, best: by score.
+        videos: frames of steps 0..T by a sample's key, encoded.
+        rejections: of each set.
+        pictures: of rejected windows.
+        notes: what could not be shown, in sentences.
+    """
+
+    summaries: Sequence[Summary] = ()
+    samples: Sequence[Found] = ()
+    worst: Sequence[Found] = ()
+    best: Sequence[Found] = ()
+    videos: dict[str, list[bytes]] = field(default_factory=dict)
+    rejections: Sequence[Rejections] = ()
+    pictures: Sequence[RejectedPicture] = ()
+    notes: Sequence[str] = ()
+
+
+def write_page(path: Path, contents: Contents) -> None:
     """Write the page whole.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_whole(path, page(summary, samples).encode())
+    write_whole(path, page(contents, plotting_library()).encode())
 
 
-def page(summary: Summary | None, samples: list[Found]) -> str:
+def page(contents: Contents, library: Library | None) -> str:
     """The page. Every text that comes from data is escaped, and the page may load and run nothing but its own parts."""
-    title = summary_title(summary) if summary else f"sample {samples[0].triplet.key}" if samples else "no samples"
+    shown = bool(contents.samples or contents.worst or contents.best)
+    library = library if shown else None
+    scripts = [content_hash(SCRIPT)] + ([content_hash(library.script)] if library else [])
+    styles = [content_hash(STYLE)] + ([EMPTY_STYLE] if library else [])
     policy = (
         "default-src 'none'; img-src data:; "
-        f"style-src '{_content_hash(STYLE)}'; script-src '{_content_hash(SCRIPT)}'; base-uri 'none'; form-action 'none'"
+        f"style-src {_quoted(styles)}; script-src {_quoted(scripts)}; base-uri 'none'; form-action 'none'"
     )
+    title = _title(contents)
     shared = {"colours": change_table(), "quantum": [QUANTUM_PX, QUANTUM_Z]}
-    body = [_overview(summary)] if summary else [f"<header><h1>{_text(title)}</h1></header>"]
-    if samples:
-        body.append(_toolbar(len(samples), summary))
-    body.append('<section class="cards">' + "".join(_card(f, bool(summary)) for f in samples) + "</section>")
+    packed = f'<script type="text/plain" id="library">{library.packed}</script>\n' if library else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(body)
-        + f'\n</main>\n<script type="application/json" id="shared">{_json(shared)}</script>\n'
+        f"<title>{text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(_body(contents, title, library, shown))
+        + f'\n</main>\n<script type="application/json" id="shared">{json_text(shared)}</script>\n{packed}'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _overview(summary: Summary) -> str:
-    manifest = summary.collection.manifest
-    name = manifest.dataset.get("name", "triplets") if manifest else "triplets"
+def _title(contents: Contents) -> str:
+    if contents.summaries:
+        return ", ".join(set_names(contents.summaries))
+    return f"sample {contents.samples[0].triplet.key}" if contents.samples else "no samples"
+
+
+def _body(contents: Contents, title: str, library: Library | None, shown: bool) -> list[str]:
+    in_space = library is not None
+    body = [f"<header><h1>{text(title)}</h1></header>"] if len(contents.summaries) != 1 else []
+    names = set_names(contents.summaries)
+    body += [_overview(s, name, len(names) > 1) for s, name in zip(contents.summaries, names, strict=True)]
+    body.append(_histograms(contents))
+    body.append(_rejections(contents))
+    notes = [*contents.notes, *([] if library or not shown else [MISSING])]
+    body += (
+        [f"<section class='verdict unsure'>{''.join(f'<p>{text(n)}</p>' for n in notes)}</section>"] if notes else []
+    )
+    if contents.samples:
+        body.append(_toolbar(len(contents.samples), sum(s.samples for s in contents.summaries)))
+    brief = bool(contents.summaries)
+    cards = "".join(card(f, brief, contents.videos.get(f.triplet.key), in_space) for f in contents.samples)
+    body.append(f'<section class="cards">{cards}</section>')
+    for name, found in (("Worst samples", contents.worst), ("Best samples", contents.best)):
+        if found:
+            small = "".join(small_card(f, contents.videos.get(f.triplet.key), in_space) for f in found)
+            body.append(
+                f"<section class='toolbar'><h2>{name}</h2><p>By score: {text(SCORE_MEANS)}.</p></section>"
+                f"<section class='cards small-cards'>{small}</section>"
+            )
+    return body
+
+
+def _overview(summary: Summary, name: str, several: bool) -> str:
     tiles = [
         ("samples", f"{summary.samples:,}"),
         ("episodes", f"{summary.episodes:,}"),
@@ -81,188 +151,120 @@ def _overview(summary: Summary) -> str:
         tiles.append(("a sample", bytes_words(summary.bytes_per_sample["all"])))
     for flow in summary.flow[:1]:
         tiles += [("of points move", percent(flow["share_moving"])), ("visible", percent(flow["share_visible"]))]
-    strip = "".join(f"<div><b>{_text(value)}</b><span>{_text(label)}</span></div>" for label, value in tiles)
-    failures = "".join(f"<li>{_text(finding_words(f))}</li>" for f in summary.findings)
-    notes = "".join(f"<p>{_text(note)}</p>" for note in summary.notes)
+    strip = "".join(f"<div><b>{text(value)}</b><span>{text(label)}</span></div>" for label, value in tiles)
+    level = "h2" if several else "h1"
+    details = f"{_verdict(summary)}<div class='columns'>{_inside(summary)}{_flows(summary)}</div>"
+    return (
+        f"<header><{level}>{text(name)}</{level}><p class='where'>{text(summary.collection.path)}</p></header>"
+        f"<section class='tiles'>{strip}</section>"
+        + (f"<details><summary>What is inside</summary>{details}</details>" if several else details)
+    )
+
+
+def _verdict(summary: Summary) -> str:
+    failures = "".join(f"<li>{text(finding_words(f))}</li>" for f in summary.findings)
+    notes = "".join(f"<p>{text(note)}</p>" for note in summary.notes)
     kind = "bad" if summary.findings else "good" if summary.verified else "unsure"
-    verdict = (
-        f'<section class="verdict {kind}"><p><b>Integrity:</b> {_text(integrity_words(summary))}.</p>'
+    return (
+        f'<section class="verdict {kind}"><p><b>Integrity:</b> {text(integrity_words(summary))}.</p>'
         f"{f'<ul>{failures}</ul>' if failures else ''}{notes}</section>"
     )
-    flows = "".join(
-        f"<section class='panel'><h2>Flow, depth in {_text(f['unit'])}</h2>{_list(flow_rows(f))}"
-        + "".join(_table(t) for t in flow_tables(f) if t.title.split(", ")[-1] == "moving points")
-        + "<details><summary>The same for all points</summary>"
-        + "".join(_table(t) for t in flow_tables(f) if t.title.split(", ")[-1] == "all points")
-        + "</details></section>"
-        for f in summary.flow
-    )
-    words = _rows_as_table(instruction_rows(summary))
+
+
+def _inside(summary: Summary) -> str:
+    manifest = summary.collection.manifest
+    words = words_table(instruction_rows(summary))
     recipe = json.dumps(manifest.recipe, indent=1, ensure_ascii=False) if manifest else ""
     return (
-        f"<header><h1>{_text(name)}</h1><p class='where'>{_text(summary.collection.path)}</p></header>"
-        f"<section class='tiles'>{strip}</section>{verdict}"
-        f"<div class='columns'><section class='panel'><h2>What is inside</h2>{_list(summary_rows(summary))}"
+        f"<section class='panel'><h2>What is inside</h2>{rows_list(summary_rows(summary))}"
         + (f"<h3>Instructions, by number of samples</h3>{words}" if summary.words.instructions else "")
-        + (f"<details><summary>The recipe</summary><pre>{_text(recipe, True)}</pre></details>" if recipe else "")
-        + f"</section>{flows}</div>"
+        + (f"<details><summary>The recipe</summary><pre>{text(recipe, True)}</pre></details>" if recipe else "")
+        + "</section>"
     )
 
 
-def _toolbar(count: int, summary: Summary | None) -> str:
-    shown = f"{count} of {summary.samples:,} samples" if summary else "One sample"
+def _flows(summary: Summary) -> str:
+    def tables(flow: dict, points: str) -> str:
+        return "".join(numbers_table(t) for t in flow_tables(flow) if t.title.split(", ")[-1] == points)
+
+    return "".join(
+        f"<section class='panel'><h2>Flow, depth in {text(f['unit'])}</h2>{rows_list(flow_rows(f))}{tables(f, 'moving points')}"
+        f"<details><summary>The same for all points</summary>{tables(f, 'all points')}</details></section>"
+        for f in summary.flow
+    )
+
+
+def _histograms(contents: Contents) -> str:
+    names = set_names(contents.summaries)
+    sets = [h for s, name in zip(contents.summaries, names, strict=True) for h in histograms_of(name, s.flow)]
+    if not sets:
+        return ""
+    return (
+        "<section class='panel'><h2>How far moving points go</h2><p class='where'>Share of steps, or of points, in each bin, on a "
+        "scale of tenths. Normalised: divided by the published scale; grey lies beyond [-1, 1].</p>"
+        f"{drawn(sets)}</section>"
+    )
+
+
+def _rejections(contents: Contents) -> str:
+    blocks = []
+    for summary, set_name, found in zip(
+        contents.summaries, set_names(contents.summaries), contents.rejections, strict=True
+    ):
+        if not found:
+            continue
+        manifest = summary.collection.manifest
+        most = max([*found.windows.values(), *found.quarantined_counts.values()])
+        name = f": {text(set_name)}" if len(contents.summaries) > 1 else ""
+        rows = "".join(
+            _reason_row(reason, count, most, reason_words(reason, manifest))
+            for reason, count in found.windows.most_common()
+        )
+        faults = "".join(
+            _reason_row(code, count, most, "; ".join(found.quarantined.get(code, ())))
+            for code, count in found.quarantined_counts.most_common()
+        )
+        pictures = "".join(_rejected_picture(p, manifest) for p in contents.pictures if p.window in _examples(found))
+        blocks.append(
+            f"<section class='panel'><h2>What was left out{name}</h2>"
+            + (f"<h3>Windows rejected, by reason</h3><table class='reasons'>{rows}</table>" if rows else "")
+            + (f"<h3>Episodes and files quarantined</h3><table class='reasons'>{faults}</table>" if faults else "")
+            + (f"<div class='rejected'>{pictures}</div>" if pictures else "")
+            + "</section>"
+        )
+    return "".join(blocks)
+
+
+def _examples(found: Rejections) -> list[RejectedWindow]:
+    return [window for windows in found.examples.values() for window in windows]
+
+
+def _reason_row(reason: str, count: int, most: int, words: str) -> str:
+    return (
+        f"<tr><td>{text(reason.replace('_', ' '))}</td><td>{count:,}</td><td><svg viewBox='0 0 100 6' preserveAspectRatio='none'>"
+        f"<rect width='{100 * count / most:.1f}' height='6'/></svg></td><td>{text(words)}</td></tr>"
+    )
+
+
+def _rejected_picture(picture: RejectedPicture, manifest: Manifest | None) -> str:
+    window, source = picture.window, picture.window.source
+    said = f"{window.reason.replace('_', ' ')}: {measure_words(window, manifest)}".rstrip(": ")
+    first, last = (image(data, "small", "frame") for data in picture.frames)
+    return (
+        f"<figure>{first}{last}<figcaption>{text(said)}</figcaption>"
+        f"<p class='where'>{text(source.file)}, {text(source.episode)}, {text(source.camera)}, frame {source.frame}</p></figure>"
+    )
+
+
+def _toolbar(count: int, total: int) -> str:
+    shown = f"{count} of {total:,} samples" if total else "One sample"
     return (
         f"<section class='toolbar'><h2>{shown}</h2><button id='all' type='button'>Play all</button>"
         "<p>Each keypoint's way over the image. Colour is the change of its depth since the reference frame. Faint: hidden at that "
-        "step. Small dots do not move.</p><noscript><p>The flow is drawn by a script, which is switched off here.</p></noscript>"
-        "</section>"
+        "step. Small dots do not move. In space: drag to turn, scroll to come nearer.</p>"
+        "<noscript><p>The flow is drawn by a script, which is switched off here.</p></noscript></section>"
     )
 
 
-def _card(found: Found, brief: bool) -> str:
-    t = found.triplet
-    measured = measure(t)
-    limit = depth_change_limit([(t, measured)])
-    facts = describe(found)
-    scale, unit = (100, "cm") if t.depth_unit == "m" else (1, t.depth_unit)
-    ends = [f"-{limit * scale:g} {unit}, towards", "0", f"+{limit * scale:g} {unit}, away"]
-    legend = "".join(f"<span>{_text(e)}</span>" for e in ends)
-    steps = t.flow.horizon
-    texts = "".join(f"<li>{_text(text)}</li>" for text in t.instructions[1:] if text.strip())
-    width, height = t.camera.size
-    wrist = _image(t.images["wrist"], "small", "wrist image") if "wrist" in t.images else "<p class='none'>none</p>"
-    tables = "".join(_table(x) for x in flow_tables(facts["flow"]))
-    return (
-        f"<article class='card'><div class='look'><div class='stage' data-width='{width}' data-height='{height}'>"
-        f"{_image(t.images['image'], 'frame', 'reference image')}<canvas></canvas></div>"
-        f"<div class='controls'><button type='button' class='play'>Play</button>"
-        f"<input type='range' min='0' max='{steps}' value='{steps}' aria-label='step'><output></output></div>"
-        f"<div class='legend'><i></i><div>{legend}</div></div></div>"
-        f"<div class='side'><h3>{_text(title_of(t))}</h3>"
-        + (f"<ul class='texts'>{texts}</ul>" if texts else "")
-        + f"<p class='where'>{_text(source_of(t))}</p>"
-        f"<div class='pair'><figure>{_depth(t)}</figure>"
-        f"<figure><figcaption>wrist</figcaption>{wrist}</figure></div>{_actions(t)}"
-        f"<p class='fact'>{_text(_fact(t, measured))}</p>"
-        f"<details{'' if brief else ' open'}><summary>Everything about this sample</summary>{_list(sample_rows(facts))}"
-        f"<h4>State</h4>{_list([(k, f'{v:.4f}') for k, v in facts['state'].items()])}"
-        f"<h4>Flow</h4>{_list(flow_rows(facts['flow']))}{tables}</details></div>"
-        f"<script type='application/json' class='flow'>{_json(_flow_data(t, measured, limit))}</script></article>"
-    )
-
-
-def _flow_data(t: Triplet, measured: MeasuredFlow, limit: float) -> dict[str, Any]:
-    """Start of every known point, and of those that move the displacement in quanta and what is known of each step."""
-    start, known = positions(t)[:, 0], t.flow.valid[:, 0]
-    moves = np.any(measured.displacement, axis=(1, 2)) & known
-    quanta = np.rint(measured.displacement[moves] / [QUANTUM_PX, QUANTUM_PX, QUANTUM_Z]).astype("<i2")
-    state = np.where(measured.used, 1 + (measured.used & t.flow.visible), 0)[moves].astype(np.uint8)
-    return {
-        "steps": t.flow.horizon,
-        "fps": t.fps,
-        "limit": limit,
-        "still": start[known & ~moves, :2].round(2).ravel().tolist(),
-        "moving": measured.moving[moves].astype(int).tolist(),
-        "start": start[moves, :2].round(2).ravel().tolist(),
-        "moved": base64.b64encode(quanta.tobytes()).decode(),
-        "state": base64.b64encode(state.tobytes()).decode(),
-    }
-
-
-def _depth(t: Triplet) -> str:
-    """Depth at the keypoints as squares, with the ends of the scale."""
-    uvz, valid = positions(t)[:, 0], t.flow.valid[:, 0]
-    width, height = t.camera.size
-    depth = uvz[:, 2]
-    low, high = (float(depth[valid].min()), float(depth[valid].max())) if valid.any() else (0.0, 1.0)
-    table = depth_table()
-    level = np.clip((depth - low) / max(high - low, 1e-9) * (len(table) - 1), 0, len(table) - 1).round()
-    side = math.isqrt(len(depth))
-    w, h = width / side, height / side
-    if side * side == len(
-        depth
-    ):  # keypoints stand on whole pixels, so their distances differ by one: even cells look better
-        corners = np.stack(np.meshgrid(np.arange(side) * w, np.arange(side) * h, indexing="xy"), axis=-1).reshape(-1, 2)
-    else:
-        corners = uvz[:, :2] - [w / 2, h / 2]
-    cells = "".join(
-        f"<rect x='{x:.2f}' y='{y:.2f}' width='{w + 0.05:.2f}' height='{h + 0.05:.2f}' "
-        f"fill='{table[int(i)] if ok else NO_DEPTH}'/>"
-        for (x, y), i, ok in zip(corners, np.nan_to_num(level), valid, strict=True)
-    )
-    ends = [f"<span>{number(end)} {_text(t.depth_unit)}</span>" for end in (low, high)]
-    return (
-        "<figcaption>depth at the keypoints</figcaption>"
-        f"<svg class='small' viewBox='0 0 {width} {height}' shape-rendering='crispEdges' role='img' "
-        f"aria-label='depth at the keypoints'>{cells}</svg>"
-        f"<div class='scale {DEPTH_MAP}'>{ends[0]}<i></i>{ends[1]}</div>"
-    )
-
-
-def _actions(t: Triplet) -> str:
-    """Each action dimension over the horizon as a line; steps after the episode's end are left out."""
-    horizon, dimensions = t.actions.shape
-    names = (
-        t.action_convention.dimensions
-        if len(t.action_convention.dimensions) == dimensions
-        else [str(i) for i in range(dimensions)]
-    )
-    rows = []
-    for d in range(dimensions):
-        values = t.actions[:, d].astype(float)
-        reach = max(float(np.abs(values[t.action_mask]).max(initial=0)), 1e-9)
-        points = " ".join(
-            f"{(i + 0.5) / horizon * 100:.1f},{8 - 7 * values[i] / reach:.1f}" for i in np.flatnonzero(t.action_mask)
-        )
-        rows.append(
-            f"<div><span>{_text(names[d])}</span><svg viewBox='0 0 100 16' preserveAspectRatio='none'>"
-            f"<line class='zero' x1='0' x2='100' y1='8' y2='8'/><polyline points='{points}'/>"
-            f"<line class='now' x1='100' x2='100' y1='0' y2='16'/></svg><span>±{number(reach)}</span></div>"
-        )
-    title = f"actions ({t.action_convention.name}), {int(t.action_mask.sum())} of {horizon} in the episode"
-    return f"<h4>{_text(title)}</h4><div class='actions'>{''.join(rows)}</div>"
-
-
-def _fact(t: Triplet, measured: MeasuredFlow) -> str:
-    farthest, missing = measured.distance.max(initial=0), int((~t.flow.valid[:, 0]).sum())
-    scale, unit = (100, "cm") if t.depth_unit == "m" else (1, t.depth_unit)
-    return (
-        f"{int(measured.moving.sum())} of {len(measured.moving)} points move; the farthest gets {number(farthest * scale)} {unit} "
-        f"away from its place. {f'Grey: {missing} without depth. ' if missing else ''}"
-        f"Depth: {t.depth_source}. Flow: {t.flow_source}."
-    )
-
-
-def _image(data: bytes, name: str, alt: str) -> str:
-    kind = "png" if data[:1] == b"\x89" else "jpeg"
-    return f"<img class='{name}' alt='{alt}' src='data:image/{kind};base64,{base64.b64encode(data).decode()}'>"
-
-
-def _list(rows: Rows) -> str:
-    return "<dl>" + "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in rows) + "</dl>"
-
-
-def _rows_as_table(rows: Rows) -> str:
-    cells = "".join(f"<tr><td>{_text(k)}</td><td class='words'>{_text(v)}</td></tr>" for k, v in rows)
-    return f"<table class='texts'>{cells}</table>"
-
-
-def _table(table: Table) -> str:
-    head = "".join(f"<th>{_text(c)}</th>" for c in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{_text(c)}</td>" for c in row) + "</tr>" for row in table.rows)
-    return f"<table class='numbers'><caption>{_text(table.title)}</caption><tr>{head}</tr>{rows}</table>"
-
-
-def _text(value: Any, lines: bool = False) -> str:
-    text = printable(str(value))
-    return escape(text if lines else text.replace("\n", " "), quote=True)
-
-
-def _json(value: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _content_hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def _quoted(hashes: list[str]) -> str:
+    return " ".join(f"'{h}'" for h in hashes)

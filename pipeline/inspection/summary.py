@@ -18,6 +18,7 @@ from pipeline.inspection.integrity import (
     check_shard_file,
     size_of,
 )
+from pipeline.inspection.score import score_of
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import CorruptShard, Shard
 from schemas.triplet import Triplet
@@ -34,6 +35,7 @@ class Candidate:
         number: its place in the whole set.
         shard: the file that holds it, at ``row``.
         score: mean over the keypoints of how far each gets in the image, in pixels.
+        trust: how much of it can be believed, 0 to 1 (``pipeline.inspection.score``).
     """
 
     number: int
@@ -43,6 +45,7 @@ class Candidate:
     episode: str
     frame: int
     score: float
+    trust: float = 1.0
 
 
 @dataclass
@@ -225,7 +228,9 @@ class _Scan:
         self.flow[t.depth_unit].add(t, measured)
         self.summary.measured += 1
         self.summary.candidates.append(
-            Candidate(start + row, path, row, t.key, t.episode, t.source.frame, measured.score)
+            Candidate(
+                start + row, path, row, t.key, t.episode, t.source.frame, measured.score, score_of(t, measured).value
+            )
         )
         self.collection.findings += _measure_pictures(path, t, self.summary.pictures)
         if start + row not in self.weighed:

@@ -1,10 +1,11 @@
 """Summaries and samples as plain words: the rows that the terminal and the page both show."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.inspection.score import Score
 from pipeline.inspection.summary import Summary
 
 SHOWN_INSTRUCTIONS = 8
@@ -23,10 +24,23 @@ class Table:
 Rows = list[tuple[str, str]]
 
 
+def summary_name(summary: Summary) -> str:
+    """The dataset's name."""
+    manifest = summary.collection.manifest
+    return str(manifest.dataset.get("name", "unnamed")) if manifest else "triplets"
+
+
+def set_names(summaries: Sequence[Summary]) -> list[str]:
+    """The datasets' names, with their folders where several have the same."""
+    names = [summary_name(s) for s in summaries]
+    return [
+        n if names.count(n) == 1 else f"{n} ({s.collection.folder.name})" for n, s in zip(names, summaries, strict=True)
+    ]
+
+
 def summary_title(summary: Summary) -> str:
     """What it is, in a line."""
-    manifest = summary.collection.manifest
-    name = manifest.dataset.get("name", "unnamed") if manifest else "triplets"
+    name, manifest = summary_name(summary), summary.collection.manifest
     state = "" if manifest else ", unfinished or without manifest" if summary.collection.whole else ""
     return f"{name} in {summary.collection.path}{state}"
 
@@ -171,6 +185,12 @@ def percent(share: float | None) -> str:
     if share is None:
         return "-"
     return f"{100 * share:.1f}%" if share == 0 or share >= 0.0005 else "< 0.1%"
+
+
+def score_words(score: Score) -> str:
+    """``score 0.58: 61% valid; depth edge 3%, lost 40%``."""
+    flags = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in score.flagged.items())
+    return f"score {score.value:.2f}: {percent(score.valid)} valid" + (f"; {flags}" if flags else "")
 
 
 def bytes_words(count: float) -> str:

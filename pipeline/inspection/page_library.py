@@ -1,0 +1,32 @@
+"""The plotting library that the page's view in space needs, packed into the page itself."""
+
+import base64
+import gzip
+from dataclasses import dataclass
+from functools import cache
+
+MISSING = "The view in space needs plotly: pip install 'lamp-robotics[html]', and write the page again."
+
+
+@dataclass(frozen=True)
+class Library:
+    """A script to be run when it is first wanted.
+
+    Attributes:
+        script: what is run; a policy names it by its SHA-256.
+        packed: gzip as base64: a third of its size.
+    """
+
+    script: str
+    packed: str
+
+
+@cache
+def plotting_library() -> Library | None:
+    """Plotly's script as the Python package brings it, or None when that is not installed."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        return None
+    script = get_plotlyjs()
+    return Library(script, base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode())

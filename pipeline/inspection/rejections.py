@@ -1,0 +1,123 @@
+"""What a build did not keep and why, from ``episodes.jsonl``, with a few examples of each reason."""
+
+import heapq
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.inspection.text import percent
+from pipeline.quality import CHECKS, Check
+from schemas.files import digest_of
+from schemas.manifest import EPISODES, Manifest
+from schemas.triplet import Source
+
+OTHER_REASONS = {"flow_too_large": "a displacement that the format cannot hold"}
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError)
+
+
+@dataclass(frozen=True, order=True)
+class RejectedWindow:
+    """A window that was not kept.
+
+    Attributes:
+        order: a digest of the window, so that examples are drawn from anywhere and are always the same ones.
+        digest: the episode's.
+        measure: what the check that failed had measured; None where nothing is measured.
+    """
+
+    order: str
+    reason: str
+    digest: str
+    source: Source = field(compare=False)
+    measure: float | None = field(compare=False)
+
+
+@dataclass
+class Rejections:
+    """What was left out.
+
+    Attributes:
+        windows: how many by reason.
+        examples: some of them by reason.
+        quarantined: what was said of episodes and files that could not be used, by code, the first few.
+        quarantined_counts: how many by code.
+    """
+
+    windows: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[RejectedWindow]] = field(default_factory=dict)
+    quarantined: dict[str, list[str]] = field(default_factory=dict)
+    quarantined_counts: Counter[str] = field(default_factory=Counter)
+
+    def __bool__(self) -> bool:
+        return bool(self.windows or self.quarantined_counts)
+
+
+def read_rejections(folder: Path, examples: int = 4, messages: int = 5) -> Rejections:
+    """Read ``episodes.jsonl`` line by line; lines that are not what a build writes are passed over, as checks name them.
+
+    Args:
+        examples: how many windows of each reason are kept, spread by chance that is always the same.
+        messages: how many sentences of each code.
+    """
+    found = Rejections()
+    path = folder / EPISODES
+    if not path.is_file():
+        return found
+    with open(path, "rb") as file:
+        for line in file:
+            try:
+                _add(found, json.loads(line), examples, messages)
+            except DAMAGE:
+                continue
+    return found
+
+
+def _add(found: Rejections, line: dict[str, Any], examples: int, messages: int) -> None:
+    if "quarantined" in line:
+        fault = line["quarantined"]
+        found.quarantined_counts[str(fault["code"])] += 1
+        said = found.quarantined.setdefault(str(fault["code"]), [])
+        if len(said) < messages:
+            said.append(str(fault["message"]))
+        return
+    found.windows.update({str(reason): int(count) for reason, count in line.get("rejected", {}).items()})
+    for camera, frame, reason, measure in line.get("rejected_windows", ()):
+        source = Source(line["dataset"], line["source"], line["episode"], camera, int(frame))
+        order = digest_of([line["digest"], camera, frame])
+        window = RejectedWindow(order, reason, line["digest"], source, None if measure is None else float(measure))
+        found.examples[reason] = heapq.nsmallest(examples, [*found.examples.get(reason, []), window])
+
+
+def reason_words(reason: str, manifest: Manifest | None) -> str:
+    """What a reason means, with the build's threshold."""
+    check = _check_of(reason)
+    if check is None:
+        return OTHER_REASONS.get(reason, "")
+    limit = _limit_words(check, manifest)
+    return check.means + (f", {limit}" if limit else "")
+
+
+def measure_words(window: RejectedWindow, manifest: Manifest | None) -> str:
+    """``3, at least 8 wanted``."""
+    check = _check_of(window.reason)
+    if check is None or window.measure is None:
+        return ""
+    limit = _limit_words(check, manifest)
+    return _value(check, window.measure) + (f", {limit}" if limit else "")
+
+
+def _check_of(reason: str) -> Check | None:
+    return next((check for check in CHECKS if check.reason == reason), None)
+
+
+def _limit_words(check: Check, manifest: Manifest | None) -> str:
+    threshold = (manifest.recipe.get("quality") or {}).get(check.threshold) if manifest else None
+    if threshold is None:
+        return ""
+    return f"{'at least' if check.least else 'at most'} {_value(check, threshold)} wanted"
+
+
+def _value(check: Check, value: float) -> str:
+    return percent(value) if check.means.startswith("share ") else f"{value:g}"

@@ -1,0 +1,117 @@
+"""The way back from a sample to the dataset's own frames, through the dataset's reader."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from schemas.episode import BadEpisode, Episode, EpisodeRef
+from schemas.manifest import Manifest
+from schemas.plugins import UnknownPlugin, configure, load_plugin
+from schemas.triplet import Source, Triplet
+
+LARGEST_SIDE = 320
+"""Frames on a page are made no larger than this, in px."""
+JPEG_QUALITY = 80
+
+
+class NoWayBack(Exception):
+    """The frames of a sample cannot be had; the message says why, in a sentence."""
+
+
+@dataclass(frozen=True)
+class _Listing:
+    reader: Any
+    episodes: dict[str, EpisodeRef]
+
+
+class WayBack:
+    """Frames of a dataset by where they come from. One episode is held at a time, so ask for them in the order of episodes.
+
+    Args:
+        root: the dataset's folder, or a folder of folders that have the datasets' names.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._listings: dict[str, _Listing | NoWayBack] = {}
+        self._last: tuple[str, Episode] | None = None
+
+    def frames(
+        self, source: Source, digest: str, offsets: Int[np.ndarray, "N"], manifest: Manifest | None
+    ) -> list[UInt8[np.ndarray, "H W 3"]]:
+        """Frames of an episode; those after its end are its last.
+
+        Args:
+            source: names dataset, camera and the frame from which is counted.
+            digest: the episode's.
+            offsets: which frames, from that one.
+            manifest: of the build, for the reader's options.
+
+        Raises:
+            NoWayBack: the folder does not hold the episode, or it cannot be read.
+        """
+        episode = self._episode(source, digest, manifest)
+        if source.camera not in episode.views:
+            raise NoWayBack(f"{episode.ref.name} has no camera {source.camera} any more")
+        view = episode.views[source.camera]
+        try:
+            frames = view.frames
+        except (BadEpisode, OSError) as error:
+            raise NoWayBack(str(error)) from error
+        numbers = episode.source_frames
+        first = source.frame if numbers is None else int(np.searchsorted(numbers, source.frame))
+        return [frames[i] for i in np.clip(first + offsets, 0, len(frames) - 1)]
+
+    def _episode(self, source: Source, digest: str, manifest: Manifest | None) -> Episode:
+        if self._last is not None and self._last[0] == digest:
+            return self._last[1]
+        name, options = source.dataset, {}
+        if manifest is not None:
+            name = manifest.recipe.get("dataset", {}).get("name", name)
+            options = manifest.recipe.get("dataset", {}).get("options", {})
+        if source.dataset not in self._listings:
+            self._listings[source.dataset] = self._list(source.dataset, name, options)
+        listing = self._listings[source.dataset]
+        if isinstance(listing, NoWayBack):
+            raise listing
+        if digest not in listing.episodes:
+            raise NoWayBack(f"{self.root} does not hold {source.file}, {source.episode}")
+        self._last = None  # before the next one is read, so that two are never held
+        try:
+            episode = listing.reader.read(listing.episodes[digest])
+        except (BadEpisode, OSError) as error:
+            raise NoWayBack(str(error)) from error
+        self._last = (digest, episode)
+        return episode
+
+    def _list(self, dataset: str, name: str, options: dict[str, Any]) -> "_Listing | NoWayBack":
+        folder = self.root / dataset
+        folder = folder.resolve() if folder.is_dir() and folder.parent == self.root else self.root.resolve()
+        try:
+            reader = load_plugin("pipeline.readers", name).build(configure("pipeline.readers", name, options))
+            found = [ref for ref in reader.list_episodes(folder) if isinstance(ref, EpisodeRef)]
+        except (UnknownPlugin, ValueError, TypeError, FileNotFoundError) as error:
+            return NoWayBack(str(error))
+        return _Listing(reader, {ref.digest: ref for ref in found})
+
+
+def frame_offsets(t: Triplet) -> Int[np.ndarray, "S"]:
+    """How many frames after the reference frame each of the steps 0..T is; the nearer one for steps between two."""
+    return np.arange(t.flow.horizon + 1)
+
+
+def small_jpeg(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A frame as JPEG, no larger than a page needs."""
+    import cv2
+
+    height, width = frame.shape[:2]
+    scale = min(1.0, LARGEST_SIDE / max(height, width))
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[
+        1
+    ].tobytes()
