@@ -129,14 +129,15 @@ def parse_options(words: typing.Iterable[str]) -> dict[str, str]:
 
 
 def _read(text: str, kind: Any, where: str) -> Any:
-    choices = [k for k in typing.get_args(kind) if k is not type(None)] or [kind]
+    if text.lower() == "none" and type(None) in typing.get_args(kind):
+        return None
+    if type(None) in typing.get_args(kind):
+        (kind, *_) = (k for k in typing.get_args(kind) if k is not type(None))
+    target, *_ = choices = typing.get_args(kind) or (kind,)
     if typing.get_origin(kind) is typing.Literal:
         if text in choices:
             return text
         raise ValueError(f"{where} must be one of {', '.join(map(str, choices))}, found {text!r}")
-    if text.lower() == "none" and type(None) in typing.get_args(kind):
-        return None
-    target = choices[0]
     try:
         if target is bool:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]

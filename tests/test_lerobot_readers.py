@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from lerobot_fixture import SAMPLE, moving, write_lerobot
 
-from pipeline.readers import UnreadableSource
+from pipeline.actions import with_standard_actions
+from pipeline.actions.libero import Config as ActionsConfig
+from pipeline.actions.libero import LiberoActions
+from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.droid import DroidReader
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode
-from schemas.plugins import load_plugin, plugin_names
+from schemas.plugins import configure, load_plugin, plugin_names
 
 LENGTH = 6
 VERSIONS = ["v2.1", "v3.0"]
@@ -70,6 +73,24 @@ def test_the_grippers_sign_is_each_lines_own(tmp_path):
     assert "1 open, 0 closed" in said["observation"].description
     assert "-1 open, +1 close" in said["short"].description
     assert said["observation"].name != said["short"].name
+
+
+def test_two_lines_with_opposite_grippers_are_asked_apart(tmp_path):
+    for line in ("observation", "short"):
+        write_libero(tmp_path / line, line)
+    with pytest.raises(
+        SeveralForms, match="opposite grippers, open in observation/set and simulator in short/set"
+    ) as error:
+        list(LiberoReader().list_episodes(tmp_path))
+    assert "--dataset-options line=open or line=simulator" in str(error.value)
+    for line, folder in (("open", "observation"), ("simulator", "short")):
+        refs = list(LiberoReader(configure("pipeline.readers", "libero", {"line": line})).list_episodes(tmp_path))
+        assert {ref.source.split("/")[0] for ref in refs} == {folder}
+    standard = [
+        with_standard_actions(read(LiberoReader(), tmp_path / line), LiberoActions(ActionsConfig())).standard_actions
+        for line in ("observation", "short")
+    ]
+    assert standard[0].convention == standard[1].convention, "in the standard form they are alike"
 
 
 def write_bridge(tmp_path, version, black=(1, 3), width=8, available=None):

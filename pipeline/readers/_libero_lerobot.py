@@ -7,12 +7,16 @@
 Both were made from the mirrored RLDS pictures, so the mirror is undone here too.
 """
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from pipeline.forms.lerobot import LeRobotEpisode
-from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot
+from pipeline.forms.lerobot_meta import INFO, LeRobotMeta
+from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot, with_fov
 from schemas.episode import ActionConvention, Episode, EpisodeRef
@@ -27,8 +31,9 @@ FPS = 20.0
 
 @dataclass(frozen=True)
 class _Line:
-    """The keys of one of the lines."""
+    """One of the lines: what its gripper is called, and its keys."""
 
+    name: str
     primary: str
     wrist: str
     state: str
@@ -41,9 +46,47 @@ class _Line:
 
 
 LINES = (
-    _Line("observation.images.image", "observation.images.wrist_image", "observation.state", "action", OPEN_IS_ONE),
-    _Line("image", "wrist_image", "state", "actions", CONVENTION),
+    _Line(
+        "open", "observation.images.image", "observation.images.wrist_image", "observation.state", "action", OPEN_IS_ONE
+    ),
+    _Line("simulator", "image", "wrist_image", "state", "actions", CONVENTION),
 )
+
+
+class OneLine:
+    """Lists LeRobot folders of one line only: their raw actions must not be mixed, because the gripper's sign is opposite."""
+
+    def __init__(self, wanted: str | None):
+        self.wanted = wanted
+        self._first: tuple[str, Path] | None = None
+
+    def __call__(self, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+        """The episodes of a folder; none where it is of a line that was not asked for.
+
+        Raises:
+            SeveralForms: it is of another line than the folders before, and nobody asked for one.
+        """
+        name = _line_in(folder)
+        if name is not None and self.wanted not in (None, name):
+            return
+        if name is not None:
+            self._first = self._first or (name, folder)
+            if self._first[0] != name:
+                raise SeveralForms(
+                    f"{root} holds two lines of LIBERO's LeRobot files with opposite grippers, {self._first[0]} in "
+                    f"{self._first[1].relative_to(root)} and {name} in {folder.relative_to(root)}; choose with "
+                    "--dataset-options line=open or line=simulator, or name the folder of one with --input"
+                )
+        yield from list_lerobot("libero", root, folder, is_ours=missing_key)
+
+
+def _line_in(folder: Path) -> str | None:
+    """The line of a LeRobot folder, or None where that cannot be told; what is wrong with it is said when it is listed."""
+    try:
+        features = json.loads((folder / INFO).read_bytes())["features"]
+        return next((line.name for line in LINES if set(line.keys) <= set(features)), None)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def missing_key(meta: LeRobotMeta) -> str | None:

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from pipeline.forms.folders import list_forms
-from pipeline.forms.lerobot import list_lerobot, read_lerobot
+from pipeline.forms.lerobot import read_lerobot
 from pipeline.forms.rlds import list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
-from pipeline.readers._libero_lerobot import episode_of_lerobot, missing_key
+from pipeline.readers._libero_lerobot import OneLine, episode_of_lerobot
 from pipeline.readers._libero_rlds import NEEDED, episode_of_record
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
@@ -29,23 +30,32 @@ INFO = DatasetInfo(
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    """What may differ.
+
+    Attributes:
+        line: which of the two lines of LeRobot files is read where both are there: ``open`` (gripper 1 = open) or ``simulator``.
+    """
+
+    line: Literal["open", "simulator"] | None = None
 
 
 def build(config: Config) -> "LiberoReader":
     """The reader."""
-    return LiberoReader()
+    return LiberoReader(config)
 
 
 class LiberoReader:
     """See ``pipeline.readers.Reader``."""
+
+    def __init__(self, config: Config = Config()):
+        self.config = config
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every demo of every file below the folder; files by path, demos by number."""
         listers = {
             "hdf5": list_hdf5,
             "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
-            "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
+            "lerobot": OneLine(self.config.line),
         }
         what = "*.hdf5 file, RLDS folder or LeRobot folder"
         return list_forms(root, listers, what, "LIBERO's <task>_demo.hdf5 files, or its RLDS or LeRobot folders,", form)
