@@ -35,6 +35,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
         other_actions={name: values[frames] for name, values in episode.other_actions.items()},
         standard_actions=made,
         source_frames=source,
+        tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
     )
 
 

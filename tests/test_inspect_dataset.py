@@ -122,7 +122,6 @@ def test_the_command_prints_it_as_text_and_as_json():
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ((BRIDGE, "--picture", "x.png"), 2, "--picture is for shards"),
         ((BRIDGE, "--sample", "1"), 2, "--sample is for shards"),
         ((BRIDGE, "--shown", "0"), 2, "--shown must be 1 or more, found 0"),
         ((LEROBOT,), 1, "holds no dataset that a reader knows"),

@@ -110,6 +110,7 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         action_mask=np.ones(table.length, bool),
         action_convention=_convention(action_names),
         notes=notes,
+        tools_xyz=np.stack(tools) if tools else None,
     )
 
 

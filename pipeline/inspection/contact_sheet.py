@@ -1,0 +1,152 @@
+"""A contact sheet of a dataset's episodes: first, middle and last frame of each camera, with the tool where calibration puts it.
+
+A calibration can pass its checks and be wrong by a hand's breadth. Drawn over the picture, the tool's position shows it at a glance.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.inspection.pictures import FAINT, INK, check_picture_path
+from pipeline.inspection.terminal import printable
+from schemas.cameras import invert_pose, project, transform
+from schemas.episode import BadEpisode, CameraView, Episode
+from schemas.files import write_whole
+
+MOST_EPISODES = 6
+TOOL = "#ff2d95"
+NO_POSE = "no camera's pose is known, so the tool is not drawn"
+CELL_INCHES, WORDS_INCHES = 1.9, 0.55
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One frame of a camera, or why there is none.
+
+    Attributes:
+        tools: pixels of the tools that lie in the picture.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"] | None
+    tools: Float[np.ndarray, "N 2"]
+    words: str
+
+
+def moments(length: int) -> list[int]:
+    """First, middle and last frame."""
+    return sorted({0, length // 2, length - 1})
+
+
+def tools_in_view(episode: Episode, view: CameraView, frame: int) -> Float[np.ndarray, "N 2"] | None:
+    """Where the tools are seen in a frame, px with pixel centres at +0.5; those in the picture only. None where nobody can say."""
+    tools, poses, intrinsics = episode.tool_positions, view.world_from_camera, view.intrinsics
+    if tools is None or poses is None or intrinsics is None:
+        return None
+    pose = poses[frame if len(poses) > 1 else 0]
+    uv = project(transform(invert_pose(pose), tools[:, frame].astype(np.float64)), intrinsics)[:, :2]
+    with np.errstate(invalid="ignore"):
+        return uv[((uv >= 0) & (uv <= view.size)).all(axis=1)]
+
+
+def cells_of(episode: Episode, view: CameraView) -> list[Cell]:
+    """A camera's three frames.
+
+    Raises:
+        BadEpisode: its pictures cannot be decoded.
+    """
+    frames, cells = view.read_frames(), []
+    for number in moments(view.length):
+        tools = tools_in_view(episode, view, number)
+        words = "" if tools is None else "" if len(tools) else ", tool not in view"
+        cells.append(Cell(frames[number], np.zeros((0, 2)) if tools is None else tools, f"frame {number}{words}"))
+    return cells
+
+
+def write_contact_sheet(path: Path, title: str, episodes: Sequence[Episode]) -> list[tuple[str, str]]:
+    """Draw the episodes (at most six of them, evenly spread) and write the picture whole.
+
+    Returns:
+        Code and sentence of each fault that decoding found.
+
+    Raises:
+        CannotInspect: no picture can be written under that name.
+        OSError: it cannot be written.
+    """
+    check_picture_path(path)
+    chosen = np.linspace(0, len(episodes) - 1, min(len(episodes), MOST_EPISODES)).round().astype(int)
+    figure, faults = draw_contact_sheet(title, [episodes[number] for number in chosen])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
+    write_whole(path, buffer.getvalue())
+    return faults
+
+
+def draw_contact_sheet(title: str, episodes: Sequence[Episode]) -> tuple[Any, list[tuple[str, str]]]:
+    """The sheet as a matplotlib figure, a row for each episode, and what decoding found wrong."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    cameras = list(dict.fromkeys(name for episode in episodes for name in episode.views))
+    columns = 3 * max(len(cameras), 1)
+    tall = max((v.size[1] / v.size[0] for e in episodes for v in e.views.values()), default=1.0)
+    row = CELL_INCHES * min(tall, 1.6) + WORDS_INCHES
+    figure = Figure(figsize=(CELL_INCHES * columns + 0.2, row * max(len(episodes), 1) + 0.75))
+    FigureCanvasAgg(figure)
+    width, height = figure.get_size_inches()
+    figure.text(0.1 / width, 1 - 0.22 / height, printable(title), fontsize=11, color=INK, parse_math=False)
+    known = any(tools_in_view(e, v, 0) is not None for e in episodes for v in e.views.values())
+    legend = (
+        "ring: the tool, where its recorded position, the camera's pose and its intrinsics put it" if known else NO_POSE
+    )
+    figure.text(0.1 / width, 1 - 0.42 / height, legend, fontsize=8, color=TOOL)
+    faults: list[tuple[str, str]] = []
+    for number, episode in enumerate(episodes):
+        top = height - 0.55 - number * row
+        words = _words_of(episode)
+        figure.text(0.1 / width, (top - 0.12) / height, printable(words), fontsize=8, color=INK, parse_math=False)
+        for place, name in enumerate(cameras):
+            if name not in episode.views:
+                continue
+            view = episode.views[name]
+            try:
+                cells = cells_of(episode, view)
+            except BadEpisode as error:
+                faults.append((error.code, str(error)))
+                cells = [Cell(None, np.zeros((0, 2)), f"{name}: {error.code}")]
+            for moment, cell in enumerate(cells):
+                left = 0.1 + CELL_INCHES * (3 * place + moment)
+                box = (left / width, (top - row + 0.05) / height, 0.97 * CELL_INCHES / width, (row - 0.4) / height)
+                _draw(figure.add_axes(box), cell, _known(view) if moment == 0 else "")
+    return figure, faults
+
+
+def _words_of(episode: Episode) -> str:
+    outcome = {True: ", succeeded", False: ", failed", None: ""}[episode.success]
+    said = " / ".join(repr(text) for text in episode.instructions) or "no instruction"
+    return f"{episode.ref.name}: {episode.length} frames at {episode.fps:g} a second{outcome}; {said}"[:260]
+
+
+def _known(view: CameraView) -> str:
+    known = [word for word, there in (("K", view.intrinsics), ("pose", view.world_from_camera)) if there is not None]
+    return f"{view.name}, {' and '.join(known) or 'no K, no pose'}; "
+
+
+def _draw(axes: Any, cell: Cell, before: str) -> None:
+    axes.set_axis_off()
+    axes.set_anchor("N")
+    axes.set_title(printable(before + cell.words), fontsize=6, color=FAINT, loc="left", pad=2, parse_math=False)
+    if cell.image is None:
+        return
+    axes.imshow(cell.image, interpolation="bilinear")
+    height, width = cell.image.shape[:2]
+    for u, v in cell.tools:  # matplotlib puts the centre of the first pixel at 0
+        axes.plot(
+            u - 0.5, v - 0.5, "o", markersize=9, markerfacecolor="none", markeredgecolor=TOOL, markeredgewidth=1.6
+        )
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
