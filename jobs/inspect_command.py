@@ -29,6 +29,12 @@ class Inspect:
     """With --html: folder of the dataset's own files, so that the page shows its frames."""
     verify: bool = True
     """Check every checksum; --no-verify skips that."""
+    dataset: str | None = None
+    """Of a dataset's folder: the reader, or a mapping file. [default: the reader that knows the files]"""
+    form: str | None = None
+    """Of a dataset's folder: look at this form only."""
+    draft_mapping: Path | None = None
+    """Of a dataset that no reader knows: write a mapping file to correct."""
     shown: int = 12
     """Samples in the picture or on the page; episodes of a dataset that are looked at."""
     order: Literal["moving", "spread", "worst", "best"] = "moving"
@@ -47,7 +53,7 @@ def inspect_command(args: Inspect) -> int:
     if args.input is not None and args.html is None:
         raise UsageError("--input serves the page: give --html FILE with it")
     try:
-        if is_dataset_folder(args.path):
+        if args.dataset is not None or is_dataset_folder(args.path):
             return _inspect_dataset(args)
         return inspect(
             args.path,
@@ -68,8 +74,9 @@ def inspect_command(args: Inspect) -> int:
 def _inspect_dataset(args: Inspect) -> int:
     """Show what a folder of a dataset holds; 1 if some of it cannot be used."""
     from pipeline.inspection.contact_sheet import write_contact_sheet
-    from pipeline.inspection.dataset import report_dataset, report_text, report_values
+    from pipeline.inspection.dataset import UnknownDataset, report_dataset, report_text, report_values
     from pipeline.inspection.pictures import check_picture_path
+    from pipeline.readers import dataset_choice
 
     for name, given in (("sample", args.sample), ("html", args.html)):
         if given is not None:
@@ -78,8 +85,33 @@ def _inspect_dataset(args: Inspect) -> int:
         raise UsageError(f"--shown must be 1 or more, found {args.shown}")
     if args.picture is not None:
         check_picture_path(args.picture)
-    report = report_dataset(args.path, args.shown)
+    try:
+        dataset = dataset_choice(args.dataset, {}) if args.dataset else None
+        report = report_dataset(args.path, args.shown, dataset, args.form)
+    except UnknownDataset as error:
+        return _inspect_keys(args, error)
+    except ValueError as error:  # no such reader, or a mapping file that cannot be used
+        raise UsageError(str(error)) from error
+    if args.draft_mapping is not None:
+        name = report.info["name"]
+        raise UsageError(f"--draft-mapping is for datasets that no reader knows, and {args.path} is read as {name}")
     if args.picture is not None:
         report.faults += write_contact_sheet(args.picture, f"{report.folder}: {report.info['name']}", report.looked_at)
     print(json.dumps(report_values(report), indent=1) if args.json else report_text(report))
     return 1 if report.faults else 0
+
+
+def _inspect_keys(args: Inspect, unknown: Exception) -> int:
+    """Show the keys of a dataset that no reader knows, and a draft of its mapping file."""
+    from pipeline.inspection.dataset_keys import dataset_keys, draft_mapping, keys_text, keys_values
+    from schemas.files import write_whole
+
+    found = [keys for keys in dataset_keys(args.path) if args.form in (None, keys.form)]
+    if not found:
+        raise unknown
+    if args.draft_mapping is not None:
+        if args.draft_mapping.exists():
+            raise UsageError(f"{args.draft_mapping} is there already; remove it, or name another file")
+        write_whole(args.draft_mapping, draft_mapping(found[0]).encode())
+    print(json.dumps(keys_values(found), indent=1) if args.json else keys_text(args.path, found, args.draft_mapping))
+    return 0

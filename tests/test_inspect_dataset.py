@@ -124,7 +124,9 @@ def test_the_command_prints_it_as_text_and_as_json():
     [
         ((BRIDGE, "--sample", "1"), 2, "--sample is for shards"),
         ((BRIDGE, "--shown", "0"), 2, "--shown must be 1 or more, found 0"),
-        ((LEROBOT,), 1, "holds no dataset that a reader knows"),
+        ((BRIDGE, "--dataset", "none.yaml"), 2, "none.yaml cannot be read"),
+        ((BRIDGE, "--form", "lerobot"), 1, "holds no dataset that a reader knows"),
+        ((BRIDGE, "--draft-mapping", "my.yaml"), 2, "is read as bridge"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(words, code, says):
