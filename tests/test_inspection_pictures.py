@@ -15,11 +15,14 @@ from matplotlib.collections import LineCollection
 from triplet_fixture import make_triplet
 
 from pipeline.inspection import inspect
+from pipeline.inspection.collection import open_collection
 from pipeline.inspection.flow_statistics import measure, positions
-from pipeline.inspection.html_page import Contents, page
+from pipeline.inspection.html_page import Contents, RejectedPicture, page
 from pipeline.inspection.page_data import flow_data
 from pipeline.inspection.pictures import draw_sample, draw_sheet
+from pipeline.inspection.rejections import read_rejections
 from pipeline.inspection.sample_report import Found
+from pipeline.inspection.summary import summarise
 from schemas.episode import ActionConvention
 from schemas.scene_flow import SceneFlow, keypoint_grid
 
@@ -166,3 +169,20 @@ def test_flow_of_a_sheet_shares_one_scale():
         if isinstance(c, LineCollection) and c.get_array() is not None
     }
     assert norms == {(-0.04, 0.04)}
+
+
+def test_what_was_left_out_cannot_become_markup_either(tmp_path):
+    folder = write_set(tmp_path / "set", several(1))
+    found = {}
+    for name, words in (("plain", "x"), ("evil", EVIL)):
+        window = {"digest": words, "dataset": words, "source": words, "episode": words}
+        rejected = {**window, "rejected": {words: 2, "jumps": 1}, "rejected_windows": [[words, 3, "jumps", 0.5]]}
+        lines = [rejected, {"quarantined": {"code": words, "message": words}}]
+        (tmp_path / "episodes.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+        rejections = read_rejections(tmp_path)
+        pictures = [RejectedPicture(rejections.examples["jumps"][0], (b"\xff\xd8", b"\xff\xd8"))]
+        summary = summarise(open_collection(folder))
+        contents = Contents(summaries=[summary], rejections=[rejections], pictures=pictures, notes=[words])
+        found[name] = page(contents, None)
+    assert [t for t, _ in _Page(found["evil"]).tags] == [t for t, _ in _Page(found["plain"]).tags]
+    assert "alert(1)" in found["evil"] and "<script>alert" not in found["evil"]

@@ -106,7 +106,7 @@ class _Ranges:
     """Histograms of one group of points."""
 
     def __init__(self) -> None:
-        self.normalised = {name: Histogram(0.002) for name in ("du", "dv", "dz")}
+        self.normalised = {name: Histogram(5e-4) for name in ("du", "dv", "dz")}
         self.steps = {"du_px": Histogram(QUANTUM_PX), "dv_px": Histogram(QUANTUM_PX), "dz": Histogram(QUANTUM_Z)}
         self.total = {"image_px": Histogram(QUANTUM_PX), "depth": Histogram(QUANTUM_Z), "space": Histogram(QUANTUM_Z)}
 
