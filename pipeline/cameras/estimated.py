@@ -1,0 +1,121 @@
+"""A camera that moves and whose poses nobody recorded: they are estimated from the background, by tracks and depth.
+
+Corners of key frames are followed through the clip (``_keyframes``); each frame gets the rigid motion that most of the world agrees
+with, so that things which move by themselves and a gripper that moves along are left out (``_alignment``); at the end all poses are fitted
+together (``_bundle``). Depth must keep its scale over the episode; the poses' unit is the depth's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.cameras._alignment import Noise
+from pipeline.cameras._bundle import refine
+from pipeline.cameras._focal import estimated_intrinsics
+from pipeline.cameras._intrinsics import check_fov, known_intrinsics
+from pipeline.cameras._keyframes import Follower, Placed
+from schemas.cameras import Cameras, invert_pose, lift, project, transform
+from schemas.episode import BadEpisode, CameraView
+from schemas.perception import DepthMaps
+
+STILL = 0.3
+"""Px that the background moves, in the median, in no frame of a camera that stands still."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings.
+
+    Attributes:
+        fov_y: vertical field of view in degrees, for datasets that give no intrinsics; None to estimate it.
+        pixel_noise: standard deviation of a point's place, in px, at most.
+        depth_noise: standard deviation of depth from frame to frame, as a share of it, at most; estimated depth needs more.
+        min_points: points of the background by which a frame must be placed.
+        jump_degrees: farther than this the camera does not turn from one frame to the next (camera_jump).
+        jump_share: farther than this share of the scene's median depth it does not move (camera_jump).
+    """
+
+    fov_y: float | None = None
+    pixel_noise: float = 0.5
+    depth_noise: float = 0.01
+    min_points: int = 16
+    jump_degrees: float = 15.0
+    jump_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_fov("estimated", self.fov_y)
+        for name in ("pixel_noise", "depth_noise", "jump_degrees", "jump_share"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"estimated.{name} must be above 0, found {getattr(self, name):g}")
+        if self.min_points < 6:
+            raise ValueError(f"estimated.min_points must be 6 or more, found {self.min_points}")
+
+
+def build(config: Config) -> "EstimatedCamera":
+    """The solver."""
+    return EstimatedCamera(config)
+
+
+class EstimatedCamera:
+    """See ``pipeline.cameras.CameraSolver``."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:
+        """Intrinsics as known, or estimated; poses estimated, with the first frame's camera as the world.
+
+        Raises:
+            BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` where the clip does not say what they are.
+        """
+        import cv2
+
+        c = self.config
+        noise = Noise(c.pixel_noise, c.depth_noise)
+        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in view.frames]
+        intrinsics, source = known_intrinsics(view, c.fov_y) or estimated_intrinsics(view.name, grey, depth, noise)
+        placed = Follower(view.name, grey, depth, intrinsics, noise, c.min_points).place()
+        poses = refine(placed, intrinsics, noise)
+        self._check_jumps(view.name, poses, float(np.nanmedian(depth.depth[0])))
+        moved, residual = _pixels(placed, poses, intrinsics)
+        moving = moved > STILL
+        words = "stands still" if not moving else f"{len(placed.keys)} key frames, residual {residual:.2f} px"
+        return Cameras(
+            intrinsics=intrinsics,
+            world_from_camera=poses if moving else np.tile(np.eye(4), (view.length, 1, 1)),
+            size=view.size,
+            moving=moving,
+            intrinsics_source=source,
+            pose_source=f"estimated from the background's tracks and depth: {words}; world = first camera",
+        )
+
+    def _check_jumps(self, name: str, poses: Float[np.ndarray, "T 4 4"], distance: float) -> None:
+        steps = invert_pose(poses[:-1]) @ poses[1:]
+        turned = np.degrees(
+            2 * np.arcsin(np.minimum(np.linalg.norm(steps[:, :3, :3] - np.eye(3), axis=(1, 2)) / 8**0.5, 1))
+        )
+        moved = np.linalg.norm(steps[:, :3, 3], axis=1) / distance
+        far = np.flatnonzero((turned > self.config.jump_degrees) | (moved > self.config.jump_share))
+        if len(far):
+            at = int(far[0])
+            raise BadEpisode(
+                "camera_jump",
+                f"camera {name} turns by {turned[at]:.1f} degrees and moves by {moved[at]:.0%} of the scene's depth from frame {at} to "
+                f"frame {at + 1}; jump_degrees={self.config.jump_degrees:g} and jump_share={self.config.jump_share:g} allow less",
+            )
+
+
+def _pixels(
+    placed: Placed, poses: Float[np.ndarray, "T 4 4"], intrinsics: Float[np.ndarray, "3 3"]
+) -> tuple[float, float]:
+    """How far the background moves in the image, in the frame in which it moves farthest, and how far the poses are from it; medians in px."""
+    moved, off = [0.0], [np.zeros(0)]
+    for link in placed.links:
+        sighting = link.sighting
+        pose = invert_pose(poses[link.frame]) @ poses[placed.keys[link.key]]
+        there = project(transform(pose, lift(sighting.uvz, intrinsics)), intrinsics)[:, :2]
+        if len(there):
+            moved.append(float(np.nanmedian(np.linalg.norm(there - sighting.uvz[:, :2], axis=1))))
+            off.append(np.linalg.norm(there - sighting.seen[:, :2], axis=1))
+    return max(moved), float(np.nanmedian(np.concatenate(off))) if len(off) > 1 else 0.0
