@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_choice
 from pipeline.recipe import Recipe, WindowConfig
 from pipeline.selection import Selection
 from schemas.plugins import PluginChoice, parse_options
+from schemas.scene_flow import HORIZON
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,10 @@ class Build:
     """Cameras whose windows are made: primary, all (those that cannot be used are skipped and counted), or names ..."""
     stride: int = 5
     """Frames from one reference frame to the next."""
-    horizon: int = 32
-    """Steps that each reference frame's keypoints are followed."""
+    horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
+    """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
+    horizon_seconds: float | None = None
+    """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated."""
     grid: int = 20
     """Keypoints along each side of the image."""
     action_horizon: int = 32
@@ -99,6 +104,21 @@ def selection_of(args: Build) -> Selection:
     return Selection(args.episodes, args.split, args.match, args.success, args.limit)
 
 
+def windows_of(args: Build) -> WindowConfig:
+    """Which windows the command line wants.
+
+    Raises:
+        ValueError: a value that makes no sense, or two that exclude each other.
+    """
+    if args.horizon_steps is not None and args.horizon_seconds is not None:
+        raise ValueError(
+            f"--horizon-steps {args.horizon_steps} and --horizon-seconds {args.horizon_seconds:g} exclude each other: steps are frames, "
+            f"or {HORIZON} steps cover the seconds"
+        )
+    steps = HORIZON if args.horizon_steps is None else args.horizon_steps
+    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
+
+
 def recipe_of(args: Build) -> Recipe:
     """The recipe that the command line describes.
 
@@ -111,7 +131,7 @@ def recipe_of(args: Build) -> Recipe:
         tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
         depth=PluginChoice(args.depth, parse_options(args.depth_options)),
         camera=PluginChoice(args.camera, parse_options(args.camera_options)),
-        windows=WindowConfig(args.stride, args.horizon, args.grid, args.action_horizon),
+        windows=windows_of(args),
         actions=PluginChoice(args.actions, parse_options(args.action_options)),
         cameras=args.cameras,
         quality=args.quality,

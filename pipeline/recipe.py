@@ -1,5 +1,6 @@
 """The recipe: everything that decides the bytes of the samples, and nothing else."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from types import ModuleType
@@ -25,6 +26,7 @@ class WindowConfig:
     Attributes:
         stride: frames from one reference frame to the next.
         horizon: steps that each is followed, T.
+        horizon_seconds: that those steps cover, whatever the frames per second; None for a frame a step (``pipeline.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
     """
@@ -33,8 +35,11 @@ class WindowConfig:
     horizon: int = HORIZON
     grid: int = GRID
     action_horizon: int = 32
+    horizon_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.horizon_seconds is not None and not 0 < self.horizon_seconds < math.inf:
+            raise ValueError(f"horizon_seconds must be above 0, found {self.horizon_seconds}")
         for name in ("stride", "horizon", "grid", "action_horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")

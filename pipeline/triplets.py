@@ -10,6 +10,7 @@ from pipeline.chosen_cameras import ALL, chosen_cameras, seen_by
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.quality import Judged, judge, measure_of
 from pipeline.recipe import Recipe
+from pipeline.resampling import StepTimes, poses_between, resample, step_times
 from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode, Episode
 from schemas.plugins import load_plugin
@@ -78,11 +79,13 @@ class TripletMaker:
             return
         keypoints = keypoint_grid(*view.size, windows.grid)
         quality = self.recipe.quality
-        flow = self.source.follow(episode, references, keypoints, windows.horizon, quality.depth_edge, watch)
+        times = step_times(windows.horizon, windows.horizon_seconds, episode.fps)
+        flow = self.source.follow(episode, references, keypoints, times.reach, quality.depth_edge, watch)
         for reference, lifted in flow.windows:
             with watch.stage("lift and judge"):
-                steps = min(windows.horizon, len(frames) - 1 - reference)
-                judged = judge(lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality)
+                steps = times.within(len(frames) - 1 - reference)
+                resampled = resample(lifted, times)
+                judged = judge(resampled, steps, times.per_second, flow.cameras.intrinsics, flow.cameras.size, quality)
             key = triplet_key(episode.ref.digest, view.name, reference)
             if judged.reason is not None:
                 measured = judged.measures[measure_of(judged.reason)]
@@ -90,7 +93,7 @@ class TripletMaker:
                 continue
             with watch.stage("encode pictures"):
                 pictures = self._pictures(frames, wrist, reference)
-            yield self._triplet(key, episode, reference, judged, pictures, flow)
+            yield self._triplet(key, episode, reference, judged, pictures, flow, times)
 
     def _pictures(self, frames: np.ndarray, wrist: np.ndarray | None, frame: int) -> dict[str, bytes]:
         pictures = {"image": encode_jpeg(frames[frame], self.recipe.jpeg_quality)}
@@ -106,6 +109,7 @@ class TripletMaker:
         judged: Judged,
         pictures: dict[str, bytes],
         flow: EpisodeFlow,
+        times: StepTimes,
     ) -> Triplet:
         ref = episode.ref
         cameras = flow.cameras
@@ -113,7 +117,7 @@ class TripletMaker:
         has_action = following < episode.length
         following = np.minimum(following, episode.length - 1)
         has_action &= episode.action_mask[following]
-        steps = np.minimum(frame + np.arange(judged.flow.horizon + 1), episode.length - 1)
+        steps = np.minimum(frame + times.frames, episode.length - 1)
         return Triplet(
             key=key,
             episode=ref.digest,
@@ -128,7 +132,7 @@ class TripletMaker:
             camera=CameraOfWindow(
                 size=cameras.size,
                 intrinsics=cameras.intrinsics,
-                world_from_camera=cameras.world_from_camera[steps if cameras.moving else steps[:1]],
+                world_from_camera=poses_between(cameras.world_from_camera, steps if cameras.moving else steps[:1]),
                 intrinsics_source=cameras.intrinsics_source,
                 pose_source=cameras.pose_source,
             ),
@@ -140,6 +144,7 @@ class TripletMaker:
             fps=episode.fps,
             success=episode.success,
             quality=judged.measures,
+            resampled=times.resampled,
             standard_actions=standard_chunk(episode, frame, self.recipe.windows.action_horizon),
         )
 

@@ -12,7 +12,7 @@ from schemas.episode import ActionConvention
 from schemas.files import canonical_json
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 from schemas.scene_flow import SceneFlow
-from schemas.triplet import ActionChunk, CameraOfWindow, GeneratedInstruction, Source, Triplet
+from schemas.triplet import NATIVE, ActionChunk, CameraOfWindow, GeneratedInstruction, Resampling, Source, Triplet
 
 VERSION = 1
 
@@ -55,6 +55,8 @@ def _metadata(t: Triplet) -> dict[str, Any]:
             "quantum": [QUANTUM_PX, QUANTUM_PX, QUANTUM_Z],
             "quantum_unit": ["px", "px", t.depth_unit],
             "source": t.flow_source,
+            "step_seconds": t.step_seconds,
+            "resampling": t.resampling,
         },
         "depth": {"unit": t.depth_unit, "source": t.depth_source},
         "camera": {
@@ -87,6 +89,12 @@ def _standard(chunk: ActionChunk | None) -> dict[str, Any]:
     if chunk is None:
         return {}
     return {"standard_actions": {"mask": chunk.mask.astype(int).tolist(), "convention": _convention(chunk.convention)}}
+
+
+def _read_resampling(flow: dict[str, Any]) -> Resampling | None:
+    if flow.get("resampling", NATIVE) == NATIVE:
+        return None
+    return Resampling(float(flow["step_seconds"]), str(flow["resampling"]))
 
 
 def _read_convention(values: dict[str, Any]) -> ActionConvention:
@@ -143,4 +151,5 @@ def build_triplet(
         standard_actions=_read_standard(meta, standard_actions),
         quality=meta.get("quality", {}),
         generated_instructions=tuple(GeneratedInstruction(**g) for g in meta.get("generated_instructions", ())),
+        resampled=_read_resampling(meta["flow"]),
     )

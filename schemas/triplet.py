@@ -9,6 +9,9 @@ from jaxtyping import Bool, Float, UInt8
 from schemas.episode import ActionConvention
 from schemas.scene_flow import SceneFlow
 
+NATIVE = "native"
+"""What a sample says of flow whose steps are the episode's frames."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -61,6 +64,19 @@ class ActionChunk:
 
 
 @dataclass(frozen=True)
+class Resampling:
+    """Flow whose steps are not the episode's frames.
+
+    Attributes:
+        step_seconds: from one step to the next.
+        description: how it was made, e.g. ``32 steps over 2 s from 5 fps, interpolated``.
+    """
+
+    step_seconds: float
+    description: str
+
+
+@dataclass(frozen=True)
 class Triplet:
     """One training sample.
 
@@ -77,12 +93,13 @@ class Triplet:
         state: proprioception at the reference frame.
         actions: the actions after the reference frame, in the episode's own (raw) convention; zero where the mask is false.
         action_mask: whether the episode still has that action.
-        fps: steps per second, of flow and of actions.
+        fps: frames per second of the episode: of actions, and of flow unless it was resampled.
         success: what the dataset says of the episode's outcome.
         quality: what the checks measured of this window, by name (``pipeline.quality.CHECKS``), so that thresholds can be drawn
             tighter without another build.
         generated_instructions: texts that a model wrote; nobody's own words, and never among ``instructions``.
         standard_actions: the same actions in the field's standard form; None where that is the raw form, or not known.
+        resampled: how flow was brought to steps of another length; None where each step is a frame.
     """
 
     key: str
@@ -106,6 +123,17 @@ class Triplet:
     quality: Mapping[str, float] = field(default_factory=dict)
     generated_instructions: tuple[GeneratedInstruction, ...] = ()
     standard_actions: ActionChunk | None = None
+    resampled: Resampling | None = None
+
+    @property
+    def step_seconds(self) -> float:
+        """From one step of flow to the next."""
+        return 1 / self.fps if self.resampled is None else self.resampled.step_seconds
+
+    @property
+    def resampling(self) -> str:
+        """``native``, or how flow was resampled, in words."""
+        return NATIVE if self.resampled is None else self.resampled.description
 
 
 @dataclass(frozen=True)
