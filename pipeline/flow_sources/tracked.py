@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.cuts import check_cuts, check_level
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.lift import LiftedTracks, depth_edges, lift_tracks
 from pipeline.stopwatch import Stopwatch
@@ -23,12 +24,18 @@ class Config(TrustConfig):
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
         test: whether tracks are tested against depth and each other (``pipeline.trust``).
+        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.cuts``); None not to look for cuts.
     """
 
     tracker: PluginChoice = PluginChoice("lk")
     depth: PluginChoice = PluginChoice("recorded")
     camera: PluginChoice = PluginChoice("static")
     test: bool = True
+    cut_level: float | None = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_level("tracked", self.cut_level)
 
 
 def build(config: Config) -> "TrackedFlow":
@@ -65,6 +72,9 @@ class TrackedFlow:
         import cv2
 
         view = episode.views[episode.primary]
+        if self.config.cut_level is not None:
+            with watch.stage("look for cuts"):
+                check_cuts(view.name, view.frames, self.config.cut_level)
         with watch.stage("depth"):
             depth = self.depth.estimate(episode, view)
             edges = depth_edges(depth.depth, depth_edge)
@@ -86,4 +96,4 @@ class TrackedFlow:
                         lifted = tester.test(track, lifted)
                 yield track.reference, lifted
 
-        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name)
+        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name, depth.alignment)
