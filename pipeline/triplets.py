@@ -128,6 +128,7 @@ class TripletMaker:
             point_flags=judged.point_flags,
             depth_unit=flow.depth_unit,
             depth_source=flow.depth_source,
+            depth_alignment=flow.depth_alignment,
             flow_source=flow.name,
             camera=CameraOfWindow(
                 size=cameras.size,

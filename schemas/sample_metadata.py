@@ -11,6 +11,7 @@ import numpy as np
 from schemas.episode import ActionConvention
 from schemas.files import canonical_json
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
+from schemas.perception import DepthAlignment
 from schemas.scene_flow import SceneFlow
 from schemas.triplet import NATIVE, ActionChunk, CameraOfWindow, GeneratedInstruction, Resampling, Source, Triplet
 
@@ -58,7 +59,7 @@ def _metadata(t: Triplet) -> dict[str, Any]:
             "step_seconds": t.step_seconds,
             "resampling": t.resampling,
         },
-        "depth": {"unit": t.depth_unit, "source": t.depth_source},
+        "depth": {"unit": t.depth_unit, "source": t.depth_source, **_alignment(t.depth_alignment)},
         "camera": {
             "size": list(camera.size),
             "intrinsics": camera.intrinsics.tolist(),
@@ -89,6 +90,14 @@ def _standard(chunk: ActionChunk | None) -> dict[str, Any]:
     if chunk is None:
         return {}
     return {"standard_actions": {"mask": chunk.mask.astype(int).tolist(), "convention": _convention(chunk.convention)}}
+
+
+def _alignment(alignment: DepthAlignment | None) -> dict[str, Any]:
+    return {} if alignment is None else {"alignment": vars(alignment)}
+
+
+def _read_alignment(depth: dict[str, Any]) -> DepthAlignment | None:
+    return DepthAlignment(**depth["alignment"]) if "alignment" in depth else None
 
 
 def _read_resampling(flow: dict[str, Any]) -> Resampling | None:
@@ -152,4 +161,5 @@ def build_triplet(
         quality=meta.get("quality", {}),
         generated_instructions=tuple(GeneratedInstruction(**g) for g in meta.get("generated_instructions", ())),
         resampled=_read_resampling(meta["flow"]),
+        depth_alignment=_read_alignment(meta["depth"]),
     )

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from schemas.episode import ActionConvention
+from schemas.perception import DepthAlignment
 from schemas.scene_flow import SceneFlow
 
 NATIVE = "native"
@@ -100,6 +101,7 @@ class Triplet:
         generated_instructions: texts that a model wrote; nobody's own words, and never among ``instructions``.
         standard_actions: the same actions in the field's standard form; None where that is the raw form, or not known.
         resampled: how flow was brought to steps of another length; None where each step is a frame.
+        depth_alignment: how estimated depth was brought to metres over the whole episode; None where it came in its unit.
     """
 
     key: str
@@ -124,6 +126,7 @@ class Triplet:
     generated_instructions: tuple[GeneratedInstruction, ...] = ()
     standard_actions: ActionChunk | None = None
     resampled: Resampling | None = None
+    depth_alignment: DepthAlignment | None = None
 
     @property
     def step_seconds(self) -> float:

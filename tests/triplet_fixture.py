@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from schemas.episode import ActionConvention
+from schemas.perception import DepthAlignment
 from schemas.scene_flow import SceneFlow, keypoint_grid
 from schemas.triplet import ActionChunk, CameraOfWindow, GeneratedInstruction, Source, Triplet, triplet_key
 
@@ -68,6 +69,7 @@ def make_triplet(
         standard_actions=ActionChunk(rng.normal(size=(16, 4)).astype(np.float32), mask[::-1].copy(), STANDARD)
         if standard
         else None,
+        depth_alignment=DepthAlignment("robot", 0.5, 0.01, 0.012, "m", 120, 0.9) if seed % 2 else None,
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.lift import LiftedTracks
 from pipeline.stopwatch import Stopwatch
 from schemas.cameras import Cameras
 from schemas.episode import Episode
+from schemas.perception import DepthAlignment
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class EpisodeFlow:
         depth_unit: ``m`` or ``relative``.
         depth_source: which estimator, from what, in words.
         name: who followed the points.
+        depth_alignment: how depth was brought to metres, if it had to be.
     """
 
     windows: Iterator[tuple[int, LiftedTracks]]
@@ -35,6 +37,7 @@ class EpisodeFlow:
     depth_unit: str
     depth_source: str
     name: str
+    depth_alignment: DepthAlignment | None = None
 
 
 @runtime_checkable
