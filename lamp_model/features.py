@@ -44,6 +44,10 @@ class Backbone(Protocol):
         """L for one sample, without running the model."""
         ...
 
+    def place(self, device: torch.device) -> None:
+        """Move there, in the precision and with the attention that are right there."""
+        ...
+
     def save(self, folder: str) -> None:
         """Write weights and tokenizer so that ``build`` loads them with ``weights=folder``."""
         ...

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import nn
 
 from lamp_model.action_expert import ActionConfig, ActionTransformer
+from lamp_model.adapters import add_adapters, check_rank
 from lamp_model.devices import round_weights_once
 from lamp_model.features import Features
 from lamp_model.motion_expert import MotionConfig, MotionExpert, MotionTransformer
@@ -29,6 +30,7 @@ class ModelConfig:
         fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
         action: sizes of the Action Expert.
         action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
+        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
         cameras: roles of the images, in the order in which the backbone sees them.
         guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
         padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
@@ -43,6 +45,7 @@ class ModelConfig:
     action: ActionConfig = field(default_factory=ActionConfig)
     action_head: str = "flow-matching"
     action_head_options: dict[str, Any] = field(default_factory=dict)
+    lora_rank: int = 0
     cameras: tuple[str, ...] = ("image", "wrist")
     padding: Literal["masked", "repeat"] = "masked"
     guided: bool = True
@@ -50,6 +53,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.padding not in ("masked", "repeat"):
             raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
+        check_rank(self.lora_rank)
 
 
 class MotionModel(nn.Module):
@@ -79,10 +83,10 @@ class MotionModel(nn.Module):
 
     def place(self, device: torch.device) -> None:
         """Move to a device in the precision that is right there: the frozen backbone in bfloat16 on a GPU, all else in float32."""
-        self.float()
-        if device.type == "cuda":
-            self.qwen_vl_interface.bfloat16()
-        self.to(device)
+        self.qwen_vl_interface.place(device)
+        for name, part in self.named_children():
+            if name != "qwen_vl_interface":
+                part.to(device).float()
 
     def checkpoint_activations(self, on: bool) -> None:
         """Whether blocks that learn compute their activations again in the backward pass instead of keeping them."""
@@ -91,12 +95,13 @@ class MotionModel(nn.Module):
                 module.checkpointing = on
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
-        """Features of one upright RGB image for each camera and one instruction a sample; no gradient."""
+        """Features of one upright RGB image for each camera and one instruction a sample; no gradient but to adapters."""
         if len(images) != len(self.config.cameras):
             raise ValueError(
                 f"the model looks at {len(self.config.cameras)} images ({', '.join(self.config.cameras)}), found {len(images)}"
             )
-        features = self.qwen_vl_interface.encode(images, instructions)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lora_rank > 0):
+            features = self.qwen_vl_interface.encode(images, instructions)
         tokens = features.tokens.float()
         if self.config.padding == "repeat" or features.mask is None:
             return Features(tokens, None)
@@ -117,6 +122,8 @@ class PolicyModel(MotionModel):
         filled = {"sizes": config.action, "feature_width": width}
         options = configure(ACTION_HEADS, config.action_head, {**config.action_head_options, **filled})
         self.action_model = load_plugin(ACTION_HEADS, config.action_head).build(options)
+        if config.lora_rank:
+            add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
     def round_weights(self) -> None:
         """Round the weights of the experts and the guidance once, for acting on a GPU (``lamp_model.devices.round_weights_once``)."""

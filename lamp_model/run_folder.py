@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_model.adapters import ADAPTERS, part_of
 from lamp_model.checkpoints import load_weights, read_tensors, write_tensors
 from lamp_model.configs import from_values
 from lamp_model.model import ModelConfig, MotionModel, PolicyModel
@@ -48,12 +49,16 @@ class DataSource:
         dataset: its name.
         recipe_digest: of the build; a run goes on only with the same.
         samples: how many.
+        actions: as asked for: ``raw``, ``standard``, or None: the standard form where there is one.
+        normalisation: of states and actions, by ``min_max`` or by ``quantile`` s.
     """
 
     path: str
     dataset: str
     recipe_digest: str
     samples: int
+    actions: str | None = "raw"
+    normalisation: str = "min_max"
 
 
 @dataclass(frozen=True)
@@ -141,14 +146,17 @@ def learning_parts(model: ModelConfig, training: TrainingConfig) -> tuple[str, .
     """The parts of a model that a stage trains."""
     if training.stage == 1:
         return ("motion_head",)
-    parts = ("motion_guidance", "action_model") if model.guided else ("action_model",)
-    return (*parts, "motion_head") if training.objective == "joint" else parts
+    parts = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
+    if training.objective == "joint":
+        parts.append("motion_head")
+    if model.lora_rank:
+        parts.append(ADAPTERS)
+    return tuple(parts)
 
 
 def part_names(model: MotionModel, *parts: str) -> set[str]:
     """Names in the model's state that belong to its parts."""
-    prefixes = tuple(f"{part}." for part in parts)
-    return {name for name in model.state_dict() if name.startswith(prefixes)}
+    return {name for name in model.state_dict() if part_of(name) in parts}
 
 
 def part_weights(model: MotionModel, *parts: str) -> dict[str, Any]:

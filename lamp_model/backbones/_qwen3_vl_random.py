@@ -1,5 +1,7 @@
 """Qwen3-VL without downloaded weights: the same architecture with random ones, and a tokenizer made on the spot."""
 
+from typing import Any
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
@@ -94,18 +96,28 @@ SIZES = {
 }
 
 
-def model(size: str, seed: int, attention: str) -> Qwen3VLForConditionalGeneration:
-    """A randomly initialised model.
+def sizes(size: str) -> dict[str, dict[str, Any]]:
+    """Sizes by name.
 
     Raises:
         ValueError: no such size.
     """
     if size not in SIZES:
         raise ValueError(f"random weights come in the sizes {', '.join(SIZES)}, found {size!r}")
+    return SIZES[size]
+
+
+def model(size: str, seed: int, attention: str) -> Qwen3VLForConditionalGeneration:
+    """A randomly initialised model.
+
+    Raises:
+        ValueError: no such size.
+    """
+    chosen = sizes(size)
     ids = tokenizer().get_vocab()
     config = Qwen3VLConfig(
-        text_config=SIZES[size]["text"],
-        vision_config=SIZES[size]["vision"],
+        text_config=chosen["text"],
+        vision_config=chosen["vision"],
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],

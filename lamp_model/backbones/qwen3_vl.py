@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import nn
-from torch.nn import functional
-from transformers import AutoConfig, AutoTokenizer, Qwen3VLForConditionalGeneration
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, Qwen3VLForConditionalGeneration
 from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
-from transformers.utils import logging
 
 from lamp_model.backbones import _qwen3_vl_random as random_weights
+from lamp_model.backbones._frozen import AUTO, FrozenBackbone, first_attention, loading, plain_weights
+from lamp_model.backbones._pictures import resize
 from lamp_model.features import PROMPT, Features, prompt
-from schemas.plugins import MissingWeights
 
 IMAGE_TOKEN = "<|image_pad|>"
+RANDOM = "random:"
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Config:
         min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes 256 x 256.
         max_pixels: and shrinks those of more.
         seed: of random weights.
-        attention: transformers' attention implementation.
+        attention: transformers' attention implementation; ``auto``: flash attention on a GPU where it is installed, else sdpa.
         prompt: the text, with ``{instruction}`` in it.
         tidy: strip an instruction's spaces and full stop first; see ``lamp_model.features.prompt``.
         architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
@@ -44,10 +42,22 @@ class Config:
     min_pixels: int = 65_536
     max_pixels: int = 16_777_216
     seed: int = 0
-    attention: str = "sdpa"
+    attention: str = AUTO
     prompt: str = PROMPT
     tidy: bool = True
     architecture_only: bool = False
+
+
+def feature_width(config: Config) -> int:
+    """D of the features, without loading weights.
+
+    Raises:
+        MissingWeights: there is no such model.
+    """
+    if config.weights.startswith(RANDOM):
+        return random_weights.sizes(config.weights.removeprefix(RANDOM))["text"]["hidden_size"]
+    with loading(config.weights):
+        return _sizes(config).text_config.hidden_size
 
 
 def build(config: Config) -> "Qwen3VL":
@@ -56,47 +66,39 @@ def build(config: Config) -> "Qwen3VL":
     Raises:
         MissingWeights: there are no such weights, or they cannot be downloaded.
     """
-    if config.weights.startswith("random:"):
-        size = config.weights.removeprefix("random:")
-        return Qwen3VL(config, random_weights.model(size, config.seed, config.attention), random_weights.tokenizer())
-    shown = logging.is_progress_bar_enabled()
-    if Path(config.weights).is_dir():
-        logging.disable_progress_bar()  # a download deserves one, a file on this machine does not
-    try:
+    if config.weights.startswith(RANDOM):
+        size, attention = config.weights.removeprefix(RANDOM), first_attention(config.attention)
+        return Qwen3VL(config, random_weights.model(size, config.seed, attention), random_weights.tokenizer())
+    with loading(config.weights):
         tokenizer = AutoTokenizer.from_pretrained(config.weights, revision=config.revision)
         model = _architecture(config) if config.architecture_only else _pretrained(config)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MissingWeights(
-            f"the backbone's weights {config.weights} could not be loaded (give a folder or a name on the Hugging Face hub, "
-            f"or use the preset tiny, which needs none): {reason}"
-        ) from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
     return Qwen3VL(config, model, tokenizer)
+
+
+def _sizes(config: Config) -> Any:
+    return AutoConfig.from_pretrained(config.weights, revision=config.revision)
 
 
 def _pretrained(config: Config) -> Qwen3VLForConditionalGeneration:
     return Qwen3VLForConditionalGeneration.from_pretrained(
-        config.weights, revision=config.revision, dtype="auto", attn_implementation=config.attention
+        config.weights, revision=config.revision, dtype="auto", attn_implementation=first_attention(config.attention)
     )
 
 
 def _architecture(config: Config) -> Qwen3VLForConditionalGeneration:
-    sizes: Any = AutoConfig.from_pretrained(config.weights, revision=config.revision)
-    sizes._attn_implementation = config.attention
+    sizes = _sizes(config)
+    sizes._attn_implementation = first_attention(config.attention)
     with no_init_weights():  # drawing billions of numbers to throw them away takes minutes
         model = Qwen3VLForConditionalGeneration(sizes)
     model.tie_weights()
     return model
 
 
-class Qwen3VL(nn.Module):
+class Qwen3VL(FrozenBackbone):
     """A frozen Qwen3-VL. Its weights stand under ``model``, as in the published checkpoints."""
 
     def __init__(self, config: Config, model: Qwen3VLForConditionalGeneration, tokenizer):
-        super().__init__()
+        super().__init__(config.attention)
         self.config, self.tokenizer = config, tokenizer
         self.tokenizer.padding_side = "left"
         self.model = model.requires_grad_(False).eval()
@@ -112,16 +114,20 @@ class Qwen3VL(nn.Module):
         text: Any = self.model.config.text_config
         return text.hidden_size
 
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """See ``FrozenBackbone``."""
+        return self.model.model.language_model
+
     def length(self, instruction: str, cameras: int) -> int:
         """See ``lamp_model.features.Backbone``."""
         return self._tokens([instruction], cameras)["input_ids"].shape[1]
 
     def save(self, folder: str) -> None:
         """See ``lamp_model.features.Backbone``."""
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=plain_weights(self.model))
         self.tokenizer.save_pretrained(folder)
 
-    @torch.no_grad()
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
         pixels = torch.stack([self._resized(camera) for camera in images], dim=1).flatten(0, 1)
@@ -172,16 +178,3 @@ class Qwen3VL(nn.Module):
             )
             texts.append(text.replace(IMAGE_TOKEN, image))
         return self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
-
-
-def resize(images: Float[torch.Tensor, "N 3 _ _"], size: tuple[int, int]) -> Float[torch.Tensor, "N 3 _ _"]:
-    """Resize images with values 0..255 as PIL does by default: bicubic, smoothed when it shrinks.
-
-    PIL resizes along the rows and rounds, then along the columns and rounds again; doing the same leaves differences of a level
-    or two in a few per cent of the values, where the exact result lies half-way between two levels.
-    """
-    for target in ((images.shape[2], size[1]), tuple(size)):
-        if tuple(images.shape[-2:]) != target:
-            images = functional.interpolate(images, target, mode="bicubic", align_corners=False, antialias=True)
-            images = (images + 0.5).floor().clamp(0, 255)
-    return images

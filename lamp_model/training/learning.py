@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from lamp_model.adapters import ADAPTERS, part_of
+
 
 def set_learning(model: nn.Module, parts: tuple[str, ...]) -> dict[str, nn.Parameter]:
     """Let the named parts of a model learn and freeze everything else, dropout included.
@@ -12,7 +14,7 @@ def set_learning(model: nn.Module, parts: tuple[str, ...]) -> dict[str, nn.Param
     Returns:
         The learning parameters by name.
     """
-    learning = {n: p for n, p in model.named_parameters() if n.split(".")[0] in parts and p.requires_grad}
+    learning = {n: p for n, p in model.named_parameters() if part_of(n) in parts and p.requires_grad}
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -24,9 +26,12 @@ def set_learning(model: nn.Module, parts: tuple[str, ...]) -> dict[str, nn.Param
 
 
 def training_mode(model: nn.Module, parts: tuple[str, ...]) -> None:
-    """Training mode for the learning parts only; a frozen part with its dropout on would guide with noise."""
+    """Training mode for the learning parts only; a frozen part with its dropout on would guide with noise.
+
+    Adapters have no mode of their own: they have no dropout, and the backbone around them is frozen.
+    """
     model.eval()
-    for part in parts:
+    for part in set(parts) - {ADAPTERS}:
         model.get_submodule(part).train()
 
 
@@ -48,7 +53,7 @@ def describe_learning(model: nn.Module, learning: dict[str, nn.Parameter]) -> st
     """One line: which parts learn and which are frozen, with their numbers of parameters."""
     counts: dict[str, dict[bool, int]] = {}
     for name, parameter in model.named_parameters():
-        part = counts.setdefault(name.split(".")[0], {True: 0, False: 0})
+        part = counts.setdefault(part_of(name), {True: 0, False: 0})
         part[name in learning] += parameter.numel()
     learns = [f"{part} {_millions(c[True])}" for part, c in counts.items() if c[True]]
     frozen = [f"{part} {_millions(c[False])}" for part, c in counts.items() if c[False]]

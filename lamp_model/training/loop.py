@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lamp_model.adapters import part_of
 from lamp_model.batch import Batch
 from lamp_model.checkpoints import BadCheckpoint, Checkpoint, load_newest, load_weights, save_checkpoint
 from lamp_model.devices import autocast
@@ -158,7 +159,7 @@ class Trainer:
         groups: dict[tuple[float, float], list] = {}
         for name, parameter in self.learning.items():
             decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((decay, shares.get(name.split(".")[0], 1.0)), []).append(parameter)
+            groups.setdefault((decay, shares.get(part_of(name), 1.0)), []).append(parameter)
         return [{"params": g, "weight_decay": decay, "share": share} for (decay, share), g in groups.items()]
 
     def _check_gradients(self) -> None:

@@ -1,0 +1,53 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) in a backbone that stays frozen otherwise, and the parts that names belong to."""
+
+from torch import nn
+
+ADAPTERS = "adapters"
+"""The part of a model that its adapters are, wherever in the backbone they sit."""
+PROJECTIONS = ("q_proj", "k_proj")
+"""Query and key projections: where attention looks is what they change, not what it finds there."""
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a parameter of this name belongs to an adapter."""
+    return ".lora_" in name
+
+
+def part_of(name: str) -> str:
+    """The part of a model that a parameter or a state of this name belongs to: its first word, or ``adapters``."""
+    return ADAPTERS if is_adapter(name) else name.split(".", 1)[0]
+
+
+def check_rank(rank: int) -> None:
+    """Refuse ranks that make no sense, and any when peft is missing.
+
+    Raises:
+        ValueError: one of the two.
+    """
+    from importlib.util import find_spec
+
+    if rank < 0:
+        raise ValueError(f"lora-rank must not be negative, found {rank}")
+    if rank and find_spec("peft") is None:
+        raise ValueError("lora-rank needs the library peft, which is not installed: pip install 'lamp-robotics[lora]'")
+
+
+def add_adapters(language_model: nn.Module, rank: int) -> None:
+    """Put adapters beside all query and key projections of a language model, in place.
+
+    They begin without effect: one of the two factors is zero. Their scale is 1 and they have no dropout.
+
+    Raises:
+        ValueError: the model has no such projections.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    names = [name for name, _ in language_model.named_modules() if name.rsplit(".", 1)[-1] in PROJECTIONS]
+    if not names:
+        raise ValueError(
+            f"adapters go beside {' and '.join(PROJECTIONS)}, and {type(language_model).__name__} has none: "
+            "take another backbone, or leave --lora-rank out"
+        )
+    # The names in full: what looks at images only, with projections of the same name, is not meant.
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0, bias="none")
+    inject_adapter_in_model(config, language_model)

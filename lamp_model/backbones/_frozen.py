@@ -1,0 +1,90 @@
+"""What all backbones have in common: frozen weights, their precision and attention on a device, and how loading fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import logging
+from transformers.utils.import_utils import is_flash_attn_2_available
+
+from lamp_model.adapters import is_adapter
+from schemas.plugins import MissingWeights
+
+AUTO = "auto"
+"""The attention that is fastest where the model runs."""
+
+
+class FrozenBackbone(nn.Module):
+    """The base of all backbones; see ``lamp_model.features.Backbone``."""
+
+    def __init__(self, attention: str):
+        super().__init__()
+        self._attention = attention
+
+    @property
+    def language_model(self) -> PreTrainedModel:
+        """The transformer that reads images and words together; adapters go into it."""
+        raise NotImplementedError
+
+    def place(self, device: torch.device) -> None:
+        """Move to a device, in the precision and with the attention that are right there: bfloat16 on a GPU, float32 on a CPU."""
+        self.to_device(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        if self._attention == AUTO:
+            for module in self.children():
+                if isinstance(module, PreTrainedModel):
+                    module.set_attn_implementation(best_attention(device))
+
+    def to_device(self, device: torch.device, precision: torch.dtype) -> None:
+        """Move one weight after the other: from 16 bits on disk to 16 bits on a GPU nothing is ever held in 32.
+
+        Adapters learn and stay in float32. Buffers keep their precision: rotary frequencies in 16 bits would turn far tokens by whole
+        radians.
+        """
+        for name, parameter in self.named_parameters():
+            parameter.data = parameter.data.to(device, torch.float32 if is_adapter(name) else precision)
+        for module in self.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                setattr(module, name, buffer.to(device))
+
+
+def first_attention(attention: str) -> str:
+    """The implementation to build with; ``place`` chooses again when it is left open."""
+    return "sdpa" if attention == AUTO else attention
+
+
+def best_attention(device: torch.device) -> str:
+    """Flash attention on a GPU where it is installed, else torch's own."""
+    return "flash_attention_2" if device.type == "cuda" and is_flash_attn_2_available() else "sdpa"
+
+
+@contextmanager
+def loading(weights: str) -> Iterator[None]:
+    """While something of a backbone is loaded.
+
+    Raises:
+        MissingWeights: in place of what transformers raises when there is no such thing or it cannot be downloaded.
+    """
+    shown = logging.is_progress_bar_enabled()
+    if Path(weights).is_dir():
+        logging.disable_progress_bar()  # a download deserves one, a file on this machine does not
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, MissingWeights):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MissingWeights(
+            f"the backbone's weights {weights} could not be loaded (give a folder or a name on the Hugging Face hub, "
+            f"or use the preset tiny, which needs none): {reason}"
+        ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def plain_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A model's weights by the names that they have without adapters."""
+    return {n.replace(".base_layer", ""): t for n, t in model.state_dict().items() if not is_adapter(n)}
