@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 import tyro
 
 from pipeline.quality import QualityConfig
-from pipeline.readers import dataset_choice
+from pipeline.readers import dataset_choice, dataset_info
 from pipeline.recipe import Recipe, WindowConfig
 from pipeline.selection import Selection
+from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, parse_options
 from schemas.scene_flow import HORIZON
 
@@ -65,6 +66,8 @@ class Build:
     """Thresholds of the quality checks; distances in metres."""
     language: Literal["required", "optional"] = "required"
     """Whether an episode without an instruction is left out, or kept with samples that say so."""
+    generated_instructions: Path | None = None
+    """File of lamp-data instruct: samples carry its texts too, tagged as generated. [default: none]"""
     jpeg_quality: int = 95
     """Of the pictures in the samples."""
     format: str = "webdataset"
@@ -104,6 +107,17 @@ def selection_of(args: Build) -> Selection:
     return Selection(args.episodes, args.split, args.match, args.success, args.limit)
 
 
+def generated_file(path: Path | None, dataset: PluginChoice) -> GeneratedFile | None:
+    """The generated instructions that the command line wants.
+
+    Raises:
+        ValueError: the file cannot be used for this dataset.
+    """
+    if path is None:
+        return None
+    return GeneratedFile.at(path, dataset_info(dataset.name, dataset.configure("pipeline.readers")).name)
+
+
 def windows_of(args: Build) -> WindowConfig:
     """Which windows the command line wants.
 
@@ -125,8 +139,9 @@ def recipe_of(args: Build) -> Recipe:
     Raises:
         ValueError: a plug-in, an option or a value that there is not.
     """
+    dataset = dataset_choice(args.dataset, parse_options(args.dataset_options))
     recipe = Recipe(
-        dataset=dataset_choice(args.dataset, parse_options(args.dataset_options)),
+        dataset=dataset,
         flow=PluginChoice(args.flow, parse_options(args.flow_options)),
         tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
         depth=PluginChoice(args.depth, parse_options(args.depth_options)),
@@ -137,6 +152,7 @@ def recipe_of(args: Build) -> Recipe:
         quality=args.quality,
         language=args.language,
         jpeg_quality=args.jpeg_quality,
+        generated_instructions=generated_file(args.generated_instructions, dataset),
     )
     recipe.configs()
     return recipe

@@ -12,6 +12,7 @@ from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_info
 from schemas.episode import DatasetInfo
 from schemas.files import digest_of
+from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, configure, load_plugin, recorded_options
 from schemas.scene_flow import GRID, HORIZON
 
@@ -59,6 +60,7 @@ class Recipe:
         quality: thresholds.
         language: ``required`` leaves episodes without an instruction out, ``optional`` keeps them.
         jpeg_quality: of the pictures, 1 to 100.
+        generated_instructions: texts that a model wrote, which samples carry tagged beside the people's own.
     """
 
     dataset: PluginChoice
@@ -72,6 +74,7 @@ class Recipe:
     quality: QualityConfig = field(default_factory=QualityConfig)
     language: Literal["required", "optional"] = "required"
     jpeg_quality: int = 95
+    generated_instructions: GeneratedFile | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.jpeg_quality <= 100:
@@ -147,6 +150,7 @@ class Recipe:
             "quality": asdict(self.quality),
             "language": self.language,
             "jpeg_quality": self.jpeg_quality,
+            "generated_instructions": self.generated_instructions and self.generated_instructions.as_dict(),
         }
 
     @cached_property

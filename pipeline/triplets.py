@@ -33,6 +33,7 @@ class TripletMaker:
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
+        self.generated = recipe.generated_instructions and recipe.generated_instructions.load()
         self.source = load_plugin("pipeline.flow_sources", recipe.flow.name).build(recipe.configs()["flow_sources"])
 
     def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected | SkippedCamera]:
@@ -145,6 +146,7 @@ class TripletMaker:
             fps=episode.fps,
             success=episode.success,
             quality=judged.measures,
+            generated_instructions=self.generated.of(ref.digest) if self.generated else (),
             resampled=times.resampled,
             standard_actions=standard_chunk(episode, frame, self.recipe.windows.action_horizon),
         )
