@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def build_command(args: Build) -> int:
     from pipeline import readers
     from pipeline.build import ShardConfig, build
     from pipeline.execution import BuildError
+    from pipeline.licences import licences_of, restriction_words
     from pipeline.selection import BadSelection
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
@@ -41,6 +43,8 @@ def build_command(args: Build) -> int:
         options = configure("jobs.executors", args.executor, parse_options(args.executor_options))
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if (warning := restriction_words(licences_of(recipe))) is not None:
+        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
     executor = load_plugin("jobs.executors", args.executor).build(options)
     try:
         summary = build(

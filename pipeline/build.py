@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.execution import BuildError, Executor, Progress, WorkerDied
+from pipeline.licences import licences_of
 from pipeline.packer import ShardWorker, finished_shard, plan_shards, stands
 from pipeline.parts import EpisodeWorker, LeftOut, PartReport, Quarantined, finished_part, part_key
 from pipeline.readers import UnreadableSource
@@ -259,6 +260,7 @@ def _publish(
         recipe_digest=recipe.digest,
         format=format_name,
         layout=layout,
+        licences=licences_of(recipe),
         shards=shards,
         samples=summary.kept,
         counts={

@@ -37,6 +37,7 @@ class Manifest:
         samples: how many in all.
         counts: ``kept``, and ``rejected`` and ``quarantined`` by reason.
         files: SHA-256 of the other files by name.
+        licences: of the dataset and of everything that made the samples and has terms of its own, by what it is.
     """
 
     dataset: dict[str, str]
@@ -48,6 +49,7 @@ class Manifest:
     counts: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
     layout: dict[str, Any] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
     def write(self, folder: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.recipe import WindowConfig
 from pipeline.resampling import poses_between, resample, step_times
 from pipeline.triplets import TripletMaker
 from schemas.cameras import project
+from schemas.episode import EpisodeRef
 from schemas.sample_codec import decode_triplet, encode_triplet
 from schemas.scene_flow import SceneFlow
 from schemas.triplet import Resampling, Triplet
@@ -115,7 +116,7 @@ def test_a_pose_between_two_is_turned_by_its_share_about_the_same_axis():
 @pytest.fixture(scope="module")
 def episode(tmp_path_factory):
     path = write_file(tmp_path_factory.mktemp("libero") / "a_demo.hdf5", [Demo(0, 0, 0, 25)])
-    (ref,) = LiberoReader().list_episodes(path.parent)
+    (ref,) = (r for r in LiberoReader().list_episodes(path.parent) if isinstance(r, EpisodeRef))
     return LiberoReader().read(ref)
 
 

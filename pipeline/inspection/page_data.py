@@ -28,7 +28,7 @@ def flow_data(t: Triplet, measured: MeasuredFlow, limit: float, video: list[byte
     still = start[known & ~moves]
     return {
         "steps": t.flow.horizon,
-        "fps": t.fps,
+        "fps": 1 / t.step_seconds,
         "limit": limit,
         "unit": t.depth_unit,
         "camera": [round(float(v), 3) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],

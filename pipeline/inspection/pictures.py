@@ -198,7 +198,7 @@ def _calm(picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
 
 
 def _legend_words(t: Triplet, measured: MeasuredFlow) -> str:
-    seconds = t.flow.horizon / t.fps if t.fps > 0 else 0
+    seconds = t.flow.horizon * t.step_seconds if t.fps > 0 else 0
     inside = int(measured.inside.sum()) - 1
     cut = f", of which {inside} lie in the episode" if inside < t.flow.horizon else ""
     return (

@@ -78,6 +78,8 @@ def describe(found: Found) -> dict[str, Any]:
         "source": vars(t.source),
         "instructions": list(t.instructions),
         "fps": t.fps,
+        "step_seconds": t.step_seconds,
+        "resampling": t.resampling,
         "success": t.success,
         "pictures": {role: _picture(data) for role, data in t.images.items()},
         "members": sizes,

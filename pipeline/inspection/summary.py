@@ -61,6 +61,7 @@ class Words:
     depth: Counter[str] = field(default_factory=Counter)
     flow: Counter[str] = field(default_factory=Counter)
     grid: Counter[str] = field(default_factory=Counter)
+    steps: Counter[str] = field(default_factory=Counter)
     actions: Counter[str] = field(default_factory=Counter)
     state: Counter[str] = field(default_factory=Counter)
 
@@ -79,6 +80,7 @@ class Words:
         self.depth[f"{t.depth_unit}, {t.depth_source}"] += 1
         self.flow[t.flow_source] += 1
         self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps"] += 1
+        self.steps[f"{t.step_seconds:.4g} s ({t.resampling})"] += 1
         self.actions[f"{t.action_convention.name}, {len(t.actions)} x {t.actions.shape[1]}"] += 1
         self.state[", ".join(t.state_names)] += 1
 
@@ -120,6 +122,8 @@ class Summary:
             "path": str(self.collection.path),
             "finished": manifest is not None,
             "dataset": manifest.dataset if manifest else None,
+            "licences": manifest.licences if manifest else None,
+            "layout": manifest.layout if manifest else None,
             "format": manifest.format if manifest else None,
             "recipe": manifest.recipe if manifest else None,
             "recipe_digest": manifest.recipe_digest if manifest else None,

@@ -60,7 +60,7 @@ def sample_rows(sample: dict[str, Any]) -> Rows:
     rows += [("instruction", text if text.strip() else "(blank)") for text in sample["instructions"] or ["(none)"]]
     rows += [("success", {True: "yes", False: "no", None: "not said"}[sample["success"]])]
     cut = "" if sample["steps_in_episode"] == sample["steps"] else f", {sample['steps_in_episode']} within the episode"
-    rows += [("window", f"{sample['steps']} steps{cut}, {sample['fps']:g} frames per second")]
+    rows += [("window", f"{sample['steps']} steps{cut}, {_steps_words(sample)}")]
     for role, picture in sample["pictures"].items():
         size = f"{picture['size'][0]} x {picture['size'][1]}" if picture["size"] else "does not decode"
         rows.append((f"picture {role}", f"{picture['kind']}, {size}, {picture['bytes']:,} bytes"))
@@ -112,3 +112,9 @@ def _table(table: Table) -> str:
         return f"  {row[0]:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(row[1:], cells, strict=True))
 
     return "\n".join([table.title, line(table.columns), *(line(row) for row in table.rows)])
+
+
+def _steps_words(sample: dict[str, Any]) -> str:
+    rate = f"{sample['fps']:g} frames per second"
+    native = sample["resampling"] == "native"
+    return rate if native else f"{sample['step_seconds']:.4g} s each ({sample['resampling']}); {rate}"

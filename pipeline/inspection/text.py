@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.inspection.score import Score
 from pipeline.inspection.summary import Summary
+from pipeline.licences import restriction_words
 
 SHOWN_INSTRUCTIONS = 8
 ORDER = ("kept", "rejected", "quarantined", "episodes", "frames")
@@ -55,6 +56,9 @@ def summary_rows(summary: Summary) -> Rows:
             ("dataset", f"{d.get('name', '?')}, version {d.get('version', '?')}"),
             ("licence", d.get("licence", "?")),
         ]
+        rows += [("", f"{what}: {said}") for what, said in manifest.licences.items() if not what.startswith("dataset ")]
+        restricted = restriction_words(manifest.licences or {"dataset": d.get("licence", "")})
+        rows += [("use", restricted)] if restricted else []
         rows += [("credit", d["credit"])] if d.get("credit") else []
         rows += [("recipe", f"{manifest.recipe_digest[:12]} (SHA-256)")]
     shards = f"{summary.shards:,} {'shard' if summary.shards == 1 else 'shards'}"
@@ -75,6 +79,7 @@ def summary_rows(summary: Summary) -> Rows:
             ("depth", listed(words.depth, summary.read)),
             ("flow", listed(words.flow, summary.read)),
             ("keypoints", listed(words.grid, summary.read)),
+            ("a step lasts", listed(words.steps, summary.read)),
             ("state", listed(words.state, summary.read)),
             ("actions", listed(words.actions, summary.read)),
             ("instructions", f"{len(words.instructions):,} different; {_plural(words.blank, 'sample')} without any"),

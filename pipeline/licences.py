@@ -1,0 +1,33 @@
+"""The terms under which shards may be used: those of the dataset and of every plug-in that has its own.
+
+A plug-in module says them as ``LICENCE``, or as ``licence(config)`` where they depend on the weights; None or nothing restricts no use.
+"""
+
+import re
+from collections.abc import Mapping
+
+from pipeline.recipe import Recipe
+
+NON_COMMERCIAL = re.compile(r"\bNC\b|\bnon-?commercial", re.IGNORECASE)
+
+
+def licences_of(recipe: Recipe) -> dict[str, str]:
+    """Licence by what it is of, e.g. ``tracker cotracker3``: the dataset's first."""
+    found = {f"dataset {recipe.info.name}": recipe.info.licence}
+    for module, config in recipe.plugins():
+        kind, name = module.__name__.split(".")[-2:]
+        said = module.licence(config) if hasattr(module, "licence") else getattr(module, "LICENCE", None)
+        if said:
+            found[f"{kind.removesuffix('s').replace('_', ' ')} {name.replace('_', '-')}"] = said
+    return found
+
+
+def restrictions(licences: Mapping[str, str]) -> list[str]:
+    """What allows no commercial use, each with its licence."""
+    return [f"{what}: {said}" for what, said in licences.items() if NON_COMMERCIAL.search(said)]
+
+
+def restriction_words(licences: Mapping[str, str]) -> str | None:
+    """A sentence where commercial use is restricted, else None."""
+    found = restrictions(licences)
+    return f"these shards are not for commercial use: {'; '.join(found)}" if found else None

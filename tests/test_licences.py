@@ -1,0 +1,60 @@
+"""Terms of use reach whoever uses the shards: in the manifest, at the start of the build, and when somebody looks."""
+
+import pytest
+from command_fixture import lamp_data
+from inspection_fixture import seen, several, write_set
+from libero_fixture import FAST, Demo, write_file
+
+from pipeline.inspection import inspect
+from pipeline.licences import licences_of, restriction_words, restrictions
+from pipeline.readers.interndata_a1 import INFO
+from pipeline.recipe import Recipe
+from schemas.manifest import read_manifest
+from schemas.plugins import PluginChoice
+
+
+@pytest.mark.parametrize(
+    ("licence", "restricted"),
+    [
+        ("CC BY 4.0", False),
+        ("CC BY-NC 4.0", True),
+        ("CC-BY-NC-SA-4.0", True),
+        ("for non-commercial use only", True),
+        ("Noncommercial", True),
+        ("Apache-2.0, from the NCSA", False),
+    ],
+)
+def test_what_allows_no_commercial_use_is_known_by_its_words(licence, restricted):
+    assert bool(restrictions({"dataset x": licence})) == restricted
+
+
+def test_the_licences_of_dataset_and_weights_are_gathered_and_only_those_in_use():
+    large = PluginChoice("depth-anything-v2", {"size": "large"})
+    found = licences_of(Recipe(PluginChoice("interndata-a1"), depth=large))
+    assert found["dataset interndata-a1"] == INFO.licence and "NC" in found["depth depth-anything-v2"]
+    assert len(restrictions(found)) == 2
+    small = licences_of(Recipe(PluginChoice("libero"), depth=PluginChoice("depth-anything-v2", {"size": "small"})))
+    assert "Apache" in small["depth depth-anything-v2"] and restriction_words(small) is None
+    simulated = licences_of(Recipe(PluginChoice("libero"), flow=PluginChoice("simulator"), depth=large))
+    assert list(simulated) == ["dataset libero"], "this flow source uses no depth estimator"
+
+
+def test_inspect_says_that_shards_are_not_for_commercial_use_by_old_manifests_too(tmp_path, capsys):
+    write_set(tmp_path / "shards", several(2), name="interndata-a1", licence=INFO.licence)
+    assert inspect(tmp_path / "shards") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "these shards are not for commercial use: dataset: CC BY-NC-SA 4.0" in said
+    write_set(tmp_path / "free", several(2), licence="CC BY 4.0")
+    inspect(tmp_path / "free")
+    assert "commercial" not in capsys.readouterr().out
+
+
+def test_a_build_writes_them_into_the_manifest_and_warns_only_where_use_is_restricted(tmp_path):
+    write_file(tmp_path / "data" / "libero" / "a_demo.hdf5", [Demo()])
+    ran = lamp_data("build", "--dataset", "libero", *FAST, "--executor", "local", folder=tmp_path)
+    assert ran.returncode == 0 and "commercial" not in ran.stderr
+    assert read_manifest(tmp_path / "shards" / "libero").licences == {"dataset libero": "MIT (code), CC BY 4.0 (data)"}
+    assert seen(tmp_path / "shards" / "libero")[1]["licences"] == {"dataset libero": "MIT (code), CC BY 4.0 (data)"}
+    (tmp_path / "data" / "interndata-a1").mkdir()
+    ran = lamp_data("build", "--dataset", "interndata-a1", folder=tmp_path)
+    assert ran.returncode == 2 and "these shards are not for commercial use: dataset interndata-a1" in ran.stderr
