@@ -7,14 +7,14 @@ from jaxtyping import Float, Int, UInt8
 
 PATCH = 5
 """Side in px of the square by which a point is recognised."""
+SQUARE = np.stack(np.meshgrid(*[np.arange(PATCH) - PATCH // 2] * 2), -1).reshape(-1, 2)
 
 
 def patches(image: UInt8[np.ndarray, "H W"], centres: Float[np.ndarray, "M 2"]) -> Float[np.ndarray, "M P"]:
     """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels."""
     import cv2
 
-    reach = np.arange(PATCH) - PATCH // 2
-    at = (centres[:, None] - 0.5 + np.stack(np.meshgrid(reach, reach), -1).reshape(-1, 2)).astype(np.float32)
+    at = (centres[:, None] - 0.5 + SQUARE).astype(np.float32)
     sampled = cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return sampled.astype(np.float32)
 

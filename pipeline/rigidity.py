@@ -59,11 +59,16 @@ def predict(
     if len(row) == 0:
         return nothing
     before, after = start[leader], np.where(usable[..., None], xyz[leader, step[:, None]], 0)
-    rotation, shift, _ = fit_rigid(before, after, usable)
-    trimmed = usable & (_residual(before, after, rotation, shift) < OUTLIER)
-    rotation, shift, spread = fit_rigid(before, after, trimmed)
+    rotation, shift, spread = fit_rigid(before, after, usable)
+    off = _residual(before, after, rotation, shift)
+    trimmed = usable & (off < OUTLIER)
+    again = np.flatnonzero((trimmed != usable).any(axis=1))
+    if len(again):
+        anew = before[again], after[again]
+        rotation[again], shift[again], spread[again] = fit_rigid(*anew, trimmed[again])
+        off[again] = _residual(*anew, rotation[again], shift[again])
     count = trimmed.sum(axis=1)
-    squares = np.where(trimmed, _residual(before, after, rotation, shift) ** 2, 0).sum(axis=1)
+    squares = np.where(trimmed, off**2, 0).sum(axis=1)
     good = (count >= FEWEST) & (squares <= agree**2 * count) & (spread > THINNEST * count)
     point = rows[row]
     there = (rotation @ start[point][..., None])[..., 0] + shift

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pipeline.appearance import unlikeness
+from pipeline.appearance import PATCH, patches
 from schemas.perception import Tracks2D
 
 
@@ -56,6 +56,12 @@ class GreyClip(ABC):
         self.chain = config
         self.grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
         self.height, self.width = self.grey[0].shape
+        reach = config.still_window // 2
+        padded = [np.pad(g, reach, "reflect") for g in self.grey]
+        self.frame_length, self.row_length = padded[0].size, padded[0].shape[1]
+        self.padded = np.stack(padded).ravel()
+        square = np.arange(config.still_window)
+        self.square = (square[:, None] * self.row_length + square).ravel()
 
     @abstractmethod
     def match(
@@ -67,17 +73,14 @@ class GreyClip(ABC):
         self, position: Float[np.ndarray, "M 2"], anchor: Int[np.ndarray, "M"], frame: int
     ) -> Bool[np.ndarray, "M"]:
         """Whether the surroundings of a point look in a frame as they did in its anchor frame."""
-        import cv2
-
-        side = self.chain.still_window
         column = np.clip(position[:, 0].astype(int), 0, self.width - 1)
         row = np.clip(position[:, 1].astype(int), 0, self.height - 1)
-        result = np.empty(len(position), bool)
-        for other in np.unique(anchor):
-            mine = anchor == other
-            difference = cv2.blur(cv2.absdiff(self.grey[other], self.grey[frame]).astype(np.float32), (side, side))
-            result[mine] = difference[row[mine], column[mine]] <= self.chain.still_level
-        return result
+        # Only the squares around the points are looked at, all frames in one flat array of bytes.
+        place = (row * self.row_length + column)[:, None] + self.square
+        before = self.padded.take(anchor[:, None] * self.frame_length + place)
+        now = self.padded.take(frame * self.frame_length + place)
+        difference = np.maximum(before, now) - np.minimum(before, now)
+        return difference.sum(axis=1, dtype=np.int32) <= self.chain.still_level * self.square.size
 
     def inside(self, place: Float[np.ndarray, "M 2"]) -> Bool[np.ndarray, "M"]:
         """Whether points lie in the image."""
@@ -89,10 +92,9 @@ class Points:
     """The points of all reference frames, in one row each."""
 
     position: Float[np.ndarray, "N 2"]  # px, pixel centres at +0.5
-    reference: Int[np.ndarray, "N"]  # frame on which the point was set
-    home: Float[np.ndarray, "N 2"]  # where
     anchor: Int[np.ndarray, "N"]  # frame in which it was last seen to stand at ``position`` by matching
     visible: Bool[np.ndarray, "N"]
+    looks: Float[np.ndarray, "N P"]  # of the point where it was set (``pipeline.appearance``)
 
 
 class ChainedTracker:
@@ -118,14 +120,14 @@ class ChainedTracker:
         visible = np.zeros((windows, count, horizon + 1), bool)
         visible[:, :, 0] = True
         starts = np.asarray(references)
+        images = self.clip(frames)
+        looks = [patches(images.grey[reference], keypoints) for reference in references]
         points = Points(
             position=np.tile(keypoints, (windows, 1)).astype(np.float64),
-            reference=np.repeat(starts, count),
-            home=np.tile(keypoints, (windows, 1)).astype(np.float64),
             anchor=np.repeat(starts, count),
             visible=np.ones(windows * count, bool),
+            looks=np.concatenate([np.zeros((0, PATCH * PATCH), np.float32), *looks]),
         )
-        images = self.clip(frames)
         for frame in range(int(starts.min(initial=0)), len(frames) - 1):
             alive = np.flatnonzero((starts <= frame) & (frame < starts + horizon))
             if len(alive) == 0:
@@ -147,9 +149,12 @@ def _step(images: GreyClip, frame: int, points: Points, rows: Int[np.ndarray, "M
     rows = rows[~still & points.visible[rows]]
     if len(rows) == 0:
         return
-    moved, good = images.match(points.position[rows], frame)
-    start = points.reference[rows], points.home[rows]
-    good &= unlikeness(images.grey, start, (np.full(len(rows), frame + 1), moved)) <= images.chain.appearance
+    # Points of several windows often stand in one place: matched once.
+    place = np.ascontiguousarray(points.position[rows]).view(np.complex128)[:, 0]
+    _, first, again = np.unique(place, return_index=True, return_inverse=True)
+    moved, good = (found[again] for found in images.match(points.position[rows[first]], frame))
+    looks = patches(images.grey[frame + 1], moved)
+    good &= np.abs(looks - points.looks[rows]).mean(axis=1) <= images.chain.appearance
     points.visible[rows] = good
     points.position[rows[good]] = moved[good]
     points.anchor[rows[good]] = frame + 1
