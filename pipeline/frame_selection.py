@@ -10,6 +10,9 @@ from jaxtyping import Int
 
 from schemas.episode import CameraView, Episode
 
+Some = Callable[[np.ndarray], np.ndarray]
+"""Loads the frames with some numbers, which rise."""
+
 
 def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
     """The episode at the frames with these numbers, in their order; its source frames still name those of the file.
@@ -43,17 +46,22 @@ def _view(view: CameraView, frames: Int[np.ndarray, "N"]) -> CameraView:
     depth, simulation, stereo, poses = view.depth, view.simulation, view.stereo, view.world_from_camera
     return replace(
         view,
-        read_frames=partial(_taken, view.read_frames, frames),
+        **_readers("read_frames", view.some_frames, frames),
         length=len(frames),
         world_from_camera=poses if poses is None or len(poses) == 1 else poses[frames],
-        depth=None if depth is None else replace(depth, read=partial(_taken, depth.read, frames)),
+        depth=None if depth is None else replace(depth, **_readers("read", depth.some, frames)),
         simulation=None if simulation is None else replace(simulation, read=partial(_states, simulation.read, frames)),
-        stereo=None if stereo is None else replace(stereo, read_right=partial(_taken, stereo.read_right, frames)),
+        stereo=None if stereo is None else replace(stereo, **_readers("read_right", stereo.some, frames)),
     )
 
 
-def _taken(read: Callable[[], np.ndarray], frames: np.ndarray) -> np.ndarray:
-    return read()[frames]
+def _readers(name: str, some: Some, frames: Int[np.ndarray, "N"]) -> dict[str, Callable[..., np.ndarray]]:
+    """What loads all of the frames that stay, and some of them."""
+    return {name: partial(some, frames), "read_some": partial(_some_of, some, frames)}
+
+
+def _some_of(some: Some, frames: Int[np.ndarray, "N"], numbers: Int[np.ndarray, "M"]) -> np.ndarray:
+    return some(frames[numbers])
 
 
 def _states(read: Callable[[], tuple[Any, np.ndarray]], frames: np.ndarray) -> tuple[Any, np.ndarray]:

@@ -76,11 +76,17 @@ class RecordedDepth:
         read: loads it as T x H x W float32 depth along the optical axis in ``unit``; not finite or <= 0 where there is none.
         unit: ``m``.
         description: how the stored numbers became that, e.g. ``normalised z-buffer, near 0.01 m, far 530 m``.
+        read_some: see ``CameraView.read_some``.
     """
 
     read: Callable[[], Float[np.ndarray, "T H W"]]
     unit: str
     description: str
+    read_some: Callable[[Int[np.ndarray, "N"]], Float[np.ndarray, "N H W"]] | None = None
+
+    def some(self, frames: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N H W"]:
+        """The depth of some frames; see ``CameraView.some_frames``."""
+        return self.read()[frames] if self.read_some is None else self.read_some(frames)
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,16 @@ class StereoPair:
         read_right: loads the right eye's frames, at the size and the moments of the view's own. Both eyes are rectified: a point lies on
             the same row of both, and its depth is focal length (px) times ``baseline_m`` over disparity.
         baseline_m: distance of the two eyes.
+        read_some: see ``CameraView.read_some``.
     """
 
     read_right: Callable[[], UInt8[np.ndarray, "T H W 3"]]
     baseline_m: float
+    read_some: Callable[[Int[np.ndarray, "N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
+
+    def some(self, frames: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N H W 3"]:
+        """Some frames of the right eye; see ``CameraView.some_frames``."""
+        return self.read_right()[frames] if self.read_some is None else self.read_some(frames)
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,8 @@ class CameraView:
         depth: recorded depth, if any.
         simulation: recorded simulator states, if any.
         stereo: the right eye, where the camera has two.
+        read_some: loads the frames with some numbers, which rise; None where only all can be loaded at once. Calls that go forward
+            read or decode each frame once.
     """
 
     name: str
@@ -140,11 +154,18 @@ class CameraView:
     depth: RecordedDepth | None = None
     simulation: RecordedSimulation | None = None
     stereo: StereoPair | None = None
+    read_some: Callable[[Int[np.ndarray, "N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
 
     @cached_property
     def frames(self) -> UInt8[np.ndarray, "T H W 3"]:
-        """The frames, loaded once."""
+        """The frames, loaded once and kept."""
         return self.read_frames()
+
+    def some_frames(self, frames: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N H W 3"]:
+        """The frames with these numbers, which rise; nothing is kept, so that a long episode can be gone through in pieces."""
+        if "frames" in self.__dict__ or self.read_some is None:
+            return self.frames[frames]
+        return self.read_some(frames)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from schemas.episode import CameraView, RecordedDepth
 
@@ -14,6 +14,7 @@ Orientation = Literal["upright", "upside-down", "mirrored", "rotated-90", "rotat
 """How the stored picture came from the upright one: rows in reverse order, columns in reverse order, or turned clockwise."""
 
 Read = Callable[[], Shaped[np.ndarray, "T H W *c"]]
+Some = Callable[[np.ndarray], Shaped[np.ndarray, "N H W *c"]]
 
 
 def upright(stored: Shaped[np.ndarray, "T H W *c"], orientation: Orientation) -> Shaped[np.ndarray, "T h w *c"]:
@@ -41,14 +42,20 @@ def upright_view(view: CameraView, orientation: Orientation) -> CameraView:
     width, height = view.size
     depth = view.depth
     if depth is not None:
-        depth = RecordedDepth(partial(_read_upright, depth.read, orientation), depth.unit, depth.description)
+        read, some = partial(_read_upright, depth.read, orientation), partial(_some_upright, depth.some, orientation)
+        depth = RecordedDepth(read, depth.unit, depth.description, some)
     return replace(
         view,
         read_frames=partial(_read_upright, view.read_frames, orientation),
         size=(height, width) if orientation in ("rotated-90", "rotated-270") else view.size,
         depth=depth,
+        read_some=partial(_some_upright, view.some_frames, orientation),
     )
 
 
 def _read_upright(read: Read, orientation: Orientation) -> Shaped[np.ndarray, "T h w *c"]:
     return upright(read(), orientation)
+
+
+def _some_upright(some: Some, orientation: Orientation, frames: Int[np.ndarray, "N"]) -> Shaped[np.ndarray, "N h w *c"]:
+    return upright(some(frames), orientation)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from schemas.episode import BadEpisode
 
@@ -57,23 +57,29 @@ def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, 
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def decode_pictures(name: str, encoded: Encoded) -> UInt8[np.ndarray, "T H W 3"]:
-    """All pictures of a camera.
+def decode_pictures(
+    name: str, encoded: Encoded, wanted: Int[np.ndarray, "N"] | None = None
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Pictures of a camera.
+
+    Args:
+        wanted: numbers of the pictures; all of them by default.
 
     Raises:
         BadEpisode: one is no picture, or they differ in size.
     """
     frames: np.ndarray | None = None
-    for number, data in enumerate(encoded):
-        image = decode_picture(f"{name}, frame {number},", data)
+    numbers = range(len(encoded)) if wanted is None else wanted.tolist()
+    for place, number in enumerate(numbers):
+        image = decode_picture(f"{name}, frame {number},", encoded[number])
         if frames is None:
-            frames = np.empty((len(encoded), *image.shape), np.uint8)
+            frames = np.empty((len(numbers), *image.shape), np.uint8)
         if image.shape != frames.shape[1:]:
             raise BadEpisode(
                 "bad_picture",
                 f"{name}: frame {number} is {image.shape[1]} x {image.shape[0]}, the first is {frames.shape[2]} x {frames.shape[1]}",
             )
-        frames[number] = image
+        frames[place] = image
     if frames is None:
         raise BadEpisode("too_short", f"{name} has no frame")
     return frames

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from schemas.episode import BadEpisode
 
@@ -41,7 +41,7 @@ def video_size(name: str, span: VideoSpan) -> tuple[int, int]:
     Raises:
         BadEpisode: the file is missing or no video.
     """
-    with _opened(name, span.path) as (_, stream):
+    with opened_video(name, span.path) as (_, stream):
         return stream.codec_context.width, stream.codec_context.height
 
 
@@ -51,7 +51,7 @@ def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         BadEpisode: it cannot be decoded.
     """
-    with _opened(name, span.path) as (container, stream):
+    with opened_video(name, span.path) as (container, stream):
         for frame, _ in _frames_from(container, stream, span):
             return _picture(frame, span)
     raise _too_short(name, span, 0)
@@ -64,16 +64,68 @@ def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
         BadEpisode: the file is missing, damaged, shorter or longer than the episode, or a frame is shown at another time than
             its number says.
     """
-    frames: np.ndarray | None = None
-    count = 0
-    with _opened(name, span.path) as (container, stream):
-        for frame, seconds in _frames_from(container, stream, span):
+    return VideoFrames(name, span).some(np.arange(span.length))
+
+
+class VideoFrames:
+    """Frames of an episode's video, a few at a time: calls that go forward decode each frame once, in order.
+
+    What the last call gave is kept, because the next one may overlap it.
+    """
+
+    def __init__(self, name: str, span: VideoSpan):
+        self.name, self.span = name, span
+        self._decoded: Iterator[UInt8[np.ndarray, "H W 3"]] | None = None
+        self._next, self._kept_first, self._kept = 0, 0, np.zeros((0, 1, 1, 3), np.uint8)
+
+    def some(self, frames: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N H W 3"]:
+        """The frames with these numbers, which rise.
+
+        Raises:
+            BadEpisode: see ``read_video``; frames beyond the last one asked for have not been looked at.
+        """
+        first, last = int(frames[0]), int(frames[-1])
+        if self._decoded is None or first < self._kept_first:
+            self._decoded, self._next = _checked_frames(self.name, self.span), 0
+            self._kept_first, self._kept = 0, self._kept[:0]
+        found: np.ndarray | None = None
+        try:
+            for place, number in enumerate(frames.tolist()):
+                image = self._frame(number)
+                if found is None:
+                    found = np.empty((len(frames), *image.shape), np.uint8)
+                found[place] = image
+            assert found is not None, "at least one frame is asked for"
+            if self._next == self.span.length:  # have it said if more comes than should
+                next(self._decoded, None)
+        except BadEpisode:
+            self._decoded = None
+            raise
+        whole = len(frames) == last - first + 1  # with gaps nobody asks twice
+        self._kept_first, self._kept = (first, found) if whole else (self._next, found[:0])
+        return found
+
+    def _frame(self, number: int) -> UInt8[np.ndarray, "H W 3"]:
+        if number < self._kept_first + len(self._kept):
+            return self._kept[number - self._kept_first]
+        assert self._decoded is not None
+        for image in self._decoded:
+            self._next += 1
+            if self._next > number:
+                return image
+        raise _too_short(self.name, self.span, self._next)
+
+
+def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The episode's frames in order, each checked."""
+    with opened_video(name, span.path) as (container, stream):
+        for count, (frame, seconds) in enumerate(_frames_from(container, stream, span)):
             if count == span.length:
                 if span.alone:
                     raise BadEpisode(
                         "video_too_long", f"{name}: {span.path.name} has more frames than the {count} rows of its table"
                     )
-                break
+                return
             late = 0.0 if span.fps is None else seconds - span.start_s - count / span.fps
             if span.fps is not None and abs(late) > 0.5 / span.fps:
                 raise BadEpisode(
@@ -82,14 +134,7 @@ def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
                 )
             if frame.is_corrupt:
                 raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
-            image = _picture(frame, span)
-            if frames is None:
-                frames = np.empty((span.length, *image.shape), np.uint8)
-            frames[count] = image
-            count += 1
-    if frames is None or count < span.length:
-        raise _too_short(name, span, count)
-    return frames
+            yield _picture(frame, span)
 
 
 def _picture(frame: Any, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
@@ -113,7 +158,12 @@ def _too_short(name: str, span: VideoSpan, count: int) -> BadEpisode:
 
 
 @contextmanager
-def _opened(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
+def opened_video(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
+    """PyAV's container and its first video stream; one thread decodes.
+
+    Raises:
+        BadEpisode: the file is missing or no video, or decoding in the block fails.
+    """
     import av
     from av.error import FFmpegError
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pipeline.forms.pictures import PictureFiles
 from pipeline.forms.restricted_pickle import DamagedPickle, HostilePickle, read_pickle
@@ -232,16 +232,20 @@ def _join_depth(
     files = PictureFiles(f"{ref.name}: {DEPTH}", paths)
     read = partial(_read_depth, files, view.size, unit)
     views[PRIMARY] = dataclasses.replace(
-        view, depth=RecordedDepth(read, "m", f"16-bit pictures, {unit:g} m a unit, as configured")
+        view, depth=RecordedDepth(read, "m", f"16-bit pictures, {unit:g} m a unit, as configured", read)
     )
     return {}
 
 
-def _read_depth(files: PictureFiles, size: tuple[int, int], unit: float) -> Float[np.ndarray, "T H W"]:
+def _read_depth(
+    files: PictureFiles, size: tuple[int, int], unit: float, wanted: Int[np.ndarray, "N"] | None = None
+) -> Float[np.ndarray, "N H W"]:
     import cv2
 
-    depth = np.empty((len(files), size[1], size[0]), np.float32)
-    for number, data in enumerate(files):
+    numbers = range(len(files)) if wanted is None else wanted.tolist()
+    depth = np.empty((len(numbers), size[1], size[0]), np.float32)
+    for place, number in enumerate(numbers):
+        data = files[number]
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
         if image is None or image.dtype != np.uint16 or image.shape != depth.shape[1:]:
             found = "nothing" if image is None else f"{image.dtype} of {image.shape[1]} x {image.shape[0]}"
@@ -249,5 +253,5 @@ def _read_depth(files: PictureFiles, size: tuple[int, int], unit: float) -> Floa
                 "bad_depth",
                 f"{files.name}: {files.paths[number].name} must be 16-bit grey of {size[0]} x {size[1]}, found {found}",
             )
-        depth[number] = image * np.float32(unit)
+        depth[place] = image * np.float32(unit)
     return depth

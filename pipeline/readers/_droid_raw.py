@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.forms.stamps import stamps_of
-from pipeline.forms.video import VideoSpan, read_video
+from pipeline.forms.video import VideoFrames, VideoSpan, read_video
 from pipeline.readers import UnreadableSource
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_video
@@ -226,8 +226,10 @@ def _with_right_eye(
         known = ", ".join(f"{name} {b:g} m" for name, b in BASELINES_M.items())
         return view, f"left out: the recording says that the eyes are {apart:.3f} m apart, which is neither of {known}"
     span = VideoSpan(path, 0.0, view.length, None, False, "right", reduced)
-    read = partial(read_video, f"{ref.name}: {view.name}, right eye", span)
-    return replace(view, stereo=StereoPair(read, baseline)), None
+    name = f"{ref.name}: {view.name}, right eye"
+    return replace(
+        view, stereo=StereoPair(partial(read_video, name, span), baseline, VideoFrames(name, span).some)
+    ), None
 
 
 def _instructions(folder: Path, root: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:

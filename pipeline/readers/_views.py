@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from pipeline.forms.lerobot import LeRobotEpisode
 from pipeline.forms.orientation import Orientation, upright_view
 from pipeline.forms.pictures import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
-from pipeline.forms.video import VideoSpan, first_frame, read_video
+from pipeline.forms.video import VideoFrames, VideoSpan, first_frame, read_video
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import ActionConvention, BadEpisode, CameraView, EpisodeRef
 
@@ -42,7 +42,7 @@ def view_of_pictures(
     if is_black(said, encoded, first):
         return None
     read = partial(decode_pictures, said, encoded)
-    view = CameraView(name, read, len(encoded), (first.shape[1], first.shape[0]), fixed=fixed)
+    view = CameraView(name, read, len(encoded), (first.shape[1], first.shape[0]), fixed=fixed, read_some=read)
     return upright_view(view, orientation)
 
 
@@ -71,8 +71,8 @@ def view_of_video(
     first = first_frame(said, span)
     if first.max() < BLACK_LEVEL and read_video(said, span).max() < BLACK_LEVEL:
         return None
-    view = CameraView(name, partial(read_video, said, span), span.length, (first.shape[1], first.shape[0]), fixed=fixed)
-    return upright_view(view, orientation)
+    size, read, some = (first.shape[1], first.shape[0]), partial(read_video, said, span), VideoFrames(said, span).some
+    return upright_view(CameraView(name, read, span.length, size, fixed=fixed, read_some=some), orientation)
 
 
 def with_fov(view: CameraView, fov_y_degrees: float) -> CameraView:
