@@ -110,8 +110,10 @@ class TrackTester:
 
         self.grey, self.depth, self.edges, self.cameras, self.config = grey, depth, edges, cameras, config
         square = np.ones((2 * config.rim + 1,) * 2, np.uint8)
-        known = np.where(np.isfinite(depth), depth, np.inf).astype(np.float32)
-        self.nearest = np.stack([cv2.erode(frame, square) for frame in known])
+        self.nearest = np.empty(depth.shape, np.float32)
+        # One frame at a time: a second array of all would double the memory.
+        for nearest, frame in zip(self.nearest, depth, strict=True):
+            nearest[:] = cv2.erode(np.where(np.isfinite(frame), frame, np.inf).astype(np.float32), square)
 
     def test(self, tracks: Tracks2D, lifted: LiftedTracks) -> LiftedTracks:
         """A window with what is not to be believed taken out."""
