@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.batches import ShrinkingBatches
+from pipeline.devices import choose_device
 from schemas.files import contents_digest
 from schemas.plugins import MissingWeights
 
@@ -202,25 +203,6 @@ class DepthModel:
 def is_metric(config: dict[str, Any]) -> bool:
     """Whether a model gives depth in metres, by its ``config.json``; the others give inverse depth up to scale and shift."""
     return config.get("model_type") == "zoedepth" or config.get("depth_estimation_type") == "metric"
-
-
-def choose_device(name: str) -> Any:
-    """A torch device by name; ``auto`` takes a GPU when there is one.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, found {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name} was asked for, but {torch.cuda.device_count()} GPUs can be used here")
-    return device
 
 
 def _load(weights: Weights) -> tuple[Any, Any]:

@@ -1,0 +1,22 @@
+"""Where models of the pipeline run."""
+
+from typing import Any
+
+
+def choose_device(name: str) -> Any:
+    """A torch device by name; ``auto`` takes a GPU when there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, found {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name} was asked for, but {torch.cuda.device_count()} GPUs can be used here")
+    return device
