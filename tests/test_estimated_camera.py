@@ -173,7 +173,7 @@ def test_liberos_wrist_camera_is_found_to_half_a_degree_and_two_millimetres():
         pytest.skip(str(missing))
     replay = Replay("sample", model, states[20:36], name, size)
     eye = SceneCamera(model, name, size)
-    depth, _ = replay.see(eye)
+    depth = replay.see(eye).depth
     eye.close()
     eye = SceneCamera(model, name, size, smooth=True)
     frames = replay.pictures(eye)

@@ -54,13 +54,13 @@ def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: i
     if not references:
         raise BadEpisode("too_short", f"{name} has no window of {HORIZON} steps")
     eye = SceneCamera(model, recorded.camera, (size, size))
-    depth, bodies = replay.see(eye)
+    seen = replay.see(eye)
     eye.close()
     eye = SceneCamera(model, recorded.camera, (size, size), smooth=True)
     frames = replay.pictures(eye)
     eye.close()
     keypoints, motion = keypoint_grid(size, size), replay.motion
-    seen = replace(
+    rendered = replace(
         view,
         read_frames=lambda: frames,
         size=(size, size),
@@ -68,7 +68,7 @@ def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: i
         intrinsics_source="the simulator",
         world_from_camera=motion.world_from_camera,
         pose_source="the simulator",
-        depth=RecordedDepth(lambda: depth, "m", "rendered without multisampling"),
+        depth=RecordedDepth(lambda: seen.depth, "m", "rendered without multisampling"),
     )
-    windows = tuple((r, exact_flow(motion, depth, bodies, r, keypoints, HORIZON)) for r in references)
-    return ExactEpisode(replace(episode, views={episode.primary: seen}, wrist=None), keypoints, windows)
+    windows = tuple((r, exact_flow(motion, seen, r, keypoints, HORIZON)) for r in references)
+    return ExactEpisode(replace(episode, views={episode.primary: rendered}, wrist=None), keypoints, windows)

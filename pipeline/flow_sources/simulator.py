@@ -74,12 +74,12 @@ class SimulatedFlow:
             model, eye = self._load(episode.ref.name, xml, recorded.camera, view.size)
             replay = Replay(episode.ref.name, model, states, recorded.camera, view.size)
         with watch.stage("render"):
-            depth, bodies = replay.see(eye)
+            seen = replay.see(eye)
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for reference in references:
                 with watch.stage("lift and judge"):
-                    flow = exact_flow(replay.motion, depth, bodies, reference, keypoints, horizon)
+                    flow = exact_flow(replay.motion, seen, reference, keypoints, horizon)
                     nothing = np.zeros(flow.valid.shape, bool)
                 yield reference, LiftedTracks(flow, nothing, nothing)
 

@@ -1,6 +1,7 @@
 """Exact flow from recorded states: every point is carried by the body it lies on."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,27 @@ class Motion:
     world_from_body: Float[np.ndarray, "T B 4 4"]
     world_from_camera: Float[np.ndarray, "T 4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the camera saw of an episode.
+
+    Attributes:
+        depth: along the optical axis in metres, NaN where there is nothing.
+        bodies: the body in each pixel, -1 where there is none.
+    """
+
+    depth: Float[np.ndarray, "T H W"]
+    bodies: Int[np.ndarray, "T H W"]
+
+    @cached_property
+    def cover(self) -> Float[np.ndarray, "T H W"]:
+        """The farthest thing in the 3 x 3 pixels around each: what is farther still is hidden. Once a frame, for all windows."""
+        import cv2
+
+        square = np.ones((3, 3), np.uint8)
+        return np.stack([cv2.dilate(np.where(np.isnan(d), np.float32(np.inf), d), square) for d in self.depth])
 
 
 class Replay:
@@ -75,10 +97,10 @@ class Replay:
         self.mujoco.mj_camlight(self.model, self.data)
         return self.data
 
-    def see(self, eye: SceneCamera) -> tuple[Float[np.ndarray, "T H W"], Int[np.ndarray, "T H W"]]:
+    def see(self, eye: SceneCamera) -> Seen:
         """Depth and bodies of every frame, each rendered once."""
         seen = [eye.depth_and_bodies(self.set_frame(frame)) for frame in range(len(self.states))]
-        return np.stack([depth for depth, _ in seen]), np.stack([bodies for _, bodies in seen])
+        return Seen(np.stack([depth for depth, _ in seen]), np.stack([bodies for _, bodies in seen]))
 
     def pictures(self, eye: SceneCamera) -> UInt8[np.ndarray, "T H W 3"]:
         """RGB of every frame."""
@@ -101,8 +123,7 @@ class Replay:
 
 def exact_flow(
     motion: Motion,
-    depth: Float[np.ndarray, "T H W"],
-    bodies: Int[np.ndarray, "T H W"],
+    seen: Seen,
     reference: int,
     keypoints: Float[np.ndarray, "K 2"],
     horizon: int,
@@ -111,17 +132,17 @@ def exact_flow(
 
     Args:
         motion: of the episode.
-        depth, bodies: what the camera saw in every frame.
+        seen: by the camera, in every frame.
         reference: frame on which the keypoints are set.
         keypoints: in px.
         horizon: steps.
     """
-    height, width = depth.shape[1:]
+    count, height, width = seen.depth.shape
     steps = reference + np.arange(horizon + 1)
-    frames = np.minimum(steps, len(depth) - 1)
-    known = (steps < len(depth)) & motion.known[frames]
+    frames = np.minimum(steps, count - 1)
+    known = (steps < count) & motion.known[frames]
     column, row = np.floor(keypoints).astype(int).T
-    z, body = depth[reference, row, column].astype(np.float64), bodies[reference, row, column]
+    z, body = seen.depth[reference, row, column].astype(np.float64), seen.bodies[reference, row, column]
     hit = np.isfinite(z) & (body >= 0)
     start = lift(np.concatenate([keypoints, np.where(hit, z, 1)[:, None]], axis=1), motion.intrinsics)
     world = transform(motion.world_from_camera[reference], start)
@@ -131,24 +152,16 @@ def exact_flow(
     own = project(transform(invert_pose(motion.world_from_camera[frames]), world), motion.intrinsics)
     there = project(transform(invert_pose(motion.world_from_camera[reference]), world), motion.intrinsics)
     valid = hit[:, None] & known & np.isfinite(there).all(axis=-1)
-    visible = valid & _in_front(own, depth, frames, (width, height))
+    visible = valid & _in_front(own, seen, frames)
     visible[:, 0] = valid[:, 0]
     return SceneFlow(np.where(valid[..., None], there, 0) / [width, height, 1], visible, valid)
 
 
-def _in_front(
-    own: Float[np.ndarray, "K S 3"],
-    depth: Float[np.ndarray, "T H W"],
-    frames: Int[np.ndarray, "S"],
-    size: tuple[int, int],
-) -> Bool[np.ndarray, "K S"]:
+def _in_front(own: Float[np.ndarray, "K S 3"], seen: Seen, frames: Int[np.ndarray, "S"]) -> Bool[np.ndarray, "K S"]:
     """Whether points lie in the image and nothing that was rendered is nearer."""
-    import cv2
-
+    size = seen.depth.shape[:0:-1]
     uv = np.nan_to_num(own[..., :2], nan=-1)
     inside = ((uv >= 0) & (uv < size)).all(axis=-1)
     column, row = (np.clip(np.floor(uv[..., i]).astype(int), 0, size[i] - 1) for i in (0, 1))
-    square = np.ones((3, 3), np.uint8)
-    surface = np.stack([cv2.dilate(np.nan_to_num(depth[f], nan=np.inf), square) for f in frames])
     with np.errstate(invalid="ignore"):
-        return inside & ~(surface[np.arange(len(frames)), row, column] < own[..., 2] - NEARER)
+        return inside & ~(seen.cover[frames, row, column] < own[..., 2] - NEARER)
