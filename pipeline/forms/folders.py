@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from pipeline.forms.clips import SUFFIXES as VIDEO_SUFFIXES
 from pipeline.forms.rlds import is_rlds_folder
 from pipeline.readers import SeveralForms, UnknownForm, UnreadableSource
 from schemas.episode import EpisodeRef
@@ -21,7 +22,8 @@ RAW = {"bridge-raw": "obs_dict.pkl", "droid-raw": "trajectory.h5"}
 def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
     """Form and folder of every dataset below a folder, in the order of their paths.
 
-    ``rlds`` and ``lerobot`` folders and recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``.
+    ``rlds`` and ``lerobot`` folders and recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``,
+    and one of video files that is none of these ``video``.
     """
     for where, folders, files in os.walk(root):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_by_number)
@@ -37,6 +39,8 @@ def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
             yield raw, here
         elif any(name.endswith(".hdf5") and not name.startswith(".") for name in files):
             yield "hdf5", here
+        elif any(name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".") for name in files):
+            yield "video", here
 
 
 def _by_number(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -17,6 +17,7 @@ from schemas.plugins import PluginChoice, load_plugin, plugin_names
 
 LABEL = 14
 SHOWN_TEXTS, SHOWN_FAULTS = 6, 8
+VIDEO = "video"
 
 
 class UnknownDataset(CannotInspect):
@@ -88,6 +89,8 @@ def report_dataset(
             refused += [f"{name}: {str(item).split(', so it is not')[0]}" for item in listed[:1]]
     if not found:
         raise UnknownDataset(f"{folder} holds no dataset that a reader knows: {'; '.join(refused)}", 1)
+    if len(found) > 1:
+        found.pop(VIDEO, None)  # a dataset may keep videos beside its files
     if len(found) > 1:
         known = ", ".join(found)
         raise CannotInspect(

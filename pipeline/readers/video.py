@@ -1,0 +1,159 @@
+"""Folders of plain videos with a text each: motion without actions, for stage 1.
+
+* Videos of any length are cut into clips of equal length, each an episode, so that a worker's memory is bounded.
+* Frames are taken at a constant rate, the video's own unless one is given; see ``pipeline.forms.clips``.
+* There are no states and no actions: both have width 0, and every action is masked.
+* Nothing is known of the camera unless it is said: ``fixed=true`` where it stands still in every video of the folder.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.forms.clips import MOST_FPS, SUFFIXES, ClipSpan, open_clip, video_timing
+from pipeline.forms.folders import list_forms, root_of
+from pipeline.forms.stamps import stamps_of
+from pipeline.readers import UnreadableSource
+from pipeline.readers._texts import BadTexts, texts_beside
+from pipeline.readers._views import NO_ACTIONS, spoken
+from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef
+
+INFO = DatasetInfo(name="video", version="unknown", licence="unknown", credit="unknown")
+CAMERA = "video"
+MOST_BYTES = 1 << 30
+LAST_MORE = 2
+"""Headers of variable rate may leave out how long the last frame is shown: the last clip takes so many more where they are there."""
+
+BYTES_A_PIXEL = 7
+"""Of a frame in memory: three colours, and depth as a float."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How videos are read.
+
+    Attributes:
+        text: where the words are: ``beside`` the videos (``.txt``, or texts.csv, texts.jsonl, texts.json), the ``filename``, or ``none``.
+        fps: frames per second that are taken; None for each video's own.
+        fixed: the camera stands still in every video.
+        clip_frames: a longer video is cut into equal clips of at most so many frames.
+        longest_side: larger pictures are made smaller to this, in pixels.
+        name, licence, credit: of the videos, for the manifest.
+    """
+
+    text: Literal["beside", "filename", "none"] = "beside"
+    fps: float | None = None
+    fixed: bool = False
+    clip_frames: int = 256
+    longest_side: int = 640
+    name: str = INFO.name
+    licence: str = INFO.licence
+    credit: str = INFO.credit
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            raise ValueError(f"video.fps must be above 0 and at most {MOST_FPS:g}, found {self.fps:g}")
+        if self.clip_frames < 2 or self.longest_side < 32:
+            raise ValueError("video.clip_frames must be 2 or more, and video.longest_side 32 or more")
+        needed = self.clip_frames * self.longest_side**2 * BYTES_A_PIXEL
+        if needed > MOST_BYTES:
+            raise ValueError(
+                f"video.clip_frames {self.clip_frames} with longest_side {self.longest_side} may need {needed / 1e9:.1f} GB in each worker; "
+                f"at most {MOST_BYTES / 1e9:.1f} are meant: make one of them smaller"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            raise ValueError(f"video.name may hold letters, digits, '_', '-' and '.', found {self.name!r}")
+
+    @property
+    def info(self) -> DatasetInfo:
+        """For the manifest."""
+        return DatasetInfo(self.name, INFO.version, self.licence, self.credit)
+
+
+def build(config: Config) -> "VideoReader":
+    """The reader."""
+    return VideoReader(config)
+
+
+class VideoReader:
+    """See ``pipeline.readers.Reader``."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
+        """Every clip of every video below; files by path, clips in the order of time."""
+        return list_forms(root, {"video": self._list_folder}, "video", "videos (.mp4, .webm, .mov ...)", form)
+
+    def read(self, ref: EpisodeRef) -> Episode:
+        """One clip; its frames are decoded when they are asked for."""
+        path = Path(ref.path)
+        clip = open_clip(ref.name, self._span(path, ref.name, int(ref.episode.removeprefix("clip_"))))
+        view = CameraView(CAMERA, partial(clip.read, ref.name), clip.length, clip.size, fixed=self.config.fixed)
+        return Episode(
+            ref=ref,
+            views={CAMERA: view},
+            primary=CAMERA,
+            wrist=None,
+            instructions=spoken(self._texts(path, root_of(ref), ref.name)),
+            fps=clip.span.fps,
+            state=np.zeros((clip.length, 0), np.float32),
+            state_names=(),
+            actions=np.zeros((clip.length, 0), np.float32),
+            action_mask=np.zeros(clip.length, bool),
+            action_convention=NO_ACTIONS,
+            notes={"frame_times": f"brought to {clip.span.fps:.4g} a second: {clip.variable}"} if clip.variable else {},
+            source_frames=clip.span.first + np.arange(clip.length),
+        )
+
+    def _list_folder(self, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
+        for path in sorted(p for p in folder.iterdir() if is_video(p.name)):
+            source = path.relative_to(root).as_posix()
+            try:
+                count = self._clips(path, source)[1]
+                texts = self._texts(path, root, source)
+                fingerprint = f"{stamps_of([path])}-{hashlib.sha256(repr(texts).encode()).hexdigest()[:16]}"
+            except BadEpisode as error:
+                yield UnreadableSource(source, error.code, error.message)
+                continue
+            except OSError as error:
+                yield UnreadableSource(source, "unreadable_file", f"{source} cannot be read: {error.strerror}")
+                continue
+            for number in range(count):
+                yield EpisodeRef(self.config.name, source, f"clip_{number}", str(path), fingerprint)
+
+    def _clips(self, path: Path, name: str) -> tuple[float, int, int]:
+        """Frames per second, number of clips, and frames of the whole video on the grid of times."""
+        timing = video_timing(name, path)
+        fps = self.config.fps or timing.fps
+        frames = max(round(timing.seconds * fps), 1)
+        return fps, math.ceil(frames / self.config.clip_frames), frames
+
+    def _span(self, path: Path, name: str, number: int) -> ClipSpan:
+        fps, count, frames = self._clips(path, name)
+        first, after = (round(edge * frames / count) for edge in (number, number + 1))
+        beyond = LAST_MORE if number == count - 1 else 0
+        return ClipSpan(path, fps, first, after - first + beyond, self.config.longest_side)
+
+    def _texts(self, path: Path, root: Path, name: str) -> tuple[str, ...]:
+        """Raises BadEpisode where the texts cannot be read."""
+        if self.config.text == "none":
+            return ()
+        if self.config.text == "filename":
+            return (re.sub(r"[_\s]+", " ", re.sub(r"[_-]?\d+$", "", path.stem)),)
+        try:
+            return texts_beside(path, root)
+        except BadTexts as error:
+            raise BadEpisode("bad_texts", f"{name}: {error}") from error
+
+
+def is_video(name: str) -> bool:
+    """Whether a file's name is a video's."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
