@@ -53,6 +53,17 @@ class Backbone(Protocol):
         ...
 
 
+@runtime_checkable
+class Writer(Protocol):
+    """A backbone that can also answer in words."""
+
+    def generate(
+        self, images: Sequence[UInt8[torch.Tensor, "B H W 3"]], questions: Sequence[str], most_tokens: int
+    ) -> list[str]:
+        """The likeliest words, one after the other, in answer to a question about each sample's images; the same every time."""
+        ...
+
+
 def prompt(instruction: str, template: str = PROMPT, tidy: bool = True) -> str:
     """The prompt for an instruction.
 

@@ -137,7 +137,7 @@ class InstructionFile:
         self.texts: dict[str, Mapping[str, str]] = {}
         for found in (self.path, self.aside):
             if found.exists():
-                self.texts |= self._kept(found)
+                self.texts.update(self._kept(found))
 
     def add(self, episode: str, texts: Mapping[str, str]) -> None:
         """Keep an episode's texts on the disk.
@@ -162,7 +162,7 @@ class InstructionFile:
         write_whole(self.path, b"".join(lines))
         self.aside.unlink(missing_ok=True)
 
-    def _kept(self, path: Path) -> dict[str, Mapping[str, str]]:
+    def _kept(self, path: Path) -> Mapping[str, Mapping[str, str]]:
         lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or torn
         try:
             author = _author(json.loads(lines[0])) if lines else self.author

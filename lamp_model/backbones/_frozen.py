@@ -1,12 +1,13 @@
 """What all backbones have in common: frozen weights, their precision and attention on a device, and how loading fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -83,6 +84,23 @@ def loading(weights: str) -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@torch.no_grad()
+def likeliest_words(
+    model: PreTrainedModel, tokenizer: Any, inputs: Mapping[str, torch.Tensor], most_tokens: int
+) -> list[str]:
+    """What a model goes on to say, always taking the likeliest token, whatever its own settings for talking are."""
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=most_tokens,
+        eos_token_id=tokenizer.eos_token_id if ends is None else ends,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    speaker: Any = model
+    made = speaker.generate(**inputs, generation_config=settings)
+    return tokenizer.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def plain_weights(model: nn.Module) -> dict[str, torch.Tensor]:

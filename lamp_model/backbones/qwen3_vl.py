@@ -11,7 +11,14 @@ from transformers.initialization import no_init_weights
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from lamp_model.backbones import _qwen3_vl_random as random_weights
-from lamp_model.backbones._frozen import AUTO, FrozenBackbone, first_attention, loading, plain_weights
+from lamp_model.backbones._frozen import (
+    AUTO,
+    FrozenBackbone,
+    first_attention,
+    likeliest_words,
+    loading,
+    plain_weights,
+)
 from lamp_model.backbones._pictures import resize
 from lamp_model.features import PROMPT, Features, prompt
 
@@ -130,19 +137,16 @@ class Qwen3VL(FrozenBackbone):
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
-        pixels = torch.stack([self._resized(camera) for camera in images], dim=1).flatten(0, 1)
-        tokens = self._tokens(instructions, len(images)).to(pixels.device)
-        grid = torch.tensor([[1, *self._grid()]], device=pixels.device).expand(len(pixels), 3)
-        states = self.model.model(
-            input_ids=tokens["input_ids"],
-            attention_mask=tokens["attention_mask"],
-            mm_token_type_ids=(tokens["input_ids"] == self.model.config.image_token_id).int(),
-            pixel_values=self.patches(pixels),
-            image_grid_thw=grid,
-            use_cache=False,
-        ).last_hidden_state
-        mask = tokens["attention_mask"].bool()
-        return Features(states, mask)
+        inputs = self._inputs(images, self._tokens(instructions, len(images)))
+        states = self.model.model(**inputs, use_cache=False).last_hidden_state
+        return Features(states, inputs["attention_mask"].bool())
+
+    def generate(
+        self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], questions: Sequence[str], most_tokens: int
+    ) -> list[str]:
+        """See ``lamp_model.features.Writer``."""
+        inputs = self._inputs(images, self._chat(questions, len(images)))
+        return likeliest_words(self.model, self.tokenizer, inputs, most_tokens)
 
     def patches(self, pixels: Float[torch.Tensor, "N 3 H W"]) -> Float[torch.Tensor, "P C"]:
         """Normalised flat patches of images with values 0..255, in the order of Qwen's processor.
@@ -157,6 +161,17 @@ class Qwen3VL(FrozenBackbone):
         blocks = blocks[:, :, :, :, :, :, None].expand(*blocks.shape[:6], self._steps, patch, patch)
         return blocks.reshape(count * (height // patch) * (width // patch), -1)
 
+    def _inputs(self, images: Sequence[torch.Tensor], tokens: Any) -> dict[str, torch.Tensor]:
+        pixels = torch.stack([self._resized(camera) for camera in images], dim=1).flatten(0, 1)
+        tokens = tokens.to(pixels.device)
+        return {
+            "input_ids": tokens["input_ids"],
+            "attention_mask": tokens["attention_mask"],
+            "mm_token_type_ids": (tokens["input_ids"] == self.model.config.image_token_id).int(),
+            "pixel_values": self.patches(pixels),
+            "image_grid_thw": torch.tensor([[1, *self._grid()]], device=pixels.device).expand(len(pixels), 3),
+        }
+
     def _resized(self, images: torch.Tensor) -> torch.Tensor:
         size = self.config.image_size
         return resize(resize(images.permute(0, 3, 1, 2).float(), (size, size)), self.input_size)
@@ -168,13 +183,16 @@ class Qwen3VL(FrozenBackbone):
         return prompt(instruction, self.config.prompt, self.config.tidy)
 
     def _tokens(self, instructions: Sequence[str], cameras: int):
+        return self._chat([self._prompt(instruction) for instruction in instructions], cameras)
+
+    def _chat(self, texts: Sequence[str], cameras: int):
         rows, columns = self._grid()
         image = IMAGE_TOKEN * (rows * columns // self._merge**2)
-        texts = []
-        for instruction in instructions:
-            content = [{"type": "image"}] * cameras + [{"type": "text", "text": self._prompt(instruction)}]
-            text = self.tokenizer.apply_chat_template(
+        turns = []
+        for text in texts:
+            content = [{"type": "image"}] * cameras + [{"type": "text", "text": text}]
+            turn = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )
-            texts.append(text.replace(IMAGE_TOKEN, image))
-        return self.tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)
+            turns.append(turn.replace(IMAGE_TOKEN, image))
+        return self.tokenizer(turns, padding=True, return_tensors="pt", return_token_type_ids=False)

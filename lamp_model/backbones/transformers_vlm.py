@@ -16,7 +16,14 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from lamp_model.backbones._frozen import AUTO, FrozenBackbone, first_attention, loading, plain_weights
+from lamp_model.backbones._frozen import (
+    AUTO,
+    FrozenBackbone,
+    first_attention,
+    likeliest_words,
+    loading,
+    plain_weights,
+)
 from lamp_model.features import PROMPT, Features, prompt
 
 
@@ -119,24 +126,35 @@ class TransformersVLM(FrozenBackbone):
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
-        cameras = [camera.cpu().numpy() for camera in images]
-        pictures = [[self._picture(camera[sample]) for camera in cameras] for sample in range(len(instructions))]
-        inputs = self._inputs(pictures, instructions).to(self.model.device)
+        inputs = self._inputs(self._pictures(images), instructions).to(self.model.device)
         base: Any = self.model.base_model
         # Positions are left to the model: each family counts them in its own way, and all of them are relative.
         states = base(**inputs, use_cache=False).last_hidden_state
         return Features(states, inputs["attention_mask"].bool())
 
-    def _picture(self, image: np.ndarray) -> Image.Image:
-        size = self.config.image_size
-        return Image.fromarray(image).resize((size, size))
+    def generate(
+        self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], questions: Sequence[str], most_tokens: int
+    ) -> list[str]:
+        """See ``lamp_model.features.Writer``."""
+        turns = [self._turn(question, len(images)) for question in questions]
+        inputs = self.processor(images=self._pictures(images), text=turns, padding=True, return_tensors="pt")
+        inputs = inputs.to(self.model.device)
+        return likeliest_words(self.model, self.processor.tokenizer, inputs, most_tokens)
+
+    def _pictures(self, images: Sequence[torch.Tensor]) -> list[list[Image.Image]]:
+        """The images of each sample, at the first size."""
+        size = (self.config.image_size, self.config.image_size)
+        cameras = [camera.cpu().numpy() for camera in images]
+        return [[Image.fromarray(image).resize(size) for image in sample] for sample in zip(*cameras, strict=True)]
 
     def _inputs(self, pictures: list[list[Image.Image]], instructions: Sequence[str]):
         texts = [self._text(instruction, len(pictures[0])) for instruction in instructions]
         return self.processor(images=pictures, text=texts, padding=True, return_tensors="pt")
 
     def _text(self, instruction: str, cameras: int) -> str:
-        told = prompt(instruction, self.config.prompt, self.config.tidy)
+        return self._turn(prompt(instruction, self.config.prompt, self.config.tidy), cameras)
+
+    def _turn(self, told: str, cameras: int) -> str:
         if not self.processor.chat_template:  # models without conversations, such as PaliGemma
             return self.processor.image_token * cameras + told
         content = [{"type": "image"}] * cameras + [{"type": "text", "text": told}]
