@@ -21,6 +21,9 @@ from pipeline.quantiles import exact_quantiles
 BATCH = 1 << 16
 """Rows that are looked at together."""
 
+NOT_RECORDED: dict[str, Any] = {"count": 0, **{name: [] for name in ("min", "max", "mean", "std", "q01", "q99")}}
+"""Of states or actions that have no dimension, as those of plain video."""
+
 
 def dataset_statistics(reports: Sequence[PartReport], parts: Path) -> dict[str, Any]:
     """``min``, ``max``, ``mean``, ``std``, ``q01``, ``q99`` of ``state``, ``action`` and, where there is one, ``standard_action``.
@@ -63,7 +66,11 @@ def _of_embodiment(name: str, reports: Sequence[PartReport], parts: Path) -> dic
                 )
     result: dict[str, Any] = _counts(reports)
     for kind in (kind for kind in KINDS if kind in first):
-        result[kind] = {**first[kind], **_statistics(partial(_batches, reports, parts, kind))}
+        recorded = bool(first[kind]["dimensions"])
+        result[kind] = {
+            **first[kind],
+            **(_statistics(partial(_batches, reports, parts, kind)) if recorded else NOT_RECORDED),
+        }
     return result
 
 
