@@ -14,17 +14,15 @@ Conventions of these files, each undone here and nowhere else:
 """
 
 import json
-import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.forms.folders import bad_name, is_printable
+from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
 from schemas.cameras import intrinsics_from_fov
@@ -47,34 +45,12 @@ CONVENTION = ActionConvention(
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
 FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
 PRIMARY, WRIST = "agentview", "eye_in_hand"
-Node = Any
-"""A group or dataset; h5py's own annotations allow a named datatype everywhere, so that nothing could be done with one."""
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
-"""What h5py raises for a damaged or foreign file; which of them depends on where the damage lies."""
 SIMULATOR_NAMES = {PRIMARY: "agentview", WRIST: "robot0_eye_in_hand"}
 
 
 def list_hdf5(root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
-    """Every demo of every ``*.hdf5`` in a folder; files by name, demos by number."""
-    for path in sorted(p for p in folder.glob("*.hdf5") if not p.name.startswith(".")):
-        source = path.relative_to(root).as_posix()
-        if not is_printable(source):
-            yield bad_name(source)
-            continue
-        try:
-            stat = path.stat()
-            with h5py.File(path, "r") as file:
-                data: Node = file["data"]
-                names = [n for n in data if re.fullmatch(r"demo_\d+", n)]
-        except UNREADABLE as error:
-            yield UnreadableSource(
-                source, "unreadable_file", f"{source} is no LIBERO file that can be opened: {_plain(error)}"
-            )
-            continue
-        if not names:
-            yield UnreadableSource(source, "no_episodes", f"{source} holds no group data/demo_<number>")
-        for name in sorted(names, key=lambda n: int(n.removeprefix("demo_"))):
-            yield EpisodeRef(DATASET, source, name, str(path), f"{stat.st_size}-{stat.st_mtime_ns}")
+    """Every demo of every ``*.hdf5`` in a folder."""
+    return list_demos(DATASET, root, folder)
 
 
 def read_hdf5(ref: EpisodeRef) -> Episode:
@@ -83,17 +59,10 @@ def read_hdf5(ref: EpisodeRef) -> Episode:
     Raises:
         BadEpisode: it cannot be read or used.
     """
-    try:
-        with h5py.File(ref.path, "r") as file:
-            return _read_demo(ref, file)
-    except BadEpisode:
-        raise
-    except UNREADABLE as error:
-        raise BadEpisode("unreadable_episode", f"{ref.name} cannot be read: {_plain(error)}") from error
+    return read_demo(ref, partial(_read_demo, ref))
 
 
-def _read_demo(ref: EpisodeRef, file: h5py.File) -> Episode:
-    demo: Node = file[f"data/{ref.episode}"]
+def _read_demo(ref: EpisodeRef, demo: Node) -> Episode:
     length = _check_shapes(ref, demo)
     obs = demo["obs"]
     actions = demo["actions"][:].astype(np.float32)
@@ -108,7 +77,7 @@ def _read_demo(ref: EpisodeRef, file: h5py.File) -> Episode:
         views={name: _view(ref, name, obs, length, model) for name in (PRIMARY, WRIST)},
         primary=PRIMARY,
         wrist=WRIST,
-        instructions=_instructions(ref, file["data"].attrs),
+        instructions=_instructions(ref, demo.parent.attrs),
         fps=20.0,
         state=state,
         state_names=STATE_NAMES,
@@ -190,7 +159,7 @@ def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorMo
 def _simulation(ref: EpisodeRef, demo: Node, camera: str) -> RecordedSimulation | None:
     if "states" not in demo or "model_file" not in demo.attrs:
         return None
-    return RecordedSimulation(read=partial(_read_simulation, ref), camera=camera)
+    return RecordedSimulation(read=partial(_read_simulation, ref, len(demo["actions"])), camera=camera)
 
 
 def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel) -> RecordedDepth | None:
@@ -221,21 +190,10 @@ def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel
     )
 
 
-def _read_simulation(ref: EpisodeRef) -> tuple[str, Float[np.ndarray, "T D"]]:
+def _read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarray, "T D"]]:
     """Frame t shows ``states[t + 1]``; what the last frame shows was not recorded."""
-    try:
-        with h5py.File(ref.path, "r") as file:
-            demo: Node = file[f"data/{ref.episode}"]
-            xml, states, length = demo.attrs["model_file"], demo["states"][:], len(demo["actions"])
-    except UNREADABLE as error:
-        raise BadEpisode("unreadable_episode", f"{ref.name}: its states cannot be read: {_plain(error)}") from error
-    if states.ndim != 2 or states.dtype.kind != "f" or len(states) != length:
-        raise BadEpisode(
-            "bad_states",
-            f"{ref.name}: states must be {length} rows of numbers, one a frame, found {states.dtype} {list(states.shape)}",
-        )
-    text = xml.decode() if isinstance(xml, bytes) else str(xml)
-    return text, np.concatenate([states[1:], np.full_like(states[:1], np.nan)]).astype(np.float64)
+    xml, states = read_simulation(ref, length)
+    return xml, np.concatenate([states[1:], np.full_like(states[:1], np.nan)])
 
 
 def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:
@@ -250,15 +208,5 @@ def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np
 
 
 def _read_upright(ref: EpisodeRef, key: str) -> np.ndarray:
-    try:
-        with h5py.File(ref.path, "r") as file:
-            dataset: Node = file[f"data/{ref.episode}/obs/{key}"]
-            stored = dataset[:]
-    except UNREADABLE as error:
-        raise BadEpisode("unreadable_episode", f"{ref.name}: {key} cannot be read: {_plain(error)}") from error
+    stored = read_demo(ref, lambda demo: demo[f"obs/{key}"][:], key)
     return np.ascontiguousarray(stored[:, ::-1])
-
-
-def _plain(error: BaseException) -> str:
-    """The library's own words, on one line."""
-    return " ".join(str(error.args[0] if error.args else error).split())
