@@ -8,6 +8,7 @@ from depth_fixture import episode_of, view_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.depth import recorded
 from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig
 from pipeline.depth._steadying import steady
 from pipeline.depth_alignment import CannotAlign, align, fit_line
@@ -269,3 +270,15 @@ def test_frames_that_show_something_else_are_left_alone():
 def test_a_moving_camera_is_not_steadied():
     depth = estimate(*seen(depth=DEPTH, fixed=False))
     assert "steadied" not in depth.source
+
+
+# Recorded depth itself
+
+
+@pytest.mark.parametrize(
+    ("depth", "code"), [(np.zeros_like(DEPTH), "no_depth"), (np.full_like(DEPTH, 1.5), "depth_constant")]
+)
+def test_recorded_depth_that_says_nothing_is_refused_by_name(depth, code):
+    with pytest.raises(BadEpisode) as error:
+        recorded.build(recorded.Config()).estimate(*seen(depth=depth))
+    assert error.value.code == code

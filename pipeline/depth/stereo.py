@@ -1,0 +1,139 @@
+"""Depth of a stereo camera: semi-global matching of its two rectified eyes (Hirschmüller 2008, OpenCV's), in metres.
+
+A point that lies at column u of the left picture lies at u - d of the right one, and its depth is focal length times baseline over d.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.depth._checks import check_varies
+from schemas.episode import BadEpisode, CameraView, Episode
+from schemas.perception import DepthMaps
+
+STEPS = 16
+"""Disparities are found in steps of a sixteenth of a pixel, and searched in multiples of sixteen."""
+FEWEST = 0.05
+"""Share of the pixels that must find their like in the other eye."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings.
+
+    Attributes:
+        nearest: metres of the nearest thing that is looked for; nearer ones get no depth. Half of it takes twice the time.
+        farthest: metres beyond which depth counts as unknown; there a sixteenth of a pixel is a large share of it.
+        block: side of the squares that are compared, in pixels, odd.
+        disagree: pixels by which the disparity seen from the right eye may differ, or the place is hidden from one of them.
+    """
+
+    nearest: float = 0.25
+    farthest: float = 10.0
+    block: int = 5
+    disagree: int = 1
+
+    def __post_init__(self) -> None:
+        if self.block < 1 or self.block % 2 == 0:
+            raise ValueError(f"stereo.block must be odd and 1 or more, found {self.block}")
+        if not 0 < self.nearest < self.farthest:
+            raise ValueError(
+                f"stereo.nearest must lie between 0 and farthest, found {self.nearest} and {self.farthest}"
+            )
+        if self.disagree < 0:
+            raise ValueError(f"stereo.disagree must be 0 or more, found {self.disagree}")
+
+
+def build(config: Config) -> "StereoDepth":
+    """The estimator."""
+    return StereoDepth(config)
+
+
+class StereoDepth:
+    """See ``pipeline.depth.DepthEstimator``."""
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
+        """Depth of the left eye; NaN where a place finds no like, or only one eye sees it.
+
+        Raises:
+            BadEpisode: the camera has one eye or no intrinsics, or its eyes do not go together.
+        """
+        if view.stereo is None:
+            raise BadEpisode(
+                "no_stereo",
+                f"camera {view.name} has one eye; --depth stereo is for recordings with both, as DROID's raw ones",
+            )
+        if view.intrinsics is None:
+            raise BadEpisode("no_intrinsics", f"camera {view.name} has no intrinsics, which stereo depth needs")
+        right = view.stereo.read_right()
+        if right.shape != view.frames.shape:
+            raise BadEpisode(
+                "bad_stereo",
+                f"camera {view.name}: the left eye has frames {view.frames.shape}, the right one {right.shape}",
+            )
+        reach = float(view.intrinsics[0, 0]) * view.stereo.baseline_m
+        if not (np.isfinite(reach) and reach > 0):
+            raise BadEpisode(
+                "bad_stereo", f"camera {view.name}: focal length times baseline must be above 0, found {reach:g}"
+            )
+        depth = self._depth(view.frames, right, reach)
+        known = np.isfinite(depth)
+        share = float(known.mean())
+        if share < FEWEST:
+            raise BadEpisode(
+                "bad_stereo",
+                f"camera {view.name}: {share:.1%} of the pixels find their like in the right eye, at least {FEWEST:.0%} are needed; "
+                "are the eyes of one moment, and rectified?",
+            )
+        middle = slice(view.length // 2, view.length // 2 + 1)
+        if np.isfinite(self._depth(right[middle], view.frames[middle], reach)).mean() > known[middle].mean():
+            raise BadEpisode("bad_stereo", f"camera {view.name}: the eyes match better when they are swapped")
+        check_varies(view.name, float(depth[known].min()), float(depth[known].max()), "stereo")
+        return DepthMaps(depth, "m", f"stereo: semi-global matching, baseline {view.stereo.baseline_m:g} m")
+
+    def _depth(
+        self, left: UInt8[np.ndarray, "T H W 3"], right: UInt8[np.ndarray, "T H W 3"], reach: float
+    ) -> Float[np.ndarray, "T H W"]:
+        """Depth of every frame.
+
+        Args:
+            reach: focal length in pixels times baseline in metres.
+        """
+        import cv2
+
+        matcher = self._matcher(reach, left.shape[2])
+        margin = matcher.getNumDisparities()  # the matcher leaves out this much on the left, so it is given more there
+        columns = np.arange(left.shape[2], dtype=np.float32)
+        depth = np.empty(left.shape[:3], np.float32)
+        for frame, pair in enumerate(zip(left, right, strict=True)):
+            grey = [
+                cv2.copyMakeBorder(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), 0, 0, margin, 0, cv2.BORDER_REPLICATE)
+                for p in pair
+            ]
+            disparity = matcher.compute(*grey)[:, margin:].astype(np.float32) / STEPS
+            seen = (disparity > reach / self.config.farthest) & (disparity <= columns)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                depth[frame] = np.where(seen, reach / disparity, np.nan)
+        return depth
+
+    def _matcher(self, reach: float, width: int):
+        import cv2
+
+        farther = min(reach / self.config.nearest, width - STEPS)
+        area = self.config.block**2
+        return cv2.StereoSGBM.create(
+            minDisparity=0,
+            numDisparities=max(int(np.ceil(farther / STEPS)), 1) * STEPS,
+            blockSize=self.config.block,
+            P1=8 * area,  # OpenCV's own advice for pictures of one channel
+            P2=32 * area,
+            disp12MaxDiff=self.config.disagree,
+            uniquenessRatio=10,
+            speckleWindowSize=50,
+            speckleRange=1,
+            mode=cv2.STEREO_SGBM_MODE_SGBM,
+        )
