@@ -53,6 +53,7 @@ class Summary:
 
     Attributes:
         kept: triplets in the shards.
+        relative_depth: triplets whose depth has no known scale.
         no_language: episodes without an instruction that were kept.
         left_out: episodes that were not wanted, by reason.
         skipped_cameras: by reason, where all were wanted.
@@ -66,6 +67,7 @@ class Summary:
     episodes: int = 0
     frames: int = 0
     kept: int = 0
+    relative_depth: int = 0
     no_language: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     skipped_cameras: dict[str, int] = field(default_factory=dict)
@@ -183,6 +185,7 @@ def _count(summary: Summary, reports: list[PartReport]) -> None:
     for report in reports:
         rejected.update(report.rejected)
         skipped.update(report.skipped_cameras.values())
+    summary.relative_depth = sum(r.relative_depth for r in reports)
         notes.update({kind for name, said in report.notes.items() if (kind := kind_of_note(name, said))})
     summary.episodes, summary.frames = len(reports), sum(r.frames for r in reports)
     summary.no_language = sum(not r.instructions for r in reports)
@@ -265,6 +268,7 @@ def _publish(
         samples=summary.kept,
         counts={
             "episodes": summary.episodes,
+            "relative_depth": summary.relative_depth,
             "frames": summary.frames,
             "kept": summary.kept,
             "no_language": summary.no_language,
@@ -293,6 +297,7 @@ def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
     return Summary(
         output=output,
         episodes=counts["episodes"],
+        relative_depth=counts.get("relative_depth", 0),
         frames=counts["frames"],
         kept=manifest.samples,
         no_language=counts.get("no_language", 0),

@@ -48,6 +48,7 @@ class PartReport:
         value_bytes: size of the file of values for the statistics (``pipeline.statistics``).
         notes: what the reader had to say of the episode.
         skipped_cameras: why cameras were skipped, by name, where all were wanted.
+        relative_depth: samples whose depth has no known scale.
         seconds: time spent by stage; in no output.
     """
 
@@ -63,6 +64,7 @@ class PartReport:
     value_bytes: int = 0
     notes: dict[str, str] = field(default_factory=dict)
     skipped_cameras: dict[str, str] = field(default_factory=dict)
+    relative_depth: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -172,7 +174,7 @@ class EpisodeMaker:
     def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> "Part":
         rejected: list[tuple[str, int, str, float | None]] = []
         skipped: dict[str, str] = {}
-        rows, regions, chunks, offset = [], [], [], 0
+        rows, regions, chunks, offset, relative = [], [], [], 0, 0
         for made in self.maker.make(episode, watch):
             if isinstance(made, SkippedCamera):
                 skipped[made.camera] = made.reason
@@ -189,6 +191,7 @@ class EpisodeMaker:
             rows.append((made.key, offset, len(region)))
             regions.append((made.key, made.episode, region))
             chunks.append(made.standard_actions)
+            relative += made.depth_unit == "relative"
             offset += len(region)
         values = values_bytes(episode_values(episode, chunks))
         report = PartReport(
@@ -204,6 +207,7 @@ class EpisodeMaker:
             value_bytes=len(values),
             notes=dict(episode.notes),
             skipped_cameras=skipped,
+            relative_depth=relative,
             seconds=watch.seconds,
         )
         return Part(report, regions, values)
