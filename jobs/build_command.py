@@ -1,26 +1,67 @@
 """``lamp-data build``: check what was asked for, run it, and say what came of it."""
 
-import dataclasses
 import json
+import shutil
 import sys
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jobs.build_options import Build, recipe_of, selection_of
+from jobs.build_words import summary_json, summary_text, trial_text
 from jobs.command_line import Failed, UsageError
+from pipeline.recipe import Recipe
+from pipeline.selection import Selection
 from schemas.plugins import configure, load_plugin, parse_options, plugin_names
 from schemas.structured import SUFFIXES
 
+if TYPE_CHECKING:
+    from pipeline.build import ShardConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line comes to."""
+
+    recipe: Recipe
+    selection: Selection
+    source: Path
+    output: Path
+    shards: "ShardConfig"
+    executor_options: Any
+
 
 def build_command(args: Build) -> int:
-    """Run a build and say what came of it; the exit code."""
-    from jobs.progress import progress_bar
+    """Run a build, or only try it, and say what came of it; the exit code."""
     from pipeline import readers
-    from pipeline.build import ShardConfig, build
     from pipeline.execution import BuildError
     from pipeline.licences import licences_of, restriction_words
     from pipeline.selection import BadSelection
     from schemas.shard_formats import CorruptShard, UnfitSamples
+
+    plan = plan_of(args)
+    if (warning := restriction_words(licences_of(plan.recipe))) is not None:
+        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
+    try:
+        return _try(args, plan) if args.dry_run else _build(args, plan)
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        raise UsageError(str(error)) from error
+    except (readers.SeveralForms, readers.UnknownForm, BadSelection) as error:
+        raise UsageError(str(error)) from error
+    except (BuildError, CorruptShard, UnfitSamples) as error:
+        raise Failed(str(error)) from error
+
+
+def plan_of(args: Build) -> Plan:
+    """Check what was asked for.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    from pipeline import readers
+    from pipeline.build import ShardConfig
 
     if args.dataset in readers.PLANNED:
         known = ", ".join(plugin_names("pipeline.readers"))
@@ -35,75 +76,69 @@ def build_command(args: Build) -> int:
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
     try:
-        recipe, selection = recipe_of(args), selection_of(args)
-        source = args.input or Path("data") / recipe.info.name
-        output = args.output or Path("shards") / recipe.info.name
-        shards = ShardConfig(args.format, args.samples_per_shard, args.seed)
+        recipe = recipe_of(args)
         load_plugin("schemas.shard_formats", args.format)
-        options = configure("jobs.executors", args.executor, parse_options(args.executor_options))
+        return Plan(
+            recipe=recipe,
+            selection=selection_of(args),
+            source=(args.input or Path("data") / recipe.info.name).resolve(),
+            output=args.output or Path("shards") / recipe.info.name,
+            shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
+            executor_options=configure("jobs.executors", args.executor, parse_options(args.executor_options)),
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if (warning := restriction_words(licences_of(recipe))) is not None:
-        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
-    executor = load_plugin("jobs.executors", args.executor).build(options)
-    try:
-        summary = build(
-            recipe,
-            source.resolve(),
-            output.resolve(),
-            shards,
-            executor,
-            progress_bar,
-            selection,
-            keep_parts=args.keep_parts,
-            form=args.form,
-        )
-    except FileNotFoundError as error:
-        if error.filename is not None:
-            raise
-        raise UsageError(str(error)) from error
-    except (readers.SeveralForms, readers.UnknownForm, BadSelection) as error:
-        raise UsageError(str(error)) from error
-    except (BuildError, CorruptShard, UnfitSamples) as error:
-        raise Failed(str(error)) from error
-    summary.output = output
-    print(json.dumps(_summary_json(summary), indent=1) if args.json else _summary_text(summary))
+
+
+def _build(args: Build, plan: Plan) -> int:
+    from jobs.progress import progress_bar
+    from pipeline.build import build
+
+    summary = build(
+        plan.recipe,
+        plan.source,
+        plan.output.resolve(),
+        plan.shards,
+        load_plugin("jobs.executors", args.executor).build(plan.executor_options),
+        progress_bar,
+        plan.selection,
+        keep_parts=args.keep_parts,
+        form=args.form,
+    )
+    summary.output = plan.output
+    print(json.dumps(summary_json(summary), indent=1) if args.json else summary_text(summary))
     if summary.quarantined_share > args.max_quarantined:
         raise Failed(
             f"{len(summary.quarantined)} of {summary.episodes + len(summary.quarantined)} episodes were quarantined, more than "
-            f"--max-quarantined {args.max_quarantined:g} allows; the rest is built, see {output}/episodes.jsonl"
+            f"--max-quarantined {args.max_quarantined:g} allows; the rest is built, see {plan.output}/episodes.jsonl"
         )
     return 0
 
 
-def _summary_json(summary) -> dict:
-    values = dataclasses.asdict(summary)
-    return {**values, "output": str(summary.output), "quarantined_share": summary.quarantined_share}
+def _try(args: Build, plan: Plan) -> int:
+    from pipeline.selection import BadSelection, counted
+    from pipeline.trial import try_build
+    from pipeline.wanted import list_chosen
+
+    listing = list_chosen(plan.recipe, plan.source, plan.selection, args.form)
+    if not listing.chosen.refs:
+        raise BadSelection(
+            f"no episode of {plan.source} is left to try: {counted(listing.chosen.left_out) or 'none is listed'}"
+        )
+    workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
+    trial = try_build(plan.recipe, listing, plan.selection, workers)
+    free = free_bytes(plan.output.resolve())
+    if args.json:
+        print(json.dumps({**trial.as_dict(), "free_bytes": free}, indent=1))
+    else:
+        print(trial_text(trial, plan.source, free, args.samples_per_shard))
+    if all(tried.outcome == "quarantined" for tried in trial.tried):
+        raise Failed(f"none of the episodes tried could be used; the first: {trial.tried[0].message}")
+    return 0
 
 
-def _summary_text(summary) -> str:
-    windows = summary.kept + sum(summary.rejected.values())
-    per_sample = summary.bytes / max(summary.kept, 1) / 1000
-    lines = [
-        f"{summary.output}: already complete, nothing to do" if summary.already_complete else f"{summary.output}",
-        f"  episodes     {summary.episodes} with {summary.frames} frames",
-        f"  triplets     {summary.kept} kept of {windows} windows, in {summary.shards} shard(s) of {summary.bytes / 1e6:.1f} MB "
-        f"in all ({per_sample:.1f} kB a sample)",
-    ]
-    for reason, count in summary.left_out.items():
-        lines.append(f"  left out     {count} {reason}")
-    if summary.no_language:
-        lines.append(f"  no language  {summary.no_language} episodes, kept")
-    for reason, count in summary.skipped_cameras.items():
-        lines.append(f"  skipped      {count} cameras {reason}")
-    for note, count in summary.notes.items():
-        lines.append(f"  note         {count} episodes {note}")
-    for reason, count in summary.rejected.items():
-        lines.append(f"  rejected     {count} {reason}")
-    for code, count in sorted(Counter(q.code for q in summary.quarantined).items()):
-        lines.append(f"  quarantined  {count} {code}")
-        shown = [q for q in summary.quarantined if q.code == code]
-        lines += [f"    {q.message}" for q in shown[:5]]
-        if len(shown) > 5:
-            lines.append(f"    ... and {len(shown) - 5} more, all in {summary.output}/episodes.jsonl")
-    return "\n".join(lines)
+def free_bytes(folder: Path) -> int:
+    """Room on the disk on which a folder is or would be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

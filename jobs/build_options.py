@@ -94,6 +94,8 @@ class Build:
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
     keep_parts: bool = False
     """Keep the parts of a finished build, so that more episodes or another layout need no new tracking."""
+    dry_run: bool = False
+    """Write nothing: say how many triplets, bytes and hours it would come to, from a trial of some 20 seconds."""
     json: bool = False
     """Print the summary as JSON."""
 

@@ -15,16 +15,15 @@ from pipeline.execution import BuildError, Executor, Progress, WorkerDied
 from pipeline.licences import licences_of
 from pipeline.packer import ShardWorker, finished_shard, plan_shards, stands
 from pipeline.parts import EpisodeWorker, LeftOut, PartReport, Quarantined, finished_part, part_key
-from pipeline.readers import UnreadableSource
 from pipeline.recipe import Recipe
-from pipeline.selection import EVERYTHING, BadSelection, Selection, choose_listed
+from pipeline.selection import EVERYTHING, BadSelection, Selection, counted
 from pipeline.statistics import dataset_statistics
-from pipeline.wanted import wanted_episodes
+from pipeline.wanted import list_chosen, wanted_episodes
 from pipeline.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
-from schemas.plugins import MissingWeights, load_plugin
+from schemas.plugins import MissingWeights
 from schemas.shard_formats import ShardFile
 
 
@@ -53,8 +52,8 @@ class Summary:
 
     Attributes:
         kept: triplets in the shards.
-        relative_depth: triplets whose depth has no known scale.
         no_language: episodes without an instruction that were kept.
+        relative_depth: triplets whose depth has no known scale.
         left_out: episodes that were not wanted, by reason.
         skipped_cameras: by reason, where all were wanted.
         notes: what readers said of episodes, and of how many (``kind_of_note``).
@@ -67,8 +66,8 @@ class Summary:
     episodes: int = 0
     frames: int = 0
     kept: int = 0
-    relative_depth: int = 0
     no_language: int = 0
+    relative_depth: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     skipped_cameras: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
@@ -117,10 +116,8 @@ def build(
         BuildError: nothing came out, or somebody else builds into the same folder.
         OSError: the output cannot be written.
     """
-    reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
-    listed = list(reader.list_episodes(source, form))
-    chosen = choose_listed(selection, [r for r in listed if isinstance(r, EpisodeRef)])
-    unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
+    listing = list_chosen(recipe, source, selection, form)
+    chosen, unreadable = listing.chosen, listing.unreadable
     keys = [part_key(recipe, ref) for ref in chosen.refs]
     inputs = digest_of([recipe.digest, asdict(shards), selection.as_dict(), keys])
     with locked(output) as work:
@@ -133,7 +130,7 @@ def build(
         wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress)
         left_out = {**chosen.left_out, **wanted.left_out}
         if left_out and not wanted.refs and not silent:
-            raise BadSelection(f"no episode of {source} is left: {counted(left_out)} of {len(listed)} were left out")
+            raise BadSelection(f"no episode of {source} is left: {counted(left_out)} of {listing.total} were left out")
         summary, reports = _make_parts(recipe, wanted.refs, work / "parts", executor, progress)
         summary.output, summary.left_out = output, {**left_out, **summary.left_out}
         summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
@@ -185,10 +182,10 @@ def _count(summary: Summary, reports: list[PartReport]) -> None:
     for report in reports:
         rejected.update(report.rejected)
         skipped.update(report.skipped_cameras.values())
-    summary.relative_depth = sum(r.relative_depth for r in reports)
         notes.update({kind for name, said in report.notes.items() if (kind := kind_of_note(name, said))})
     summary.episodes, summary.frames = len(reports), sum(r.frames for r in reports)
     summary.no_language = sum(not r.instructions for r in reports)
+    summary.relative_depth = sum(r.relative_depth for r in reports)
     summary.rejected, summary.skipped_cameras = dict(sorted(rejected.items())), dict(sorted(skipped.items()))
     summary.notes = dict(sorted(notes.items()))
 
@@ -268,10 +265,10 @@ def _publish(
         samples=summary.kept,
         counts={
             "episodes": summary.episodes,
-            "relative_depth": summary.relative_depth,
             "frames": summary.frames,
             "kept": summary.kept,
             "no_language": summary.no_language,
+            "relative_depth": summary.relative_depth,
             "left_out": dict(sorted(summary.left_out.items())),
             "skipped_cameras": summary.skipped_cameras,
             "notes": summary.notes,
@@ -297,10 +294,10 @@ def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
     return Summary(
         output=output,
         episodes=counts["episodes"],
-        relative_depth=counts.get("relative_depth", 0),
         frames=counts["frames"],
         kept=manifest.samples,
         no_language=counts.get("no_language", 0),
+        relative_depth=counts.get("relative_depth", 0),
         left_out=counts.get("left_out", {}),
         skipped_cameras=counts.get("skipped_cameras", {}),
         notes=counts.get("notes", {}),
@@ -318,11 +315,6 @@ def _why_nothing(summary: Summary) -> str:
     if not summary.episodes:
         return f"every episode was left out ({counted(summary.left_out) or 'there is none'}); --language optional keeps those without an instruction"
     return f"every window was rejected: {counted(summary.rejected)}"
-
-
-def counted(counts: dict[str, int]) -> str:
-    """``3 limit, 1 match``."""
-    return ", ".join(f"{n} {reason}" for reason, n in counts.items())
 
 
 @dataclass(frozen=True)

@@ -169,3 +169,8 @@ def _check_split(split: str, refs: Sequence[EpisodeRef]) -> None:
         )
     if split not in there:
         raise BadSelection(f"--split {split}: there is no such split; there are: {', '.join(there)}")
+
+
+def counted(counts: dict[str, int]) -> str:
+    """``3 limit, 1 match``."""
+    return ", ".join(f"{n} {reason}" for reason, n in counts.items())

@@ -7,13 +7,42 @@ from pathlib import Path
 
 from pipeline.execution import Executor, Progress, WorkerDied
 from pipeline.parts import Quarantined
-from pipeline.readers import Words, words_of
+from pipeline.readers import UnreadableSource, Words, words_of
 from pipeline.recipe import Recipe
-from pipeline.selection import Chosen, Selection, choose_by_words
+from pipeline.selection import Chosen, Selection, choose_by_words, choose_listed
 from pipeline.work_folder import CHOSEN
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
 from schemas.plugins import PluginChoice, load_plugin
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder, and what of it the choice leaves as far as the listing tells.
+
+    Attributes:
+        total: episodes listed.
+        unreadable: files that could not be listed.
+    """
+
+    chosen: Chosen
+    total: int
+    unreadable: list[Quarantined]
+
+
+def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | None = None) -> Listing:
+    """List a folder with the recipe's reader and choose.
+
+    Raises:
+        FileNotFoundError: there is nothing of this dataset.
+        SeveralForms, UnknownForm: it lies there in several forms and none was chosen, or is not read in that one.
+        BadSelection: nothing can be chosen like that.
+    """
+    reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
+    listed = list(reader.list_episodes(source, form))
+    refs = [item for item in listed if isinstance(item, EpisodeRef)]
+    unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
+    return Listing(choose_listed(selection, refs), len(refs), unreadable)
 
 
 class WordsWorker:
