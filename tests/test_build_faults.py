@@ -146,7 +146,7 @@ def test_whichever_call_fails_there_is_a_sentence_no_partial_file_and_a_way_on(
         input=place / "data" / "libero",
         output=output,
         stride=4,
-        horizon=8,
+        horizon_steps=8,
         grid=6,
         action_horizon=4,
         quality=QUALITY,
