@@ -23,6 +23,7 @@ from shard_fixture import write_shards
 from transformers.utils import logging
 
 from lamp_model import run_folder
+from lamp_model.embodiments import run_statistics
 from lamp_model.training import run as running
 from lamp_model.training.loop import Trainer
 
@@ -69,7 +70,7 @@ def prepared_stage(stage: int, preset: str, data: Path, folder: Path, options: d
         prepared = replace(prepared, config=replace(prepared.config, model=model))
     folder.mkdir()
     run_folder.write_config(folder, prepared.config)
-    run_folder.write_statistics(folder, prepared.shards.statistics())
+    run_folder.write_statistics(folder, run_statistics(prepared.data, None))
     built = running._build(prepared)
     if stage == 1:
         run_folder.finish(folder, built.model, prepared.config.training)

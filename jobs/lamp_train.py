@@ -42,17 +42,26 @@ class Train:
     stage: Literal[1, 2]
     """1: motion, 2: policy."""
     data: Path | None = None
-    """Folder of shards. [default: shards/libero]"""
+    """Folder of shards, or a mixture (docs/mixtures.md). [default: shards/libero]"""
     output: Path | None = None
     """Folder of the run. [default: runs/stage1 or runs/stage2]"""
     motion: Path | None = None
     """Stage 2: the finished run of stage 1 to build on. [default: runs/stage1] Or a word for the motion prior: 3d (paper) or 2d
     (depth masked) in stage 1, none in stage 2."""
+    motion_weights: str | None = None
+    """Stage 2: motion weights in the authors' layout in place of a run of stage 1: a folder, a .pt or a name on the Hugging Face hub."""
+    backbone: str | None = None
+    """qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT. Stage 2
+    takes that of stage 1. [default: qwen3-vl]"""
+    lora_rank: int | None = None
+    """Stage 2: adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]"""
     fusion: str | None = None
     """Stage 2: how motion enters the features: gated (paper), add, concat or gated-tokens, with options as in
     gated-tokens:layers=2. [default: gated]"""
     guidance_steps: int | None = None
     """Stage 2: denoising steps before the motion guides, 0 to 10. [default: 1]"""
+    action_head: str | None = None
+    """Stage 2: flow-matching (paper) or binned, with options as in binned:bins=256. [default: flow-matching]"""
     objective: Literal["action", "joint"] | None = None
     """Stage 2: action (paper), or joint: the Motion Expert learns on. [default: action]"""
     motion_weight: float | None = None
@@ -61,6 +70,10 @@ class Train:
     """The Motion Expert's learning rate when the objective is joint. [default: 1e-5]"""
     checkpoint_activations: bool | None = None
     """Keep fewer activations for the backward pass and compute them again: less memory, about a third more time. [default: no]"""
+    actions: Literal["standard", "raw"] | None = None
+    """Stage 2: which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]"""
+    normalisation: Literal["min_max", "quantile"] | None = None
+    """Stage 2: states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default: min_max]"""
     preset: Literal["tiny", "paper"] | None = None
     """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
     Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
@@ -110,7 +123,7 @@ def train_command(args: Train) -> int:
         _say_results(prepared, _train(prepared))
         return 0
     finally:
-        prepared.shards.close()
+        prepared.data.close()
 
 
 def _request(args: Train, output: Path) -> "Request":
@@ -126,17 +139,22 @@ def _request(args: Train, output: Path) -> "Request":
         preset=args.preset,
         options={name: value for name in OPTIONS if (value := getattr(args, name)) is not None},
         chunk=args.chunk,
-        variants=Variants(cast(Any, prior), args.fusion, args.guidance_steps),
+        motion_weights=args.motion_weights,
+        variants=Variants(
+            cast(Any, prior), args.fusion, args.guidance_steps, args.backbone, args.action_head, args.lora_rank
+        ),
         resume=args.resume,
         device=args.device,
         threads=args.threads,
+        actions=args.actions,
+        normalisation=args.normalisation,
     )
 
 
 def _train(prepared: "Prepared") -> dict[str, float]:
     from lamp_model.checkpoints import BadCheckpoint
-    from lamp_model.loader import BadSample
     from lamp_model.run_folder import BadRun
+    from lamp_model.samples import BadSample
     from lamp_model.training.loop import TrainingFailed
     from lamp_model.training.run import train
     from schemas.manifest import BadManifest
@@ -189,7 +207,7 @@ def _check_data(args: Train, output: Path) -> None:
     """Refuse when there is nothing to train on, before torch is imported."""
     data = args.data or Path("shards/libero")
     goes_on = args.data is None and args.resume and (output / "config.json").is_file()
-    if goes_on or data.is_file() or (data / "manifest.json").is_file():
+    if goes_on or data.is_file() or any((data / name).is_file() for name in ("manifest.json", "mixture.json")):
         return
     if not data.exists():
         remedy = "build them with lamp-data build --dataset libero" if args.data is None else "look at --data"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Batch:
         images: one tensor for each camera role; upright RGB.
         motion: increments (du, dv, dz), unit square and depth unit; zero where the mask is false.
         motion_mask: both ends of the increment are valid.
-        state, actions: raw, in the convention of the data; actions zero where their mask is false.
+        state, actions: in the convention of the data, filled up with zeros where robots of several widths meet; actions zero where their mask is false.
+        embodiment: number of each sample's robot in the run (``lamp_model.embodiments``).
         scenes: what is needed to measure a rollout in pixels and metres.
     """
 
@@ -26,6 +27,7 @@ class Batch:
     state: Float[torch.Tensor, "B S"]
     actions: Float[torch.Tensor, "B H A"]
     action_mask: Bool[torch.Tensor, "B H"]
+    embodiment: Int[torch.Tensor, "B"]
     scenes: tuple["Scene", ...]
 
     @property

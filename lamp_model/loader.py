@@ -5,42 +5,45 @@ The state of the data in a run is one integer, the step. Threads decode ahead; t
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
-import torch
 
-from lamp_model.batch import Batch, Scene
-from schemas.scene_flow import PointFlag
-from schemas.shard_formats import CorruptShard
-from schemas.shard_set import ShardSet
+from lamp_model.batch import Batch
+from lamp_model.data import TrainingData
+from lamp_model.samples import SampleConfig, collate, to_sample
+from lamp_model.sampling import Order
 from schemas.triplet import Triplet
 
 
-class BadSample(ValueError):
-    """A sample does not fit the model; the message names it and says what to do."""
+@runtime_checkable
+class Samples(Protocol):
+    """Numbered samples: a ``ShardSet`` or ``lamp_model.data.TrainingData``."""
+
+    @property
+    def index(self) -> np.ndarray:
+        """One row a sample (``schemas.shard_formats.INDEX_DTYPE``)."""
+        ...
+
+    def read(self, number: int) -> Triplet:
+        """A sample, its checksum verified."""
+        ...
 
 
-@dataclass(frozen=True)
-class SampleConfig:
-    """What is taken from a triplet.
-
-    Attributes:
-        cameras: roles of the images.
-        chunk: the first so many actions.
-        points, horizon: what the flow must have.
-    """
-
-    cameras: tuple[str, ...]
-    chunk: int
-    points: int
-    horizon: int
+def split_members(data: TrainingData, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sample numbers for training and for validation: ``split_episodes`` of each member, so that each is in both."""
+    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    first = 0
+    for member in data.members:
+        for side, numbers in zip(sides, split_episodes(member.shards, val_fraction), strict=True):
+            side.append(first + numbers)
+        first += len(member.shards)
+    return np.concatenate(sides[0]), np.concatenate(sides[1])
 
 
-def split_episodes(shards: ShardSet, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
+def split_episodes(shards: Samples, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Sample numbers for training and for validation, split by episode so that no episode is on both sides.
 
     Episodes are ordered by a hash of their digest; the first ``val_fraction`` of them are held out, at least one of each
@@ -64,28 +67,35 @@ class Loader:
 
     def __init__(
         self,
-        shards: ShardSet,
+        shards: Samples,
         numbers: Sequence[int] | np.ndarray,
-        config: SampleConfig,
+        config: SampleConfig | Callable[[int, Triplet], SampleConfig],
         batch_size: int,
         seed: int,
         threads: int = 2,
         rank: int = 0,
         world: int = 1,
+        order: Order | None = None,
     ):
         """Prepare; nothing is read yet.
+
+        Args:
+            shards: the samples.
+            numbers: which of them.
+            config: what is taken from a sample, or, where samples differ, how that is found from its number and itself.
+            order: of a mixture; else all samples are shuffled together in each epoch.
 
         Raises:
             ValueError: there are no samples, or the batch does not divide among the ranks.
         """
         if not len(numbers):
-            raise ValueError(f"{shards.folder} has no samples to train on")
+            raise ValueError("there are no samples to train on")
         if batch_size % world:
             raise ValueError(f"the batch size must be a multiple of the {world} ranks, found {batch_size}")
         self.shards, self.numbers, self.config = shards, np.asarray(numbers), config
         self.batch_size, self.seed, self.threads = batch_size, seed, threads
         self.rank, self.world = rank, world
-        self._orders: dict[int, np.ndarray] = {}
+        self.order = order or Order(seed, [len(numbers)])
 
     def samples_of(self, step: int) -> list[tuple[int, int, int]]:
         """(sample number, epoch, position in the epoch) of this rank's slice of a step's global batch."""
@@ -93,7 +103,7 @@ class Loader:
         first = step * self.batch_size + self.rank * local
         count = len(self.numbers)
         places = [divmod(position, count) for position in range(first, first + local)]
-        return [(int(self.numbers[self._order(epoch)[offset]]), epoch, offset) for epoch, offset in places]
+        return [(int(self.numbers[self.order.at(epoch, offset)]), epoch, offset) for epoch, offset in places]
 
     def batch(self, step: int) -> Batch:
         """The batch of a step.
@@ -108,8 +118,8 @@ class Loader:
         """Samples as they are stored and their first instruction, for validation; the last batch may be smaller."""
         first = step * self.batch_size
         numbers = self.numbers[first : first + self.batch_size]
-        triplets = [self.shards.read(int(number)) for number in numbers]
-        return collate([to_sample(t, self.config, (t.instructions or ("",))[0]) for t in triplets])
+        triplets = [(int(number), self.shards.read(int(number))) for number in numbers]
+        return collate([to_sample(t, self._config(n, t), (t.instructions or ("",))[0]) for n, t in triplets])
 
     def batches(self, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
         """The batches of steps first..last - 1, decoded ahead by threads."""
@@ -125,12 +135,8 @@ class Loader:
                 for future in (f for batch in waiting for f in batch):
                     future.cancel()
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.numbers))
-            # A batch can span two epochs, and threads still work on the one before.
-            self._orders = {key: kept for key, kept in self._orders.items() if key >= epoch - 1} | {epoch: order}
-        return self._orders[epoch]
+    def _config(self, number: int, triplet: Triplet) -> SampleConfig:
+        return self.config if isinstance(self.config, SampleConfig) else self.config(number, triplet)
 
     def _sample(self, number: int, epoch: int, position: int) -> Batch:
         triplet = self.shards.read(number)
@@ -138,90 +144,4 @@ class Loader:
         choice = 0
         if len(texts) > 1:
             choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
-        return to_sample(triplet, self.config, texts[choice])
-
-
-def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch:
-    """A batch of one.
-
-    Raises:
-        BadSample: the triplet does not fit the model, by key.
-    """
-    check_fits(triplet, config)
-    flow = triplet.flow
-    motion, mask = flow.increments(seen_only=True)
-    scene = Scene(
-        uvz=flow.uvz,
-        valid=flow.valid,
-        static=(triplet.point_flags & PointFlag.STATIC) > 0,
-        intrinsics=triplet.camera.intrinsics,
-        size=triplet.camera.size,
-        depth_unit=triplet.depth_unit,
-    )
-    return Batch(
-        images=tuple(torch.from_numpy(decode_image(triplet, role))[None] for role in config.cameras),
-        instructions=(instruction,),
-        motion=torch.from_numpy(motion.astype(np.float32))[None],
-        motion_mask=torch.from_numpy(mask)[None],
-        state=torch.from_numpy(triplet.state.astype(np.float32))[None],
-        actions=torch.from_numpy(triplet.actions[: config.chunk].astype(np.float32))[None],
-        action_mask=torch.from_numpy(triplet.action_mask[: config.chunk].copy())[None],
-        scenes=(scene,),
-    )
-
-
-def check_fits(triplet: Triplet, config: SampleConfig) -> None:
-    """Refuse a triplet that the model cannot take.
-
-    Raises:
-        BadSample: what was expected and found, by key.
-    """
-    points, steps = triplet.flow.uvz.shape[0], triplet.flow.horizon
-    if (points, steps) != (config.points, config.horizon):
-        raise BadSample(
-            f"sample {triplet.key} has flow of {points} points over {steps} steps, the model needs {config.points} over "
-            f"{config.horizon}: build the shards with that grid and horizon"
-        )
-    if len(triplet.actions) < config.chunk:
-        raise BadSample(
-            f"sample {triplet.key} has {len(triplet.actions)} actions, the model predicts {config.chunk}: "
-            "build the shards with more actions, or train with a smaller chunk"
-        )
-
-
-def decode_image(triplet: Triplet, role: str) -> np.ndarray:
-    """An image of a triplet as upright RGB, uint8 [H, W, 3].
-
-    Raises:
-        BadSample: the triplet has no such image.
-        CorruptShard: the image does not decode.
-    """
-    if role not in triplet.images:
-        raise BadSample(
-            f"sample {triplet.key} has no image {role!r}, others of its set have: they cannot be trained together"
-        )
-    image = cv2.imdecode(np.frombuffer(triplet.images[role], np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise CorruptShard(f"sample {triplet.key}: the image {role!r} does not decode")
-    return image
-
-
-def collate(samples: list[Batch]) -> Batch:
-    """Samples side by side.
-
-    Raises:
-        BadSample: their images or their states and actions differ in size.
-    """
-
-    def joined(name: str) -> torch.Tensor:
-        return torch.cat([getattr(sample, name) for sample in samples])
-
-    try:
-        return Batch(
-            images=tuple(torch.cat(camera) for camera in zip(*(s.images for s in samples), strict=True)),
-            instructions=tuple(text for s in samples for text in s.instructions),
-            scenes=tuple(scene for s in samples for scene in s.scenes),
-            **{name: joined(name) for name in ("motion", "motion_mask", "state", "actions", "action_mask")},
-        )
-    except RuntimeError as error:
-        raise BadSample(f"samples of different sizes cannot be trained together: {error}") from error
+        return to_sample(triplet, self._config(number, triplet), texts[choice])

@@ -70,6 +70,15 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Quantiles(Range):
+    """The 1st and 99th percentile of each dimension, as OpenVLA and Octo normalise: what lies beyond them is clipped on both sides."""
+
+    def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
+        """To [-1, 1], clipped to it: a stray value does not narrow the rest."""
+        return super().normalise(values).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
 class PublishedAction:
     """Actions of the published checkpoints: the last dimension, the gripper, is 0 or 1 (1 above 0.5) on both sides."""
 
@@ -112,13 +121,26 @@ def _binary_last(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return target
 
 
-def range_of(statistics: Mapping[str, Any], name: str) -> Range:
+NORMALISATIONS = ("min_max", "quantile")
+
+
+def range_of(statistics: Mapping[str, Any], name: str, normalisation: str = "min_max") -> Range:
     """The range of ``state`` or ``action`` in a build's statistics.
+
+    Quantiles that coincide (a gripper that is open in 99 of 100 frames) would make a number constant that is not; such a dimension keeps its minimum
+    and maximum.
 
     Raises:
         ValueError: the statistics lack it.
     """
     try:
-        return Range(tuple(map(float, statistics[name]["min"])), tuple(map(float, statistics[name]["max"])))
+        found = {key: tuple(map(float, statistics[name][key])) for key in ("min", "max")}
+        if normalisation == "min_max":
+            return Range(found["min"], found["max"])
+        found |= {key: tuple(map(float, statistics[name][key])) for key in ("q01", "q99")}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the statistics of the data have no minimum and maximum of {name!r}") from error
+        wanted = "minimum and maximum" if normalisation == "min_max" else "quantiles"
+        raise ValueError(f"the statistics of the data have no {wanted} of {name!r}") from error
+    bounds = zip(found["min"], found["max"], found["q01"], found["q99"], strict=True)
+    pairs = [(q01, q99) if q01 < q99 else (low, high) for low, high, q01, q99 in bounds]
+    return Quantiles(tuple(low for low, _ in pairs), tuple(high for _, high in pairs))

@@ -7,16 +7,19 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
+from torch.nn import functional
 
 from lamp_model import motion_tokens
 from lamp_model.checkpoints import read_tensors
 from lamp_model.devices import autocast, choose_device
+from lamp_model.embodiments import Embodiment, embodiments_of
 from lamp_model.model import PolicyModel
 from lamp_model.motion_expert import MotionExpert
-from lamp_model.normalisation import Normaliser, range_of
+from lamp_model.normalisation import Normaliser
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
-from lamp_model.run_folder import MODEL, finished_run, load_model, read_statistics
+from lamp_model.run_folder import MODEL, DataSource, finished_run, load_model, read_statistics
+from schemas.episode import ActionConvention
 
 
 class LampPolicy:
@@ -25,14 +28,20 @@ class LampPolicy:
     Attributes:
         model: frozen, in evaluation mode.
         state_range, action_range: of the data it was trained on.
+        action_convention: what the numbers of its actions mean; None where the data did not say.
         pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
     def __init__(
-        self, model: PolicyModel, state_range: Normaliser, action_range: Normaliser, pil_size: int | None = None
+        self,
+        model: PolicyModel,
+        state_range: Normaliser,
+        action_range: Normaliser,
+        pil_size: int | None = None,
+        action_convention: ActionConvention | None = None,
     ):
         self.model, self.state_range, self.action_range = model, state_range, action_range
-        self.pil_size = pil_size
+        self.pil_size, self.action_convention = pil_size, action_convention
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -71,6 +80,7 @@ class LampPolicy:
         device = self.model.device
         pictures = [torch.from_numpy(self._resized(image)).to(device)[None] for image in images]
         told = self.state_range.normalise(torch.as_tensor(np.asarray(state, np.float32)).to(device)[None])
+        told = functional.pad(told, (0, self.model.config.action.state_size - told.shape[-1]))  # of the widest robot
         # Drawn on the CPU, so that a seed means the same everywhere.
         generator = torch.Generator().manual_seed(seed)
         motion_noise = self.model.motion_noise(1, generator)
@@ -86,7 +96,8 @@ class LampPolicy:
                 if motion_noise is not None and return_motion
                 else None
             )
-        chunk = self.action_range.denormalise(actions.float())[0].cpu().numpy()
+        own = actions.float()[..., : self.action_range.size]
+        chunk = self.action_range.denormalise(own)[0].cpu().numpy()
         if motion is None:
             return chunk
         return chunk, motion_tokens.denormalise(motion.float())[0].cpu().numpy()
@@ -131,29 +142,43 @@ def load_policy(
         source: a run's folder, e.g. ``runs/stage2``; or a published checkpoint: a folder, a ``.pt`` or a name on the Hugging
             Face hub.
         device: ``auto`` takes a GPU when there is one.
-        statistics_key: of a published checkpoint: which data's statistics; by default ``libero``, else ``franka``.
+        statistics_key: whose states come in and whose actions go out: of a run that was trained on several datasets, one of them (its
+            name in the mixture, and after a ``/`` the convention where it holds several robots); of a published checkpoint, by default
+            ``libero``, else ``franka``.
         compile: a mode of torch.compile for the two experts, e.g. ``default`` or, with CUDA graphs, ``reduce-overhead``. The first
             prediction then takes minutes, and so does one whose prompt has another length.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
-        ValueError: the device or the mode is not there.
+        ValueError: the device or the mode is not there, or whose actions are wanted has to be said, or is not known.
     """
     chosen = choose_device(device)
     if is_published(source):
         loaded = load_published_policy(source, statistics_key)
         policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size)
     else:
-        model, _ = load_model(Path(source))
-        statistics = read_statistics(Path(source))
-        policy = LampPolicy(model, range_of(statistics, "state"), range_of(statistics, "action"))
+        model, config = load_model(Path(source))
+        chosen_one = _embodiment(Path(source), config.data, statistics_key)
+        policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)
     policy.model.place(chosen)
     if chosen.type == "cuda":
         policy.model.round_weights()
     if compile is not None:
         policy.model.compile_experts(compile)
     return policy
+
+
+def _embodiment(run: Path, data: DataSource, name: str | None) -> Embodiment:
+    found = embodiments_of(read_statistics(run), data.dataset, data.normalisation)
+    if name is not None:
+        return found[name]
+    if len(found.members) == 1:
+        return found.members[0]
+    names = ", ".join(one.name for one in found.members)
+    raise ValueError(
+        f"{run} was trained on several datasets: choose whose actions are wanted with statistics_key=, one of {names}"
+    )
 
 
 def load_motion_expert(source: str | Path, device: str = "auto") -> MotionExpert:

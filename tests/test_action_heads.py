@@ -59,7 +59,7 @@ def test_bins_are_equally_wide_in_order_and_take_what_lies_beyond():
 @pytest.mark.parametrize("name", plugin_names(ACTION_HEADS))
 def test_a_head_learns_one_batch_by_heart_and_says_it(name):
     features, state, actions = batch()
-    model, mask = head(name), torch.ones(32, 4, dtype=torch.bool)
+    model, mask = head(name), torch.ones(32, 4, 3, dtype=torch.bool)
     shown = Features(features.tokens.repeat(16, 1, 1), features.mask.repeat(16, 1))
     states, chunks = state.repeat(16, 1), actions.repeat(16, 1, 1)
     assert isinstance(model, ActionHead)
@@ -81,7 +81,7 @@ def test_where_nothing_is_known_nothing_is_learnt(name):
     features, state, actions = batch()
     model = head(name)
     nothing = model.loss(
-        features, state, actions, torch.zeros(2, 4, dtype=torch.bool), torch.Generator().manual_seed(0)
+        features, state, actions, torch.zeros(2, 4, 3, dtype=torch.bool), torch.Generator().manual_seed(0)
     )
     nothing.backward()
     assert nothing == 0 and not any(p.grad.any() for p in model.parameters() if p.grad is not None)
@@ -89,21 +89,20 @@ def test_where_nothing_is_known_nothing_is_learnt(name):
 
 def test_a_fresh_binned_head_holds_all_bins_equally_likely():
     features, state, actions = batch()
-    loss = head("binned", bins=16).loss(features, state, actions, torch.ones(2, 4).bool(), torch.Generator())
+    loss = head("binned", bins=16).loss(features, state, actions, torch.ones(2, 4, 3).bool(), torch.Generator())
     assert loss.item() == pytest.approx(math.log(16), rel=1e-5)
 
 
 def test_cross_entropy_is_that_of_the_true_bins_in_plain_sums():
     features, state, actions = batch()
-    model, mask = head("binned", bins=8), torch.tensor([[True, False, True, True], [False, True, False, False]])
+    model, mask = head("binned", bins=8), torch.rand(2, 4, 3) < 0.4
     torch.nn.init.normal_(model.action_decoder.weight)
     scores = model.scores(features, state)
     losses = []
-    for b, h in mask.nonzero().tolist():
-        for a in range(3):
-            true = min(int((float(actions[b, h, a]) + 1) * 4), 7)
-            row = scores[b, h, a].tolist()
-            losses.append(math.log(sum(map(math.exp, row))) - row[true])
+    for b, h, a in mask.nonzero().tolist():
+        true = min(int((float(actions[b, h, a]) + 1) * 4), 7)
+        row = scores[b, h, a].tolist()
+        losses.append(math.log(sum(map(math.exp, row))) - row[true])
     found = model.loss(features, state, actions, mask, torch.Generator())
     assert found.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from shard_fixture import ACTION, INSTRUCTIONS, STATE, random_triplet, write_shards
 
-from lamp_model.loader import BadSample, Loader, SampleConfig, split_episodes, to_sample
+from lamp_model.loader import Loader, split_episodes
+from lamp_model.samples import BadSample, SampleConfig, to_sample
 from schemas.scene_flow import GRID, HORIZON
 from schemas.shard_formats import CorruptShard
 from schemas.shard_set import ShardSet

@@ -12,9 +12,11 @@ from shard_fixture import ACTION, SIZE, STATE, write_shards
 
 from lamp_model import run_folder
 from lamp_model.checkpoints import read_tensors, steps_in
+from lamp_model.embodiments import run_statistics
 from lamp_model.policy import load_policy
 from lamp_model.run_folder import BadRun
 from lamp_model.training import run as running
+from lamp_model.training.inputs import embodiments_in
 from lamp_model.training.learning import CosineRate, check_learning, describe_learning, set_learning
 from lamp_model.training.loop import Trainer
 from lamp_model.training.metrics import read_metrics
@@ -188,7 +190,7 @@ def test_the_seed_decides(data, runs, tmp_path):
 def test_stage_2_changes_guidance_and_action_expert_and_nothing_else(data, runs, tmp_path):
     prepared = smaller(prepare(request(2, data, tmp_path / "run", runs / "stage1")))
     prepared.folder.mkdir()
-    run_folder.write_statistics(prepared.folder, prepared.shards.statistics())
+    run_folder.write_statistics(prepared.folder, run_statistics(prepared.data, None))
     stage = running._build(prepared)
     loader, _ = running._loaders(prepared)
     trainer = Trainer(stage, prepared.config.training, prepared.folder, loader, None)
@@ -219,7 +221,7 @@ def test_training_guides_by_the_same_call_as_inference(runs, data, monkeypatch):
     loader, _ = running._loaders(prepared)
     from lamp_model.training.stages import PolicyStage
 
-    stage = PolicyStage(policy.model, policy.state_range, policy.action_range, [0.0] * ACTION)
+    stage = PolicyStage(policy.model, embodiments_in(prepared.data, prepared.config.data))
     stage.loss(loader.batch(0), torch.Generator().manual_seed(0))
     assert calls == [False, False]
 

@@ -25,10 +25,10 @@ class ActionHead(Protocol):
         guided: Features,
         state: Float[torch.Tensor, "B S"],
         actions: Float[torch.Tensor, "B H A"],
-        mask: Bool[torch.Tensor, "B H"],
+        mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
     ) -> Float[torch.Tensor, ""]:
-        """The loss over actions whose mask is true; the generator decides all chance."""
+        """The loss over numbers of actions whose mask is true; the generator decides all chance."""
         ...
 
     def act(

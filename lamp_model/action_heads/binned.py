@@ -67,13 +67,13 @@ class BinnedActions(ActionTransformer):
         guided: Features,
         state: Float[torch.Tensor, "B S"],
         actions: Float[torch.Tensor, "B H A"],
-        mask: Bool[torch.Tensor, "B H"],
+        mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
     ) -> Float[torch.Tensor, ""]:
         """Mean cross-entropy of the true bins."""
         scores = self.scores(guided, state).movedim(-1, 1)
         missed = functional.cross_entropy(scores, bin_of(actions, self.bins), reduction="none")
-        return masked_mean(missed, mask[..., None].expand_as(missed))
+        return masked_mean(missed, mask)
 
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None

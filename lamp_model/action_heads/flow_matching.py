@@ -33,7 +33,7 @@ class FlowMatching(ActionExpert):
         guided: Features,
         state: Float[torch.Tensor, "B S"],
         actions: Float[torch.Tensor, "B H A"],
-        mask: Bool[torch.Tensor, "B H"],
+        mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
     ) -> Float[torch.Tensor, ""]:
         """Mean squared error of the velocity."""
@@ -41,7 +41,7 @@ class FlowMatching(ActionExpert):
         t = sample_action_time(len(actions), generator)
         noisy, velocity = action_path(actions, noise, t)
         predicted = self.velocity(noisy, t, state, self.context(guided))
-        return masked_mean((predicted.float() - velocity) ** 2, mask[..., None].expand_as(velocity))
+        return masked_mean((predicted.float() - velocity) ** 2, mask)
 
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None

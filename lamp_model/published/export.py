@@ -33,7 +33,8 @@ def export_policy(run: Path, output: Path) -> Path:
     config = run_folder.finished_run(run, 2)
     if output.exists():
         raise BadRun(f"{output} exists already: give another --output, or remove it")
-    _check_expressible(run, config.model)
+    check_expressible(run, config.model)
+    _check_normalisation(run, config)
     model, _ = run_folder.load_model(run)
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
@@ -73,7 +74,12 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return {"format": "pytorch_state_dict", "format_version": 1, "model": "LaMP", "checkpoint": weights, "files": files}
 
 
-def _check_expressible(run: Path, model: ModelConfig) -> None:
+def check_expressible(run: Path, model: ModelConfig) -> None:
+    """Refuse a run for which the published layout has no words.
+
+    Raises:
+        BadRun: it is one.
+    """
     if not model.guided or not model.motion.depth:
         raise BadRun(
             f"{run} was trained without motion or without its depth; the published layout knows 3D motion only"
@@ -82,6 +88,19 @@ def _check_expressible(run: Path, model: ModelConfig) -> None:
         raise BadRun(
             f"{run} has the backbone {model.backbone} and the fusion {model.fusion}; "
             "the published layout knows qwen3-vl and gated only"
+        )
+    if model.action_head != "flow-matching" or model.lora_rank:
+        raise BadRun(
+            f"{run} has the action head {model.action_head} and adapters of rank {model.lora_rank}; "
+            "the published layout knows flow-matching without adapters only"
+        )
+
+
+def _check_normalisation(run: Path, config: run_folder.RunConfig) -> None:
+    if "embodiments" in run_folder.read_statistics(run) or config.data.normalisation != "min_max":
+        raise BadRun(
+            f"{run} was trained on several datasets or with --normalisation quantile; the published layout knows one dataset's minimum and "
+            "maximum only"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from torch import nn
 
 from lamp_model.checkpoints import BadCheckpoint, load_weights
@@ -48,11 +49,12 @@ def load_published_policy(source: str | Path, statistics_key: str | None = None)
     _check_statistics(statistics, config.model, files.statistics)
     tensors = read_state(files.weights, POLICY_PARTS)
     model_config = replace(config.model, backbone_options={**config.model.backbone_options, "architecture_only": True})
-    with torch.device("meta"):  # names and shapes cost nothing, billions of weights do
-        expected = PolicyModel(model_config)
-    check_state(expected, tensors, str(files.weights))
-    model = PolicyModel(model_config)
-    load_weights(model, tensors, set(tensors), str(files.weights))
+    with init_empty_weights(include_buffers=False):  # names and shapes cost nothing, billions of weights do
+        model = PolicyModel(model_config)
+    check_state(model, tensors, str(files.weights))
+    # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a device.
+    model.load_state_dict(tensors, assign=True)
+    model.qwen_vl_interface.model.tie_weights()
     model.requires_grad_(False).eval()
     ranges = range_of(statistics, "state"), range_of(statistics, "action")
     if config.own_normalisation:
@@ -67,6 +69,16 @@ def load_published_motion(source: str | Path) -> MotionExpert:
     Raises:
         BadCheckpoint: it is incomplete, tampered with, of another model or of another size.
     """
+    return motion_expert(*read_published_motion(source))
+
+
+def read_published_motion(source: str | Path) -> tuple[ModelConfig, dict[str, torch.Tensor], str]:
+    """What motion weights, or those of a whole policy, hold of the Motion Expert: the model that they belong to, the tensors by
+    their names in ``MotionExpert`` (mapped, and not yet read), and the file.
+
+    Raises:
+        BadCheckpoint: it is incomplete or tampered with.
+    """
     files = find(source, needs_statistics=False)
     config = read_config(files.config).model
     try:
@@ -78,7 +90,7 @@ def load_published_motion(source: str | Path) -> MotionExpert:
             raise error from None
     head = f"{MOTION_PARTS[0]}."
     tensors = {name.removeprefix(head): tensor for name, tensor in state.items() if name.startswith(head)}
-    return motion_expert(config, tensors, str(files.weights))
+    return config, tensors, str(files.weights)
 
 
 def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> MotionExpert:

@@ -1,6 +1,5 @@
 """What the two stages learn and how they are judged; the loop is theirs in common."""
 
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -8,11 +7,11 @@ from jaxtyping import Float
 
 from lamp_model import motion_tokens
 from lamp_model.batch import Batch
+from lamp_model.embodiments import Embodiments
 from lamp_model.features import Features
 from lamp_model.flow_matching import TIMESTEPS, motion_path, sample_motion_time
 from lamp_model.losses import masked_mean
 from lamp_model.model import MotionModel, PolicyModel
-from lamp_model.normalisation import Range
 from lamp_model.training.rollout import RolloutErrors
 
 
@@ -79,22 +78,20 @@ class PolicyStage:
     def __init__(
         self,
         model: PolicyModel,
-        state_range: Range,
-        action_range: Range,
-        mean_action: Sequence[float],
+        embodiments: Embodiments,
         motion_weight: float = 0.0,
     ):
-        self.model, self.motion_weight = model, motion_weight
-        self.state_range, self.action_range = state_range, action_range
-        self._mean = action_range.normalise(torch.tensor([*mean_action], device=model.device))
+        self.model, self.embodiments, self.motion_weight = model, embodiments, motion_weight
         self._errors, self._count = [0.0, 0.0], 0
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
         """The action head's, over actions that the episode has; when joint, the weighted motion loss is added."""
         features = self.model.encode(batch.images, batch.instructions)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
-        actions, state = self.action_range.normalise(batch.actions), self.state_range.normalise(batch.state)
-        loss = self.model.action_model.loss(guided, state, actions, batch.action_mask, generator)
+        actions = self.embodiments.actions(batch.actions, batch.embodiment)
+        state = self.embodiments.states(batch.state, batch.embodiment)
+        mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
+        loss = self.model.action_model.loss(guided, state, actions, mask, generator)
         if self.motion_weight:
             loss = loss + self.motion_weight * motion_loss(self.model, features, batch, generator)
         return loss
@@ -103,11 +100,13 @@ class PolicyStage:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
         features = self.model.encode(batch.images, batch.instructions)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
-        data = self.action_range.normalise(batch.actions)
+        data = self.embodiments.actions(batch.actions, batch.embodiment)
         noise = self.model.action_noise(batch.size, generator)
-        chunk = self.model.act(guided, self.state_range.normalise(batch.state), noise).float().clamp(-1, 1)
-        mask = batch.action_mask[..., None].expand_as(data)
-        for index, guess in enumerate((chunk, self._mean.expand_as(data))):
+        state = self.embodiments.states(batch.state, batch.embodiment)
+        chunk = self.model.act(guided, state, noise).float().clamp(-1, 1)
+        mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
+        mean = self.embodiments.mean_actions(batch.embodiment)[:, None].expand_as(data)
+        for index, guess in enumerate((chunk, mean)):
             self._errors[index] += float((guess - data).abs()[mask].sum())
         self._count += int(mask.sum())
 

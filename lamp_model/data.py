@@ -1,0 +1,129 @@
+"""What is trained on: one build, or a mixture of builds, as one numbered sequence of samples."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from schemas.mixture import is_mixture, member_folder, read_mixture
+from schemas.shard_formats import INDEX_DTYPE
+from schemas.shard_set import ShardSet
+from schemas.triplet import Triplet
+
+
+@dataclass(frozen=True)
+class Member:
+    """One build.
+
+    Attributes:
+        weight: its share of the samples that are drawn, relative to the others'; None in all: as many as it has.
+    """
+
+    name: str
+    shards: ShardSet
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Embodied:
+    """Samples whose states and actions mean the same: a build's, or those of one robot where a build holds several.
+
+    Attributes:
+        name: by which its statistics go.
+        member: number of the build.
+        convention: of the raw actions; None where the build has one only.
+        statistics: see ``schemas.manifest.read_statistics``.
+    """
+
+    name: str
+    member: int
+    convention: str | None
+    statistics: dict[str, Any]
+
+
+class TrainingData:
+    """Random access to the samples of one build or of all members of a mixture, one after the other.
+
+    Attributes:
+        path: as given.
+        name: of the dataset or mixture.
+        digest: of the recipe or the mixture; a run goes on only with the same.
+        members: the builds.
+        embodied: whose states and actions there are.
+        index: one row a sample (``schemas.shard_formats.INDEX_DTYPE``).
+    """
+
+    def __init__(self, path: Path):
+        """Open a folder of shards, its manifest, or a mixture.
+
+        Raises:
+            BadManifest, CorruptShard: a build is not finished, damaged or not the one that the mixture names.
+        """
+        self.path = path
+        if is_mixture(path):
+            mixture = read_mixture(path)
+            folders = [member_folder(path, member) for member in mixture.members]
+            self.name, self.digest = mixture.name, mixture.digest
+            self.members = tuple(
+                Member(member.name, ShardSet(folder), member.weight)
+                for member, folder in zip(mixture.members, folders, strict=True)
+            )
+        else:
+            shards = ShardSet(path)
+            self.name, self.digest = str(shards.manifest.dataset.get("name", "")), shards.manifest.recipe_digest
+            self.members = (Member(self.name, shards),)
+        self._starts = np.cumsum([0] + [len(member.shards) for member in self.members])
+        self.index = np.concatenate([np.zeros(0, INDEX_DTYPE), *(member.shards.index for member in self.members)])
+        self.embodied = tuple(one for number, member in enumerate(self.members) for one in _embodied(number, member))
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def member_of(self, numbers: np.ndarray | int) -> np.ndarray:
+        """Which member holds a sample."""
+        return np.asarray(np.searchsorted(self._starts, numbers, side="right") - 1)
+
+    def embodiment_of(self, number: int, triplet: Triplet) -> int:
+        """Which of ``embodied`` a sample belongs to.
+
+        Raises:
+            LookupError: the statistics do not know its actions.
+        """
+        member = int(self.member_of(number))
+        for place, one in enumerate(self.embodied):
+            if one.member == member and one.convention in (None, triplet.action_convention.name):
+                return place
+        raise LookupError(
+            f"sample {triplet.key} has the actions {triplet.action_convention.name}, of which {self.members[member].shards.folder} has no "
+            "statistics: build it again"
+        )
+
+    def read(self, number: int) -> Triplet:
+        """A sample, its checksum verified.
+
+        Raises:
+            CorruptShard: naming shard and sample.
+            IndexError: there is no such sample.
+        """
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {number} of {len(self)}")
+        member = int(self.member_of(number))
+        return self.members[member].shards.read(int(number - self._starts[member]))
+
+    def first_samples(self) -> list[Triplet]:
+        """The first sample of each member that has any."""
+        return [member.shards.read(0) for member in self.members if len(member.shards)]
+
+    def close(self) -> None:
+        """Close all shards."""
+        for member in self.members:
+            member.shards.close()
+
+
+def _embodied(number: int, member: Member) -> list[Embodied]:
+    statistics = member.shards.statistics()
+    several = statistics.get("embodiments")
+    if several is None:
+        return [Embodied(member.name, number, None, statistics)]
+    return [Embodied(f"{member.name}/{name}", number, name, values) for name, values in several.items()]

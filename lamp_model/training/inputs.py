@@ -1,0 +1,145 @@
+"""What a run takes from its data: sizes, actions, and how samples of several datasets come to share a batch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lamp_model.data import TrainingData
+from lamp_model.embodiments import Embodiments, embodiments_of, run_statistics
+from lamp_model.loader import Loader, split_members
+from lamp_model.model import BACKBONES, ModelConfig
+from lamp_model.run_folder import BadRun, DataSource
+from lamp_model.samples import SampleConfig
+from lamp_model.sampling import Order
+from lamp_model.training.config import TrainingConfig
+from schemas.plugins import configure
+from schemas.triplet import Triplet
+
+ROLES = ("image", "wrist")
+IMAGE_SIZE = 224
+"""Side in pixels, for backbones that do not say theirs."""
+
+
+def embodiments_in(data: TrainingData, source: DataSource) -> Embodiments:
+    """Whose states and actions a run learns.
+
+    Raises:
+        BadRun: a form of the actions was asked for that is not there.
+    """
+    return embodiments_of(run_statistics(data, source.actions), data.embodied[0].name, source.normalisation)
+
+
+def fitted(model: ModelConfig, data: TrainingData, source: DataSource, chunk: int | None) -> ModelConfig:
+    """The model with the sizes that the data decide, and all images that any member has.
+
+    Raises:
+        BadRun: there is nothing to train on, or the members' depth is not in one unit.
+    """
+    if not len(data):
+        raise BadRun(f"{data.path} has no samples: look into its episodes.jsonl for the reasons")
+    shown = {role for triplet in data.first_samples() for role in triplet.images}
+    embodiments = embodiments_in(data, source)
+    action = replace(
+        model.action,
+        action_size=embodiments.action_size,
+        state_size=embodiments.state_size,
+        chunk=chunk or model.action.chunk,
+    )
+    return replace(model, action=action, cameras=tuple(role for role in ROLES if role in shown))
+
+
+def check_depth(data: TrainingData, model: ModelConfig) -> None:
+    """Refuse to mix depth in metres with depth without a unit: a motion of 1 would mean different things.
+
+    Raises:
+        BadRun: it is mixed.
+    """
+    if not (model.guided and model.motion.depth):
+        return
+    units = {triplet.depth_unit: triplet.source.dataset for triplet in data.first_samples()}
+    if len(units) > 1:
+        said = " and ".join(f"{unit} in {dataset}" for unit, dataset in units.items())
+        raise BadRun(
+            f"{data.path} mixes units of depth ({said}): build with depth in one unit, or train with --motion 2d"
+        )
+
+
+def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
+    """What is taken from the samples of each of ``data.embodied``.
+
+    Where there are several, pictures come in several sizes: they are resized to that of the backbone before they share a batch, and a camera that a
+    member does not have is shown black.
+    """
+    options = configure(BACKBONES, model.backbone, model.backbone_options)
+    several = len(data.embodied) > 1
+    shown = [set(member.shards.read(0).images) if len(member.shards) else set() for member in data.members]
+    common: dict[str, Any] = {
+        "cameras": model.cameras,
+        "chunk": model.action.chunk,
+        "points": model.motion.grid**2,
+        "horizon": model.motion.horizon,
+        "image_size": getattr(options, "image_size", IMAGE_SIZE) if several else None,
+    }
+    sizes: dict[str, Any] = {"state_size": embodiments.state_size, "action_size": embodiments.action_size}
+    return [
+        SampleConfig(
+            **common,
+            **(sizes if several else {}),
+            standard=embodiments[one.name].standard,
+            embodiment=number,
+            black=tuple(role for role in model.cameras if role not in shown[one.member]),
+        )
+        for number, one in enumerate(data.embodied)
+    ]
+
+
+def loaders(
+    data: TrainingData, model: ModelConfig, source: DataSource, training: TrainingConfig, threads: int
+) -> tuple[Loader, Loader | None]:
+    """Batches to train on, and to look at; None where nothing is held out."""
+    taken = sample_configs(data, model, embodiments_in(data, source))
+    numbers, held_out = split_members(data, training.val_fraction)
+    for line in described(data, numbers, held_out, taken):
+        print(line)
+    counts = np.bincount(data.member_of(numbers), minlength=len(data.members)).tolist()
+    weights = [member.weight for member in data.members if member.weight is not None]
+    order = Order(training.seed, counts, weights or None)
+
+    def config_of(number: int, triplet: Triplet) -> SampleConfig:
+        return taken[data.embodiment_of(number, triplet)]
+
+    train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order)
+    if not len(held_out):
+        print("nothing is held out (one episode, or --val-fraction 0): there will be no validation")
+        return train, None
+    spread = held_out[np.unique(np.linspace(0, len(held_out) - 1, training.val_samples).round().astype(int))]
+    batch = min(training.batch_size, 32)
+    return train, Loader(data, spread, config_of, batch, training.seed, threads)
+
+
+def described(
+    data: TrainingData, numbers: np.ndarray, held_out: np.ndarray, taken: Sequence[SampleConfig]
+) -> list[str]:
+    """What is trained on, in lines for a person."""
+    episodes = data.index["episode"]
+    lines = [
+        f"data: {len(numbers)} samples of {len(set(episodes[numbers].tolist()))} episodes to train on, "
+        f"{len(held_out)} of {len(set(episodes[held_out].tolist()))} held out"
+    ]
+    mine = data.member_of(numbers)
+    total = sum(member.weight or 0 for member in data.members)
+    for number, member in enumerate(data.members):
+        roles = {
+            role
+            for one, config in zip(data.embodied, taken, strict=True)
+            if one.member == number
+            for role in config.black
+        }
+        black = f"; {', '.join(sorted(roles))} is shown black" if roles else ""
+        count = int((mine == number).sum())
+        share = member.weight / total if member.weight else count / max(len(numbers), 1)
+        if len(data.members) > 1 or black:
+            lines.append(f"  {member.name}: {count} samples, {share:.1%} of those drawn{black}")
+    return lines

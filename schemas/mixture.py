@@ -1,0 +1,136 @@
+"""A mixture: several finished builds that are trained on together, each with its share of the samples.
+
+``mixture.json`` names the builds' folders, which lie beside or below it, and holds the SHA-256 of each one's manifest: a build that was made again
+makes the mixture unreadable until it is written again too. It is the last file that building a mixture writes.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.files import digest_of, inside, sha256_of, write_whole
+from schemas.manifest import NAME as MANIFEST
+from schemas.manifest import BadManifest
+
+NAME = "mixture.json"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """One build of a mixture.
+
+    Attributes:
+        name: by which messages and statistics call it.
+        folder: where its manifest lies, relative to the mixture's folder.
+        weight: its share of the samples that are drawn, relative to the other members'; None in all members: as many as it has.
+        manifest_sha256: of the manifest's file.
+        dataset: name, version, licence and credit.
+    """
+
+    name: str
+    folder: str
+    weight: float | None
+    manifest_sha256: str
+    samples: int
+    episodes: int
+    dataset: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What stands in ``mixture.json``."""
+
+    name: str
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise ValueError("a mixture needs at least one member")
+        names = [member.name for member in self.members]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the members of a mixture need names of their own, found {', '.join(names)}")
+        check_weights([member.weight for member in self.members])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it says."""
+        return digest_of(self._values())
+
+    def write(self, folder: Path) -> None:
+        """Write ``mixture.json`` whole."""
+        values = {**self._values(), "sha256": self.digest}
+        write_whole(folder / NAME, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+
+    def _values(self) -> dict[str, Any]:
+        return {"version": VERSION, "name": self.name, "members": [asdict(member) for member in self.members]}
+
+
+def check_weights(weights: list[float | None]) -> None:
+    """Refuse weights that say nothing: some missing, none above zero, or not finite.
+
+    Raises:
+        ValueError: they are such.
+    """
+    given = [weight for weight in weights if weight is not None]
+    if given and len(given) < len(weights):
+        raise ValueError(
+            "either every dataset of a mixture has a weight, or none has: then each is drawn as often as it has samples"
+        )
+    if any(not math.isfinite(weight) or weight <= 0 for weight in given):
+        raise ValueError(f"a weight must be a number above 0, found {', '.join(map(str, given))}")
+
+
+def is_mixture(path: Path) -> bool:
+    """Whether a path is that of a mixture: the file, or a folder that holds one and is no build itself."""
+    if path.is_dir():
+        return (path / NAME).is_file() and not (path / MANIFEST).is_file()
+    return path.name == NAME
+
+
+def read_mixture(path: Path) -> Mixture:
+    """The mixture of a folder or file.
+
+    Raises:
+        BadManifest: it is missing, damaged, of a later version or names a folder outside its own.
+    """
+    path = path / NAME if path.is_dir() else path
+    try:
+        values = json.loads(path.read_bytes())
+        digest, version = values.pop("sha256"), int(values["version"])
+        if version > VERSION:
+            raise BadManifest(f"{path} has version {version}, this program reads up to {VERSION}")
+        if digest != digest_of(values):
+            raise BadManifest(f"{path} is not what was written: its SHA-256 differs")
+        mixture = Mixture(values["name"], tuple(Member(**member) for member in values["members"]))
+        for member in mixture.members:
+            inside(path.parent, member.folder)
+    except FileNotFoundError:
+        raise BadManifest(f"{path} does not exist: the mixture has not been built to its end") from None
+    except BadManifest:
+        raise
+    except KeyError as error:
+        raise BadManifest(f"{path} is no mixture: it lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadManifest(f"{path} is no mixture: {error}") from error
+    return mixture
+
+
+def member_folder(path: Path, member: Member) -> Path:
+    """The folder of a member's build, its manifest being the one that the mixture names.
+
+    Raises:
+        BadManifest: the build is missing or was made again since.
+    """
+    base = path if path.is_dir() else path.parent
+    folder = inside(base, member.folder)
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise BadManifest(
+            f"{manifest} does not exist: the build of {member.name} has not finished; build the mixture again"
+        )
+    if sha256_of(manifest) != member.manifest_sha256:
+        raise BadManifest(f"{folder} was built again after {base / NAME} was written; build the mixture again")
+    return folder
