@@ -30,6 +30,8 @@ class WindowConfig:
         horizon_seconds: that those steps cover, whatever the frames per second; None for a frame a step (``pipeline.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
+        piece_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are gone through in
+            pieces (``pipeline.pieces``). It bounds a worker's memory: some 16 bytes a pixel.
     """
 
     stride: int = 5
@@ -37,10 +39,13 @@ class WindowConfig:
     grid: int = GRID
     action_horizon: int = 32
     horizon_seconds: float | None = None
+    piece_megapixels: float = 32.0
 
     def __post_init__(self) -> None:
         if self.horizon_seconds is not None and not 0 < self.horizon_seconds < math.inf:
             raise ValueError(f"horizon_seconds must be above 0, found {self.horizon_seconds}")
+        if not 0 < self.piece_megapixels < math.inf:
+            raise ValueError(f"piece_megapixels must be above 0, found {self.piece_megapixels}")
         for name in ("stride", "horizon", "grid", "action_horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")

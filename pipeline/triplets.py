@@ -4,14 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from pipeline.chosen_cameras import ALL, chosen_cameras, seen_by
 from pipeline.flow_sources import EpisodeFlow
+from pipeline.pieces import Piece, most_frames, pieces_of
 from pipeline.quality import Judged, judge, measure_of
 from pipeline.recipe import Recipe
 from pipeline.resampling import StepTimes, poses_between, resample, step_times
 from pipeline.stopwatch import Stopwatch
+from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
 from schemas.plugins import load_plugin
 from schemas.scene_flow import keypoint_grid
@@ -65,41 +67,59 @@ class TripletMaker:
             BadEpisode: it cannot be used.
         """
         windows, view = self.recipe.windows, episode.views[episode.primary]
-        with watch.stage("read"):
-            frames = view.frames
-            wrist = episode.views[episode.wrist].frames if episode.wrist else None
-        _check_frames(episode, frames)
+        _check_size(episode)
         references = []
-        for reference in range(0, len(frames), windows.stride):
+        for reference in range(0, view.length, windows.stride):
             if _begins(episode, reference):
                 references.append(reference)
             else:
                 key = triplet_key(episode.ref.digest, view.name, reference)
                 yield Rejected(key, "no_action", view.name, episode.source_frame(reference))
-        if not references:
-            return
-        keypoints = keypoint_grid(*view.size, windows.grid)
-        quality = self.recipe.quality
         times = step_times(windows.horizon, windows.horizon_seconds, episode.fps)
-        flow = self.source.follow(episode, references, keypoints, times.reach, quality.depth_edge, watch)
+        most = most_frames(windows.piece_megapixels, view.size, times.reach)
+        pieces = list(pieces_of(view.length, references, times.reach, most)) if references else []
+        for piece in pieces:
+            yield from self._windows_of(episode, piece, times, watch)
+
+    def _windows_of(
+        self, episode: Episode, piece: Piece, times: StepTimes, watch: Stopwatch
+    ) -> Iterator[Triplet | Rejected]:
+        """The windows of one piece of the episode."""
+        part = piece.of(episode)
+        view, quality = part.views[part.primary], self.recipe.quality
+        with watch.stage("read"):
+            frames = view.frames
+            wrist = _wrist_frames(part, piece)
+        if _is_flat(frames):
+            if part is episode:
+                name = f"{episode.ref.name}: every frame of {episode.primary}"
+                raise BadEpisode("blank_images", f"{name} is one flat colour")
+            for frame in (piece.first + reference for reference in piece.references):
+                key = triplet_key(episode.ref.digest, view.name, frame)
+                yield Rejected(key, "blank_images", view.name, episode.source_frame(frame))
+            return
+        keypoints = keypoint_grid(*view.size, self.recipe.windows.grid)
+        flow = self.source.follow(part, piece.references, keypoints, times.reach, quality.depth_edge, watch)
         for reference, lifted in flow.windows:
             with watch.stage("lift and judge"):
-                steps = times.within(len(frames) - 1 - reference)
+                steps = times.within(part.length - 1 - reference)
                 resampled = resample(lifted, times)
                 judged = judge(resampled, steps, times.per_second, flow.cameras.intrinsics, flow.cameras.size, quality)
-            key = triplet_key(episode.ref.digest, view.name, reference)
+            frame = piece.first + reference
+            key = triplet_key(episode.ref.digest, view.name, frame)
             if judged.reason is not None:
                 measured = judged.measures[measure_of(judged.reason)]
-                yield Rejected(key, judged.reason, view.name, episode.source_frame(reference), measured)
+                yield Rejected(key, judged.reason, view.name, episode.source_frame(frame), measured)
                 continue
             with watch.stage("encode pictures"):
-                pictures = self._pictures(frames, wrist, reference)
-            yield self._triplet(key, episode, reference, judged, pictures, flow, times)
+                pictures = self._pictures(frames[reference], wrist.get(reference))
+            camera = _camera_of_window(flow.cameras, np.minimum(reference + times.frames, part.length - 1))
+            yield self._triplet(key, episode, frame, judged, pictures, flow, times, camera)
 
-    def _pictures(self, frames: np.ndarray, wrist: np.ndarray | None, frame: int) -> dict[str, bytes]:
-        pictures = {"image": encode_jpeg(frames[frame], self.recipe.jpeg_quality)}
+    def _pictures(self, image: np.ndarray, wrist: np.ndarray | None) -> dict[str, bytes]:
+        pictures = {"image": encode_jpeg(image, self.recipe.jpeg_quality)}
         if wrist is not None:
-            pictures["wrist"] = encode_jpeg(wrist[frame], self.recipe.jpeg_quality)
+            pictures["wrist"] = encode_jpeg(wrist, self.recipe.jpeg_quality)
         return pictures
 
     def _triplet(
@@ -111,14 +131,13 @@ class TripletMaker:
         pictures: dict[str, bytes],
         flow: EpisodeFlow,
         times: StepTimes,
+        camera: CameraOfWindow,
     ) -> Triplet:
         ref = episode.ref
-        cameras = flow.cameras
         following = frame + np.arange(self.recipe.windows.action_horizon)
         has_action = following < episode.length
         following = np.minimum(following, episode.length - 1)
         has_action &= episode.action_mask[following]
-        steps = np.minimum(frame + times.frames, episode.length - 1)
         return Triplet(
             key=key,
             episode=ref.digest,
@@ -131,13 +150,7 @@ class TripletMaker:
             depth_source=flow.depth_source,
             depth_alignment=flow.depth_alignment,
             flow_source=flow.name,
-            camera=CameraOfWindow(
-                size=cameras.size,
-                intrinsics=cameras.intrinsics,
-                world_from_camera=poses_between(cameras.world_from_camera, steps if cameras.moving else steps[:1]),
-                intrinsics_source=cameras.intrinsics_source,
-                pose_source=cameras.pose_source,
-            ),
+            camera=camera,
             state=episode.state[frame],
             state_names=episode.state_names,
             actions=np.where(has_action[:, None], episode.actions[following], np.float32(0)),
@@ -150,6 +163,25 @@ class TripletMaker:
             resampled=times.resampled,
             standard_actions=standard_chunk(episode, frame, self.recipe.windows.action_horizon),
         )
+
+
+def _camera_of_window(cameras: Cameras, steps: Float[np.ndarray, "S"]) -> CameraOfWindow:
+    """The camera at the steps of a window, which may lie between frames."""
+    return CameraOfWindow(
+        size=cameras.size,
+        intrinsics=cameras.intrinsics,
+        world_from_camera=poses_between(cameras.world_from_camera, steps if cameras.moving else steps[:1]),
+        intrinsics_source=cameras.intrinsics_source,
+        pose_source=cameras.pose_source,
+    )
+
+
+def _wrist_frames(part: Episode, piece: Piece) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
+    """The wrist camera's frames at the reference frames, which is where they are shown."""
+    if part.wrist is None:
+        return {}
+    frames = part.views[part.wrist].some_frames(np.array(piece.references))
+    return dict(zip(piece.references, frames, strict=True))
 
 
 def standard_chunk(episode: Episode, frame: int, horizon: int) -> ActionChunk | None:
@@ -180,11 +212,15 @@ def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], quality: int) -> bytes:
     return data.tobytes()
 
 
-def _check_frames(episode: Episode, frames: np.ndarray) -> None:
-    if min(frames.shape[1:3]) < SMALLEST_IMAGE:
+def _check_size(episode: Episode) -> None:
+    width, height = episode.views[episode.primary].size
+    if min(width, height) < SMALLEST_IMAGE:
         raise BadEpisode(
             "image_too_small",
-            f"{episode.ref.name}: images are {frames.shape[2]} x {frames.shape[1]}, at least {SMALLEST_IMAGE} are needed",
+            f"{episode.ref.name}: images are {width} x {height}, at least {SMALLEST_IMAGE} are needed",
         )
-    if frames[0].max() == frames[0].min() and all(f.max() == f.min() for f in frames[1:]):
-        raise BadEpisode("blank_images", f"{episode.ref.name}: every frame of {episode.primary} is one flat colour")
+
+
+def _is_flat(frames: UInt8[np.ndarray, "T H W 3"]) -> bool:
+    """Whether nothing can be seen: every frame is one flat colour."""
+    return bool(frames[0].max() == frames[0].min()) and all(f.max() == f.min() for f in frames[1:])
