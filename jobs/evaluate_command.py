@@ -47,6 +47,7 @@ def evaluate_command(args: Evaluate) -> int:
     from pipeline.evaluation.pictures import check_name, write_worst_clips
     from pipeline.evaluation.report import as_json, as_markdown, as_text
     from pipeline.evaluation.run import choices, evaluate, exact_episodes
+    from pipeline.execution import BuildError
 
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit must be 1 or more, found {args.limit}")
@@ -62,6 +63,8 @@ def evaluate_command(args: Evaluate) -> int:
             )
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
+    except BuildError as error:
+        raise Failed(str(error)) from error
     if args.picture is not None:
         write_worst_clips(args.picture, results)
     said = json.dumps(as_json(results), indent=1) if args.json else (as_markdown if args.markdown else as_text)(results)

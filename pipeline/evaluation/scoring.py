@@ -10,6 +10,7 @@ from pipeline.flow_sources import FlowSource
 from pipeline.quality import Judged, QualityConfig, judge
 from pipeline.stopwatch import Stopwatch
 from schemas.cameras import lift
+from schemas.episode import BadEpisode
 from schemas.scene_flow import SceneFlow
 
 MOVING, STATIC = 0.01, 0.001
@@ -71,11 +72,15 @@ def score_episode(
     """Label the windows whose exact flow is known, as a build would, and compare.
 
     Raises:
-        BadEpisode: the source cannot label this episode.
+        BadEpisode: the source cannot label this episode, or only with depth that has no scale.
     """
     episode, references = exact.episode, [reference for reference, _ in exact.windows]
     horizon = exact.windows[0][1].horizon
     flow = source.follow(episode, references, exact.keypoints, horizon, quality.depth_edge, watch)
+    if flow.depth_unit != "m":
+        raise BadEpisode(
+            "relative_depth", f"its depth is {flow.depth_unit} ({flow.depth_source}), and errors are measured in metres"
+        )
     scored = []
     for (reference, lifted), (_, truth) in zip(flow.windows, exact.windows, strict=True):
         steps = min(horizon, episode.length - 1 - reference)

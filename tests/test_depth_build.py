@@ -1,0 +1,133 @@
+"""Builds with estimated depth, as typed: real Bridge pictures, weights in a folder, samples that say where their metres come from."""
+
+import json
+import sys
+
+import pytest
+import torch
+from depth_fixture import depth_anything, save
+from libero_fixture import Demo, write_file
+from rlds_fixture import SAMPLE
+
+from jobs.lamp_data import main
+from pipeline.evaluation.scoring import score_episode
+from pipeline.evaluation.truth import from_rigid_world
+from pipeline.quality import QualityConfig
+from pipeline.rigid_world import moving_card
+from pipeline.stopwatch import Stopwatch
+from schemas.episode import BadEpisode
+from schemas.plugins import PluginChoice, configure, load_plugin
+from schemas.shard_set import ShardSet
+
+torch.set_num_threads(1)
+LENIENT = ["--quality.max-edges", "1", "--quality.max-holes", "1", "--quality.max-jumps", "1", "--quality.min-valid", "0", "--quality.min-moving-points", "0"]
+"""Random weights see edges everywhere; what is looked at here is what samples say."""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("weights"), *depth_anything())
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """The command in this process: exit code, standard output, standard error."""
+
+    def run(*words):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["lamp-data", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def bridge(weights, output, *more):
+    source = (
+        "build",
+        "--dataset",
+        "bridge",
+        "--input",
+        SAMPLE,
+        "--output",
+        output,
+        "--executor",
+        "local",
+        "--limit",
+        2,
+    )
+    depth = ("--depth", "depth-anything-v2", "--depth-options", f"weights={weights}", "device=cpu")
+    return (*source, *depth, "--camera-options", "fov_y=50", *LENIENT, *more)
+
+
+def test_bridge_without_anything_to_align_to_is_relative_and_says_so(typed, weights, tmp_path):
+    code, out, err = typed(*bridge(weights, tmp_path / "shards"))
+    assert code == 0, err
+    shards = ShardSet(tmp_path / "shards")
+    sample = shards.read(0)
+    assert sample.depth_unit == "relative" and sample.depth_alignment is None
+    assert "Depth Anything V2, local weights" in sample.depth_source and str(weights) not in sample.depth_source
+    assert shards.manifest.counts["relative_depth"] == len(shards) == 2
+    assert f"{len(shards)} triplets have depth without a scale" in out
+    options = shards.manifest.recipe["depth"]["options"]
+    assert options["weights"].startswith("sha256:") and str(weights) not in json.dumps(shards.manifest.recipe)
+
+
+def test_the_same_weights_elsewhere_give_the_same_bytes(typed, weights, tmp_path):
+    copy = save(tmp_path / "elsewhere", *depth_anything())
+    for name, folder in (("one", weights), ("two", copy)):
+        assert typed(*bridge(folder, tmp_path / name))[0] == 0
+    read = [(tmp_path / name / "manifest.json").read_bytes() for name in ("one", "two")]
+    assert read[0] == read[1]
+
+
+def test_an_estimate_that_does_not_fit_the_recorded_depth_is_set_aside(typed, weights, tmp_path):
+    write_file(tmp_path / "libero" / "suite" / "a_demo.hdf5", [Demo(0)])
+    words = (
+        "build",
+        "--dataset",
+        "libero",
+        "--input",
+        tmp_path / "libero",
+        "--output",
+        tmp_path / "shards",
+        "--executor",
+        "local",
+    )
+    depth = ("--depth", "depth-anything-v2", "--depth-options", f"weights={weights}", "device=cpu", "align=recorded")
+    code, _, err = typed(*words, *depth)
+    assert code == 1 and "of the anchors agree, at least 50% are needed" in err
+
+
+def test_weights_that_are_nowhere_end_the_build_before_it_begins(typed, tmp_path):
+    code, _, err = typed(*bridge(tmp_path / "nowhere", tmp_path / "shards"))
+    assert code == 1 and "there is no such folder" in err and "Traceback" not in err
+    assert not list((tmp_path / "shards").glob("*.tar"))
+
+
+def test_what_is_no_weight_is_answered_with_the_choices(typed, tmp_path):
+    code, _, err = typed(
+        "build", "--dataset", "bridge", "--input", SAMPLE, "--depth", "midas", "--depth-options", "size=huge"
+    )
+    assert code == 2 and "midas.size must be one of hybrid, large" in err
+
+
+def test_depth_without_a_scale_is_not_judged_in_metres(weights):
+    exact = from_rigid_world(moving_card(12, (96, 72), camera_moves=False), "test", (0,), True, horizon=8, grid=4)
+    options = {"weights": str(weights), "device": "cpu", "align": "none"}
+    config = configure("pipeline.flow_sources", "tracked", {"depth": PluginChoice("depth-anything-v2", options)})
+    source = load_plugin("pipeline.flow_sources", "tracked").build(config)
+    with pytest.raises(BadEpisode, match=r"its depth is relative .*measured in metres"):
+        score_episode(exact, source, QualityConfig(), Stopwatch())
+
+
+def test_pictures_were_looked_at_once_each(weights, monkeypatch, typed, tmp_path):
+    from pipeline.depth._models import DepthModel
+
+    seen = []
+    predict = DepthModel._predict
+    monkeypatch.setattr(DepthModel, "_predict", lambda self, frames: seen.append(len(frames)) or predict(self, frames))
+    assert typed(*bridge(weights, tmp_path / "shards", "--stride", 1, "--quality.min-steps", 1))[0] == 0
+    assert sum(seen) == 2 * 10, "two episodes of ten frames, however many windows"
+    assert len(ShardSet(tmp_path / "shards")) > 10
