@@ -10,11 +10,13 @@ from jobs.build_options import Build
 from jobs.command_line import run_command
 from jobs.evaluate_command import Evaluate, evaluate_command
 from jobs.inspect_command import Inspect, inspect_command
+from jobs.instruct_command import Instruct, instruct_command
 
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Instruct, tyro.conf.subcommand("instruct")]
 )
 
 
@@ -25,7 +27,7 @@ def main() -> None:
         prog="lamp-data",
         description="Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they are.",
     )
-    handlers = {Build: build_command, Inspect: inspect_command, Evaluate: evaluate_command}
+    handlers = {Build: build_command, Inspect: inspect_command, Evaluate: evaluate_command, Instruct: instruct_command}
     sys.exit(run_command(lambda: handlers[type(args)](args)))
 
 

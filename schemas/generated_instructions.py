@@ -197,7 +197,7 @@ def _line(episode: str, texts: Mapping[str, str]) -> bytes:
     return canonical_json({"episode": episode, "instructions": dict(texts)}) + b"\n"
 
 
-def _author(line: dict[str, Any]) -> Author:
+def _author(line: Any) -> Author:
     if line["format"] != FORMAT:
         raise ValueError(f"its format is {line['format']!r}")
     if line["version"] > VERSION:
