@@ -11,6 +11,9 @@ from schemas.episode import BadEpisode
 NEAR, FAR = 0.01, 50.0
 """MuJoCo's clip planes in units of the model's extent, where the model does not say."""
 
+POSITIONS = {"free": 7, "ball": 4}
+"""Numbers that say a joint's position, where it is not one."""
+
 
 class SimulatorModel:
     """Answers from the model, None where it does not say.
@@ -57,6 +60,30 @@ class SimulatorModel:
         if not np.linalg.norm(quaternion) > 0:
             raise BadEpisode("bad_model", f"{self.episode}: quat of camera {camera} is all zero")
         return pose_from_mujoco(position, quaternion)
+
+    def has_camera(self, camera: str) -> bool:
+        """Whether there is a camera of this name."""
+        return camera in self.cameras()
+
+    def cameras(self) -> list[str]:
+        """Names of all cameras."""
+        found = [] if self.root is None else self.root.iter("camera")
+        return [name for element in found if (name := element.get("name"))]
+
+    def stands(self, camera: str) -> bool:
+        """Whether a camera is fixed to the world and not to a body."""
+        return self._find(f"./worldbody/camera[@name='{camera}']") is not None
+
+    def joint_places(self) -> list[tuple[str, int]]:
+        """Every named joint and where its positions begin in the vector of all positions: the joints in the order of the model."""
+        places, place = [], 0
+        bodies = None if self.root is None else self.root.find("worldbody")
+        for element in () if bodies is None else bodies.iter():
+            if element.tag in ("joint", "freejoint"):
+                places.append((element.get("name", ""), place))
+                kind = "free" if element.tag == "freejoint" else element.get("type", "hinge")
+                place += POSITIONS.get(kind, 1)
+        return [(name, at) for name, at in places if name]
 
     def clip_planes(self) -> tuple[float, float] | None:
         """Near and far plane in metres: ``znear`` and ``zfar`` are in units of the model's extent.

@@ -102,9 +102,12 @@ class Replay:
         seen = [eye.depth_and_bodies(self.set_frame(frame)) for frame in range(len(self.states))]
         return Seen(np.stack([depth for depth, _ in seen]), np.stack([bodies for _, bodies in seen]))
 
-    def pictures(self, eye: SceneCamera) -> UInt8[np.ndarray, "T H W 3"]:
-        """RGB of every frame."""
-        return np.stack([eye.picture(self.set_frame(frame)) for frame in range(len(self.states))])
+    def pictures(self, eye: SceneCamera, frames: Int[np.ndarray, "N"] | None = None) -> UInt8[np.ndarray, "N H W 3"]:
+        """RGB of every frame, or of some."""
+        wanted = range(len(self.states)) if frames is None else frames
+        width, height = self.size
+        pictures = [eye.picture(self.set_frame(int(frame))) for frame in wanted]
+        return np.stack(pictures) if pictures else np.zeros((0, height, width, 3), np.uint8)
 
     def _motion(self) -> Motion:
         count = len(self.states)
