@@ -47,6 +47,7 @@ class EpisodeRef:
         fingerprint: changes when the file does (size and time of change). It decides what is built again and stands in no
             output, so that a copied dataset gives the same shards.
         split: of the dataset, where its files name one.
+        span: offset and size in bytes of its record, where the file holds many, so that whoever reads it need not look for it.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class EpisodeRef:
     path: str
     fingerprint: str
     split: str | None = None
+    span: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:

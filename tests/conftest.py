@@ -1,7 +1,9 @@
 """Settings of all tests."""
 
 import os
+import tempfile
 
+os.environ.setdefault("XDG_CACHE_HOME", os.path.join(tempfile.gettempdir(), f"lamp-tests-{os.getuid()}"))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_DEDUP_LOGS", "1")
 

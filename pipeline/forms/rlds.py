@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from pipeline.forms.record_indexes import RecordIndexes
 from pipeline.forms.tf_example import MalformedExample, Values, parse_example
-from pipeline.forms.tfrecord import DamagedRecord, RecordIndex, index_records, read_record
+from pipeline.forms.tfrecord import DamagedRecord, index_records, read_record
 from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
@@ -124,8 +125,10 @@ def list_rlds(dataset: str, root: Path, folder: Path, needed: Sequence[str]) -> 
     counts = _shard_lengths(folder)
     paths = sorted(p for p in folder.iterdir() if SHARD_NAME.fullmatch(p.name))
     yield from _missing_files(described, paths)
+    indexes = RecordIndexes(folder)
     for path in paths:
-        yield from _list_file(dataset, path.relative_to(root).as_posix(), path, counts.get(path.name))
+        yield from _list_file(dataset, path.relative_to(root).as_posix(), path, counts.get(path.name), indexes)
+    indexes.keep()
 
 
 def _missing_files(described: str, paths: list[Path]) -> Iterator[UnreadableSource]:
@@ -138,17 +141,19 @@ def _missing_files(described: str, paths: list[Path]) -> Iterator[UnreadableSour
             yield UnreadableSource(described, "missing_files", said)
 
 
-def _list_file(dataset: str, source: str, path: Path, expected: int | None) -> Iterator[EpisodeRef | UnreadableSource]:
+def _list_file(
+    dataset: str, source: str, path: Path, expected: int | None, indexes: RecordIndexes
+) -> Iterator[EpisodeRef | UnreadableSource]:
     try:
         fingerprint = _fingerprint(path)
-        index = _index(str(path), fingerprint)
+        index = indexes.of(path)
     except OSError as error:
         yield UnreadableSource(source, "unreadable_file", f"{source} cannot be read: {error.strerror}")
         return
     match = SHARD_NAME.fullmatch(path.name)
     split = match["split"] if match else None
-    for number in range(len(index.spans)):
-        yield EpisodeRef(dataset, source, f"record_{number}", str(path), fingerprint, split)
+    for number, span in enumerate(index.spans):
+        yield EpisodeRef(dataset, source, f"record_{number}", str(path), fingerprint, split, span)
     found = len(index.spans)
     if index.damage is not None:
         yield UnreadableSource(
@@ -181,12 +186,6 @@ def _fingerprint(path: Path) -> str:
 
 
 @lru_cache(maxsize=64)
-def _index(path: str, fingerprint: str) -> RecordIndex:
-    """A file's index, made once in each process and again when the file changed."""
-    return index_records(Path(path))
-
-
-@lru_cache(maxsize=64)
 def _features(folder: str, fingerprint: str) -> dict[str, Field]:
     return read_features(Path(folder))
 
@@ -209,8 +208,8 @@ def read_rlds(ref: EpisodeRef) -> "RldsEpisode":
     path = Path(ref.path)
     try:
         features = _features(str(path.parent), ref.fingerprint)
-        spans = _index(ref.path, ref.fingerprint).spans
-        record = read_record(path, spans[int(ref.episode.removeprefix("record_"))])
+        span = ref.span or index_records(path).spans[int(ref.episode.removeprefix("record_"))]
+        record = read_record(path, span)
     except (DamagedRecord, IndexError) as error:
         raise BadEpisode("damaged_record", f"{ref.name} is damaged: {error}") from error
     except (OSError, BadFeatures) as error:
