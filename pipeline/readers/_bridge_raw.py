@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from pipeline.forms.pictures import PictureFiles
 from pipeline.forms.restricted_pickle import DamagedPickle, HostilePickle, read_pickle
 from pipeline.forms.stamps import stamps_of
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
 
@@ -89,7 +89,7 @@ def read_raw(
         views=views,
         primary=primary,
         wrist=next((name for name in views if topics.get(name) == WRIST_TOPIC), None),
-        instructions=spoken(_lines(folder / LANGUAGE)),
+        instructions=words_of_raw(ref).instructions,
         fps=fps,
         state=state,
         state_names=state_names,
@@ -99,6 +99,11 @@ def read_raw(
         notes=notes,
         source_frames=np.arange(first, first + len(state)) if first else None,
     )
+
+
+def words_of_raw(ref: EpisodeRef) -> Words:
+    """The lines beside the pictures."""
+    return Words(spoken(_lines(Path(ref.path).parent / LANGUAGE)))
 
 
 def _numbers(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from pipeline.forms.lerobot import LeRobotEpisode
 from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.readers import Words
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
@@ -50,26 +51,33 @@ def episode_of_lerobot(
     cameras = [key for key in (*EXTERIOR, WRIST) if key in table.meta.features]
     made = [(key, view_of_lerobot(table, key, fixed=key != WRIST)) for key in cameras]
     views = usable_views(ref, PRIMARY, made)
-    texts = [text for key in LANGUAGES if table.has(key) for text in table.texts(key)]
+    words = words_of_lerobot(table)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=spoken([*texts, *table.tasks()]),
+        instructions=words.instructions,
         fps=fps,
         state=_state(ref, table),
         state_names=state_names,
         actions=numbers(ref, "actions", table.array(ACTION), len(convention.dimensions)),
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
-        success=bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None,
+        success=words.success,
         other_actions={
             name: numbers(ref, key, table.array(key), width)
             for name, width in other_actions.items()
             if table.has(key := f"action.{name}")
         },
     )
+
+
+def words_of_lerobot(table: LeRobotEpisode) -> Words:
+    """What the table says without its pictures."""
+    texts = [text for key in LANGUAGES if table.has(key) for text in table.texts(key)]
+    success = bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None
+    return Words(spoken([*texts, *table.tasks()]), success)
 
 
 def _state(ref: EpisodeRef, table: LeRobotEpisode) -> Float[np.ndarray, "T S"]:

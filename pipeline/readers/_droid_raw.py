@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from pipeline.forms.stamps import stamps_of
 from pipeline.forms.video import VideoFrames, VideoSpan, read_video
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_video
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
@@ -90,20 +90,20 @@ def read_raw(
         raise BadEpisode("rows_mismatch", f"{ref.name} has {len(state)} states and {len(actions)} actions")
     enough_frames(ref, len(state))
     views, notes = _views(ref, folder, table, metadata, calibration, state, reduced)
-    instructions, note = _instructions(folder, root, metadata)
+    words, note = words_of_raw(ref, root)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=instructions,
+        instructions=words.instructions,
         fps=fps,
         state=state,
         state_names=state_names,
         actions=actions,
         action_mask=np.ones(len(actions), bool),
         action_convention=convention,
-        success={"success": True, "failure": False}.get(folder.parents[1].name, _said(metadata.get("success"))),
+        success=words.success,
         notes=notes | note,
         other_actions={
             name: table.columns("action", ((name, width),))
@@ -111,6 +111,15 @@ def read_raw(
             if table.has(f"action/{name}")
         },
     )
+
+
+def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[Words, dict[str, str]]:
+    """What stands beside the pictures, and what to say of it."""
+    folder = Path(ref.path).parent
+    metadata = _metadata(ref, folder)
+    instructions, note = _instructions(folder, root, metadata)
+    success = {"success": True, "failure": False}.get(folder.parents[1].name, _said(metadata.get("success")))
+    return Words(instructions, success), note
 
 
 class _Table:

@@ -8,6 +8,7 @@
 import numpy as np
 
 from pipeline.forms.rlds import RldsEpisode
+from pipeline.readers import Words
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures, with_fov
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
@@ -26,20 +27,21 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         BadEpisode: it cannot be used.
     """
     enough_frames(ref, record.length)
+    words = words_of_record(record)
     views = usable_views(ref, PRIMARY, [(name, _view(ref, name, record)) for name in FOV_OF])
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=spoken(record.texts(LANGUAGE)),
+        instructions=words.instructions,
         fps=FPS,
         state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
         state_names=STATE_NAMES,
         actions=numbers(ref, "actions", record.array(ACTION), len(CONVENTION.dimensions)),
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
-        success=_success(record),
+        success=words.success,
         notes=_notes(record),
     )
 
@@ -54,8 +56,10 @@ def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
     return with_fov(view, FOV_OF[name])
 
 
-def _success(record: RldsEpisode) -> bool | None:
-    return bool(record.array("steps/reward")[-1] > 0) if record.has("steps/reward") else None
+def words_of_record(record: RldsEpisode) -> Words:
+    """What the record says without its pictures."""
+    success = bool(record.array("steps/reward")[-1] > 0) if record.has("steps/reward") else None
+    return Words(spoken(record.texts(LANGUAGE)), success)
 
 
 def _notes(record: RldsEpisode) -> dict[str, str]:

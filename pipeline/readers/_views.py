@@ -11,6 +11,7 @@ from pipeline.forms.lerobot import LeRobotEpisode
 from pipeline.forms.orientation import Orientation, upright_view
 from pipeline.forms.pictures import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
 from pipeline.forms.video import VideoFrames, VideoSpan, first_frame, read_video
+from pipeline.readers import Words
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import ActionConvention, BadEpisode, CameraView, EpisodeRef
 
@@ -124,6 +125,11 @@ def enough_frames(ref: EpisodeRef, length: int) -> None:
     """
     if length < 2:
         raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
+
+
+def words_of_tasks(episode: LeRobotEpisode) -> Words:
+    """The instructions of a LeRobot episode, where the data say nothing of the outcome."""
+    return Words(spoken(episode.tasks()))
 
 
 def spoken(texts: Iterable[str]) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ import numpy as np
 from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
-from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw
+from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
@@ -93,6 +93,14 @@ class BridgeReader:
             return read_raw(ref, CONVENTION, STATE_NAMES, FPS, self.config.depth_unit)
         return _episode(ref, read_rlds(ref))
 
+    def words(self, ref: EpisodeRef) -> Words:
+        """See ``pipeline.readers.TellsWords``."""
+        if ref.path.endswith(".parquet"):
+            return words_of_tasks(read_lerobot(ref))
+        if ref.path.endswith(OBSERVATIONS):
+            return words_of_raw(ref)
+        return _words(read_rlds(ref))
+
 
 def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
     enough_frames(ref, record.length)
@@ -107,7 +115,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         views=views,
         primary=PRIMARY,
         wrist=None,
-        instructions=spoken(record.texts(LANGUAGE)),
+        instructions=_words(record).instructions,
         fps=FPS,
         state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
         state_names=STATE_NAMES,
@@ -116,6 +124,10 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         action_convention=CONVENTION,
         notes=_notes(record, [name for name in cameras if name not in views]),
     )
+
+
+def _words(record: RldsEpisode) -> Words:
+    return Words(spoken(record.texts(LANGUAGE)))
 
 
 def _notes(record: RldsEpisode, black: list[str]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from pipeline.forms.folders import list_forms, root_of
 from pipeline.forms.lerobot import list_lerobot, read_lerobot
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._droid_calibration import (
     BadCalibration,
     Calibration,
@@ -30,8 +30,8 @@ from pipeline.readers._droid_calibration import (
     calibration_fingerprint,
     read_calibration,
 )
-from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key
-from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw
+from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
+from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
@@ -121,6 +121,14 @@ class DroidReader:
             return read_raw(ref, root, calibration, CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS, reduced)
         return _episode(ref, read_rlds(ref), calibration)
 
+    def words(self, ref: EpisodeRef) -> Words:
+        """See ``pipeline.readers.TellsWords``."""
+        if ref.path.endswith(".parquet"):
+            return words_of_lerobot(read_lerobot(ref))
+        if ref.path.endswith(TRAJECTORY):
+            return words_of_raw(ref, root_of(ref))[0]
+        return _words(read_rlds(ref))
+
 
 def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | None) -> Episode:
     enough_frames(ref, record.length)
@@ -128,7 +136,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
     made = [(name, view_of_pictures(ref, name, pictures[name], fixed=name != WRIST)) for name in CAMERAS]
     views = usable_views(ref, PRIMARY, made)
     state = _state(ref, record)
-    path = _text(record, "episode_metadata/file_path") or _text(record, "episode_metadata/recording_folderpath")
+    words, path = _words(record), _path(record)
     notes = {"file_path": path} if path else {}
     if calibration is not None:
         for name, view in views.items():
@@ -140,14 +148,14 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=spoken(text for key in LANGUAGES if record.has(key) for text in record.texts(key)),
+        instructions=words.instructions,
         fps=FPS,
         state=state,
         state_names=STATE_NAMES,
         actions=numbers(ref, "actions", record.array("steps/action"), len(CONVENTION.dimensions)),
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
-        success={"success": True, "failure": False}.get(_outcome(path)),
+        success=words.success,
         notes=notes,
         other_actions={
             name: numbers(ref, key, record.array(key), width)
@@ -162,6 +170,15 @@ def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:
     return np.concatenate(
         [numbers(ref, name, record.array(f"steps/observation/{name}"), width) for name, width in parts], axis=1
     )
+
+
+def _words(record: RldsEpisode) -> Words:
+    texts = [text for key in LANGUAGES if record.has(key) for text in record.texts(key)]
+    return Words(spoken(texts), {"success": True, "failure": False}.get(_outcome(_path(record))))
+
+
+def _path(record: RldsEpisode) -> str:
+    return _text(record, "episode_metadata/file_path") or _text(record, "episode_metadata/recording_folderpath")
 
 
 def _recording(path: str) -> str:

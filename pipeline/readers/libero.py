@@ -14,10 +14,11 @@ from typing import Literal
 from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import read_lerobot
 from pipeline.forms.rlds import list_rlds, read_rlds
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
 from pipeline.readers._libero_lerobot import OneLine, episode_of_lerobot
-from pipeline.readers._libero_rlds import NEEDED, episode_of_record
+from pipeline.readers._libero_rlds import NEEDED, episode_of_record, words_of_record
+from pipeline.readers._views import words_of_tasks
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
@@ -67,3 +68,12 @@ class LiberoReader:
         if ref.path.endswith(".parquet"):
             return episode_of_lerobot(ref, read_lerobot(ref))
         return episode_of_record(ref, read_rlds(ref))
+
+    def words(self, ref: EpisodeRef) -> Words:
+        """See ``pipeline.readers.TellsWords``."""
+        if ref.path.endswith(".hdf5"):
+            episode = read_hdf5(ref)
+            return Words(episode.instructions, episode.success)
+        if ref.path.endswith(".parquet"):
+            return words_of_tasks(read_lerobot(ref))
+        return words_of_record(read_rlds(ref))
