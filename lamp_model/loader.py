@@ -13,7 +13,7 @@ import numpy as np
 
 from lamp_model.batch import Batch
 from lamp_model.data import TrainingData
-from lamp_model.samples import SampleConfig, collate, to_sample
+from lamp_model.samples import SampleConfig, collate, texts_of, to_sample
 from lamp_model.sampling import Order
 from schemas.triplet import Triplet
 
@@ -115,11 +115,15 @@ class Loader:
         return collate([self._sample(*sample) for sample in self.samples_of(step)])
 
     def batch_in_order(self, step: int) -> Batch:
-        """Samples as they are stored and their first instruction, for validation; the last batch may be smaller."""
+        """Samples as they are stored and their first instruction, for validation; the last batch may be smaller.
+
+        Where people gave an instruction, that is it, whatever else is learnt from.
+        """
         first = step * self.batch_size
         numbers = self.numbers[first : first + self.batch_size]
-        triplets = [(int(number), self.shards.read(int(number))) for number in numbers]
-        return collate([to_sample(t, self._config(n, t), (t.instructions or ("",))[0]) for n, t in triplets])
+        triplets = [self.shards.read(int(number)) for number in numbers]
+        configs = [self._config(int(number), t) for number, t in zip(numbers, triplets, strict=True)]
+        return collate([to_sample(t, c, texts_of(t, c)[0]) for t, c in zip(triplets, configs, strict=True)])
 
     def batches(self, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
         """The batches of steps first..last - 1, decoded ahead by threads."""
@@ -140,8 +144,9 @@ class Loader:
 
     def _sample(self, number: int, epoch: int, position: int) -> Batch:
         triplet = self.shards.read(number)
-        texts = triplet.instructions or ("",)
+        config = self._config(number, triplet)
+        texts = texts_of(triplet, config)
         choice = 0
         if len(texts) > 1:
             choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
-        return to_sample(triplet, self._config(number, triplet), texts[choice])
+        return to_sample(triplet, config, texts[choice])

@@ -32,6 +32,7 @@ class SampleConfig:
         state_size, action_size: to which states and actions are filled up with zeros; None leaves them.
         image_size: side in pixels to which images are resized, for pictures of several sizes in a batch; None leaves them.
         black: roles that these samples do not have and of which a black image is shown.
+        generated: also take instructions that a model wrote.
     """
 
     cameras: tuple[str, ...]
@@ -44,6 +45,13 @@ class SampleConfig:
     action_size: int | None = None
     image_size: int | None = None
     black: tuple[str, ...] = ()
+    generated: bool = False
+
+
+def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
+    """The instructions that may be learnt from, the people's own first; one blank text where there is none."""
+    generated = tuple(g.text for g in triplet.generated_instructions) if config.generated else ()
+    return (*triplet.instructions, *generated) or ("",)
 
 
 def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch:

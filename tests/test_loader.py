@@ -10,8 +10,9 @@ from shard_fixture import ACTION, INSTRUCTIONS, STATE, random_triplet, write_sha
 from lamp_model.loader import Loader, split_episodes
 from lamp_model.samples import BadSample, SampleConfig, to_sample
 from schemas.scene_flow import GRID, HORIZON
-from schemas.shard_formats import CorruptShard
+from schemas.shard_formats import INDEX_DTYPE, CorruptShard
 from schemas.shard_set import ShardSet
+from schemas.triplet import GeneratedInstruction
 
 CONFIG = SampleConfig(cameras=("image", "wrist"), chunk=10, points=GRID**2, horizon=HORIZON)
 
@@ -143,3 +144,32 @@ def test_a_flipped_bit_ends_training_with_the_samples_name(tmp_path):
 def test_a_batch_that_does_not_divide_is_refused(shards):
     with pytest.raises(ValueError, match="multiple of the 3 ranks"):
         loader(shards, world=3)
+
+
+def test_generated_instructions_are_learnt_from_only_when_asked_for(tmp_path):
+    people, model = ("open it", "please open it"), ("pull the handle", "first grasp, then pull")
+    generated = tuple(GeneratedInstruction(text, "imperative", "some model") for text in model)
+
+    def seen(instructions, wanted) -> tuple[set[str], str]:
+        triplet = replace(random_triplet(0, 0), instructions=instructions, generated_instructions=generated)
+        config = replace(CONFIG, generated=wanted)
+        loader = Loader(_Alone(triplet), [0], config, 4, 0)
+        texts = {text for step in range(12) for text in loader.batch(step).instructions}
+        return texts, loader.batch_in_order(0).instructions[0]
+
+    assert seen(people, False) == (set(people), people[0])
+    assert seen(people, True) == ({*people, *model}, people[0])
+    assert seen((), False) == ({""}, "")
+    assert seen((), True) == (set(model), model[0])
+
+
+class _Alone:
+    """A set of one sample."""
+
+    index = np.zeros(1, INDEX_DTYPE)
+
+    def __init__(self, triplet):
+        self.triplet = triplet
+
+    def read(self, number):
+        return self.triplet

@@ -19,6 +19,7 @@ class TrainingConfig:
             on at ``motion_rate``, which follows the same cosine.
         checkpoint_activations: compute the activations of the parts that learn again in the backward pass, block by block: less
             memory, more time, the same gradients.
+        instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
         val_samples: at most so many held-out samples are looked at each time, spread evenly.
     """
 
@@ -40,6 +41,7 @@ class TrainingConfig:
     motion_weight: float = 0.1
     motion_rate: float = 1e-5
     checkpoint_activations: bool = False
+    instructions: Literal["own", "all"] = "own"
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2):
@@ -66,6 +68,8 @@ class TrainingConfig:
             )
         if self.objective not in ("action", "joint"):
             raise ValueError(f"objective must be action or joint, found {self.objective!r}")
+        if self.instructions not in ("own", "all"):
+            raise ValueError(f"instructions must be own or all, found {self.instructions!r}")
         if self.objective == "joint" and self.motion_rate > self.learning_rate:
             raise ValueError(
                 f"motion-rate must not be above learning-rate {self.learning_rate}, found {self.motion_rate}"
