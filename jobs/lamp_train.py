@@ -25,6 +25,7 @@ OPTIONS = (
     "motion_weight",
     "motion_rate",
     "checkpoint_activations",
+    "instructions",
 )
 """Fields of the training's config that can be given here."""
 
@@ -72,8 +73,12 @@ class Train:
     """Keep fewer activations for the backward pass and compute them again: less memory, about a third more time. [default: no]"""
     actions: Literal["standard", "raw"] | None = None
     """Stage 2: which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]"""
+    instructions: Literal["own", "all"] | None = None
+    """own: the people's instructions; all: also those that a model wrote (lamp-data instruct). [default: own]"""
     normalisation: Literal["min_max", "quantile"] | None = None
     """Stage 2: states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default: min_max]"""
+    relative_depth: bool = False
+    """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""
     preset: Literal["tiny", "paper"] | None = None
     """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
     Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
@@ -148,6 +153,7 @@ def _request(args: Train, output: Path) -> "Request":
         threads=args.threads,
         actions=args.actions,
         normalisation=args.normalisation,
+        relative_depth=args.relative_depth,
     )
 
 

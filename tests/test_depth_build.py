@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from libero_fixture import Demo, write_file
 from rlds_fixture import SAMPLE
 
 from jobs.lamp_data import main
+from lamp_model.run_folder import BadRun
+from lamp_model.training.run import Request, prepare, train
+from lamp_model.training.variants import Variants
 from pipeline.evaluation.scoring import score_episode
 from pipeline.evaluation.truth import from_rigid_world
 from pipeline.quality import QualityConfig
@@ -20,7 +24,18 @@ from schemas.plugins import PluginChoice, configure, load_plugin
 from schemas.shard_set import ShardSet
 
 torch.set_num_threads(1)
-LENIENT = ["--quality.max-edges", "1", "--quality.max-holes", "1", "--quality.max-jumps", "1", "--quality.min-valid", "0", "--quality.min-moving-points", "0"]
+LENIENT = [
+    "--quality.max-edges",
+    "1",
+    "--quality.max-holes",
+    "1",
+    "--quality.max-jumps",
+    "1",
+    "--quality.min-valid",
+    "0",
+    "--quality.min-moving-points",
+    "0",
+]
 """Random weights see edges everywhere; what is looked at here is what samples say."""
 
 
@@ -104,6 +119,27 @@ def test_weights_that_are_nowhere_end_the_build_before_it_begins(typed, tmp_path
     code, _, err = typed(*bridge(tmp_path / "nowhere", tmp_path / "shards"))
     assert code == 1 and "there is no such folder" in err and "Traceback" not in err
     assert not list((tmp_path / "shards").glob("*.tar"))
+
+
+def test_motion_is_not_learnt_from_depth_without_a_scale_unless_asked(typed, weights, tmp_path):
+    """Refused with three ways on; each of them goes on. What is left out with 2d is said by the model itself."""
+    assert typed(*bridge(weights, tmp_path / "shards"))[0] == 0
+    asked = Request(1, tmp_path / "shards", tmp_path / "run", options={"steps": 1, "batch_size": 1}, device="cpu")
+    with pytest.raises(
+        BadRun, match=r"all of the 2 samples .* relative depth, without a scale .*--motion 2d .*--relative-depth"
+    ):
+        prepare(asked)
+    assert not prepare(replace(asked, variants=Variants(motion="2d"))).config.model.motion.depth
+    prepared = prepare(replace(asked, relative_depth=True))
+    motion = replace(prepared.config.model.motion, layers=1, heads=2, head_dim=16, patch_size=10)
+    small = replace(
+        prepared.config.model,
+        motion=motion,
+        backbone_options={**prepared.config.model.backbone_options, "image_size": 64},
+    )
+    verdict = train(replace(prepared, config=replace(prepared.config, model=small)))
+    assert any("relative" in name for name in verdict) and not any("_m_" in name for name in verdict)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_what_is_no_weight_is_answered_with_the_choices(typed, tmp_path):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lamp_model.data import TrainingData
+from lamp_model.data import Member, TrainingData
 from lamp_model.embodiments import Embodiments, embodiments_of, run_statistics
 from lamp_model.loader import Loader, split_members
 from lamp_model.model import BACKBONES, ModelConfig
@@ -35,7 +35,7 @@ def fitted(model: ModelConfig, data: TrainingData, source: DataSource, chunk: in
     """The model with the sizes that the data decide, and all images that any member has.
 
     Raises:
-        BadRun: there is nothing to train on, or the members' depth is not in one unit.
+        BadRun: there is nothing to train on.
     """
     if not len(data):
         raise BadRun(f"{data.path} has no samples: look into its episodes.jsonl for the reasons")
@@ -50,20 +50,33 @@ def fitted(model: ModelConfig, data: TrainingData, source: DataSource, chunk: in
     return replace(model, action=action, cameras=tuple(role for role in ROLES if role in shown))
 
 
-def check_depth(data: TrainingData, model: ModelConfig) -> None:
-    """Refuse to mix depth in metres with depth without a unit: a motion of 1 would mean different things.
+def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig, allowed: bool) -> None:
+    """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every episode.
+
+    Args:
+        allowed: it was asked for.
 
     Raises:
-        BadRun: it is mixed.
+        BadRun: some of the motion that would be learned is relative.
     """
-    if not (model.guided and model.motion.depth):
+    learned = model.guided and model.motion.depth and (training.stage == 1 or training.objective == "joint")
+    relative = sum(_relative_samples(member) for member in data.members)
+    if not learned or not relative or allowed:
         return
-    units = {triplet.depth_unit: triplet.source.dataset for triplet in data.first_samples()}
-    if len(units) > 1:
-        said = " and ".join(f"{unit} in {dataset}" for unit, dataset in units.items())
-        raise BadRun(
-            f"{data.path} mixes units of depth ({said}): build with depth in one unit, or train with --motion 2d"
-        )
+    some = "all" if relative == len(data) else str(relative)
+    raise BadRun(
+        f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): build them with something "
+        "to align depth to, leave depth out with --motion 2d in stage 1, or take them as they are with --relative-depth"
+    )
+
+
+def _relative_samples(member: Member) -> int:
+    """How many samples have relative depth; builds before that was counted have all or none."""
+    shards = member.shards
+    counted = shards.manifest.counts.get("relative_depth")
+    if counted is not None:
+        return int(counted)
+    return len(shards) if len(shards) and shards.read(0).depth_unit == "relative" else 0
 
 
 def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
@@ -99,7 +112,8 @@ def loaders(
     data: TrainingData, model: ModelConfig, source: DataSource, training: TrainingConfig, threads: int
 ) -> tuple[Loader, Loader | None]:
     """Batches to train on, and to look at; None where nothing is held out."""
-    taken = sample_configs(data, model, embodiments_in(data, source))
+    generated = training.instructions == "all"
+    taken = [replace(c, generated=generated) for c in sample_configs(data, model, embodiments_in(data, source))]
     numbers, held_out = split_members(data, training.val_fraction)
     for line in described(data, numbers, held_out, taken):
         print(line)

@@ -46,6 +46,7 @@ class Request:
         actions: form of the actions that stage 2 learns; see ``lamp_model.embodiments.run_statistics``.
         normalisation: of states and actions.
         threads: that decode samples.
+        relative_depth: motion may be learned from depth without a scale.
     """
 
     stage: int
@@ -62,6 +63,7 @@ class Request:
     threads: int = 2
     actions: str | None = None
     normalisation: str | None = None
+    relative_depth: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _new(request: Request, data: TrainingData) -> RunConfig:
     model = apply(request.variants, model, first.where if first else None)
     check_widths(model)
     training = replace(chosen.training(request.stage), **(request.options or {}))
-    check_depth(data, model)
+    check_depth(data, model, training, request.relative_depth)
     return RunConfig(name, model, training, source, first.where if first else None)
 
 
