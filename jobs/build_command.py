@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.build_options import Build, recipe_of, selection_of
+from jobs.build_options import Build, dataset_of, recipe_of, selection_of
 from jobs.build_words import summary_json, summary_text, trial_text
 from jobs.command_line import Failed, UsageError
 from pipeline.recipe import Recipe
@@ -32,14 +32,44 @@ class Plan:
 
 
 def build_command(args: Build) -> int:
-    """Run a build, or only try it, and say what came of it; the exit code."""
+    """Run a build or those of a recipe, or only try it, and say what came of it; the exit code."""
+    if args.recipe is not None:
+        from jobs.mixture_command import mixture_command
+
+        return mixture_command(args)
+    said = build_one(args, plan_of(args))
+    print(json.dumps(said.values, indent=1) if args.json else said.text)
+    if said.failure is not None:
+        raise Failed(said.failure)
+    return 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a build, or of trying it.
+
+    Attributes:
+        values: for ``--json``.
+        failure: why the exit code is 1 all the same.
+    """
+
+    values: dict[str, Any]
+    text: str
+    failure: str | None = None
+
+
+def build_one(args: Build, plan: Plan) -> Outcome:
+    """Run the build of one dataset, or only try it.
+
+    Raises:
+        UsageError, Failed: it cannot be.
+    """
     from pipeline import readers
     from pipeline.execution import BuildError
     from pipeline.licences import licences_of, restriction_words
     from pipeline.selection import BadSelection
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
-    plan = plan_of(args)
     if (warning := restriction_words(licences_of(plan.recipe))) is not None:
         print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
     try:
@@ -63,15 +93,19 @@ def plan_of(args: Build) -> Plan:
     from pipeline import readers
     from pipeline.build import ShardConfig
 
-    if args.dataset in readers.PLANNED:
+    try:
+        dataset = dataset_of(args)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if dataset in readers.PLANNED:
         known = ", ".join(plugin_names("pipeline.readers"))
         raise UsageError(
-            f"--dataset {args.dataset} is recognised, but this version has no reader for it yet; it reads: {known}"
+            f"--dataset {dataset} is recognised, but this version has no reader for it yet; it reads: {known}"
         )
-    if args.dataset not in readers.recognised_datasets() and not args.dataset.endswith(SUFFIXES):
+    if dataset not in readers.recognised_datasets() and not dataset.endswith(SUFFIXES):
         known = ", ".join(readers.recognised_datasets())
         raise UsageError(
-            f"--dataset must be one of {known}, or a mapping file ({', '.join(SUFFIXES)}), found {args.dataset!r}"
+            f"--dataset must be one of {known}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
         )
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
@@ -90,7 +124,7 @@ def plan_of(args: Build) -> Plan:
         raise UsageError(str(error)) from error
 
 
-def _build(args: Build, plan: Plan) -> int:
+def _build(args: Build, plan: Plan) -> Outcome:
     from jobs.progress import progress_bar
     from pipeline.build import build
 
@@ -106,16 +140,16 @@ def _build(args: Build, plan: Plan) -> int:
         form=args.form,
     )
     summary.output = plan.output
-    print(json.dumps(summary_json(summary), indent=1) if args.json else summary_text(summary))
+    failure = None
     if summary.quarantined_share > args.max_quarantined:
-        raise Failed(
+        failure = (
             f"{len(summary.quarantined)} of {summary.episodes + len(summary.quarantined)} episodes were quarantined, more than "
             f"--max-quarantined {args.max_quarantined:g} allows; the rest is built, see {plan.output}/episodes.jsonl"
         )
-    return 0
+    return Outcome(summary_json(summary), summary_text(summary), failure)
 
 
-def _try(args: Build, plan: Plan) -> int:
+def _try(args: Build, plan: Plan) -> Outcome:
     from pipeline.selection import BadSelection, counted
     from pipeline.trial import try_build
     from pipeline.wanted import list_chosen
@@ -128,13 +162,11 @@ def _try(args: Build, plan: Plan) -> int:
     workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
     trial = try_build(plan.recipe, listing, plan.selection, workers)
     free = free_bytes(plan.output.resolve())
-    if args.json:
-        print(json.dumps({**trial.as_dict(), "free_bytes": free}, indent=1))
-    else:
-        print(trial_text(trial, plan.source, free, args.samples_per_shard))
+    failure = None
     if all(tried.outcome == "quarantined" for tried in trial.tried):
-        raise Failed(f"none of the episodes tried could be used; the first: {trial.tried[0].message}")
-    return 0
+        failure = f"none of the episodes tried could be used; the first: {trial.tried[0].message}"
+    text = trial_text(trial, plan.source, free, args.samples_per_shard)
+    return Outcome({**trial.as_dict(), "free_bytes": free}, text, failure)
 
 
 def free_bytes(folder: Path) -> int:

@@ -19,9 +19,12 @@ from schemas.scene_flow import HORIZON
 class Build:
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 
-    dataset: str
+    dataset: str | None = None
     """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names; or a mapping file, my.yaml, for any other
     LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
+    recipe: Path | None = None
+    """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md). Each is built into a folder of its own
+    below --output, from one below --input."""
     input: Path | None = None
     """Folder of the dataset's files. [default: data/<dataset>]"""
     dataset_options: tuple[str, ...] = ()
@@ -100,6 +103,19 @@ class Build:
     """Print the summary as JSON."""
 
 
+def dataset_of(args: Build) -> str:
+    """The dataset that the command line names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if args.dataset is None:
+        raise ValueError(
+            "--dataset is missing: a dataset or a mapping file; or, in its place, --recipe with a file of several"
+        )
+    return args.dataset
+
+
 def selection_of(args: Build) -> Selection:
     """Which episodes the command line wants.
 
@@ -141,7 +157,7 @@ def recipe_of(args: Build) -> Recipe:
     Raises:
         ValueError: a plug-in, an option or a value that there is not.
     """
-    dataset = dataset_choice(args.dataset, parse_options(args.dataset_options))
+    dataset = dataset_choice(dataset_of(args), parse_options(args.dataset_options))
     recipe = Recipe(
         dataset=dataset,
         flow=PluginChoice(args.flow, parse_options(args.flow_options)),

@@ -204,9 +204,14 @@ def _say_results(prepared: "Prepared", verdict: dict[str, float]) -> None:
                 )
     if stage == 1:
         motion = "" if str(folder) == "runs/stage1" else f" --motion {folder}"
-        print(f"next: lamp-train --stage 2{motion}")
+        path = prepared.data.path
+        print(f"next: lamp-train --stage 2{'' if path == Path('shards/libero') else f' --data {path}'}{motion}")
     else:
-        print(f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}).predict(images, instruction, state)")
+        robots = prepared.data.embodied
+        whose = f", statistics_key={robots[0].name!r}" if len(robots) > 1 else ""
+        print(
+            f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}{whose}).predict(images, instruction, state)"
+        )
 
 
 def _check_data(args: Train, output: Path) -> None:

@@ -33,14 +33,16 @@ class Samples(Protocol):
 
 
 def split_members(data: TrainingData, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sample numbers for training and for validation: ``split_episodes`` of each member, so that each is in both."""
-    sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    first = 0
+    """Sample numbers for training and for validation: ``split_episodes`` of each member, so that each is in both.
+
+    An episode that several members hold is held out of all of them if it is of one.
+    """
+    held_out = []
     for member in data.members:
-        for side, numbers in zip(sides, split_episodes(member.shards, val_fraction), strict=True):
-            side.append(first + numbers)
-        first += len(member.shards)
-    return np.concatenate(sides[0]), np.concatenate(sides[1])
+        _, numbers = split_episodes(member.shards, val_fraction)
+        held_out.append(member.shards.index["episode"][numbers])
+    is_validation = np.isin(data.index["episode"], np.concatenate(held_out))
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
 def split_episodes(shards: Samples, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:

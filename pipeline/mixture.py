@@ -1,0 +1,49 @@
+"""The last step of a mixture: name the finished builds, each with its weight and the digest of its manifest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.files import sha256_of
+from schemas.manifest import NAME as MANIFEST
+from schemas.manifest import read_manifest
+from schemas.mixture import Member, Mixture
+
+
+@dataclass(frozen=True)
+class Part:
+    """A build that belongs to a mixture.
+
+    Attributes:
+        folder: its folder in that of the mixture.
+        weight: see ``schemas.mixture.Member``.
+    """
+
+    name: str
+    folder: str
+    weight: float | None
+
+
+def write_mixture(output: Path, name: str, parts: Sequence[Part]) -> Mixture:
+    """Write ``mixture.json`` over finished builds; the same bytes for the same builds.
+
+    Raises:
+        BadManifest: a build has not finished.
+    """
+    mixture = Mixture(name, tuple(_member(output, part) for part in parts))
+    mixture.write(output)
+    return mixture
+
+
+def _member(output: Path, part: Part) -> Member:
+    folder = output / part.folder
+    manifest = read_manifest(folder)
+    return Member(
+        name=part.name,
+        folder=part.folder,
+        weight=part.weight,
+        manifest_sha256=sha256_of(folder / MANIFEST),
+        samples=manifest.samples,
+        episodes=manifest.counts["episodes"],
+        dataset=manifest.dataset,
+    )
