@@ -20,7 +20,7 @@ def read_by_draft(root: Path, tmp_path: Path):
     """The first episode, by the draft of its mapping."""
     path = tmp_path / "my.yaml"
     path.write_text(draft_mapping(dataset_keys(root)[0]))
-    reader = MappedReader(Config(load_mapping(path)))
+    reader = MappedReader(Config(mapping=load_mapping(path)))
     return reader.read(next(iter(reader.list_episodes(root))))
 
 

@@ -145,10 +145,8 @@ def test_a_two_armed_robots_head_is_not_taken_for_fixed_without_a_pose(tmp_path)
     assert not episode.views[HEAD].fixed and episode.notes[f"calibration of {HEAD}"] == "no columns"
 
 
-def test_packed_files_are_named(tmp_path):
-    (tmp_path / "pick").mkdir()
-    (tmp_path / "pick" / "franka.tar.gz").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"franka\.tar\.gz, which must be unpacked"):
+def test_a_folder_without_the_dataset_says_what_belongs_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no LeRobot folder or \*\.tar\.gz; put InternData-A1's archives"):
         next(READER.list_episodes(tmp_path))
 
 

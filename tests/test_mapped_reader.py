@@ -52,7 +52,7 @@ def mapping_of(values) -> DatasetMapping:
 
 
 def reader_of(values) -> MappedReader:
-    return MappedReader(Config(mapping_of(values)))
+    return MappedReader(Config(mapping=mapping_of(values)))
 
 
 def read_all(reader, folder):
@@ -170,7 +170,7 @@ def write_rt1(folder):
 
 def test_the_shipped_mapping_of_rt1_reads_the_published_schema(tmp_path):
     write_rt1(tmp_path)
-    (episode,) = read_all(MappedReader(Config(load_mapping(MAPPINGS / "fractal20220817_data.yaml"))), tmp_path)
+    (episode,) = read_all(MappedReader(Config(mapping=load_mapping(MAPPINGS / "fractal20220817_data.yaml"))), tmp_path)
     assert (episode.primary, episode.wrist, episode.fps) == ("image", None, 3)
     assert episode.instructions == ("pick apple",)
     assert episode.state_names == ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper")
@@ -190,7 +190,7 @@ def test_the_shipped_mappings_of_lerobot_sets(tmp_path, name, version):
     cameras = [key.removeprefix("observation.images.") for key in mapping.cameras]
     values = np.arange(LENGTH * 8, dtype=np.float32).reshape(LENGTH, 8)
     written(tmp_path, {"observation.state": values, "action": values + 100}, version, cameras=cameras)
-    (episode,) = read_all(MappedReader(Config(mapping)), tmp_path)
+    (episode,) = read_all(MappedReader(Config(mapping=mapping)), tmp_path)
     assert set(episode.views) == set(mapping.cameras) and episode.wrist == mapping.wrist
     assert np.array_equal(episode.state, values) and np.array_equal(episode.actions, values + 100)
     assert episode.instructions == ("wave",)

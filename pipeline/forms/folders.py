@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from pipeline.forms.archives import is_archive
 from pipeline.forms.clips import SUFFIXES as VIDEO_SUFFIXES
 from pipeline.forms.rlds import is_rlds_folder
 from pipeline.readers import SeveralForms, UnknownForm, UnreadableSource
@@ -23,7 +24,7 @@ def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
     """Form and folder of every dataset below a folder, in the order of their paths.
 
     ``rlds`` and ``lerobot`` folders and recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``,
-    and one of video files that is none of these ``video``.
+    and one of video files that is none of these ``video``. Of archives the file is given: ``tar.gz``.
     """
     for where, folders, files in os.walk(root):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_by_number)
@@ -31,7 +32,10 @@ def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
         if is_rlds_folder(files):
             folders.clear()
             yield "rlds", here
-        elif (here / LEROBOT_INFO).is_file():
+            continue
+        for name in sorted(filter(is_archive, files), key=_by_number):
+            yield "tar.gz", here / name
+        if (here / LEROBOT_INFO).is_file():
             folders.clear()
             yield "lerobot", here
         elif (raw := next((form for form, name in RAW.items() if name in files), None)) is not None:

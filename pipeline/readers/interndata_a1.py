@@ -6,7 +6,7 @@
   look at whether the tool is in view does not find the fault; that the pose moves with the hand does. Such poses are refused.
 * A single arm has no head to move: its ``head`` camera stands beside it. Of a robot with two arms nothing is taken for fixed that the
   poses do not show.
-* Datasets may be nested at any depth; packed ones (``*.tar.gz``) must be unpacked first.
+* Datasets may be nested at any depth, packed (``*.tar.gz``, as they are published) or unpacked.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.forms.lerobot_meta import LeRobotMeta
 from pipeline.readers import UnreadableSource
+from pipeline.readers._packed import CacheConfig, is_packed, list_packed, read_packed
 from pipeline.readers._reprojection import intrinsics_fault, mounted_on, pose_fault
 from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.cameras import pose_from_quaternion
@@ -41,27 +42,35 @@ STILL_M = 1e-4
 
 
 @dataclass(frozen=True)
-class Config:
-    """Nothing to set."""
+class Config(CacheConfig):
+    """Where packed datasets are unpacked to be read."""
 
 
 def build(config: Config) -> "InternDataReader":
     """The reader."""
-    return InternDataReader()
+    return InternDataReader(config)
 
 
 class InternDataReader:
     """See ``pipeline.readers.Reader``."""
 
+    def __init__(self, config: Config | None = None):
+        self._cache = (config or Config()).open_cache()
+
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every episode of every LeRobot folder below, however deep."""
-        listers = {"lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key)}
-        packed = next(root.rglob("*.tar.gz"), None) if root.is_dir() else None
-        what = "LeRobot folder" + (f" but packed files such as {packed.name}, which must be unpacked" if packed else "")
-        return list_forms(root, listers, what, "InternData-A1's unpacked folders (each with a meta/info.json)", form)
+        """Every episode of every LeRobot folder below, however deep, packed or not."""
+        lister = partial(list_lerobot, INFO.name, is_ours=missing_key)
+        listers = {"lerobot": lister, "tar.gz": partial(list_packed, self._cache, lister)}
+        what, put = (
+            "LeRobot folder or *.tar.gz",
+            "InternData-A1's archives, or its unpacked folders (each with a meta/info.json),",
+        )
+        return list_forms(root, listers, what, put, form)
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One episode; its frames are decoded when they are asked for."""
+        if is_packed(ref):
+            return read_packed(self._cache, ref, self.read)
         return _episode(ref, read_lerobot(ref))
 
 

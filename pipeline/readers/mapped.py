@@ -21,6 +21,7 @@ from pipeline.forms.orientation import upright_view
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource
 from pipeline.readers._mapping import ActionMapping, CameraMapping, DatasetMapping, DepthMapping, Numbers
+from pipeline.readers._packed import CacheConfig, is_packed, list_packed, read_packed
 from pipeline.readers._reprojection import intrinsics_fault
 from pipeline.readers._views import (
     NO_ACTIONS,
@@ -43,8 +44,8 @@ TASKS = "task_index"
 
 
 @dataclass(frozen=True)
-class Config:
-    """What is read.
+class Config(CacheConfig):
+    """What is read, and where packed datasets are unpacked to be read.
 
     Attributes:
         mapping: the content of a mapping file.
@@ -67,7 +68,7 @@ class MappedReader:
     """See ``pipeline.readers.Reader``."""
 
     def __init__(self, config: Config):
-        self._mapping = config.mapping
+        self._mapping, self._cache = config.mapping, config.open_cache()
 
     @property
     def mapping(self) -> DatasetMapping:
@@ -86,11 +87,15 @@ class MappedReader:
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every episode of every LeRobot or RLDS folder below that has the mapping's keys."""
         name, keys = self.mapping.name, self.mapping.keys
+        lister = partial(list_lerobot, name, is_ours=partial(_missing_key, keys))
         listers = {
             "rlds": partial(list_rlds, name, needed=keys),
-            "lerobot": partial(list_lerobot, name, is_ours=partial(_missing_key, keys)),
+            "lerobot": lister,
+            "tar.gz": partial(list_packed, self._cache, lister),
         }
-        for listed in list_forms(root, listers, "RLDS or LeRobot folder", "the dataset's folder", form):
+        for listed in list_forms(
+            root, listers, "RLDS folder, LeRobot folder or *.tar.gz of one", "the dataset's folder", form
+        ):
             if isinstance(listed, UnreadableSource) and listed.code == "foreign_features":
                 said = f"{listed.message.split(', so it is not')[0]}, which the mapping of {name} names; lamp-data inspect shows the keys there are"
                 listed = UnreadableSource(listed.source, listed.code, said)
@@ -98,6 +103,8 @@ class MappedReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One episode; its frames are decoded when they are asked for."""
+        if is_packed(ref):
+            return read_packed(self._cache, ref, self.read)
         table = read_lerobot(ref) if ref.path.endswith(".parquet") else read_rlds(ref)
         return _episode(ref, table, self.mapping)
 
