@@ -29,11 +29,13 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
     """The names of an episode's cameras that the choice means, the primary one first.
 
     Raises:
-        BadEpisode: a camera that was named is not there, or two have names that sample keys cannot tell apart.
+        BadEpisode: a camera that was named is not there or is black, or two have names that sample keys cannot tell apart.
     """
     there = sorted(episode.views, key=lambda name: (name != episode.primary, name))
     wanted = there if ALL in cameras else [episode.primary if name == PRIMARY else name for name in cameras]
     missing = [name for name in wanted if name not in episode.views]
+    if black := [name for name in missing if name in episode.black_cameras]:
+        raise BadEpisode("black_camera", f"{episode.ref.name}: every frame of {', '.join(black)} is black")
     if missing:
         raise BadEpisode(
             "no_such_camera",

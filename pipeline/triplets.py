@@ -47,6 +47,8 @@ class TripletMaker:
         watch = watch or Stopwatch()
         skipped: list[BadEpisode] = []
         cameras = chosen_cameras(episode, self.recipe.cameras)
+        for camera in episode.black_cameras if ALL in self.recipe.cameras else ():
+            yield SkippedCamera(camera, "black_camera")
         for camera in cameras:
             windows = self._windows(seen_by(episode, camera), watch)
             if ALL in self.recipe.cameras:

@@ -8,6 +8,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+BLACK_CAMERAS = "black_cameras"
+"""The note in which a reader names them."""
+
 
 class BadEpisode(Exception):
     """The episode's data cannot be used; it is quarantined with this reason and the rest goes on.
@@ -254,6 +257,12 @@ class Episode:
     def length(self) -> int:
         """T, the number of frames."""
         return self.views[self.primary].length
+
+    @property
+    def black_cameras(self) -> tuple[str, ...]:
+        """Cameras that the data name and whose every frame is black; they are not among ``views``."""
+        said = self.notes.get(BLACK_CAMERAS, "")
+        return tuple(said.split(", ")) if said else ()
 
     def source_frame(self, frame: int) -> int:
         """The number in the source files of a frame."""

@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from libero_fixture import Demo, fast_recipe, samples_of, write_file
+from rlds_fixture import SAMPLE
 
 from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
 from pipeline.chosen_cameras import chosen_cameras
+from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.libero import LiberoReader
 from pipeline.triplets import SkippedCamera, TripletMaker
-from schemas.episode import BadEpisode
+from schemas.episode import BLACK_CAMERAS, BadEpisode, EpisodeRef
 from schemas.manifest import EPISODES, read_manifest
 from schemas.sample_codec import encode_triplet
 from schemas.triplet import Triplet
@@ -110,3 +112,17 @@ def test_a_build_counts_skipped_cameras_and_says_which_in_the_list_of_episodes(f
     run(tmp_path / "primary", "primary")
     assert samples_of(tmp_path / "all") == samples_of(tmp_path / "primary")
     assert run(tmp_path / "all", "all").already_complete
+
+
+def test_a_black_camera_is_skipped_and_counted_and_refused_by_name(episode):
+    black = replace(episode, notes={BLACK_CAMERAS: "image_1, image_3"})
+    said = {w.camera: w.reason for w in made(black, "all") if isinstance(w, SkippedCamera)}
+    assert said == {"image_1": "black_camera", "image_3": "black_camera", WRIST: "no_depth"}
+    with pytest.raises(BadEpisode, match="every frame of image_3 is black"):
+        made(black, "image_3")
+
+
+def test_the_black_camera_of_a_real_file_is_known():
+    reader = BridgeReader()
+    refs = [ref for ref in reader.list_episodes(SAMPLE.parent.parent) if isinstance(ref, EpisodeRef)]
+    assert [reader.read(ref).black_cameras for ref in refs] == [("image_3",)] * 3

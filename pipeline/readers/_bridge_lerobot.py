@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from pipeline.forms.lerobot import LeRobotEpisode
 from pipeline.forms.lerobot_meta import LeRobotMeta
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.episode import ActionConvention, CameraView, Episode, EpisodeRef
 
 CAMERAS = tuple(f"observation.images.image_{number}" for number in range(4))
@@ -31,8 +31,8 @@ def episode_of_lerobot(
     """
     enough_frames(ref, table.length)
     there = [key for key in CAMERAS if key in table.meta.features]
-    views = usable_views(ref, PRIMARY, [(key, _view(table, key)) for key in there])
-    absent = [key for key in there if key not in views]
+    made = [(key, _view(table, key)) for key in there]
+    views = usable_views(ref, PRIMARY, made)
     return Episode(
         ref=ref,
         views=views,
@@ -45,7 +45,7 @@ def episode_of_lerobot(
         actions=numbers(ref, "actions", table.array(ACTION), len(convention.dimensions)),
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
-        notes={"black_cameras": ", ".join(absent)} if absent else {},
+        notes=black_note(made),
     )
 
 

@@ -25,7 +25,7 @@ from pipeline.forms.pictures import PictureFiles
 from pipeline.forms.restricted_pickle import DamagedPickle, HostilePickle, read_pickle
 from pipeline.forms.stamps import stamps_of
 from pipeline.readers import UnreadableSource, Words
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
 
 OBSERVATIONS, POLICY, LANGUAGE, CONFIG = "obs_dict.pkl", "policy_out.pkl", "lang.txt", "config.json"
@@ -82,6 +82,7 @@ def read_raw(
         raise BadEpisode("rows_mismatch", f"{ref.name}: {faults[primary]}")
     views = usable_views(ref, primary, made)
     notes = {} if late is not None else {"date": "unknown: taken for later than 2021-07-23"}
+    notes |= black_note(made)
     notes |= {"cameras_left_out": "; ".join(faults.values())} if faults else {}
     notes |= _join_depth(ref, folder, views, first, depth_unit)
     return Episode(

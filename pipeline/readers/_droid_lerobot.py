@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pipeline.forms.lerobot import LeRobotEpisode
 from pipeline.forms.lerobot_meta import LeRobotMeta
 from pipeline.readers import Words
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
 EXTERIOR = tuple(f"observation.images.exterior_{number}_left" for number in (1, 2))
@@ -65,6 +65,7 @@ def episode_of_lerobot(
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
         success=words.success,
+        notes=black_note(made),
         other_actions={
             name: numbers(ref, key, table.array(key), width)
             for name, width in other_actions.items()

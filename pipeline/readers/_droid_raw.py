@@ -24,7 +24,7 @@ from pipeline.forms.stamps import stamps_of
 from pipeline.forms.video import VideoFrames, VideoSpan, read_video
 from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_video
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_video
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
 
 TRAJECTORY, VIDEOS = "trajectory.h5", "recordings/MP4"
@@ -204,7 +204,7 @@ def _views(
             view, said = _with_right_eye(ref, view, folder / VIDEOS / f"{serial}-stereo.mp4", table, serial, reduced)
             notes |= {f"stereo of {name}": said} if said else {}
         made.append((name, view))
-    return usable_views(ref, PRIMARY, made), notes
+    return usable_views(ref, PRIMARY, made), notes | black_note(made)
 
 
 def _video(folder: Path, serial: str, length: int, reduced: int) -> VideoSpan:

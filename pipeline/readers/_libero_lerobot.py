@@ -18,7 +18,7 @@ from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot
 from pipeline.forms.lerobot_meta import INFO, LeRobotMeta
 from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot, with_fov
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot, with_fov
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
 OPEN_IS_ONE = ActionConvention(
@@ -119,7 +119,8 @@ def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         actions=numbers(ref, "actions", table.array(line.action), len(CONVENTION.dimensions)),
         action_mask=np.ones(table.length, bool),
         action_convention=line.convention,
-        notes={} if labelled == FPS else {"fps": f"labelled {labelled:g}, recorded at {FPS:g}"},
+        notes=black_note(made.items())
+        | ({} if labelled == FPS else {"fps": f"labelled {labelled:g}, recorded at {FPS:g}"}),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.forms.rlds import RldsEpisode
 from pipeline.readers import Words
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures, with_fov
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures, with_fov
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 
 PRIMARY, WRIST = "image", "wrist_image"
@@ -28,7 +28,8 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
     """
     enough_frames(ref, record.length)
     words = words_of_record(record)
-    views = usable_views(ref, PRIMARY, [(name, _view(ref, name, record)) for name in FOV_OF])
+    made = [(name, _view(ref, name, record)) for name in FOV_OF]
+    views = usable_views(ref, PRIMARY, made)
     return Episode(
         ref=ref,
         views=views,
@@ -42,7 +43,7 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
         success=words.success,
-        notes=_notes(record),
+        notes=black_note(made) | _notes(record),
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.forms.pictures import BLACK_LEVEL, Encoded, decode_picture, decode
 from pipeline.forms.video import VideoFrames, VideoSpan, first_frame, read_video
 from pipeline.readers import Words
 from schemas.cameras import intrinsics_from_fov
-from schemas.episode import ActionConvention, BadEpisode, CameraView, EpisodeRef
+from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraView, EpisodeRef
 
 NO_ACTIONS = ActionConvention("none", (), "no actions were recorded")
 """Of episodes that show motion and do not say how it was brought about; their actions are T x 0 and masked."""
@@ -97,6 +97,12 @@ def usable_views(
     if primary not in there:
         raise BadEpisode("black_camera", f"{ref.name}: every frame of {primary} is black; this camera was not recorded")
     return there
+
+
+def black_note(views: Iterable[tuple[str, CameraView | None]]) -> dict[str, str]:
+    """The note that names black cameras, if there are any."""
+    black = [name for name, view in views if view is None]
+    return {BLACK_CAMERAS: ", ".join(black)} if black else {}
 
 
 def numbers(

@@ -22,7 +22,7 @@ from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
@@ -122,7 +122,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         actions=numbers(ref, "actions", record.array(ACTION), len(CONVENTION.dimensions)),
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
-        notes=_notes(record, [name for name in cameras if name not in views]),
+        notes=black_note(found) | _notes(record),
     )
 
 
@@ -130,7 +130,6 @@ def _words(record: RldsEpisode) -> Words:
     return Words(spoken(record.texts(LANGUAGE)))
 
 
-def _notes(record: RldsEpisode, black: list[str]) -> dict[str, str]:
-    notes = {"black_cameras": ", ".join(black)} if black else {}
+def _notes(record: RldsEpisode) -> dict[str, str]:
     path = "episode_metadata/file_path"
-    return {**notes, "file_path": record.texts(path)[0]} if record.has(path) else notes
+    return {"file_path": record.texts(path)[0]} if record.has(path) else {}

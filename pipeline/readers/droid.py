@@ -32,7 +32,7 @@ from pipeline.readers._droid_calibration import (
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
 from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_pictures
+from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
@@ -137,7 +137,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
     views = usable_views(ref, PRIMARY, made)
     state = _state(ref, record)
     words, path = _words(record), _path(record)
-    notes = {"file_path": path} if path else {}
+    notes = black_note(made) | ({"file_path": path} if path else {})
     if calibration is not None:
         for name, view in views.items():
             find = partial(calibration.camera, _recording(path), name, view.size)
