@@ -17,7 +17,9 @@ from schemas.plugins import PluginChoice, load_plugin, plugin_names
 
 LABEL = 14
 SHOWN_TEXTS, SHOWN_FAULTS = 6, 8
-VIDEO = "video"
+GENERAL = ("robosuite", "video")
+"""Readers of whatever a more particular reader does not know: LIBERO's files are robosuite's, and a dataset may keep videos beside its
+files."""
 
 
 class UnknownDataset(CannotInspect):
@@ -89,8 +91,9 @@ def report_dataset(
             refused += [f"{name}: {str(item).split(', so it is not')[0]}" for item in listed[:1]]
     if not found:
         raise UnknownDataset(f"{folder} holds no dataset that a reader knows: {'; '.join(refused)}", 1)
-    if len(found) > 1:
-        found.pop(VIDEO, None)  # a dataset may keep videos beside its files
+    for general in GENERAL:
+        if len(found) > 1:
+            found.pop(general, None)
     if len(found) > 1:
         known = ", ".join(found)
         raise CannotInspect(
