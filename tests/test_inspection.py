@@ -20,8 +20,10 @@ from pipeline.inspection.histogram import Histogram
 from pipeline.inspection.summary import Candidate, evenly, summarise
 from schemas.cameras import lift
 from schemas.flow_quanta import QUANTUM_PX
+from schemas.perception import DepthAlignment
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import write_shard
+from schemas.triplet import GeneratedInstruction
 
 # ---- numbers -----------------------------------------------------------------------------------------------------------
 
@@ -76,7 +78,7 @@ def test_increments_beyond_the_motion_scale_are_counted():
 
 
 def test_relative_depth_is_never_called_metres(tmp_path):
-    folder = write_set(tmp_path, [known_triplet(depth_unit="relative")])
+    folder = write_set(tmp_path, [known_triplet(depth_unit="relative", depth_alignment=None)])
     said: list[str] = []
     assert inspect(folder, say=said.append, html=tmp_path / "page.html") == 0
     text = "\n".join(said)
@@ -357,3 +359,44 @@ def test_wrong_options_are_refused_in_a_sentence(tmp_path):
     damaged[700] ^= 1
     (folder / "set-00000.tar").write_bytes(damaged)
     assert _refused(folder, sample="0").exit_code == 1
+
+
+# ---- what samples say of themselves ------------------------------------------------------------------------------------
+
+
+def test_what_the_checks_measured_is_shown_with_the_thresholds(tmp_path):
+    shares = [0.5, 0.625, 1.0]
+    triplets = [
+        dataclasses.replace(t, quality={"valid_share": v, "steps": 32.0})
+        for t, v in zip(several(3), shares, strict=True)
+    ]
+    folder = write_set(tmp_path, triplets)
+    code, facts = seen(folder)
+    assert code == 0 and facts["quality"]["valid_share"] == {"min": 0.5, "p50": 0.625, "max": 1.0}
+    said: list[str] = []
+    inspect(folder, say=said.append)
+    assert re.search(r"share of keypoints and steps that are valid +50\.0% +62\.5% +100\.0%", said[0])
+    assert seen(folder, sample="1")[1]["quality"]["valid_share"] in shares
+
+
+def test_generated_words_outcomes_and_aligned_depth_are_told_apart(tmp_path):
+    aligned = DepthAlignment("plane", 2.0, 0.1, 0.0125, "m", 900, 0.75)
+    written = (GeneratedInstruction("please lift it", "request", "a model at 1"),)
+    triplets = several(3, depth_alignment=None)
+    triplets[0] = dataclasses.replace(triplets[0], depth_alignment=aligned, success=False, generated_instructions=())
+    triplets[1] = dataclasses.replace(triplets[1], success=None, generated_instructions=written)
+    triplets[2] = dataclasses.replace(triplets[2], generated_instructions=written)
+    folder = write_set(tmp_path, triplets)
+    code, facts = seen(folder)
+    assert (code, facts["success"]) == (0, {"no": 1, "not said": 1, "yes": 1})
+    assert facts["generated_instructions"] == {"request, by a model at 1": 2}
+    assert "please lift it" not in facts["instructions"]
+    said: list[str] = []
+    inspect(folder, say=said.append)
+    assert "request, by a model at 1 (2)" in said[0] and "1.25 cm off its anchors" in said[0]
+    found = [seen(folder, sample=str(n))[1] for n in range(3)]
+    assert [f["depth"]["alignment"] for f in found if f["depth"]["alignment"]] == [vars(aligned)]
+    number = next(f["number"] for f in found if f["generated_instructions"])
+    inspect(folder, sample=str(number), html=tmp_path / "page.html", say=said.append)
+    assert "please lift it (by a model at 1)" in said[-1]
+    assert "please lift it <i>(request, generated)</i>" in (tmp_path / "page.html").read_text()

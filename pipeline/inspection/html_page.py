@@ -32,6 +32,7 @@ from pipeline.inspection.text import (
     instruction_rows,
     integrity_words,
     percent,
+    quality_table,
     set_names,
     summary_rows,
 )
@@ -187,7 +188,9 @@ def _flows(summary: Summary) -> str:
     def tables(flow: dict, points: str) -> str:
         return "".join(numbers_table(t) for t in flow_tables(flow) if t.title.split(", ")[-1] == points)
 
-    return "".join(
+    checks = quality_table(summary)
+    shown = f"<section class='panel'><h2>The checks</h2>{numbers_table(checks)}</section>" if checks else ""
+    return shown + "".join(
         f"<section class='panel'><h2>Flow, depth in {text(f['unit'])}</h2>{rows_list(flow_rows(f))}{tables(f, 'moving points')}"
         f"<details><summary>The same for all points</summary>{tables(f, 'all points')}</details></section>"
         for f in summary.flow

@@ -32,7 +32,7 @@ table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-
 caption { text-align: left; color: var(--faint); font-size: 12px; font-weight: 600; padding-bottom: 3px; }
 th { font-weight: 500; color: var(--faint); }
 .numbers th, .numbers td { text-align: right; padding: 3px 0 3px 8px; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.numbers th:first-child, .numbers td:first-child { text-align: left; padding-left: 0; }
+.numbers th:first-child, .numbers td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 .numbers { table-layout: fixed; }
 .numbers th:first-child { width: 25%; }
 table.texts { margin-top: 0; }

@@ -10,6 +10,7 @@ from pipeline.inspection.collection import CannotInspect, Collection
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import check_sample
 from pipeline.inspection.pictures import decode_picture
+from pipeline.inspection.score import score_of
 from pipeline.inspection.summary import fault_of_sample
 from schemas.sample_codec import encode_triplet
 from schemas.scene_flow import flag_names
@@ -77,6 +78,7 @@ def describe(found: Found) -> dict[str, Any]:
         "episode": t.episode,
         "source": vars(t.source),
         "instructions": list(t.instructions),
+        "generated_instructions": [vars(generated) for generated in t.generated_instructions],
         "fps": t.fps,
         "step_seconds": t.step_seconds,
         "resampling": t.resampling,
@@ -91,7 +93,11 @@ def describe(found: Found) -> dict[str, Any]:
             "pose_source": t.camera.pose_source,
             "moved": float(np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=-1).max()),
         },
-        "depth": {"unit": t.depth_unit, "source": t.depth_source},
+        "depth": {
+            "unit": t.depth_unit,
+            "source": t.depth_source,
+            "alignment": vars(t.depth_alignment) if t.depth_alignment else None,
+        },
         "state": dict(zip(_names(t.state_names, len(t.state)), map(float, t.state), strict=True)),
         "actions": {
             "convention": t.action_convention.name,
@@ -106,6 +112,8 @@ def describe(found: Found) -> dict[str, Any]:
         "moving_points": int(measured.moving.sum()),
         "points": len(measured.moving),
         "point_flags": flag_names(t.point_flags),
+        "quality": dict(t.quality),
+        "score": score_of(t, measured).value,
     }
 
 

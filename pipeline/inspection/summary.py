@@ -19,12 +19,16 @@ from pipeline.inspection.integrity import (
     size_of,
 )
 from pipeline.inspection.score import score_of
+from pipeline.inspection.words import Words
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import CorruptShard, Shard
 from schemas.triplet import Triplet
 
 SIZED = 200
 """Of the measured samples, how many are encoded again to see what each member takes: encoding costs most."""
+
+DEPTH_RESIDUAL = "depth_residual"
+"""What remains between aligned depth and what it was aligned to, in metres."""
 
 
 @dataclass(frozen=True)
@@ -49,43 +53,6 @@ class Candidate:
 
 
 @dataclass
-class Words:
-    """How many samples say what."""
-
-    instructions: Counter[str] = field(default_factory=Counter)
-    blank: int = 0
-    fps: Counter[str] = field(default_factory=Counter)
-    cameras: Counter[str] = field(default_factory=Counter)
-    intrinsics: Counter[str] = field(default_factory=Counter)
-    poses: Counter[str] = field(default_factory=Counter)
-    depth: Counter[str] = field(default_factory=Counter)
-    flow: Counter[str] = field(default_factory=Counter)
-    grid: Counter[str] = field(default_factory=Counter)
-    steps: Counter[str] = field(default_factory=Counter)
-    actions: Counter[str] = field(default_factory=Counter)
-    state: Counter[str] = field(default_factory=Counter)
-
-    def add(self, t: Triplet) -> None:
-        """Count one sample."""
-        texts = [text for text in t.instructions if text.strip()]
-        self.instructions.update(set(texts))
-        self.blank += not texts
-        width, height = t.camera.size
-        self.fps[f"{t.fps:g}"] += 1
-        self.cameras[f"{t.source.camera}, {width} x {height}"] += 1
-        self.intrinsics[t.camera.intrinsics_source] += 1
-        self.poses[
-            f"{t.camera.pose_source} ({'still' if len(t.camera.world_from_camera) == 1 else 'one for each step'})"
-        ] += 1
-        self.depth[f"{t.depth_unit}, {t.depth_source}"] += 1
-        self.flow[t.flow_source] += 1
-        self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps"] += 1
-        self.steps[f"{t.step_seconds:.4g} s ({t.resampling})"] += 1
-        self.actions[f"{t.action_convention.name}, {len(t.actions)} x {t.actions.shape[1]}"] += 1
-        self.state[", ".join(t.state_names)] += 1
-
-
-@dataclass
 class Summary:
     """Everything that is known of a set of shards.
 
@@ -95,6 +62,8 @@ class Summary:
         read: how many samples were read whole.
         measured: how many of them, evenly spread, flow and pictures were measured on.
         sized: how many of those ``bytes_per_sample`` comes from.
+        quality: ``min``, ``p50`` and ``max`` over the measured samples of what each check measured, and of the residual of depth where
+            that was aligned.
         verified: every sample was read and every SHA-256 compared.
     """
 
@@ -108,6 +77,7 @@ class Summary:
     words: Words = field(default_factory=Words)
     flow: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
+    quality: dict[str, dict[str, float]] = field(default_factory=dict)
     read: int = 0
     measured: int = 0
     sized: int = 0
@@ -140,6 +110,7 @@ class Summary:
             "samples_without_instruction": self.words.blank,
             **{k: dict(v.most_common()) for k, v in vars(self.words).items() if isinstance(v, Counter)},
             "flow_ranges": self.flow,
+            "quality": self.quality,
             "verified": self.verified,
             "failures": [vars(f) for f in self.findings],
             "notes": self.notes,
@@ -172,6 +143,7 @@ class _Scan:
         self.flow: dict[str, FlowStatistics] = {}
         self.weighed: set[int] = set()
         self.sizes: Counter[str] = Counter()
+        self.quality: dict[str, list[float]] = {}
         self.entries = {s.name: s for s in collection.manifest.shards} if collection.manifest else {}
         self.progress: Any = None
 
@@ -231,6 +203,10 @@ class _Scan:
             self.flow[t.depth_unit] = FlowStatistics(t.depth_unit)
         self.flow[t.depth_unit].add(t, measured)
         self.summary.measured += 1
+        for name, value in t.quality.items():
+            self.quality.setdefault(name, []).append(value)
+        if t.depth_alignment is not None:
+            self.quality.setdefault(DEPTH_RESIDUAL, []).append(t.depth_alignment.residual)
         self.summary.candidates.append(
             Candidate(
                 start + row, path, row, t.key, t.episode, t.source.frame, measured.score, score_of(t, measured).value
@@ -248,6 +224,10 @@ class _Scan:
         self.progress.close()
         summary = self.summary
         summary.flow = [self.flow[unit].result() for unit in sorted(self.flow)]
+        summary.quality = {
+            name: {"min": min(values), "p50": float(np.median(values)), "max": max(values)}
+            for name, values in self.quality.items()
+        }
         if summary.sized:
             sizes = {kind: self.sizes[kind] / summary.sized for kind in ("pictures", "flow")}
             whole = summary.bytes / summary.samples

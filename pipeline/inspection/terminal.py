@@ -3,6 +3,7 @@
 import textwrap
 from typing import Any
 
+from pipeline.inspection.score import SCORE_MEANS
 from pipeline.inspection.summary import Summary
 from pipeline.inspection.text import (
     Rows,
@@ -12,6 +13,8 @@ from pipeline.inspection.text import (
     flow_tables,
     instruction_rows,
     integrity_words,
+    percent,
+    quality_table,
     summary_rows,
     summary_title,
 )
@@ -25,6 +28,8 @@ def summary_text(summary: Summary) -> str:
     blocks = [summary_title(summary), _rows(summary_rows(summary))]
     if summary.words.instructions:
         blocks.append("instructions by number of samples\n" + _rows(instruction_rows(summary)))
+    if (quality := quality_table(summary)) is not None:
+        blocks.append(_table(quality))
     for flow in summary.flow:
         what = f"flow of {flow['samples']:,} samples, depth in {flow['unit']}"
         tables = [t for t in flow_tables(flow) if "change of depth" not in t.title]
@@ -58,6 +63,7 @@ def sample_rows(sample: dict[str, Any]) -> Rows:
         ("episode digest", sample["episode"]),
     ]
     rows += [("instruction", text if text.strip() else "(blank)") for text in sample["instructions"] or ["(none)"]]
+    rows += [(f"generated {g['style']}", f"{g['text']} (by {g['model']})") for g in sample["generated_instructions"]]
     rows += [("success", {True: "yes", False: "no", None: "not said"}[sample["success"]])]
     cut = "" if sample["steps_in_episode"] == sample["steps"] else f", {sample['steps_in_episode']} within the episode"
     rows += [("window", f"{sample['steps']} steps{cut}, {_steps_words(sample)}")]
@@ -70,10 +76,21 @@ def sample_rows(sample: dict[str, Any]) -> Rows:
         ("world from camera", "; ".join("[" + " ".join(f"{v:.4f}" for v in row) + "]" for row in poses[0])),
         ("pose", f"{camera['pose_source']}; " + ("stands still" if len(poses) == 1 else f"{len(poses)} poses, up to {camera['moved']:.3f} from the first")),
         ("depth", f"{sample['depth']['unit']}, {sample['depth']['source']}"),
+        *([("depth aligned", _alignment_words(sample["depth"]["alignment"]))] if sample["depth"]["alignment"] else []),
         ("flow", f"{sample['flow']['source']}, {sample['points']} points, {sample['moving_points']} moving"),
         ("point flags", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sample["point_flags"].items())),
+        ("checks", ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in sample["quality"].items()) or "not said"),
+        ("score", f"{sample['score']:.2f}: {SCORE_MEANS}"),
     ]  # fmt: skip
     return rows
+
+
+def _alignment_words(alignment: dict[str, Any]) -> str:
+    return (
+        f"by {alignment['method']}: 1 / z = {alignment['scale']:.4g} x estimate + {alignment['shift']:.4g}, "
+        f"{alignment['residual']:.3g} {alignment['residual_unit']} off {alignment['anchors']:,} anchors (median), of which "
+        f"{percent(alignment['agreeing'])} agree"
+    )
 
 
 def printable(text: str) -> str:
@@ -106,7 +123,8 @@ def _rows(rows: Rows) -> str:
 
 def _table(table: Table) -> str:
     first = max([LABEL - 2, *(len(row[0]) for row in table.rows)])
-    cells = [max(8, len(name) + 2) for name in table.columns[1:]]
+    columns = zip(*(row[1:] for row in [table.columns, *table.rows]), strict=True)
+    cells = [max(8, 2 + max(map(len, column))) for column in columns]
 
     def line(row: list[str]) -> str:
         return f"  {row[0]:<{first}}" + "".join(f"{c:>{w}}" for c, w in zip(row[1:], cells, strict=True))

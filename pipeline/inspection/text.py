@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.inspection.score import Score
-from pipeline.inspection.summary import Summary
+from pipeline.inspection.summary import DEPTH_RESIDUAL, Summary
 from pipeline.licences import restriction_words
+from pipeline.quality import CHECKS
 
 SHOWN_INSTRUCTIONS = 8
+SHOWN_NOTES = 6
 ORDER = ("kept", "rejected", "quarantined", "episodes", "frames")
 
 
@@ -67,6 +69,10 @@ def summary_rows(summary: Summary) -> Rows:
     rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}{missing}")]
     if manifest and summary.collection.whole:
         rows += [("the build", counts_words(manifest.counts))]
+        rows += [
+            ("note", f"{count:,} x {note}")
+            for note, count in list(manifest.counts.get("notes", {}).items())[:SHOWN_NOTES]
+        ]
     rows += [("size", _sizes(summary))]
     rows += [("read", _basis(summary))]
     if summary.read:
@@ -77,13 +83,18 @@ def summary_rows(summary: Summary) -> Rows:
             ("intrinsics", listed(words.intrinsics, summary.read)),
             ("camera pose", listed(words.poses, summary.read)),
             ("depth", listed(words.depth, summary.read)),
+            *_alignment_rows(summary),
             ("flow", listed(words.flow, summary.read)),
             ("keypoints", listed(words.grid, summary.read)),
             ("a step lasts", listed(words.steps, summary.read)),
             ("state", listed(words.state, summary.read)),
             ("actions", listed(words.actions, summary.read)),
+            ("standard actions", listed(words.standard_actions, summary.read)),
+            ("success", listed(words.success, summary.read)),
             ("instructions", f"{len(words.instructions):,} different; {_plural(words.blank, 'sample')} without any"),
         ]
+        if words.generated_instructions:
+            rows += [("generated", listed(words.generated_instructions, summary.read) + "; never the people's own")]
     return rows
 
 
@@ -92,6 +103,21 @@ def instruction_rows(summary: Summary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
     rows = [(f"{count:,}", text) for text, count in summary.words.instructions.most_common(most)]
     left = len(summary.words.instructions) - len(rows)
     return rows + ([("", f"and {left:,} more")] if left > 0 else [])
+
+
+def quality_table(summary: Summary) -> Table | None:
+    """What each check measured over the samples, and the threshold of the build; None for samples that do not say."""
+    manifest, rows = summary.collection.manifest, []
+    thresholds = (manifest.recipe.get("quality") or {}) if manifest else {}
+    for check in CHECKS:
+        if check.measure not in summary.quality:
+            continue
+        share = check.measure.endswith("share")
+        found = [percent(v) if share else f"{v:g}" for v in summary.quality[check.measure].values()]
+        limit = thresholds.get(check.threshold)
+        words = "" if limit is None else f"{'>=' if check.least else '<='} {percent(limit) if share else f'{limit:g}'}"
+        rows.append([check.means, *found, words])
+    return Table("what the checks measured", ["", "min", "p50", "max", "wanted"], rows) if rows else None
 
 
 def flow_rows(flow: dict[str, Any]) -> Rows:
@@ -163,10 +189,13 @@ def finding_words(finding: Any) -> str:
 
 
 def counts_words(counts: Mapping[str, Any]) -> str:
-    """``kept 15; rejected 4 (no_motion 3, too_short 1)``."""
+    """``kept 15; rejected 4 (no_motion 3, too_short 1)``; what is 0 is said only where that is news."""
     parts = []
     for name in sorted(counts, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
         value = counts[name]
+        if name == "notes" or (not value and name not in ORDER):
+            continue
+        name = name.replace("_", " ")
         if isinstance(value, Mapping):
             total = sum(v for v in value.values() if isinstance(v, int))
             reasons = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
@@ -221,6 +250,20 @@ def number(value: float | None) -> str:
 
 def _cells(values: dict[str, float | None], scale: float = 1) -> list[str]:
     return [number(None if v is None else v * scale) for v in values.values()]
+
+
+def _alignment_rows(summary: Summary) -> Rows:
+    """How estimated depth came to metres, where any did."""
+    residual = summary.quality.get(DEPTH_RESIDUAL)
+    if residual is None:
+        return []
+    words = listed(summary.words.depth_alignment, summary.read)
+    return [
+        (
+            "depth aligned",
+            f"{words}; {number(100 * residual['p50'])} cm off its anchors in the median sample, at most {number(100 * residual['max'])} cm",
+        )
+    ]
 
 
 def _span(values: dict[str, float | None], unit: str) -> str:

@@ -100,7 +100,7 @@ class WayBack:
 
 def frame_offsets(t: Triplet) -> Int[np.ndarray, "S"]:
     """How many frames after the reference frame each of the steps 0..T is; the nearer one for steps between two."""
-    return np.arange(t.flow.horizon + 1)
+    return np.rint(np.arange(t.flow.horizon + 1) * t.step_seconds * t.fps).astype(np.int64)
 
 
 def small_jpeg(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
