@@ -50,6 +50,7 @@ def _metadata(t: Triplet) -> dict[str, Any]:
         "episode": t.episode,
         "source": vars(t.source),
         "instructions": list(t.instructions),
+        "no_language": t.no_language,
         "flow": {
             "points": t.flow.uvz.shape[0],
             "steps": t.flow.horizon,

@@ -129,6 +129,11 @@ class Triplet:
     depth_alignment: DepthAlignment | None = None
 
     @property
+    def no_language(self) -> bool:
+        """Nobody said what the robot does; the build was told to keep such episodes."""
+        return not self.instructions
+
+    @property
     def step_seconds(self) -> float:
         """From one step of flow to the next."""
         return 1 / self.fps if self.resampled is None else self.resampled.step_seconds

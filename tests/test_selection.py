@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import pytest
 from command_fixture import lamp_data
+from inspection_fixture import seen
 from libero_fixture import FAST, Demo, fast_recipe, outputs_of, samples_of, write_file
 
 from jobs.executors.local import LocalExecutor
@@ -16,6 +17,8 @@ from pipeline.readers import Words
 from pipeline.selection import BadSelection, Selection, choose_by_words, choose_listed
 from schemas.episode import EpisodeRef
 from schemas.manifest import EPISODES, read_manifest
+from schemas.sample_codec import encode_triplet
+from schemas.shard_set import ShardSet
 
 
 def ref(source, episode, split=None):
@@ -222,6 +225,11 @@ def test_an_episode_without_an_instruction_is_left_out_and_counted_or_kept_and_t
     )  # fmt: skip
     assert (kept.no_language, kept.episodes, kept.left_out) == (2, 4, {"episodes": 2})
     assert read_manifest(tmp_path / "out").counts["no_language"] == 2
+    shards = ShardSet(tmp_path / "out")
+    triplets = [shards.read(number) for number in range(len(shards))]
+    assert {(t.source.file[0], t.no_language) for t in triplets} == {("b", False), ("c", True)}
+    assert sum(b'"no_language":true' in encode_triplet(t)["json"] for t in triplets) == len(triplets) / 2
+    assert seen(tmp_path / "out")[1]["samples_without_instruction"] == len(triplets) / 2
     with pytest.raises(
         BuildError, match="every episode was left out \\(4 episodes, 2 no_language\\); --language optional"
     ):
