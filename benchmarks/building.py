@@ -11,7 +11,7 @@ are printed too; the process is then not tied to one core.
 import argparse
 import multiprocessing
 import os
-import resource
+import re
 import shutil
 import tempfile
 import threading
@@ -103,7 +103,8 @@ def measure(recipe: Recipe, source: Path, repeats: int) -> Measured:
     found.episodes, found.frames, found.triplets = best.episodes, best.frames, best.kept
     found.walls, found.cpus = (sorted(run[i] for run in runs[1:]) for i in (0, 1))
     found.stages, found.gpu = best.seconds, str(gpu)
-    found.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # getrusage would tell the parent's peak, if that was higher: a new process inherits it.
+    found.memory = int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
     return found
 
 
