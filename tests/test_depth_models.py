@@ -15,8 +15,10 @@ from pipeline.batches import ShrinkingBatches
 from pipeline.depth._models import DepthModel
 from pipeline.depth._pictures import Preparation
 from pipeline.execution import BuildError
+from pipeline.licences import licences_of, restrictions
+from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode
-from schemas.plugins import MissingWeights, configure, load_plugin
+from schemas.plugins import MissingWeights, PluginChoice, configure, load_plugin
 
 torch.set_num_threads(1)
 MAKERS = {"depth-anything-v2": depth_anything, "midas": midas, "zoedepth": zoedepth}
@@ -144,6 +146,25 @@ def test_every_frame_is_seen_once_and_batches_change_nothing(batch_size, folders
     assert sum(seen) == 5 and max(seen) <= batch_size
     alone = model_of(folders, "midas", batch_size=1).inverse_depth(frames)
     np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_lower_resolution_sees_fewer_pixels_and_answers_for_all(name, folders):
+    model, frames = model_of(folders, name, resolution=96), pictures(2, 80, 80)
+    seen = []
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["pixel_values"].shape[2]), with_kwargs=True
+    )
+    assert model.inverse_depth(frames).shape == (2, 80, 80)
+    assert abs(seen[0] - 96) <= 16
+    with pytest.raises(ValueError, match="resolution must be 64 or more"):
+        plugin(folders, name, resolution=20)
+
+
+def test_weights_with_terms_are_said():
+    for size, restricted in (("small", False), ("base", True)):
+        recipe = Recipe(PluginChoice("bridge"), depth=PluginChoice("depth-anything-v2", {"size": size}))
+        assert any("non-commercial" in said for said in restrictions(licences_of(recipe))) == restricted
 
 
 def test_metric_models_give_metres_and_say_so(folders):

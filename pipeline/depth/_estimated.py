@@ -14,6 +14,8 @@ from pipeline.depth_alignment import CannotAlign, Method, align
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
 
+SMALLEST = 64
+"""Pixels of height below which no network sees anything."""
 FARTHEST_M = 50.0
 """Metres beyond which depth counts as unknown: there an aligned line has crossed zero, or soon will."""
 FARTHEST_RELATIVE = 50.0
@@ -29,6 +31,7 @@ class EstimatorConfig:
     Attributes:
         weights: a name on the Hugging Face hub or a folder that holds a copy; None for the published ones.
         revision: of the hub's repository; None for the pinned one.
+        resolution: height in pixels that pictures are scaled to for the network; None for the published one. Time goes with its square.
         batch_size: frames at a time; halved by itself when a GPU's memory runs out.
         device: auto takes a GPU when there is one; else cpu, cuda or cuda:N.
         precision: auto is float16 on a GPU and float32 on a CPU.
@@ -40,6 +43,7 @@ class EstimatorConfig:
 
     weights: str | None = field(default=None, metadata={"contents": True})
     revision: str | None = None
+    resolution: int | None = None
     batch_size: int = 8
     device: str = "auto"
     precision: Precision = "auto"
@@ -50,6 +54,8 @@ class EstimatorConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more, found {self.batch_size}")
+        if self.resolution is not None and self.resolution < SMALLEST:
+            raise ValueError(f"resolution must be {SMALLEST} or more, found {self.resolution}")
         if self.table_height is not None and self.align not in ("auto", "plane"):
             raise ValueError(f"table_height is for align=plane or align=auto, found align={self.align}")
 
@@ -67,7 +73,9 @@ def build_estimator(config: EstimatorConfig, weights: Weights) -> "EstimatedDept
         MissingWeights: the weights cannot be loaded.
         ValueError: there is no such device.
     """
-    return EstimatedDepth(config, DepthModel(weights, config.device, config.precision, config.batch_size))
+    return EstimatedDepth(
+        config, DepthModel(weights, config.device, config.precision, config.batch_size, config.resolution)
+    )
 
 
 @runtime_checkable

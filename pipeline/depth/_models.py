@@ -147,13 +147,16 @@ class DepthModel:
         device: ``auto`` takes a GPU when there is one; else cpu, cuda or cuda:N.
         precision: ``auto`` is float16 on a GPU and float32 on a CPU. bfloat16 has steps of 0.4% of depth.
         batch_size: frames at a time.
+        resolution: height that pictures are scaled to; None for what the weights' image processor says.
 
     Raises:
         MissingWeights: the files do not hold what the model needs.
         ValueError: there is no such device, or it does not go with the precision.
     """
 
-    def __init__(self, weights: Weights, device: str, precision: Precision, batch_size: int):
+    def __init__(
+        self, weights: Weights, device: str, precision: Precision, batch_size: int, resolution: int | None = None
+    ):
         import torch
 
         from pipeline.depth._pictures import Preparation
@@ -169,6 +172,8 @@ class DepthModel:
             self.preparation = Preparation.of_processor(processor, weights.family.corners)
         except ValueError as error:
             raise MissingWeights(f"{weights.said}: {error}") from error
+        if resolution is not None:
+            self.preparation = self.preparation.at_height(resolution)
         self.model = model.requires_grad_(False).eval().to(self.device)
         self.metric = is_metric(model.config.to_dict())
         self.name = f"{weights.family.name}, {weights.identity}"

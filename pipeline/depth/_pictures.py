@@ -5,7 +5,7 @@ everywhere in this project), or the centres of the *corner* pixels are. What was
 undone on the way back, so that what the model says of a place is read at that place.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -64,6 +64,10 @@ class Preparation:
             deviation=tuple(processor.image_std),
             corners=corners,
         )
+
+    def at_height(self, height: int) -> "Preparation":
+        """The same with another size that is aimed at, of the same proportions."""
+        return replace(self, size=(height, round(height * self.size[1] / self.size[0])))
 
     def prepare(self, frames: UInt8[torch.Tensor, "N H W 3"]) -> Float[torch.Tensor, "N 3 h w"]:
         """What the model sees, on the frames' own device."""

@@ -135,5 +135,5 @@ class StereoDepth:
             uniquenessRatio=10,
             speckleWindowSize=50,
             speckleRange=1,
-            mode=cv2.STEREO_SGBM_MODE_SGBM,
+            mode=cv2.STEREO_SGBM_MODE_SGBM_3WAY,  # half the time of five ways, and as exact
         )
