@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import tyro
 
 from jobs.command_line import Failed, UsageError, run_command
+from jobs.train_recipe import with_recipe
+from schemas.structured import BadFile
 
 if TYPE_CHECKING:
     from lamp_model.training.run import Prepared, Request
@@ -40,8 +42,10 @@ class Train:
     lamp-train export RUN --output FOLDER writes a run as the authors publish their checkpoints.
     """
 
-    stage: Literal[1, 2]
+    stage: Literal[1, 2] | None = None
     """1: motion, 2: policy."""
+    recipe: Path | None = None
+    """A file of these options, such as recipes/train/fusion_add.yaml; those given here go first. The run goes to runs/NAME of the file."""
     data: Path | None = None
     """Folder of shards, or a mixture (docs/mixtures.md). [default: shards/libero]"""
     output: Path | None = None
@@ -108,6 +112,7 @@ class Train:
 
 def train_command(args: Train) -> int:
     """Train as asked and say what came of it; the exit code."""
+    args = _with_recipe(args)
     output = args.output or Path(f"runs/stage{args.stage}")
     _check_data(args, output)
     _wait_politely()
@@ -131,11 +136,25 @@ def train_command(args: Train) -> int:
         prepared.data.close()
 
 
+def _with_recipe(args: Train) -> Train:
+    if args.recipe is not None:
+        try:
+            args = with_recipe(args, args.recipe)
+        except BadFile as error:
+            raise UsageError(str(error)) from error
+    if args.stage is None:
+        raise UsageError(
+            "--stage is missing: 1 trains the motion, 2 the policy; or give --recipe with a file that says it"
+        )
+    return args
+
+
 def _request(args: Train, output: Path) -> "Request":
     from lamp_model.training.run import Request
     from lamp_model.training.variants import MOTIONS, Variants
 
     prior = str(args.motion) if str(args.motion) in MOTIONS else None
+    assert args.stage is not None
     return Request(
         stage=args.stage,
         data=args.data,
