@@ -28,8 +28,12 @@ from pipeline.inspection.summary import Candidate
 from pipeline.inspection.way_back import NoWayBack, WayBack, frame_offsets
 from pipeline.readers import libero
 from schemas.cameras import pose_from_quaternion
+from schemas.files import sha256_of
+from schemas.mixture import Member, Mixture
+from schemas.plugins import PluginChoice
 from schemas.scene_flow import MOTION_SCALE, PointFlag, SceneFlow
 from schemas.shard_set import ShardSet
+from schemas.triplet import Resampling
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +70,30 @@ def test_the_way_back_leads_to_the_frames_that_a_sample_was_made_from(built):
         np.testing.assert_array_equal(frames[0], expected[t.source.frame])
         np.testing.assert_array_equal(frames[3], expected[min(t.source.frame + 3, len(expected) - 1)])
         np.testing.assert_array_equal(frames[-1], expected[min(t.source.frame + t.flow.horizon, len(expected) - 1)])
+
+
+def test_frames_that_a_build_left_out_are_left_out_again(tmp_path):
+    recipe = fast_recipe(actions=PluginChoice("standard", {"noop_filter": "yes"}))
+    folder = tmp_path / "idle"
+    folder.mkdir()
+
+    def idle(file):
+        file["data/demo_0/actions"][3:6, :6] = 0  # frames 3 to 5 do nothing
+
+    write_file(folder / "a_demo.hdf5", [Demo(0, frames=20)], change=idle)
+    build(recipe, folder, tmp_path / "out", ShardConfig(), LocalExecutor(), lambda *a: a[2])
+    shards, way = ShardSet(tmp_path / "out"), WayBack(folder)
+    reader = libero.build(libero.Config())
+    frames = reader.read(next(iter(reader.list_episodes(folder)))).views["agentview"].frames
+    t = next(t for t in map(shards.read, range(len(shards))) if t.source.frame == 0)
+    found = way.frames(t.source, t.episode, frame_offsets(t), shards.manifest)
+    number = [int(np.flatnonzero([np.array_equal(f, g) for g in frames])[0]) for f in found]
+    assert 4 not in number and number[0] == 0 and number == sorted(number)
+
+
+def test_steps_between_frames_show_the_nearer_frame():
+    t = known_triplet(resampled=Resampling(0.02, "for a test"), fps=20.0)
+    assert frame_offsets(t).tolist() == [round(0.4 * step) for step in range(33)]
 
 
 def test_the_page_plays_those_frames_and_says_why_where_it_cannot(built, tmp_path):
@@ -148,6 +176,21 @@ def test_histograms_are_of_moving_points_over_the_published_scale():
         assert bins[name]["shares"][bin_] == 1
     assert sum(bins["distance"]["shares"]) == pytest.approx(1)
     assert len(bins["distance"]["edges"]) == len(DISTANCE_EDGES)
+
+
+def test_a_mixture_is_its_members(tmp_path):
+    members = []
+    for name, count in (("one", 3), ("two", 2)):
+        (tmp_path / name).mkdir()
+        manifest = write_set(tmp_path / name, several(count), name=name) / "manifest.json"
+        members.append(Member(name, name, None, sha256_of(manifest), count, 1, {"name": name}))
+    Mixture("both", tuple(members)).write(tmp_path)
+    for path in (tmp_path, tmp_path / "mixture.json"):
+        assert [s["samples"] for s in seen(path)[1]["sets"]] == [3, 2]
+    write_set(tmp_path / "two", several(1), name="two")
+    with pytest.raises(CannotInspect, match="was built again") as caught:
+        inspect(tmp_path, say=lambda text: None)
+    assert caught.value.exit_code == 1
 
 
 def test_several_sets_stand_side_by_side(tmp_path):

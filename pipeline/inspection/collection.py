@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.manifest import NAME as MANIFEST_NAME
 from schemas.manifest import BadManifest, Manifest, read_manifest
+from schemas.mixture import is_mixture, member_folder, read_mixture
 from schemas.plugins import plugin_names
 from schemas.shard_formats import CorruptShard, Shard, open_shard, shards_in, suffix_of
 
@@ -75,7 +76,16 @@ class Collection:
 
 
 def sets_at(path: Path) -> list[Path]:
-    """The sets of shards that a path stands for: itself, or the finished ones in its folders if it holds none itself."""
+    """The sets of shards that a path stands for: itself, a mixture's members, or the finished ones in its folders if it holds none.
+
+    Raises:
+        CannotInspect: a mixture that is damaged.
+    """
+    if is_mixture(path):
+        try:
+            return [member_folder(path, member) for member in read_mixture(path).members]
+        except BadManifest as error:
+            raise CannotInspect(str(error), 1) from None
     holds_none = path.is_dir() and not (path / MANIFEST_NAME).exists() and next(iter(shards_in(path)), None) is None
     inside = sorted(p.parent for p in path.glob(f"*/{MANIFEST_NAME}")) if holds_none else []
     return inside or [path]

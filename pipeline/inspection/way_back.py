@@ -1,5 +1,6 @@
 """The way back from a sample to the dataset's own frames, through the dataset's reader."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from pipeline.actions import RAW, with_standard_actions
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.manifest import Manifest
-from schemas.plugins import UnknownPlugin, configure, load_plugin
+from schemas.plugins import load_plugin
+from schemas.structured import structure
 from schemas.triplet import Source, Triplet
 
 LARGEST_SIDE = 320
@@ -24,6 +27,7 @@ class NoWayBack(Exception):
 @dataclass(frozen=True)
 class _Listing:
     reader: Any
+    standard: Any
     episodes: dict[str, EpisodeRef]
 
 
@@ -68,12 +72,8 @@ class WayBack:
     def _episode(self, source: Source, digest: str, manifest: Manifest | None) -> Episode:
         if self._last is not None and self._last[0] == digest:
             return self._last[1]
-        name, options = source.dataset, {}
-        if manifest is not None:
-            name = manifest.recipe.get("dataset", {}).get("name", name)
-            options = manifest.recipe.get("dataset", {}).get("options", {})
         if source.dataset not in self._listings:
-            self._listings[source.dataset] = self._list(source.dataset, name, options)
+            self._listings[source.dataset] = self._list(source.dataset, manifest.recipe if manifest else {})
         listing = self._listings[source.dataset]
         if isinstance(listing, NoWayBack):
             raise listing
@@ -81,21 +81,33 @@ class WayBack:
             raise NoWayBack(f"{self.root} does not hold {source.file}, {source.episode}")
         self._last = None  # before the next one is read, so that two are never held
         try:
-            episode = listing.reader.read(listing.episodes[digest])
+            # Frames that the build left out are left out again, so that steps are the same ones.
+            episode = with_standard_actions(listing.reader.read(listing.episodes[digest]), listing.standard)
         except (BadEpisode, OSError) as error:
             raise NoWayBack(str(error)) from error
         self._last = (digest, episode)
         return episode
 
-    def _list(self, dataset: str, name: str, options: dict[str, Any]) -> "_Listing | NoWayBack":
+    def _list(self, dataset: str, recipe: Mapping[str, Any]) -> "_Listing | NoWayBack":
         folder = self.root / dataset
         folder = folder.resolve() if folder.is_dir() and folder.parent == self.root else self.root.resolve()
         try:
-            reader = load_plugin("pipeline.readers", name).build(configure("pipeline.readers", name, options))
+            reader = _built("pipeline.readers", recipe.get("dataset") or {"name": dataset})
+            standard = _built("pipeline.actions", recipe.get("actions") or {"name": RAW})
             found = [ref for ref in reader.list_episodes(folder) if isinstance(ref, EpisodeRef)]
-        except (UnknownPlugin, ValueError, TypeError, FileNotFoundError) as error:
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             return NoWayBack(str(error))
-        return _Listing(reader, {ref.digest: ref for ref in found})
+        return _Listing(reader, standard, {ref.digest: ref for ref in found})
+
+
+def _built(package: str, recorded: Mapping[str, Any]) -> Any:
+    """A plug-in as a recipe records it.
+
+    Raises:
+        ValueError: there is no such plug-in here, or it has not those options.
+    """
+    module = load_plugin(package, recorded["name"])
+    return module.build(structure(module.Config, recorded.get("options") or {}, "the recipe in the manifest"))
 
 
 def frame_offsets(t: Triplet) -> Int[np.ndarray, "S"]:
