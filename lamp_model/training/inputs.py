@@ -50,6 +50,18 @@ def fitted(model: ModelConfig, data: TrainingData, source: DataSource, chunk: in
     return replace(model, action=action, cameras=tuple(role for role in ROLES if role in shown))
 
 
+def check_actions(data: TrainingData, stage: int) -> None:
+    """Refuse to learn actions where none were recorded, as of plain video.
+
+    Raises:
+        BadRun: stage 2 was asked for, and some of the data have no actions; the message names them.
+    """
+    without = [one.name for one in data.embodied if one.statistics.get("action", {}).get("dimensions") == []]
+    if stage == 2 and without:
+        way = "train stage 2 on a mixture without them" if len(without) < len(data.embodied) else "train stage 1 on them"
+        raise BadRun(f"{data.path} holds {', '.join(without)} without actions, which stage 2 learns: {way}")
+
+
 def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig, allowed: bool) -> None:
     """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every episode.
 

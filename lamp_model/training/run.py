@@ -16,7 +16,7 @@ from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.normalisation import NORMALISATIONS
 from lamp_model.presets import preset
 from lamp_model.run_folder import BadRun, DataSource, RunConfig
-from lamp_model.training.inputs import check_depth, embodiments_in, fitted, loaders
+from lamp_model.training.inputs import check_actions, check_depth, embodiments_in, fitted, loaders
 from lamp_model.training.loop import Trainer
 from lamp_model.training.metrics import draw_curves
 from lamp_model.training.motion_source import (
@@ -101,6 +101,7 @@ def prepare(request: Request) -> Prepared:
         raise BadRun(f"{folder} holds a run of stage {stored.training.stage}, stage {request.stage} was asked for")
     data = request.data or Path(stored.data.path if stored else "shards/libero")
     opened = TrainingData(data)
+    check_actions(opened, request.stage)
     config = _resumed(request, stored, opened) if stored else _new(request, opened)
     finished = stored is not None and (folder / run_folder.MODEL).is_file()
     return Prepared(config, folder, opened, device, request.threads, finished)

@@ -213,12 +213,13 @@ def _put(group: Any, name: str, values: np.ndarray, chunk: int, compress: bool =
     from zarr.codecs import BloscCodec
 
     rows = max(1, -(-len(values) // chunk)) * chunk
+    widths = [max(size, 1) for size in values.shape[1:]]  # actions of no width are an array without a chunk
     codec = BloscCodec(cname="zstd", clevel=7, shuffle="bitshuffle", typesize=values.dtype.itemsize)
     array = group.create_array(
         name,
         shape=values.shape,
-        chunks=(chunk, *values.shape[1:]),
-        shards=(rows, *values.shape[1:]),
+        chunks=(chunk, *widths),
+        shards=(rows, *widths),
         dtype=values.dtype,
         compressors=codec if compress else None,
         config={"write_empty_chunks": True},
