@@ -58,7 +58,9 @@ def check_actions(data: TrainingData, stage: int) -> None:
     """
     without = [one.name for one in data.embodied if one.statistics.get("action", {}).get("dimensions") == []]
     if stage == 2 and without:
-        way = "train stage 2 on a mixture without them" if len(without) < len(data.embodied) else "train stage 1 on them"
+        way = (
+            "train stage 2 on a mixture without them" if len(without) < len(data.embodied) else "train stage 1 on them"
+        )
         raise BadRun(f"{data.path} holds {', '.join(without)} without actions, which stage 2 learns: {way}")
 
 
