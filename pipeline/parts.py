@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from schemas.flow_quanta import FlowTooLarge
 from schemas.plugins import load_plugin
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
-from schemas.triplet import Rejected
+from schemas.triplet import ActionChunk, Rejected
 
 PART_VERSION = 3
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs")
@@ -174,10 +175,15 @@ class EpisodeMaker:
     def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> "Part":
         rejected: list[tuple[str, int, str, float | None]] = []
         skipped: dict[str, str] = {}
-        rows, regions, chunks, offset, relative = [], [], [], 0, 0
+        regions: dict[str, list[Region]] = {}
+        chunks: dict[str, list[ActionChunk | None]] = {}
+        relative: Counter[str] = Counter()
         for made in self.maker.make(episode, watch):
             if isinstance(made, SkippedCamera):
                 skipped[made.camera] = made.reason
+                for of_camera in (regions, chunks, relative):
+                    of_camera.pop(made.camera, None)
+                rejected = [window for window in rejected if window[0] != made.camera]
                 continue
             if isinstance(made, Rejected):
                 rejected.append((made.camera, made.frame, made.reason, made.measure))
@@ -188,12 +194,12 @@ class EpisodeMaker:
             except FlowTooLarge:
                 rejected.append((made.source.camera, made.source.frame, "flow_too_large", None))
                 continue
-            rows.append((made.key, offset, len(region)))
-            regions.append((made.key, made.episode, region))
-            chunks.append(made.standard_actions)
-            relative += made.depth_unit == "relative"
-            offset += len(region)
-        values = values_bytes(episode_values(episode, chunks))
+            camera = made.source.camera
+            regions.setdefault(camera, []).append((made.key, made.episode, region))
+            chunks.setdefault(camera, []).append(made.standard_actions)
+            relative[camera] += made.depth_unit == "relative"
+        values = values_bytes(episode_values(episode, [chunk for some in chunks.values() for chunk in some]))
+        samples = [region for some in regions.values() for region in some]
         report = PartReport(
             key=part_key(self.recipe, ref),
             ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
@@ -202,15 +208,21 @@ class EpisodeMaker:
             instructions=list(episode.instructions),
             success=episode.success,
             rejected_windows=rejected,
-            rows=rows,
+            rows=_rows(samples),
             embodiment=embodiment_of(episode),
             value_bytes=len(values),
             notes=dict(episode.notes),
             skipped_cameras=skipped,
-            relative_depth=relative,
+            relative_depth=relative.total(),
             seconds=watch.seconds,
         )
-        return Part(report, regions, values)
+        return Part(report, samples, values)
+
+
+def _rows(regions: list[Region]) -> list[tuple[str, int, int]]:
+    """Key, offset and size of each where they lie one after the other."""
+    ends = accumulate(len(data) for _, _, data in regions)
+    return [(key, end - len(data), len(data)) for (key, _, data), end in zip(regions, ends, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class TripletMaker:
     def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected | SkippedCamera]:
         """The windows of an episode, camera by camera, in order of their reference frames.
 
+        A camera that turns out to be of no use is given as ``SkippedCamera``, and its windows before that count for nothing.
+
         Raises:
             BadEpisode: nothing of the episode can be used, or a camera that was asked for cannot.
         """
@@ -50,15 +52,13 @@ class TripletMaker:
         for camera in episode.black_cameras if ALL in self.recipe.cameras else ():
             yield SkippedCamera(camera, "black_camera")
         for camera in cameras:
-            windows = self._windows(seen_by(episode, camera), watch)
-            if ALL in self.recipe.cameras:
-                try:
-                    windows = list(windows)  # all of a camera, or nothing
-                except BadEpisode as error:
-                    skipped.append(error)
-                    yield SkippedCamera(camera, error.code)
-                    continue
-            yield from windows
+            try:
+                yield from self._windows(seen_by(episode, camera), watch)
+            except BadEpisode as error:
+                if ALL not in self.recipe.cameras:
+                    raise
+                skipped.append(error)
+                yield SkippedCamera(camera, error.code)
         if len(skipped) == len(cameras):
             raise skipped[0]
 
@@ -90,7 +90,9 @@ class TripletMaker:
         part = piece.of(episode)
         view, quality = part.views[part.primary], self.recipe.quality
         with watch.stage("read"):
-            frames = view.frames
+            whole = getattr(self.source, "looks_at_pictures", True)
+            frames = view.frames if whole else view.some_frames(np.array(piece.references))
+            pictured = dict(zip(range(part.length) if whole else piece.references, frames, strict=True))
             wrist = _wrist_frames(part, piece)
         if _is_flat(frames):
             if part is episode:
@@ -114,7 +116,7 @@ class TripletMaker:
                 yield Rejected(key, judged.reason, view.name, episode.source_frame(frame), measured)
                 continue
             with watch.stage("encode pictures"):
-                pictures = self._pictures(frames[reference], wrist.get(reference))
+                pictures = self._pictures(pictured[reference], wrist.get(reference))
             camera = _camera_of_window(flow.cameras, np.minimum(reference + times.frames, part.length - 1))
             yield self._triplet(key, episode, frame, judged, pictures, flow, times, camera)
 

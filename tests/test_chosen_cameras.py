@@ -11,8 +11,10 @@ from rlds_fixture import SAMPLE
 from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
 from pipeline.chosen_cameras import chosen_cameras
+from pipeline.parts import EpisodeMaker
 from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.libero import LiberoReader
+from pipeline.stopwatch import Stopwatch
 from pipeline.triplets import SkippedCamera, TripletMaker
 from schemas.episode import BLACK_CAMERAS, BadEpisode, EpisodeRef
 from schemas.manifest import EPISODES, read_manifest
@@ -126,3 +128,34 @@ def test_the_black_camera_of_a_real_file_is_known():
     reader = BridgeReader()
     refs = [ref for ref in reader.list_episodes(SAMPLE.parent.parent) if isinstance(ref, EpisodeRef)]
     assert [reader.read(ref).black_cameras for ref in refs] == [("image_3",)] * 3
+
+
+def test_a_camera_that_fails_midway_leaves_nothing_of_itself_behind(episode, folder):
+    """Its flow fails at the third window; the other camera's part is the same as alone."""
+
+    class Breaking:
+        def __init__(self, source):
+            self.source = source
+
+        def follow(self, episode, *args):
+            flow = self.source.follow(episode, *args)
+            return replace(flow, windows=self.broken(flow.windows)) if episode.primary == SIDE else flow
+
+        def broken(self, windows):
+            for number, window in enumerate(windows):
+                if number == 2:
+                    raise BadEpisode("lost", "the rest is damaged")
+                yield window
+
+    def part_of(*cameras, views=episode.views):
+        maker = EpisodeMaker(fast_recipe(cameras=cameras))
+        maker.maker.source = Breaking(maker.maker.source)
+        return maker._make(episode.ref, replace(episode, views=views), Stopwatch())
+
+    whole = part_of("all")
+    alone = part_of("all", views={name: view for name, view in episode.views.items() if name != SIDE})
+    assert whole.report.skipped_cameras == {SIDE: "lost", WRIST: "no_depth"}
+    assert whole.regions == alone.regions and len(whole.regions) == 3
+    assert whole.report.rows == alone.report.rows and whole.values == alone.values
+    assert whole.report.rejected == alone.report.rejected
+    assert [offset for _, offset, _ in whole.report.rows] == [0, *np.cumsum([s for _, _, s in whole.report.rows])[:-1]]
