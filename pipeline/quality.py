@@ -47,7 +47,7 @@ REASONS = tuple(check.reason for check in CHECKS)
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """Thresholds. Distances are in metres; with relative depth they are in its unit.
+    """Thresholds. Distances are in metres; with relative depth, in medians of the depth over the episode.
 
     Attributes:
         min_steps: steps that the episode must still have after the reference frame (too_short).

@@ -30,7 +30,7 @@ from schemas.scene_flow import SceneFlow
 
 @dataclass(frozen=True)
 class TrustConfig:
-    """Thresholds. Metres are the unit of depth where depth is relative.
+    """Thresholds. Metres are medians of the depth over the episode where depth is relative.
 
     Attributes:
         depth_noise: share of depth by which the depth of one place differs between frames when nothing moves.
