@@ -1,5 +1,7 @@
 """The InternData-A1 reader: calibration columns in their own order, poses believed only where they are the camera's."""
 
+import json
+
 import numpy as np
 import pytest
 from lerobot_fixture import moving, write_lerobot
@@ -67,6 +69,58 @@ def test_two_arms(tmp_path):
     assert list(episode.views) == [HEAD, "images.rgb.hand_right", "images.rgb.hand_left"]
     assert episode.state.shape == (LENGTH, 16) and episode.state_names[8] == "right_joint_1"
     assert episode.state[0, 8] == 10 and episode.actions[0, 8] == 110
+
+
+ROBOTS = {  # arms, joints of each, (height, width) of the head and of the hands
+    "franka": ([""], 7, (360, 640), (480, 640)),
+    "franka_robotiq": ([""], 7, (480, 640), (480, 640)),
+    "genie1": (["left_", "right_"], 7, (360, 640), (480, 848)),
+    "lift2": (["left_", "right_"], 6, (360, 640), (480, 640)),
+    "split_aloha": (["left_", "right_"], 6, (360, 640), (480, 640)),
+}
+
+
+@pytest.mark.parametrize("robot", ROBOTS)
+def test_every_robot_at_its_own_sizes(tmp_path, robot):
+    arms, joints, head, hand = ROBOTS[robot]
+    cameras = {"head": head} | {f"hand_{arm}".strip("_"): hand for arm in arms}
+    columns = {}
+    for number, arm in enumerate(arms):
+        for kind in ("states", "actions"):
+            columns[f"{kind}.{arm}joint.position"] = np.full((2, joints), number, np.float32)
+            columns[f"{kind}.{arm}gripper.position"] = np.full((2, 1 if joints == 6 else 2), 0.5 + number, np.float32)
+        columns[f"states.{arm}gripper.pose"] = with_rotation(TOOL[:2])
+        columns[f"states.{arm}ee_to_armbase_pose"] = columns[f"states.{arm}ee_to_robot_pose"] = with_rotation(TOOL[:2])
+    for camera, (height, width) in cameras.items():
+        columns[f"{camera}_camera_intrinsics"] = np.tile(np.float32([600, 600, width / 2, height / 2]), (2, 1))
+        columns[f"{camera}_camera_to_robot_extrinsics"] = np.tile(np.float32(FACING), (2, 1))
+    video = {f"images.rgb.{camera}": np.full((2, *size, 3), 90, np.uint8) for camera, size in cameras.items()}
+    write_lerobot(tmp_path / robot, "v2.1", [{"task": "stack", "video": video, "columns": columns}], 30.0)
+    (ref,) = READER.list_episodes(tmp_path)
+    episode = READER.read(ref)
+    hands = ["images.rgb.hand"] if len(arms) == 1 else ["images.rgb.hand_right", "images.rgb.hand_left"]
+    assert list(episode.views) == [HEAD, *hands] and episode.wrist == hands[0]
+    assert [episode.views[name].size[::-1] for name in (HEAD, *hands)] == [head, *[hand] * len(arms)]
+    for view in episode.views.values():
+        assert view.intrinsics is not None and view.intrinsics[0, 2] * 2 == view.size[0]
+    assert episode.state.shape == episode.actions.shape == (2, len(arms) * (joints + 1))
+    assert episode.state_names[joints] == f"{arms[0]}gripper" and episode.state[0, joints] == 0.5
+    assert episode.state[0, -1] == 0.5 + len(arms) - 1 and episode.state_names[-1] == f"{arms[-1]}gripper"
+
+
+def test_intrinsics_of_the_size_described_are_scaled_to_a_video_stored_smaller(tmp_path):
+    columns = columns_of(intrinsics=(160.0, 164.0, 94.0, 66.0))
+    video = {f"images.rgb.{name}": moving(LENGTH, SIZE[1], SIZE[0], i) for i, name in enumerate(("head", "hand"))}
+    folder = write_lerobot(tmp_path / "set", "v2.1", [{"task": "a", "video": video, "columns": columns}], 30.0)
+    info = folder / "meta" / "info.json"
+    described = json.loads(info.read_text())
+    described["features"][HEAD]["shape"] = [2 * SIZE[1], 2 * SIZE[0], 3]
+    info.write_text(json.dumps(described))
+    (ref,) = READER.list_episodes(tmp_path)
+    episode = READER.read(ref)
+    assert np.allclose(episode.views[HEAD].intrinsics, [[80, 0, 47], [0, 82, 33], [0, 0, 1]])
+    assert episode.views[HEAD].intrinsics_source == "calibration columns, scaled from 192 x 128"
+    assert episode.views["images.rgb.hand"].intrinsics is None, "its description says the stored size"
 
 
 def test_intrinsics_are_fx_fy_cx_cy_of_the_stored_video(tmp_path):

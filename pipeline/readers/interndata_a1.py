@@ -165,12 +165,10 @@ def _calibrated(
     columns = table.array(intrinsics_key).astype(np.float64)
     if columns.shape != (view.length, 4) or np.ptp(columns, axis=0).max() > 0:
         return view, f"refused: {intrinsics_key} must hold the same fx, fy, cx, cy in each row"
-    fx, fy, cx, cy = columns[0]
-    intrinsics = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    fault = intrinsics_fault(intrinsics, view.size)
+    intrinsics, source, fault = _intrinsics(columns[0], view, table)
     if fault is not None:
         return view, f"intrinsics and pose refused: {fault}"
-    view = dataclasses.replace(view, intrinsics=intrinsics, intrinsics_source="calibration columns")
+    view = dataclasses.replace(view, intrinsics=intrinsics, intrinsics_source=source)
     if not table.has(pose_key):
         return view, None
     poses = _poses(table.array(pose_key).astype(np.float64))
@@ -187,6 +185,25 @@ def _calibrated(
         ),
         None,
     )
+
+
+def _intrinsics(
+    column: Float[np.ndarray, "4"], view: CameraView, table: LeRobotEpisode
+) -> tuple[Float[np.ndarray, "3 3"], str, str | None]:
+    """Intrinsics from fx, fy, cx, cy, where they come from, and why they cannot be believed.
+
+    They belong to the stored video. A video that was stored smaller than its description says may still have those of the size described.
+    """
+    fx, fy, cx, cy = column
+    intrinsics, source = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), "calibration columns"
+    fault = intrinsics_fault(intrinsics, view.size)
+    height, width = [*(table.meta.features[view.name].get("shape") or ()), 0, 0][:2]
+    if fault is None or (width, height) == view.size or min(width, height) <= 0:
+        return intrinsics, source, fault
+    scaled = intrinsics * [[view.size[0] / width], [view.size[1] / height], [1]]
+    if intrinsics_fault(scaled, view.size) is not None:
+        return intrinsics, source, fault
+    return scaled, f"{source}, scaled from {width} x {height}", None
 
 
 def _poses(columns: np.ndarray) -> Float[np.ndarray, "T 4 4"] | None:
