@@ -10,9 +10,13 @@ import pytest
 from pipeline.actions import standard_of
 from pipeline.flow_sources import simulator
 from pipeline.readers import robosuite
+from pipeline.recipe import Recipe, WindowConfig
 from pipeline.simulator.model import simulator_library
+from pipeline.simulator.rendering import SceneCamera
 from pipeline.stopwatch import Stopwatch
+from pipeline.triplets import TripletMaker
 from schemas.episode import BadEpisode
+from schemas.plugins import PluginChoice
 from schemas.scene_flow import keypoint_grid
 
 SAMPLE = Path(__file__).parents[2] / "shared/samples/robosuite_hdf5"
@@ -128,6 +132,25 @@ def test_frame_t_shows_state_t_and_flow_is_the_cubes_motion(tmp_path):
     on_cube = red[0][tuple(np.floor(keypoints[:, ::-1]).astype(int).T)]
     np.testing.assert_allclose(moved[on_cube], 0.75 * focal / 1.49 / 64, atol=1e-4)
     assert on_cube.any() and lifted.flow.valid[:, 5].all()
+
+
+def test_only_the_pictures_that_stand_in_samples_are_rendered(tmp_path, monkeypatch):
+    try:
+        simulator_library()
+    except BadEpisode as missing:
+        pytest.skip(str(missing))
+    recipe = Recipe(
+        dataset=PluginChoice("robosuite", {"size": 64}),
+        flow=PluginChoice("simulator"),
+        windows=WindowConfig(stride=2, horizon=3, grid=4),
+        language="optional",
+    )
+    drawn = []
+    picture = SceneCamera.picture
+    monkeypatch.setattr(SceneCamera, "picture", lambda eye, data: drawn.append(1) or picture(eye, data))
+    made = list(TripletMaker(recipe).make(first(write(tmp_path / "a.hdf5"))))
+    assert len(made) == 3, "kept or rejected"
+    assert len(drawn) == 2 * 3, "two cameras at frames 0, 2 and 4"
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the samples are not here")

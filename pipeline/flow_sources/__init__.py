@@ -42,7 +42,10 @@ class EpisodeFlow:
 
 @runtime_checkable
 class FlowSource(Protocol):
-    """Gives scene flow for the primary view of an episode."""
+    """Gives scene flow for the primary view of an episode.
+
+    One that looks at no pictures says ``looks_at_pictures = False``: then only those of the reference frames are read.
+    """
 
     def follow(
         self,

@@ -48,6 +48,8 @@ def build(config: Config) -> "SimulatedFlow":
 class SimulatedFlow:
     """See ``pipeline.flow_sources.FlowSource``."""
 
+    looks_at_pictures = False
+
     def __init__(self, config: Config):
         self.folders = AssetFolders(*(Path(f) if f else None for f in (config.robosuite, config.libero_assets)))
         self._loaded: tuple[str, tuple[int, int], Any, SceneCamera] | None = None
