@@ -16,13 +16,15 @@ SAMPLE = Path(__file__).parent / "samples" / "lerobot_v20"
 AV1_SAMPLE = Path(__file__).parent / "samples" / "libero_goal_wrist_av1.mp4"
 
 
-def encode_video(path: Path, frames: np.ndarray, fps: float, codec: str = "libx264") -> None:
-    """Write T x H x W x 3 frames, nearly without loss."""
+def encode_video(
+    path: Path, frames: np.ndarray, fps: float, codec: str = "libx264", options: Mapping[str, str] | None = None
+) -> None:
+    """Write T x H x W x 3 frames; nearly without loss, if the encoder's options do not say otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rate = Fraction(fps).limit_denominator(1000)
     with av.open(str(path), "w") as container:
-        options = {"crf": "12", "preset": "8"} if codec == "libsvtav1" else {"crf": "4", "g": "5", "preset": "veryfast"}
-        stream = container.add_stream(codec, rate=rate, options=options)
+        fine = {"crf": "12", "preset": "8"} if codec == "libsvtav1" else {"crf": "4", "g": "5", "preset": "veryfast"}
+        stream = container.add_stream(codec, rate=rate, options=dict(options or fine))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for image in frames:

@@ -53,7 +53,7 @@ def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
     """
     with opened_video(name, span.path) as (container, stream):
         for frame, _ in _frames_from(container, stream, span):
-            return _picture(frame, span)
+            return _picture(frame, span, _reformatter())
     raise _too_short(name, span, 0)
 
 
@@ -118,6 +118,7 @@ class VideoFrames:
 
 def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The episode's frames in order, each checked."""
+    reformatter = _reformatter()
     with opened_video(name, span.path) as (container, stream):
         for count, (frame, seconds) in enumerate(_frames_from(container, stream, span)):
             if count == span.length:
@@ -134,21 +135,27 @@ def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H
                 )
             if frame.is_corrupt:
                 raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
-            yield _picture(frame, span)
+            yield _picture(frame, span, reformatter)
 
 
-def _picture(frame: Any, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
-    """A decoded frame as the span wants it: one eye of two, and smaller by averaging whole blocks of pixels."""
-    image = frame.to_ndarray(format="rgb24")
-    if span.side != "all":
-        half = image.shape[1] // 2
-        image = image[:, :half] if span.side == "left" else image[:, half : 2 * half]
-    if span.reduced > 1:
-        import cv2
+def _picture(frame: Any, span: VideoSpan, reformatter: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """A decoded frame as the span wants it: one eye of two, and smaller by averaging.
 
-        height, width = (size // span.reduced for size in image.shape[:2])
-        image = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
-    return image
+    Args:
+        reformatter: kept from frame to frame, because making one costs more than using it.
+    """
+    width, height = frame.width // span.reduced, frame.height // span.reduced
+    image = reformatter.reformat(frame, width, height, format="rgb24", interpolation="AREA").to_ndarray()
+    if span.side == "all":
+        return image
+    half = image.shape[1] // 2
+    return image[:, :half] if span.side == "left" else image[:, half : 2 * half]
+
+
+def _reformatter() -> Any:
+    from av.video.reformatter import VideoReformatter
+
+    return VideoReformatter()
 
 
 def _too_short(name: str, span: VideoSpan, count: int) -> BadEpisode:
