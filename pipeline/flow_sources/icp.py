@@ -1,0 +1,199 @@
+"""Flow from depth alone: small patches of each frame's point cloud are registered with the next one's, and carry the points.
+
+A second way to labels, for the ablation; it uses no picture. What it cannot see is told in ``pipeline.registration``. Needs the extra
+``icp``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pipeline.cuts import check_cuts, check_level
+from pipeline.flow_sources import EpisodeFlow
+from pipeline.lift import LiftedTracks, depth_edges
+from pipeline.registration import (
+    Cloud,
+    PatchConfig,
+    PatchMotions,
+    carry,
+    cloud_of,
+    register,
+    registration_library,
+    unchanged,
+)
+from pipeline.stopwatch import Stopwatch
+from schemas.cameras import Cameras, invert_pose, lift, project, transform
+from schemas.episode import Episode
+from schemas.plugins import PluginChoice, load_plugin
+from schemas.scene_flow import SceneFlow
+
+LIBRARIES = ("small_gicp",)
+
+
+@dataclass(frozen=True)
+class Config(PatchConfig):
+    """The parts, and how clouds are compared.
+
+    Attributes:
+        depth: of ``pipeline.depth``.
+        camera: of ``pipeline.cameras``.
+        there: metres by which depth may differ from what it must be for a point to be seen.
+        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.cuts``); None not to look for cuts.
+    """
+
+    depth: PluginChoice = PluginChoice("recorded")
+    camera: PluginChoice = PluginChoice("static")
+    there: float = 0.01
+    cut_level: float | None = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_level("icp", self.cut_level)
+        if not self.there > 0:
+            raise ValueError(f"icp.there must be above 0, found {self.there:g}")
+
+
+def check(config: Config) -> None:
+    """Whether the library is installed.
+
+    Raises:
+        MissingWeights: it is not.
+    """
+    registration_library()
+
+
+def build(config: Config) -> "RegisteredFlow":
+    """The source.
+
+    Raises:
+        MissingWeights: the library is not installed, or a part lacks something.
+        ValueError: an unknown part, option or value.
+    """
+    registration_library()
+    return RegisteredFlow(config)
+
+
+class RegisteredFlow:
+    """See ``pipeline.flow_sources.FlowSource``."""
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.depth = load_plugin("pipeline.depth", config.depth.name).build(config.depth.configure("pipeline.depth"))
+        self.camera = load_plugin("pipeline.cameras", config.camera.name).build(
+            config.camera.configure("pipeline.cameras")
+        )
+
+    def follow(
+        self,
+        episode: Episode,
+        references: Sequence[int],
+        keypoints: Float[np.ndarray, "K 2"],
+        horizon: int,
+        depth_edge: float,
+        watch: Stopwatch,
+    ) -> EpisodeFlow:
+        """See ``pipeline.flow_sources.FlowSource.follow``."""
+        view = episode.views[episode.primary]
+        if self.config.cut_level is not None:
+            with watch.stage("look for cuts"):
+                check_cuts(view.name, view.frames, self.config.cut_level)
+        with watch.stage("depth"):
+            depth = self.depth.estimate(episode, view)
+            edges = depth_edges(depth.depth, depth_edge)
+        with watch.stage("camera"):
+            cameras = self.camera.solve(view, depth)
+        clip = _Clip(depth.depth, edges, cameras, self.config)
+
+        def windows() -> Iterator[tuple[int, LiftedTracks]]:
+            for reference in references:
+                with watch.stage("register clouds"):
+                    lifted = clip.window(reference, keypoints, horizon)
+                yield reference, lifted
+
+        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, "icp", depth.alignment)
+
+
+class _Clip:
+    """The clouds of a clip, each registered with the next once, whichever windows ask."""
+
+    def __init__(
+        self, depth: Float[np.ndarray, "T H W"], edges: Bool[np.ndarray, "T H W"], cameras: Cameras, config: Config
+    ):
+        self.depth, self.edges, self.cameras, self.config = depth, edges, cameras, config
+        self.motions = cache(self._motions)
+        self._last: tuple[int, Cloud] | None = None
+
+    def window(self, reference: int, keypoints: Float[np.ndarray, "K 2"], horizon: int) -> LiftedTracks:
+        """Points carried from frame to frame; one whose patch could not be registered is lost for good, a hidden one waits."""
+        world = self._set(reference, keypoints)
+        started = np.asarray(np.isfinite(world).all(axis=1))
+        world = np.where(started[:, None], world, 0)
+        count, followed = len(keypoints), started.copy()
+        seen = np.zeros((count, horizon + 1), bool)
+        path = np.repeat(world[:, None], horizon + 1, axis=1)
+        seen[:, 0] = started
+        for step in range(1, min(horizon, len(self.depth) - 1 - reference) + 1):
+            visible = seen[:, step - 1]
+            moved, known = carry(world, self.motions(reference + step - 1))
+            # A hidden point is not carried by what hides it.
+            world = np.where((visible & known).reshape(-1, 1), moved, world)
+            followed &= known | ~visible
+            seen[:, step] = followed & self._there(world, reference + step)
+            path[:, step:] = world[:, None]
+        return self._lifted(path, seen, started, reference)
+
+    def _set(self, frame: int, keypoints: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "K 3"]:
+        """Keypoints in the world; NaN without depth."""
+        column, row = np.floor(keypoints).astype(int).T
+        uvz = np.column_stack([keypoints, self.depth[frame, row, column]]).astype(np.float64)
+        return transform(self.cameras.world_from_camera[frame], lift(uvz, self.cameras.intrinsics))
+
+    def _there(self, world: Float[np.ndarray, "K 3"], frame: int) -> Bool[np.ndarray, "K"]:
+        """Whether points lie in the picture and on the surface that is seen there."""
+        height, width = self.depth.shape[1:]
+        own = project(transform(invert_pose(self.cameras.world_from_camera[frame]), world), self.cameras.intrinsics)
+        with np.errstate(invalid="ignore"):
+            inside = np.asarray(((own[:, :2] >= 0) & (own[:, :2] < [width, height])).all(axis=1))
+            column, row = np.floor(np.where(inside[:, None], own[:, :2], 0)).astype(int).T
+            return inside & (np.abs(self.depth[frame, row, column] - own[:, 2]) < self.config.there)
+
+    def _lifted(
+        self,
+        path: Float[np.ndarray, "K S 3"],
+        seen: Bool[np.ndarray, "K S"],
+        started: Bool[np.ndarray, "K"],
+        reference: int,
+    ) -> LiftedTracks:
+        """Positions of the world in the reference camera."""
+        pose = invert_pose(self.cameras.world_from_camera[reference])
+        there = project(transform(pose, path), self.cameras.intrinsics)
+        valid = seen & np.isfinite(there).all(axis=-1)
+        uvz = np.where(valid[..., None], there, 0) / [*self.cameras.size, 1]
+        hole = np.zeros_like(seen)
+        hole[:, 0] = ~started
+        visible = seen.copy()
+        visible[:, 0] = True
+        return LiftedTracks(SceneFlow(uvz, visible, valid), hole, np.zeros_like(seen))
+
+    def _cloud(self, frame: int) -> Cloud:
+        """The last one is kept: each serves two pairs."""
+        if self._last is None or self._last[0] != frame:
+            made = cloud_of(
+                self.depth[frame],
+                self.edges[frame],
+                self.cameras.intrinsics,
+                self.cameras.world_from_camera[frame],
+                self.config,
+                seed=frame,
+            )
+            self._last = frame, made
+        return self._last[1]
+
+    def _motions(self, frame: int) -> PatchMotions:
+        before = self._cloud(frame)
+        pose = self.cameras.world_from_camera[frame + 1]
+        stayed = unchanged(before.points, self.depth[frame + 1], self.cameras.intrinsics, pose, self.config)
+        return register(before, stayed, self._cloud(frame + 1), self.config)
