@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
+INTERRUPTED = "interrupted; what was finished stays, and the same command goes on from there"
+
 
 class UsageError(Exception):
     """The person asked for something that cannot be: exit code 2."""
@@ -24,7 +26,11 @@ def run_command(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
+    except Exception as error:
+        if _interrupted(error):
+            return _say(INTERRUPTED, 130)
+        if not isinstance(error, OSError):
+            raise
         if error.filename is None and error.strerror is None:
             raise
         where = f": {error.filename}" if error.filename else ""
@@ -32,7 +38,13 @@ def run_command(command: Callable[[], int]) -> int:
             f"{error.strerror or error}{where}; what was finished stays, and the same command goes on from there", 1
         )
     except KeyboardInterrupt:
-        return _say("interrupted; what was finished stays, and the same command goes on from there", 130)
+        return _say(INTERRUPTED, 130)
+
+
+def _interrupted(error: BaseException) -> bool:
+    """Whether a library turned the person's Ctrl-C into an error of its own."""
+    before = error.__cause__ or error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _interrupted(before))
 
 
 def _say(message: str, code: int) -> int:

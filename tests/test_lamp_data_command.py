@@ -10,6 +10,7 @@ import pytest
 from command_fixture import ENVIRONMENT, ROOT, lamp_data
 from libero_fixture import FAST, Demo, outputs_of, write_file
 
+from jobs.command_line import run_command
 from jobs.lamp_data import main
 from pipeline.readers import PLANNED, recognised_datasets
 from schemas.plugins import plugin_names
@@ -203,3 +204,15 @@ def test_what_was_built_can_be_inspected_and_damage_is_exit_code_1(place, built,
     (shards / "libero-000000.tar").write_bytes(data)
     ran = lamp_data("inspect", "shards", folder=tmp_path)
     assert ran.returncode == 1 and "libero-000000.tar" in ran.stdout + ran.stderr
+
+
+def test_an_interruption_that_a_library_turned_into_its_own_error_is_one_still(capsys):
+    def work():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("generator didn't stop after throw()")  # noqa: B904
+
+    assert run_command(work) == 130 and "interrupted; what was finished stays" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_command(lambda: (_ for _ in ()).throw(RuntimeError("a bug")))
