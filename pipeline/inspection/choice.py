@@ -17,9 +17,14 @@ RANKS: dict[str, Callable[[Candidate], float]] = {
 
 
 def choose(candidates: list[Candidate], count: int, order: Order) -> list[Candidate]:
-    """Some of the candidates: those that move most, are worst or best by score, or are evenly spread."""
+    """Some of the candidates: those that move most, are worst or best by score, or are evenly spread.
+
+    The worst are of the worse half and the best of the better one, however few windows lie apart.
+    """
     if order == "spread":
         return spread(candidates, count)
+    if order in ("worst", "best"):
+        candidates = sorted(candidates, key=lambda c: (RANKS[order](c), c.key))[: max(count, len(candidates) // 2)]
     return ranked(candidates, count, RANKS[order])
 
 

@@ -190,11 +190,12 @@ def _flows(summary: Summary) -> str:
 
     checks = quality_table(summary)
     shown = f"<section class='panel'><h2>The checks</h2>{numbers_table(checks)}</section>" if checks else ""
-    return shown + "".join(
+    flows = "".join(
         f"<section class='panel'><h2>Flow, depth in {text(f['unit'])}</h2>{rows_list(flow_rows(f))}{tables(f, 'moving points')}"
         f"<details><summary>The same for all points</summary>{tables(f, 'all points')}</details></section>"
         for f in summary.flow
     )
+    return f"<div class='stack'>{flows}{shown}</div>"
 
 
 def _histograms(contents: Contents) -> str:

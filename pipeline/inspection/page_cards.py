@@ -15,7 +15,7 @@ from pipeline.inspection.terminal import sample_rows
 from pipeline.inspection.text import flow_rows, flow_tables, number, score_words
 from schemas.triplet import Triplet
 
-VIEWS = {"image": "Reference image", "video": "Video", "space": "In space"}
+VIEWS = {"image": "Image", "video": "Video", "space": "In space"}
 
 
 def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool) -> str:

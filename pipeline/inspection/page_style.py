@@ -84,6 +84,8 @@ figcaption { font-size: 12px; font-weight: 600; color: var(--faint); margin-bott
 .fact { color: var(--faint); font-size: 13px; margin: 14px 0 0; overflow-wrap: anywhere; }
 .views { display: flex; margin-top: 10px; }
 .views button { border-radius: 0; margin-left: -1px; flex: 1; color: var(--faint); }
+.stack { display: grid; gap: 20px; min-width: 0; }
+.small-card .views button { padding: 4px 6px; white-space: nowrap; }
 .views button:first-child { border-radius: 6px 0 0 6px; margin-left: 0; }
 .views button:last-child { border-radius: 0 6px 6px 0; }
 .views button[aria-pressed='true'] { color: var(--accent); font-weight: 600; background: var(--paper); }
