@@ -15,7 +15,7 @@ Some = Callable[[np.ndarray], np.ndarray]
 
 
 def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
-    """The episode at the frames with these numbers, in their order; its source frames still name those of the file.
+    """The episode at the frames with these numbers, which rise; its source frames still name those of the file.
 
     Pixels, depth and simulator states stay unread until somebody asks for them.
     """
@@ -39,6 +39,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
         standard_actions=made,
         source_frames=source,
         tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
+        tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
     )
 
 
@@ -51,6 +52,7 @@ def _view(view: CameraView, frames: Int[np.ndarray, "N"]) -> CameraView:
         world_from_camera=poses if poses is None or len(poses) == 1 else poses[frames],
         depth=None if depth is None else replace(depth, **_readers("read", depth.some, frames)),
         simulation=None if simulation is None else replace(simulation, read=partial(_states, simulation.read, frames)),
+        read_some=None if view.read_some is None else partial(_some, view.read_some, frames),
         stereo=None if stereo is None else replace(stereo, **_readers("read_right", stereo.some, frames)),
     )
 
@@ -62,6 +64,10 @@ def _readers(name: str, some: Some, frames: Int[np.ndarray, "N"]) -> dict[str, C
 
 def _some_of(some: Some, frames: Int[np.ndarray, "N"], numbers: Int[np.ndarray, "M"]) -> np.ndarray:
     return some(frames[numbers])
+
+
+def _some(read: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return read(frames[wanted])
 
 
 def _states(read: Callable[[], tuple[Any, np.ndarray]], frames: np.ndarray) -> tuple[Any, np.ndarray]:

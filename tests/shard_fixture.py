@@ -1,7 +1,9 @@
 """A finished folder of shards with random but valid triplets, for tests of whatever reads shards."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -60,9 +62,16 @@ def random_triplet(episode: int, frame: int, wrist: bool = True, size: int = SIZ
     )
 
 
-def write_shards(folder: Path, episodes: int = 3, frames: int = 4, wrist: bool = True, size: int = SIZE) -> Path:
+def write_shards(
+    folder: Path,
+    episodes: int = 3,
+    frames: int = 4,
+    wrist: bool = True,
+    size: int = SIZE,
+    change: Callable[[Triplet], Triplet] = lambda triplet: triplet,
+) -> Path:
     """A finished build of two shards (one when there is one episode), its manifest and statistics."""
-    triplets = [random_triplet(e, f, wrist, size) for e in range(episodes) for f in range(frames)]
+    triplets = [change(random_triplet(e, f, wrist, size)) for e in range(episodes) for f in range(frames)]
     folder.mkdir(parents=True, exist_ok=True)
     middle = (episodes // 2) * frames
     shards = []
@@ -72,10 +81,22 @@ def write_shards(folder: Path, episodes: int = 3, frames: int = 4, wrist: bool =
                 write_shard("webdataset", folder, stem, [(t.key, t.episode, encode_triplet(t)) for t in part])
             )
     used = np.concatenate([t.actions[t.action_mask] for t in triplets])
-    manifests.write_statistics(
-        folder, {"state": _statistics(np.stack([t.state for t in triplets])), "action": _statistics(used)}
-    )
-    recipe = {"fixture": [episodes, frames, wrist, size]}
+    statistics: dict[str, Any] = {
+        "state": _statistics(np.stack([t.state for t in triplets])),
+        "action": _statistics(used),
+    }
+    if triplets[0].standard_actions is not None:
+        chunks = [t.standard_actions for t in triplets if t.standard_actions is not None]
+        convention = chunks[0].convention
+        values = _statistics(np.concatenate([chunk.values[chunk.mask] for chunk in chunks]))
+        said = {
+            "convention": convention.name,
+            "dimensions": convention.dimensions,
+            "description": convention.description,
+        }
+        statistics["standard_action"] = {"count": len(used), **said, **values}
+    manifests.write_statistics(folder, statistics)
+    recipe = {"fixture": [episodes, frames, wrist, size, triplets[0].key]}
     Manifest(
         dataset={"name": "fixture", "version": "1", "licence": "CC0-1.0", "credit": "nobody"},
         recipe=recipe,
@@ -83,7 +104,7 @@ def write_shards(folder: Path, episodes: int = 3, frames: int = 4, wrist: bool =
         format="webdataset",
         shards=shards,
         samples=len(triplets),
-        counts={"kept": len(triplets), "rejected": {}, "quarantined": {}},
+        counts={"episodes": episodes, "kept": len(triplets), "rejected": {}, "quarantined": {}},
         files={manifests.STATISTICS: sha256_of(folder / manifests.STATISTICS)},
     ).write(folder)
     return folder

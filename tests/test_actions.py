@@ -47,6 +47,7 @@ def episode(actions, convention, state=None, names=None, mask=None, **changes):
         ),
         simulation=RecordedSimulation(lambda: ("<xml/>", np.arange(length)[:, None] * np.ones((1, 3))), "front"),
         stereo=StereoPair(lambda: pictures + 100, 0.12),
+        read_some=lambda numbers: pictures[numbers],
     )
     still = dataclasses.replace(
         view, name="still", world_from_camera=np.eye(4)[None], depth=None, simulation=None, stereo=None
@@ -255,10 +256,13 @@ def test_what_is_left_of_an_episode_is_what_those_frames_held():
         other_actions={"x": rng.normal(size=(LENGTH, 2))},
     )
     given = with_standard_actions(given, standard("libero"))
+    given = dataclasses.replace(given, tools_xyz=rng.normal(size=(1, LENGTH, 3)).astype(np.float32))
     frames = np.array([1, 4, 6])
     taken = take_frames(given, frames)
     view, was = taken.views["front"], given.views["front"]
     assert taken.length == view.length == 3 and np.array_equal(view.frames, was.frames[frames])
+    assert np.array_equal(view.read_some(np.array([0, 2])), was.frames[frames[[0, 2]]])
+    assert np.array_equal(taken.tools_xyz, given.tools_xyz[:, frames])
     assert np.array_equal(view.depth.read(), was.depth.read()[frames])
     assert np.array_equal(view.simulation.read()[1], was.simulation.read()[1][frames])
     assert np.array_equal(view.stereo.read_right(), was.stereo.read_right()[frames])
@@ -275,10 +279,19 @@ def test_what_is_left_of_an_episode_is_what_those_frames_held():
 
 def test_every_part_of_a_view_that_belongs_to_a_frame_is_known_to_frame_selection():
     """A new field of a view must be thought of in ``pipeline.frame_selection`` and then be named here."""
-    cut = {"read_frames", "length", "world_from_camera", "depth", "simulation", "stereo"}
+    cut = {"read_frames", "read_some", "length", "world_from_camera", "depth", "simulation", "stereo"}
     same = {"name", "size", "intrinsics", "intrinsics_source", "pose_source", "fixed"}
     assert {f.name for f in dataclasses.fields(CameraView)} == cut | same
-    cut = {"views", "state", "actions", "action_mask", "other_actions", "standard_actions", "source_frames"}
+    cut = {
+        "views",
+        "state",
+        "actions",
+        "action_mask",
+        "other_actions",
+        "standard_actions",
+        "source_frames",
+        "tools_xyz",
+    }
     same = {"ref", "primary", "wrist", "instructions", "fps", "state_names", "action_convention", "success", "notes"}
     assert {f.name for f in dataclasses.fields(Episode)} == cut | same
 
