@@ -144,8 +144,13 @@ def _picture(frame: Any, span: VideoSpan, reformatter: Any) -> UInt8[np.ndarray,
     Args:
         reformatter: kept from frame to frame, because making one costs more than using it.
     """
+    from av.video.reformatter import Interpolation as By
+
     width, height = frame.width // span.reduced, frame.height // span.reduced
-    image = reformatter.reformat(frame, width, height, format="rgb24", interpolation="AREA").to_ndarray()
+    same_everywhere = By.AREA | By.ACCURATE_RND | By.BITEXACT  # else the bytes depend on the processor
+    image = reformatter.reformat(
+        frame, width, height, format="rgb24", interpolation=same_everywhere, threads=1
+    ).to_ndarray()
     if span.side == "all":
         return image
     half = image.shape[1] // 2
