@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,14 +27,17 @@ from pipeline.inspection.rejections import read_rejections
 from pipeline.inspection.score import score_of
 from pipeline.inspection.summary import Candidate
 from pipeline.inspection.way_back import NoWayBack, WayBack, frame_offsets
-from pipeline.readers import libero
+from pipeline.readers import dataset_choice, libero
 from schemas.cameras import pose_from_quaternion
-from schemas.files import sha256_of
+from schemas.files import canonical_json, sha256_of
 from schemas.mixture import Member, Mixture
-from schemas.plugins import PluginChoice
+from schemas.plugins import PluginChoice, plugin_names, recorded_options
 from schemas.scene_flow import MOTION_SCALE, PointFlag, SceneFlow
 from schemas.shard_set import ShardSet
+from schemas.structured import structure
 from schemas.triplet import Resampling
+
+MAPPINGS = Path(__file__).parent.parent / "recipes" / "mappings"
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,14 @@ def test_an_episode_that_cannot_be_read_is_no_end(built):
     gone = dataclasses.replace(t.source, camera="behind the door")
     with pytest.raises(NoWayBack, match="no camera behind the door"):
         WayBack(source).frames(gone, t.episode, np.arange(2), None)
+
+
+@pytest.mark.parametrize("said", [*plugin_names("pipeline.readers"), *map(str, sorted(MAPPINGS.glob("*.yaml")))])
+def test_every_reader_is_found_again_from_what_a_recipe_records(said):
+    choice = dataset_choice(said, {})
+    config = choice.configure("pipeline.readers")
+    recorded = json.loads(canonical_json(recorded_options(config)))
+    assert structure(type(config), recorded, "the recipe") == config
 
 
 def test_with_a_moving_camera_points_are_drawn_where_each_frame_shows_them():

@@ -218,10 +218,11 @@ def _looked_at_lines(values: dict[str, Any]) -> list[str]:
     lines += [_line("", f"{count} x {text!r}") for text, count in texts[:SHOWN_TEXTS]]
     lines += [_line("", f"... and {len(texts) - SHOWN_TEXTS} more")] * (len(texts) > SHOWN_TEXTS)
     for state in values["states"]:
-        lines.append(_line("state", f"{len(state['dimensions'])}: {', '.join(state['dimensions'])}"))
+        words = f"{len(state['dimensions'])}: {', '.join(state['dimensions'])}" if state["dimensions"] else "none"
+        lines.append(_line("state", words))
     for action in values["actions"]:
-        dimensions = ", ".join(action["dimensions"])
-        lines.append(_line("action", f"{action['convention']}, {len(action['dimensions'])}: {dimensions}"))
+        said = f", {len(action['dimensions'])}: {', '.join(action['dimensions'])}" if action["dimensions"] else ""
+        lines.append(_line("action", action["convention"] + said))
         lines.append(_line("", action["description"]))
     known, succeeded = values["success"]["known"], values["success"]["succeeded"]
     lines.append(_line("success", f"{succeeded} of {known}" if known else "not said"))

@@ -189,7 +189,7 @@ def _flows(summary: Summary) -> str:
         return "".join(numbers_table(t) for t in flow_tables(flow) if t.title.split(", ")[-1] == points)
 
     checks = quality_table(summary)
-    shown = f"<section class='panel'><h2>The checks</h2>{numbers_table(checks)}</section>" if checks else ""
+    shown = f"<section class='panel checks'><h2>The checks</h2>{numbers_table(checks)}</section>" if checks else ""
     flows = "".join(
         f"<section class='panel'><h2>Flow, depth in {text(f['unit'])}</h2>{rows_list(flow_rows(f))}{tables(f, 'moving points')}"
         f"<details><summary>The same for all points</summary>{tables(f, 'all points')}</details></section>"

@@ -35,6 +35,7 @@ th { font-weight: 500; color: var(--faint); }
 .numbers th:first-child, .numbers td:first-child { text-align: left; padding-left: 0; white-space: normal; }
 .numbers { table-layout: fixed; }
 .numbers th:first-child { width: 25%; }
+.checks .numbers th:first-child { width: 46%; }
 table.texts { margin-top: 0; }
 .texts td { padding: 1px 0; vertical-align: top; color: var(--faint); white-space: nowrap; padding-right: 14px; width: 1%; }
 .texts td.words { color: var(--ink); white-space: normal; width: auto; overflow-wrap: anywhere; }
