@@ -39,7 +39,6 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
         standard_actions=made,
         source_frames=source,
         tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
-        tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
     )
 
 
@@ -52,7 +51,6 @@ def _view(view: CameraView, frames: Int[np.ndarray, "N"]) -> CameraView:
         world_from_camera=poses if poses is None or len(poses) == 1 else poses[frames],
         depth=None if depth is None else replace(depth, **_readers("read", depth.some, frames)),
         simulation=None if simulation is None else replace(simulation, read=partial(_states, simulation.read, frames)),
-        read_some=None if view.read_some is None else partial(_some, view.read_some, frames),
         stereo=None if stereo is None else replace(stereo, **_readers("read_right", stereo.some, frames)),
     )
 
@@ -64,10 +62,6 @@ def _readers(name: str, some: Some, frames: Int[np.ndarray, "N"]) -> dict[str, C
 
 def _some_of(some: Some, frames: Int[np.ndarray, "N"], numbers: Int[np.ndarray, "M"]) -> np.ndarray:
     return some(frames[numbers])
-
-
-def _some(read: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return read(frames[wanted])
 
 
 def _states(read: Callable[[], tuple[Any, np.ndarray]], frames: np.ndarray) -> tuple[Any, np.ndarray]:
