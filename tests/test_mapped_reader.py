@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import yaml
 from lerobot_fixture import SAMPLE as LEROBOT
 from lerobot_fixture import moving, write_lerobot
 from rlds_fixture import SAMPLE, jpeg, textured, write_rlds
@@ -385,6 +386,12 @@ def test_the_content_of_the_mapping_decides_the_recipe_and_its_place_does_not(tm
         assert recipe.info.name == "so100_set" and recipe.info.licence == "Apache-2.0"
         digests.append(recipe.digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_the_example_in_the_docs_is_a_mapping():
+    text = (MAPPINGS.parents[1] / "docs" / "your-own-dataset.md").read_text()
+    mapping = mapping_of(yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]))
+    assert mapping.info.licence == "Apache-2.0" and len(mapping.keys) == 8
 
 
 def test_without_a_mapping_it_asks_for_one(tmp_path):
