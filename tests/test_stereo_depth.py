@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import test_droid_raw as droid
 from depth_fixture import episode_of, view_of
 
 from pipeline.depth import stereo
@@ -18,13 +19,17 @@ def world():
     return moving_card(frames=3, size=(320, 180))
 
 
-@pytest.fixture(scope="module")
-def eyes(world):
-    """The two eyes' frames; the right one stands a baseline along the camera's x axis."""
+def seen_from_aside(world):
+    """The world as the right eye sees it, a baseline along the camera's x axis."""
     aside = np.eye(4)
     aside[0, 3] = BASELINE
-    right = replace(world, world_from_camera=world.world_from_camera @ aside)
-    return world.frames(), right.frames()
+    return replace(world, world_from_camera=world.world_from_camera @ aside)
+
+
+@pytest.fixture(scope="module")
+def eyes(world):
+    """The two eyes' frames."""
+    return world.frames(), seen_from_aside(world).frames()
 
 
 def view(world, left, right, baseline=BASELINE):
@@ -57,6 +62,27 @@ def test_places_that_one_eye_does_not_see_get_no_depth(world, eyes):
     assert hidden.sum() > 500
     wrong = np.isfinite(depth[hidden]) & (np.abs(depth[hidden] / exact[hidden] - 1) > 0.1)
     assert np.isnan(depth[hidden]).mean() > 0.6 and wrong.mean() < 0.25
+
+
+def test_a_raw_droid_recording_gives_metres(tmp_path):
+    """Through DROID's own files, whose pictures are compressed: a world seen with the recording's own intrinsics and baseline."""
+    eyes_at = {
+        "11_left": droid.poses_of(droid.FACING),
+        "11_right": droid.poses_of(droid.beside(droid.FACING, -BASELINE)),
+    }
+    folder = droid.write(tmp_path, extrinsics=eyes_at, stereo=("11",))
+    droid.calibrate(tmp_path)
+    intrinsics = droid.read(tmp_path).views[droid.CAMERAS[0]].intrinsics
+    world = replace(moving_card(frames=droid.T, size=droid.SIZE), intrinsics=intrinsics)
+    left, right = world.frames(), seen_from_aside(world).frames()
+    droid.write_video(folder / "recordings/MP4/11.mp4", left)
+    droid.write_video(folder / "recordings/MP4/11-stereo.mp4", np.concatenate([left, right], axis=2))
+    episode = droid.read(tmp_path)
+    depth = stereo.build(stereo.Config()).estimate(episode, episode.views[droid.CAMERAS[0]]).depth
+    known = np.isfinite(depth)
+    off = np.abs(depth / world.depth() - 1)[known]
+    # A fifth of a pixel: the pictures are 160 wide, and the wall's disparity is 5 px.
+    assert known.mean() > 0.8 and np.median(off) < 0.05
 
 
 def test_twice_the_baseline_would_be_twice_the_depth(world, eyes):
@@ -94,7 +120,16 @@ def test_a_camera_with_one_eye_or_without_intrinsics_is_refused_by_name(world, e
         assert error.value.code == code
 
 
-@pytest.mark.parametrize("options", [{"block": 4}, {"nearest": 0.0}, {"nearest": 12.0}, {"disagree": -1}])
+def test_a_field_of_view_stands_in_for_intrinsics(world, eyes):
+    known = view(world, *eyes)
+    degrees = 2 * np.degrees(np.arctan(world.size[1] / 2 / world.intrinsics[1, 1]))
+    given = estimate(replace(known, intrinsics=None), fov_y=float(degrees)).depth
+    np.testing.assert_allclose(given, estimate(known).depth, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"block": 4}, {"nearest": 0.0}, {"nearest": 12.0}, {"disagree": -1}, {"fov_y": 200.0}]
+)
 def test_settings_that_make_no_sense_are_refused(options):
     with pytest.raises(ValueError, match="stereo"):
         stereo.Config(**options)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.depth._checks import check_varies
+from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
 
@@ -27,12 +28,14 @@ class Config:
         farthest: metres beyond which depth counts as unknown; there a sixteenth of a pixel is a large share of it.
         block: side of the squares that are compared, in pixels, odd.
         disagree: pixels by which the disparity seen from the right eye may differ, or the place is hidden from one of them.
+        fov_y: vertical field of view in degrees, for recordings that give no intrinsics; None to refuse those.
     """
 
     nearest: float = 0.25
     farthest: float = 10.0
     block: int = 5
     disagree: int = 1
+    fov_y: float | None = None
 
     def __post_init__(self) -> None:
         if self.block < 1 or self.block % 2 == 0:
@@ -43,6 +46,8 @@ class Config:
             )
         if self.disagree < 0:
             raise ValueError(f"stereo.disagree must be 0 or more, found {self.disagree}")
+        if self.fov_y is not None and not 0 < self.fov_y < 180:
+            raise ValueError(f"stereo.fov_y lies between 0 and 180 degrees, found {self.fov_y:g}")
 
 
 def build(config: Config) -> "StereoDepth":
@@ -67,15 +72,22 @@ class StereoDepth:
                 "no_stereo",
                 f"camera {view.name} has one eye; --depth stereo is for recordings with both, as DROID's raw ones",
             )
-        if view.intrinsics is None:
-            raise BadEpisode("no_intrinsics", f"camera {view.name} has no intrinsics, which stereo depth needs")
+        intrinsics = view.intrinsics
+        if intrinsics is None:
+            if self.config.fov_y is None:
+                raise BadEpisode(
+                    "no_intrinsics",
+                    f"camera {view.name} has no intrinsics, which stereo depth needs; give its vertical field of view with --depth-options "
+                    "fov_y=DEGREES",
+                )
+            intrinsics = intrinsics_from_fov(self.config.fov_y, *view.size)
         right = view.stereo.read_right()
         if right.shape != view.frames.shape:
             raise BadEpisode(
                 "bad_stereo",
                 f"camera {view.name}: the left eye has frames {view.frames.shape}, the right one {right.shape}",
             )
-        reach = float(view.intrinsics[0, 0]) * view.stereo.baseline_m
+        reach = float(intrinsics[0, 0]) * view.stereo.baseline_m
         if not (np.isfinite(reach) and reach > 0):
             raise BadEpisode(
                 "bad_stereo", f"camera {view.name}: focal length times baseline must be above 0, found {reach:g}"
