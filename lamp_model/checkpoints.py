@@ -140,3 +140,23 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], na
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)
+
+
+def check_state(expected: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Hold names and shapes to a model's.
+
+    Raises:
+        BadCheckpoint: a name is missing or left over, or a shape differs; the first few are named.
+    """
+    shapes = {name: tensor.shape for name, tensor in expected.state_dict().items()}
+    missing, left_over = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))
+    if missing or left_over:
+        lists = [f"{word} {', '.join(names[:3])}" for word, names in (("lacks", missing), ("has", left_over)) if names]
+        count = len(missing) + len(left_over)
+        raise BadCheckpoint(f"{where} is of another model, {count} names differ: it {' and '.join(lists)}")
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape:
+            raise BadCheckpoint(
+                f"{where} is of another size than its config: {name} is {list(tensors[name].shape)}, "
+                f"{list(shape)} was expected"
+            )

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from lamp_model.adapters import is_adapter
+from lamp_model.checkpoints import BadCheckpoint
 from schemas.plugins import MissingWeights
 
 AUTO = "auto"
@@ -34,7 +35,7 @@ class FrozenBackbone(nn.Module):
         """Move to a device, in the precision and with the attention that are right there: bfloat16 on a GPU, float32 on a CPU."""
         self.to_device(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         if self._attention == AUTO:
-            for module in self.children():
+            for module in self.modules():
                 if isinstance(module, PreTrainedModel):
                     module.set_attn_implementation(best_attention(device))
 
@@ -74,7 +75,7 @@ def loading(weights: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        if isinstance(error, MissingWeights):
+        if isinstance(error, MissingWeights | BadCheckpoint):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingWeights(

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from torch import nn
 
-from lamp_model.checkpoints import BadCheckpoint, load_weights
+from lamp_model.checkpoints import BadCheckpoint, check_state, load_weights
 from lamp_model.model import ModelConfig, PolicyModel
 from lamp_model.motion_expert import MotionExpert
 from lamp_model.normalisation import Normaliser, PublishedAction, PublishedState, range_of
@@ -106,26 +105,6 @@ def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], wher
     expert = MotionExpert(config.motion, width)
     load_weights(expert, tensors, set(tensors), where)
     return expert.requires_grad_(False).eval()
-
-
-def check_state(expected: nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Hold names and shapes to a model's.
-
-    Raises:
-        BadCheckpoint: a name is missing or left over, or a shape differs; the first few are named.
-    """
-    shapes = {name: tensor.shape for name, tensor in expected.state_dict().items()}
-    missing, left_over = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))
-    if missing or left_over:
-        lists = [f"{word} {', '.join(names[:3])}" for word, names in (("lacks", missing), ("has", left_over)) if names]
-        count = len(missing) + len(left_over)
-        raise BadCheckpoint(f"{where} is of another model, {count} names differ: it {' and '.join(lists)}")
-    for name, shape in shapes.items():
-        if tensors[name].shape != shape:
-            raise BadCheckpoint(
-                f"{where} is of another size than its config: {name} is {list(tensors[name].shape)}, "
-                f"{list(shape)} was expected"
-            )
 
 
 def read_statistics(path: Path, key: str | None = None) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from lamp_model import run_folder
-from lamp_model.checkpoints import load_weights, write_tensors
+from lamp_model.checkpoints import check_state, load_weights, write_tensors
 from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
 from lamp_model.motion_expert import MotionExpert
 from lamp_model.published.files import is_published
-from lamp_model.published.loading import check_state, load_published_motion, read_published_motion
+from lamp_model.published.loading import load_published_motion, read_published_motion
 from lamp_model.run_folder import BadRun
 from schemas.plugins import configure, load_plugin
 
