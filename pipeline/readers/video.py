@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.forms.clips import MOST_FPS, SUFFIXES, ClipSpan, open_clip, video_timing
 from pipeline.forms.folders import list_forms, root_of
 from pipeline.forms.stamps import stamps_of
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._texts import BadTexts, texts_beside
 from pipeline.readers._views import NO_ACTIONS, spoken
 from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef
@@ -102,7 +102,7 @@ class VideoReader:
             views={CAMERA: view},
             primary=CAMERA,
             wrist=None,
-            instructions=spoken(self._texts(path, root_of(ref), ref.name)),
+            instructions=self.words(ref).instructions,
             fps=clip.span.fps,
             state=np.zeros((clip.length, 0), np.float32),
             state_names=(),
@@ -112,6 +112,10 @@ class VideoReader:
             notes={"frame_times": f"brought to {clip.span.fps:.4g} a second: {clip.variable}"} if clip.variable else {},
             source_frames=clip.span.first + np.arange(clip.length),
         )
+
+    def words(self, ref: EpisodeRef) -> Words:
+        """See ``pipeline.readers.TellsWords``."""
+        return Words(spoken(self._texts(Path(ref.path), root_of(ref), ref.name)))
 
     def _list_folder(self, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
         for path in sorted(p for p in folder.iterdir() if is_video(p.name)):
