@@ -28,6 +28,7 @@ OPTIONS = (
     "motion_rate",
     "checkpoint_activations",
     "instructions",
+    "retarget",
 )
 """Fields of the training's config that can be given here."""
 
@@ -60,6 +61,8 @@ class Train:
     takes that of stage 1. [default: qwen3-vl]"""
     lora_rank: int | None = None
     """Stage 2: adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]"""
+    positions: int | None = None
+    """Stage 2: the longest sequence of actions and features together; OpenVLA's two images need 640. [default: 512]"""
     fusion: str | None = None
     """Stage 2: how motion enters the features: gated (paper), add, concat or gated-tokens, with options as in
     gated-tokens:layers=2. [default: gated]"""
@@ -79,6 +82,8 @@ class Train:
     """Stage 2: which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]"""
     instructions: Literal["own", "all"] | None = None
     """own: the people's instructions; all: also those that a model wrote (lamp-data instruct). [default: own]"""
+    retarget: bool | None = None
+    """Learn motion in even steps of distance and not of time, so that slow and fast robots match. [default: no]"""
     normalisation: Literal["min_max", "quantile"] | None = None
     """Stage 2: states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default: min_max]"""
     relative_depth: bool = False
@@ -165,7 +170,13 @@ def _request(args: Train, output: Path) -> "Request":
         chunk=args.chunk,
         motion_weights=args.motion_weights,
         variants=Variants(
-            cast(Any, prior), args.fusion, args.guidance_steps, args.backbone, args.action_head, args.lora_rank
+            cast(Any, prior),
+            args.fusion,
+            args.guidance_steps,
+            args.backbone,
+            args.action_head,
+            args.lora_rank,
+            args.positions,
         ),
         resume=args.resume,
         device=args.device,
@@ -177,6 +188,7 @@ def _request(args: Train, output: Path) -> "Request":
 
 
 def _train(prepared: "Prepared") -> dict[str, float]:
+    from lamp_model.action_expert import TooLong
     from lamp_model.checkpoints import BadCheckpoint
     from lamp_model.run_folder import BadRun
     from lamp_model.samples import BadSample
@@ -191,7 +203,7 @@ def _train(prepared: "Prepared") -> dict[str, float]:
         return train(prepared)
     except MissingWeights as error:
         raise UsageError(str(error)) from error
-    except (BadCheckpoint, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
+    except (BadCheckpoint, TooLong, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
         raise Failed(str(error)) from error
     except OSError as error:
         if error.strerror is None:

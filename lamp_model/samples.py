@@ -8,6 +8,7 @@ import torch
 
 from lamp_model.backbones._pictures import resize
 from lamp_model.batch import Batch, Scene
+from schemas.retargeting import retarget
 from schemas.scene_flow import PointFlag
 from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
@@ -33,6 +34,7 @@ class SampleConfig:
         image_size: side in pixels to which images are resized, for pictures of several sizes in a batch; None leaves them.
         black: roles that these samples do not have and of which a black image is shown.
         generated: also take instructions that a model wrote.
+        retargeted: take the flow in even steps of distance (``schemas.retargeting``).
     """
 
     cameras: tuple[str, ...]
@@ -46,6 +48,7 @@ class SampleConfig:
     image_size: int | None = None
     black: tuple[str, ...] = ()
     generated: bool = False
+    retargeted: bool = False
 
 
 def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
@@ -63,6 +66,8 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
     check_fits(triplet, config)
     actions, action_mask = _actions(triplet, config)
     flow = triplet.flow
+    if config.retargeted:
+        flow = retarget(flow, triplet.camera.intrinsics, triplet.camera.size)
     motion, mask = flow.increments(seen_only=True)
     scene = Scene(
         uvz=flow.uvz,

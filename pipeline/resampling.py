@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.lift import LiftedTracks
-from schemas.scene_flow import SceneFlow
 from schemas.triplet import Resampling
 
 NEAR = 1e-6
@@ -62,11 +61,10 @@ def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
     if times.resampled is None:
         return lifted
     lower, upper = np.floor(times.frames).astype(int), np.ceil(times.frames).astype(int)
-    flow = lifted.flow
-    visible, valid = (which[:, lower] & which[:, upper] for which in (flow.visible, flow.valid))
+    flow = lifted.flow.at(times.frames)
     return LiftedTracks(
-        flow=SceneFlow(_between(flow.uvz, valid, times.frames), visible, valid),
-        hole=(lifted.hole[:, lower] | lifted.hole[:, upper]) & visible,
+        flow=flow,
+        hole=(lifted.hole[:, lower] | lifted.hole[:, upper]) & flow.visible,
         edge=_since_last_step(lifted.edge, lower, upper),
         carried=None if lifted.carried is None else lifted.carried[:, lower] | lifted.carried[:, upper],
     )
@@ -84,19 +82,6 @@ def poses_between(poses: Float[np.ndarray, "T 4 4"], frames: Float[np.ndarray, "
         made[step, :3, :3] = first[:3, :3] @ cv2.Rodrigues(turn * share)[0]
         made[step, :3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
     return made
-
-
-def _between(
-    uvz: Float[np.ndarray, "K N 3"], valid: Bool[np.ndarray, "K S"], frames: Float[np.ndarray, "S"]
-) -> Float[np.ndarray, "K S 3"]:
-    """Linear in space: (u z, v z, z) is a linear image of the point, whatever the intrinsics."""
-    lower, upper = np.floor(frames).astype(int), np.ceil(frames).astype(int)
-    share = (frames - lower)[:, None]
-    rays = np.concatenate([uvz[..., :2] * uvz[..., 2:], uvz[..., 2:]], axis=-1)
-    mixed = (1 - share) * rays[:, lower] + share * rays[:, upper]
-    z = np.where(valid, mixed[..., 2], 1)[..., None]
-    between = np.where(valid[..., None], np.concatenate([mixed[..., :2] / z, z], axis=-1), 0)
-    return np.where((lower == upper)[:, None], uvz[:, lower], between)  # a frame's own position to the last bit
 
 
 def _since_last_step(edge: Bool[np.ndarray, "K N"], lower: np.ndarray, upper: np.ndarray) -> Bool[np.ndarray, "K S"]:

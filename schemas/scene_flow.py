@@ -58,6 +58,22 @@ class SceneFlow:
         mask = usable[:, 1:] & usable[:, :-1]
         return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
 
+    def at(self, steps: Float[np.ndarray, "N"]) -> "SceneFlow":
+        """The flow at other times, given in steps and fractions of steps, 0..T.
+
+        Between two steps a position is linear in space, which is exact for a point of constant velocity: (u z, v z, z) is a linear
+        image of the point, whatever the intrinsics. It is visible or valid only if it is so at both steps.
+        """
+        lower, upper = np.floor(steps).astype(int), np.ceil(steps).astype(int)
+        visible, valid = (which[:, lower] & which[:, upper] for which in (self.visible, self.valid))
+        share = (steps - lower)[:, None]
+        rays = np.concatenate([self.uvz[..., :2] * self.uvz[..., 2:], self.uvz[..., 2:]], axis=-1)
+        mixed = (1 - share) * rays[:, lower] + share * rays[:, upper]
+        z = np.where(valid, mixed[..., 2], 1)[..., None]
+        between = np.where(valid[..., None], np.concatenate([mixed[..., :2] / z, z], axis=-1), 0)
+        # A step's own position to the last bit.
+        return SceneFlow(np.where((lower == upper)[:, None], self.uvz[:, lower], between), visible, valid)
+
 
 def keypoint_grid(width: int, height: int, grid: int = GRID) -> Float[np.ndarray, "K 2"]:
     """Keypoints in pixels of an image, row by row: K = grid * grid.

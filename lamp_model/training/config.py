@@ -20,6 +20,7 @@ class TrainingConfig:
         checkpoint_activations: compute the activations of the parts that learn again in the backward pass, block by block: less
             memory, more time, the same gradients.
         instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
+        retarget: learn motion in even steps of distance and not of time (``schemas.retargeting``).
         val_samples: at most so many held-out samples are looked at each time, spread evenly.
     """
 
@@ -42,6 +43,7 @@ class TrainingConfig:
     motion_rate: float = 1e-5
     checkpoint_activations: bool = False
     instructions: Literal["own", "all"] = "own"
+    retarget: bool = False
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2):

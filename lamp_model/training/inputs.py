@@ -127,7 +127,8 @@ def loaders(
 ) -> tuple[Loader, Loader | None]:
     """Batches to train on, and to look at; None where nothing is held out."""
     generated = training.instructions == "all"
-    taken = [replace(c, generated=generated) for c in sample_configs(data, model, embodiments_in(data, source))]
+    changes = {"generated": generated, "retargeted": training.retarget}
+    taken = [replace(c, **changes) for c in sample_configs(data, model, embodiments_in(data, source))]
     numbers, held_out = split_members(data, training.val_fraction)
     for line in described(data, numbers, held_out, taken):
         print(line)
