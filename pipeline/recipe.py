@@ -104,8 +104,10 @@ class Recipe:
     @property
     def chosen_actions(self) -> PluginChoice:
         """The plug-in that ``actions`` stands for."""
-        name = standard_of(self.dataset.name) if self.actions.name == STANDARD else self.actions.name
-        return PluginChoice(name, self.actions.options)
+        if self.actions.name != STANDARD:
+            return self.actions
+        named = getattr(self.dataset.configure("pipeline.readers"), "action_convention", None)
+        return PluginChoice(standard_of(self.dataset.name, named), self.actions.options)
 
     def check(self) -> None:
         """Have what the plug-ins need fetched before any work (``schemas.plugins``).

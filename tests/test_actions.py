@@ -23,7 +23,7 @@ from schemas.episode import (
     RecordedSimulation,
     StereoPair,
 )
-from schemas.plugins import configure, load_plugin, plugin_names
+from schemas.plugins import PluginChoice, configure, load_plugin, plugin_names
 
 LENGTH = 8
 
@@ -69,7 +69,15 @@ def episode(actions, convention, state=None, names=None, mask=None, **changes):
     )
 
 
-def test_a_dataset_has_the_standard_of_its_name_and_others_have_none():
+def test_a_dataset_has_the_standard_of_its_name_and_others_that_of_the_convention_they_name():
+    named = {
+        None: "raw",
+        "mine": "raw",
+        LIBERO.name: "libero",
+        OPEN_IS_ONE.name: "libero",
+        "bridge_cartesian_delta": "bridge",
+    }
+    assert {name: standard_of("mapped", name) for name in named} == named
     assert [standard_of(name) for name in ("libero", "bridge", "droid", "interndata-a1", "mapped")] == [
         "libero",
         "bridge",
@@ -311,3 +319,14 @@ def test_an_episode_of_which_nothing_is_left_is_refused():
     with pytest.raises(BadEpisode, match="leaves 0 frames") as error:
         with_standard_actions(episode(actions, LIBERO), standard("libero", noop_filter=True))
     assert error.value.code == "too_short"
+
+
+def test_a_mapping_file_that_names_a_convention_gets_its_standard_form():
+    from pipeline.readers._mapping import ActionMapping, CameraMapping, DatasetMapping, Numbers
+    from pipeline.recipe import Recipe
+
+    for convention, expected in ((LIBERO.name, "libero"), ("my_own", "raw")):
+        action = ActionMapping((Numbers("action"),), convention, "as said")
+        mapping = DatasetMapping("mine", "none", 10.0, {"top": CameraMapping()}, "top", action=action)
+        recipe = Recipe(PluginChoice("mapped", {"mapping": mapping}))
+        assert recipe.as_dict()["actions"]["name"] == expected

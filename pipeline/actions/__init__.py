@@ -1,7 +1,8 @@
 """Actions in the form in which the field trains on a dataset: one module for each dataset (see ``schemas.plugins``).
 
 A module defines ``Config`` and ``build(config)``, which gives an ``ActionStandard``. A module with the name of a dataset is that dataset's
-standard; ``raw`` is for those that have none. The raw action always stays in the sample beside the standard form.
+standard; ``raw`` is for those that have none. A module may say in ``TAKES`` which conventions of raw actions it takes: a dataset that is read by a
+mapping file gets the standard of the convention that the file names. The raw action always stays in the sample beside the standard form.
 """
 
 from dataclasses import replace
@@ -12,7 +13,7 @@ from jaxtyping import Bool
 
 from pipeline.frame_selection import take_frames
 from schemas.episode import BadEpisode, Episode, StandardActions
-from schemas.plugins import plugin_names
+from schemas.plugins import load_plugin, plugin_names
 
 STANDARD, RAW = "standard", "raw"
 
@@ -34,9 +35,12 @@ class ActionStandard(Protocol):
         ...
 
 
-def standard_of(dataset: str) -> str:
-    """The module for ``--actions standard``: the dataset's own, or ``raw`` where it has none."""
-    return dataset if dataset in plugin_names(__name__) else RAW
+def standard_of(dataset: str, convention: str | None = None) -> str:
+    """The module for ``--actions standard``: the dataset's own, else the one that takes the convention, else ``raw``."""
+    known = plugin_names(__name__)
+    if dataset in known or convention is None:
+        return dataset if dataset in known else RAW
+    return next((name for name in known if convention in getattr(load_plugin(__name__, name), "TAKES", ())), RAW)
 
 
 def with_standard_actions(episode: Episode, standard: ActionStandard) -> Episode:

@@ -17,6 +17,7 @@ from pipeline.readers.bridge import CONVENTION
 from schemas.episode import ActionConvention, Episode, StandardActions
 
 OPEN, CLOSED = 0.95, 0.05
+TAKES = (CONVENTION.name,)
 REACHED = ActionConvention(
     name="bridge_reached_delta",
     dimensions=CONVENTION.dimensions,
@@ -62,7 +63,7 @@ class BridgeActions:
         Raises:
             BadEpisode: the actions are not Bridge's.
         """
-        check_convention(episode, (CONVENTION.name,))
+        check_convention(episode, TAKES)
         values, mask, convention = episode.actions.copy(), episode.action_mask.copy(), CONVENTION
         if self.config.binarise_gripper:
             values[:, 6] = binarised(values[:, 6])

@@ -18,6 +18,7 @@ from pipeline.readers._libero_lerobot import OPEN_IS_ONE
 from schemas.episode import Episode, StandardActions
 
 NOOP_NORM = 1e-4
+TAKES = (CONVENTION.name, OPEN_IS_ONE.name)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class LiberoActions:
         Raises:
             BadEpisode: the actions are not LIBERO's.
         """
-        check_convention(episode, (CONVENTION.name, OPEN_IS_ONE.name))
+        check_convention(episode, TAKES)
         values = episode.actions.copy()
         if episode.action_convention.name == CONVENTION.name:
             values[:, 6] = 1 - np.clip(values[:, 6], 0, 1)

@@ -58,6 +58,11 @@ class Config(CacheConfig):
         """Who made the dataset, as the mapping says."""
         return self.mapping.info if self.mapping else INFO
 
+    @property
+    def action_convention(self) -> str | None:
+        """What the mapping calls the actions; where a standard form is made from those, the dataset has it (``pipeline.actions``)."""
+        return self.mapping.action.convention if self.mapping and self.mapping.action else None
+
 
 def build(config: Config) -> "MappedReader":
     """The reader."""
