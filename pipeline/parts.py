@@ -29,7 +29,7 @@ from schemas.shard_formats import webdataset
 from schemas.triplet import ActionChunk, Rejected
 
 PART_VERSION = 3
-LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs")
+LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
 
 Region = tuple[str, str, bytes]
 """Key, episode digest and bytes of a sample."""

@@ -8,7 +8,8 @@ from jaxtyping import Int, UInt8
 
 from schemas.episode import BadEpisode
 
-JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_START = b"\xff\xd8"
+MOST_PIXELS = 100_000_000
 BLACK_LEVEL = 8
 """A camera that was not there is black up to what JPEG leaves of black."""
 
@@ -37,17 +38,25 @@ Encoded = Sequence[bytes | memoryview] | PictureFiles
 """Encoded pictures of a camera, in the order of time."""
 
 
-def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, "H W 3"]:
+def decode_picture(
+    name: str, encoded: bytes | memoryview, out: UInt8[np.ndarray, "h w 3"] | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """One picture as RGB, as it is stored: an orientation tag is not followed, because the writers of datasets did not either.
 
+    A damaged JPEG picture is refused where its decoder notices: most decoders warn and fill up with grey. (JPEG has no checksum; damage
+    that gives another valid picture cannot be noticed.)
+
+    Args:
+        out: where to put it, if it has that size.
+
     Raises:
-        BadEpisode: the bytes are no picture.
+        BadEpisode: the bytes are no picture, or a damaged one.
     """
+    if bytes(encoded[:2]) == JPEG_START:
+        return _decode_jpeg(name, encoded, out)
     import cv2
 
     raw = np.frombuffer(encoded, np.uint8)
-    if bytes(encoded[:2]) == JPEG_START and JPEG_END not in bytes(encoded[-32:]):  # decoders fill up with grey
-        raise BadEpisode("bad_picture", f"{name} is a JPEG picture that was cut short ({len(raw)} bytes)")
     try:
         image = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(raw) else None
     except cv2.error:
@@ -55,6 +64,23 @@ def decode_picture(name: str, encoded: bytes | memoryview) -> UInt8[np.ndarray, 
     if image is None:
         raise BadEpisode("bad_picture", f"{name} is no JPEG or PNG picture ({len(raw)} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def _decode_jpeg(
+    name: str, encoded: bytes | memoryview, out: UInt8[np.ndarray, "h w 3"] | None
+) -> UInt8[np.ndarray, "H W 3"]:
+    import simplejpeg
+
+    try:
+        height, width = (int(size) for size in simplejpeg.decode_jpeg_header(encoded)[:2])
+        if height * width > MOST_PIXELS:
+            raise ValueError(f"it claims {width} x {height} pixels")
+        goal = out if out is not None and out.shape[:2] == (height, width) else None
+        made = simplejpeg.decode_jpeg(encoded, "RGB", strict=True, buffer=goal)
+        return made if goal is None else goal
+    except ValueError as error:
+        damage = "was cut short" if "remature end" in str(error) else f"is damaged: {error}"
+        raise BadEpisode("bad_picture", f"{name} is a JPEG picture that {damage} ({len(encoded)} bytes)") from error
 
 
 def decode_pictures(
@@ -71,7 +97,8 @@ def decode_pictures(
     frames: np.ndarray | None = None
     numbers = range(len(encoded)) if wanted is None else wanted.tolist()
     for place, number in enumerate(numbers):
-        image = decode_picture(f"{name}, frame {number},", encoded[number])
+        goal = None if frames is None else frames[place]
+        image = decode_picture(f"{name}, frame {number},", encoded[number], goal)
         if frames is None:
             frames = np.empty((len(numbers), *image.shape), np.uint8)
         if image.shape != frames.shape[1:]:
@@ -79,7 +106,8 @@ def decode_pictures(
                 "bad_picture",
                 f"{name}: frame {number} is {image.shape[1]} x {image.shape[0]}, the first is {frames.shape[2]} x {frames.shape[1]}",
             )
-        frames[place] = image
+        if image is not goal:
+            frames[place] = image
     if frames is None:
         raise BadEpisode("too_short", f"{name} has no frame")
     return frames
