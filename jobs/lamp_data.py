@@ -20,15 +20,21 @@ Command = (
 )
 
 
+HANDLERS = {Build: build_command, Inspect: inspect_command, Evaluate: evaluate_command, Instruct: instruct_command}
+
+
 def main() -> None:
     """Entry point of ``lamp-data``."""
+    sys.exit(run_command(_run))
+
+
+def _run() -> int:
     args = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="lamp-data",
         description="Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they are.",
     )
-    handlers = {Build: build_command, Inspect: inspect_command, Evaluate: evaluate_command, Instruct: instruct_command}
-    sys.exit(run_command(lambda: handlers[type(args)](args)))
+    return HANDLERS[type(args)](args)
 
 
 if __name__ == "__main__":

@@ -308,12 +308,14 @@ def export_command(args: Export) -> int:
 
 def main() -> None:
     """Entry point of ``lamp-train``."""
+    sys.exit(run_command(_run))
+
+
+def _run() -> int:
     quick = (tyro.conf.FlagCreatePairsOff,)
     if sys.argv[1:2] == ["export"]:  # training is what the command is for, and needs no word
-        export = tyro.cli(Export, prog="lamp-train export", args=sys.argv[2:], config=quick)
-        sys.exit(run_command(lambda: export_command(export)))
-    args = tyro.cli(Train, prog="lamp-train", config=quick)
-    sys.exit(run_command(lambda: train_command(args)))
+        return export_command(tyro.cli(Export, prog="lamp-train export", args=sys.argv[2:], config=quick))
+    return train_command(tyro.cli(Train, prog="lamp-train", config=quick))
 
 
 if __name__ == "__main__":
