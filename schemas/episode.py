@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from schemas.cameras import intrinsics_from_fov
+
 BLACK_CAMERAS = "black_cameras"
 """The note in which a reader names them."""
 
@@ -129,6 +131,28 @@ class StereoPair:
 
 
 @dataclass(frozen=True)
+class CameraKind:
+    """The kind of camera that a dataset was recorded with, for want of intrinsics that were measured.
+
+    Attributes:
+        name: as people call it.
+        fov_y_degrees: vertical field of view that is typical of it.
+        aspect: width over height of its pictures, which may have been squashed since.
+    """
+
+    name: str
+    fov_y_degrees: float
+    aspect: float
+
+    def intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+        """Typical intrinsics for pictures of (width, height) px, however they were squashed."""
+        width, height = size
+        made = intrinsics_from_fov(self.fov_y_degrees, width, height)
+        made[0, 0] *= width / (height * self.aspect)
+        return made
+
+
+@dataclass(frozen=True)
 class CameraView:
     """One camera's part of an episode.
 
@@ -143,6 +167,7 @@ class CameraView:
         depth: recorded depth, if any.
         simulation: recorded simulator states, if any.
         stereo: the right eye, where the camera has two.
+        kind: of camera, for want of intrinsics.
         read_some: loads the frames with some numbers, which rise; None where only all can be loaded at once. Calls that go forward
             read or decode each frame once.
     """
@@ -160,6 +185,7 @@ class CameraView:
     simulation: RecordedSimulation | None = None
     stereo: StereoPair | None = None
     read_some: Callable[[Int[np.ndarray, "N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
+    kind: CameraKind | None = None
 
     @cached_property
     def frames(self) -> UInt8[np.ndarray, "T H W 3"]:

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.cameras import recorded, static
 from pipeline.rigid_world import RigidWorld, moving_card
-from schemas.episode import BadEpisode, CameraView
+from schemas.cameras import intrinsics_from_fov
+from schemas.episode import BadEpisode, CameraKind, CameraView
 from schemas.perception import DepthMaps
 
 WORLD = moving_card(frames=6, size=(64, 48))
@@ -102,3 +103,16 @@ def test_light_that_changes_is_no_motion_and_a_bare_picture_is_not_judged():
 def test_static_refuses_nonsense_with_the_field_named(option, says):
     with pytest.raises(ValueError, match=says):
         static.Config(**option)
+
+
+def test_without_intrinsics_the_kind_of_camera_serves_and_it_is_said():
+    kind = CameraKind("RealSense D435", 43.0, 640 / 480)
+    unknown = view(intrinsics=None, kind=kind, size=(256, 256), fixed=True)
+    k = static.build(static.Config(max_motion=None)).solve(unknown, DEPTH)
+    whole = intrinsics_from_fov(43.0, 640, 480)
+    np.testing.assert_allclose(k.intrinsics, np.diag([256 / 640, 256 / 480, 1]) @ whole)  # squashed
+    assert "typical of a RealSense D435" in k.intrinsics_source and "not measured" in k.intrinsics_source
+    given = static.build(static.Config(fov_y=60.0, max_motion=None)).solve(unknown, DEPTH)
+    assert "as configured" in given.intrinsics_source
+    with pytest.raises(BadEpisode, match="no intrinsics"):
+        static.build(static.Config(max_motion=None)).solve(replace(unknown, kind=None), DEPTH)

@@ -13,7 +13,7 @@ from pipeline.forms.pictures import BLACK_LEVEL, Encoded, decode_picture, decode
 from pipeline.forms.video import VideoFrames, VideoSpan, first_frame, read_video
 from pipeline.readers import Words
 from schemas.cameras import intrinsics_from_fov
-from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraView, EpisodeRef
+from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
 
 NO_ACTIONS = ActionConvention("none", (), "no actions were recorded")
 """Of episodes that show motion and do not say how it was brought about; their actions are T x 0 and masked."""
@@ -83,6 +83,12 @@ def with_fov(view: CameraView, fov_y_degrees: float) -> CameraView:
         intrinsics=intrinsics_from_fov(fov_y_degrees, *view.size),
         intrinsics_source=f"vertical field of view of {fov_y_degrees:g} degrees",
     )
+
+
+def with_kinds(episode: Episode, kind: CameraKind, wrist: CameraKind | None = None) -> Episode:
+    """The episode with the kinds of its cameras, for want of intrinsics: one kind for all but the wrist's."""
+    kinds = {name: wrist if name == episode.wrist else kind for name in episode.views}
+    return replace(episode, views={name: replace(view, kind=kinds[name]) for name, view in episode.views.items()})
 
 
 def usable_views(

@@ -22,8 +22,16 @@ from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
-from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
+from pipeline.readers._views import (
+    black_note,
+    enough_frames,
+    numbers,
+    spoken,
+    usable_views,
+    view_of_pictures,
+    with_kinds,
+)
+from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="bridge",
@@ -39,6 +47,8 @@ CONVENTION = ActionConvention(
 STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 CAMERAS = ("image_0", "image_1", "image_2", "image_3")
 PRIMARY = CAMERAS[0]
+CAMERA_KIND = CameraKind("RealSense D435 or Logitech C920", 43.0, 640 / 480)
+"""What the dataset's paper names; both see about this much of the scene at 640 x 480."""
 FPS = 5.0
 STATE, ACTION, LANGUAGE = "steps/observation/state", "steps/action", "steps/language_instruction"
 NEEDED = (f"steps/observation/{PRIMARY}", STATE, ACTION, LANGUAGE)
@@ -87,6 +97,9 @@ class BridgeReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
+        return with_kinds(self._read(ref), CAMERA_KIND)
+
+    def _read(self, ref: EpisodeRef) -> Episode:
         if ref.path.endswith(".parquet"):
             return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
         if ref.path.endswith(OBSERVATIONS):

@@ -32,8 +32,16 @@ from pipeline.readers._droid_calibration import (
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
 from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
-from schemas.episode import ActionConvention, DatasetInfo, Episode, EpisodeRef
+from pipeline.readers._views import (
+    black_note,
+    enough_frames,
+    numbers,
+    spoken,
+    usable_views,
+    view_of_pictures,
+    with_kinds,
+)
+from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="droid",
@@ -54,6 +62,9 @@ CAMERAS = (PRIMARY, "exterior_image_2_left", WRIST)
 FPS = 15.0
 LANGUAGES = tuple(f"steps/language_instruction{suffix}" for suffix in ("", "_2", "_3"))
 NEEDED = (*(f"steps/observation/{name}" for name in CAMERAS), "steps/observation/cartesian_position", "steps/action")
+
+CAMERA_KINDS = CameraKind("ZED 2", 69.0, 1280 / 720), CameraKind("ZED Mini", 54.0, 1280 / 720)
+"""Exterior and wrist, at 1280 x 720; for episodes without calibration files."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,9 @@ class DroidReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
+        return with_kinds(self._read(ref), *CAMERA_KINDS)
+
+    def _read(self, ref: EpisodeRef) -> Episode:
         if ref.path.endswith(".parquet"):
             return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS)
         root = root_of(ref)
