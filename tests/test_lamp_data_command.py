@@ -104,6 +104,12 @@ def test_the_default_executor_is_ray_and_the_bytes_are_the_same(place, built, tm
             2,
             f"--dataset must be one of {', '.join(recognised_datasets())}, or a mapping file (.yaml, .yml, .toml), found 'rt1'",
         ),
+        (["--dataset", "none.yaml"], 2, "none.yaml cannot be read: No such file or directory"),
+        (
+            ["--dataset", "libero", "--input", str(ROOT / "data" / "libero"), "--form", "zarr"],
+            2,
+            "--form must be one of hdf5, rlds, lerobot for this dataset, found 'zarr'",
+        ),
         (
             ["--dataset", "libero", "--tracker", "magic"],
             2,
