@@ -15,6 +15,7 @@ from lamp_model.checkpoints import read_tensors, steps_in
 from lamp_model.embodiments import run_statistics
 from lamp_model.policy import load_policy
 from lamp_model.run_folder import BadRun
+from lamp_model.samples import SampleConfig
 from lamp_model.training import run as running
 from lamp_model.training.inputs import embodiments_in
 from lamp_model.training.learning import CosineRate, check_learning, describe_learning, set_learning
@@ -204,6 +205,15 @@ def test_stage_2_changes_guidance_and_action_expert_and_nothing_else(data, runs,
     assert "motion_guidance.gate" in changed
     kept = read_tensors(runs / "stage1/model.safetensors")
     assert all(torch.equal(stage.model.state_dict()[name], tensor) for name, tensor in kept.items())
+
+
+def test_whose_instructions_are_learnt_from_is_asked_for_and_kept(data, tmp_path):
+    for options, wanted in (({}, False), ({"instructions": "own"}, False), ({"instructions": "all"}, True)):
+        prepared = prepare(request(1, data, tmp_path / "run", **options))
+        taken = running._loaders(prepared)[0].config
+        first = prepared.data.read(0)
+        config = taken if isinstance(taken, SampleConfig) else taken(0, first)
+        assert config.generated is wanted
 
 
 def test_training_guides_by_the_same_call_as_inference(runs, data, monkeypatch):
