@@ -59,7 +59,8 @@ class Summary:
         notes: what readers said of episodes, and of how many (``kind_of_note``).
         rejected: windows by reason.
         quarantined: episodes and files that could not be used.
-        seconds: worker time by stage, of the episodes made in this run.
+        made: parts made in this run.
+        seconds: worker time by stage, of those.
     """
 
     output: Path

@@ -260,7 +260,6 @@ DEFECTS = {
     "words_list": (words(json.dumps(["put it"])), "demo_0", "bad_language", "problem_info is no JSON"),
     "words_missing": (words(json.dumps({"task": "x"})), "demo_0", "bad_language", "problem_info is no JSON"),
 }
-FILES = sum(episode is None for _, episode, _, _ in DEFECTS.values())
 NEIGHBOURS = [n for n, (make, e, _, _) in DEFECTS.items() if e and not n.startswith("words")]
 
 
@@ -339,7 +338,7 @@ def test_allowing_it_makes_the_exit_code_0_and_a_mended_file_is_taken_up(place, 
     ran = lamp_data(*words_of, folder=place)
     assert ran.returncode == 0, ran.stderr
     summary = json.loads(ran.stdout)
-    assert summary["made"] == len(DEFECTS) - FILES + 1, "its two episodes, and each bad one tried once more"
+    assert summary["made"] == 2, "its two episodes"
     assert len(summary["quarantined"]) == len(DEFECTS) - 1
     in_demo(changed(DEPTH, ..., np.nan))(place / "data" / "libero" / "nan_depth_demo.hdf5")
 
