@@ -1,6 +1,8 @@
 """Standard actions: what each dataset's rule makes, by hand-worked numbers and by laws; filters leave out what they say and no more."""
 
+import collections.abc
 import dataclasses
+import typing
 
 import numpy as np
 import pytest
@@ -285,11 +287,25 @@ def test_what_is_left_of_an_episode_is_what_those_frames_held():
     assert twice.source_frame(0) == 6, "the way back goes through both"
 
 
+def per_frame(kind) -> set[str]:
+    """Fields of a dataclass that hold something for each frame: arrays with a first dimension T or P, functions, and what holds such."""
+
+    def is_one(hint) -> bool:
+        if typing.get_origin(hint) is collections.abc.Callable:
+            return True
+        if dims := getattr(hint, "dim_str", ""):
+            return dims.split()[0] in ("T", "P") or " T " in f" {dims} "
+        if dataclasses.is_dataclass(hint):
+            return bool(per_frame(hint))
+        return any(is_one(inner) for inner in typing.get_args(hint))
+
+    hints = typing.get_type_hints(kind)
+    return {f.name for f in dataclasses.fields(kind) if is_one(hints[f.name])}
+
+
 def test_every_part_of_a_view_that_belongs_to_a_frame_is_known_to_frame_selection():
-    """A new field of a view must be thought of in ``pipeline.frame_selection`` and then be named here."""
-    cut = {"read_frames", "read_some", "length", "world_from_camera", "depth", "simulation", "stereo"}
-    same = {"name", "size", "intrinsics", "intrinsics_source", "pose_source", "fixed"}
-    assert {f.name for f in dataclasses.fields(CameraView)} == cut | same
+    """A new field of a view or an episode that is per frame must be thought of in ``pipeline.frame_selection`` and then be named here."""
+    assert per_frame(CameraView) == {"read_frames", "read_some", "world_from_camera", "depth", "simulation", "stereo"}
     cut = {
         "views",
         "state",
@@ -300,8 +316,7 @@ def test_every_part_of_a_view_that_belongs_to_a_frame_is_known_to_frame_selectio
         "source_frames",
         "tools_xyz",
     }
-    same = {"ref", "primary", "wrist", "instructions", "fps", "state_names", "action_convention", "success", "notes"}
-    assert {f.name for f in dataclasses.fields(Episode)} == cut | same
+    assert per_frame(Episode) == cut
 
 
 def test_reading_waits_until_pixels_are_asked_for():
