@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline.forms.video import opened_video
+from pipeline.forms.video import opened_video, same_size
 from schemas.episode import BadEpisode
 
 SUFFIXES = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts")
@@ -103,7 +103,7 @@ class Clip:
             BadEpisode: the file is missing or damaged.
         """
         frames = np.empty((self.length, self.size[1], self.size[0], 3), np.uint8)
-        done = 0
+        done, stored = 0, None
         with opened_video(name, self.span.path) as (container, stream):
             _seek(container, stream, self._times[0] - SAME_S)
             for frame in container.decode(stream):
@@ -114,6 +114,7 @@ class Clip:
                     raise BadEpisode(
                         "bad_video", f"{name}: the frame at {seconds:.2f} s of {self.span.path.name} is damaged"
                     )
+                stored = same_size(name, frame, stored, f"the frame at {seconds:.2f} s of {self.span.path.name}")
                 image = _upright(name, frame, self.size)
                 while done < self.length and abs(seconds - self._times[done]) <= SAME_S:
                     frames[done] = image

@@ -119,6 +119,7 @@ class VideoFrames:
 def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     """The episode's frames in order, each checked."""
     reformatter = _reformatter()
+    size: tuple[int, int] | None = None
     with opened_video(name, span.path) as (container, stream):
         for count, (frame, seconds) in enumerate(_frames_from(container, stream, span)):
             if count == span.length:
@@ -135,7 +136,23 @@ def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H
                 )
             if frame.is_corrupt:
                 raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
+            size = same_size(name, frame, size, f"frame {count} of {span.path.name}")
             yield _picture(frame, span, reformatter)
+
+
+def same_size(name: str, frame: Any, size: tuple[int, int] | None, which: str) -> tuple[int, int]:
+    """(width, height) of a decoded frame in pixels, which must be that of the frames before it, if there were any.
+
+    Raises:
+        BadEpisode: ``frame_size_changes``.
+    """
+    found = (frame.width, frame.height)
+    if size is not None and found != size:
+        raise BadEpisode(
+            "frame_size_changes",
+            f"{name}: {which} is {found[0]} x {found[1]}, those before it {size[0]} x {size[1]}",
+        )
+    return found
 
 
 def _picture(frame: Any, span: VideoSpan, reformatter: Any) -> UInt8[np.ndarray, "H W 3"]:
