@@ -86,7 +86,7 @@ class Build:
     episodes: tuple[str, ...] = ()
     """Take only these: numbers and ranges in the folder's listing, from 0 (0-9,20), and names (demo_3, a file, file:demo_3)."""
     split: str | None = None
-    """Take only the files of this split, e.g. train."""
+    """Take only this split, e.g. train, where the folder names any (RLDS, LeRobot)."""
     match: str | None = None
     """Take only episodes of which an instruction, or the file's name, contains this text."""
     success: Literal["any", "succeeded", "not-failed"] = "any"

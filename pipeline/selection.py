@@ -30,7 +30,7 @@ class Selection:
 
     Attributes:
         episodes: numbers and ranges (``0-9,20``) in the folder's listing, from 0, and names: ``demo_3``, a file, or ``file:demo_3``.
-        split: of the files, as RLDS names them.
+        split: as RLDS files and LeRobot's ``info.json`` name it.
         match: text that an instruction or the file's name contains, upper and lower case alike.
         success: ``succeeded`` takes what the data call a success, ``not-failed`` also what they say nothing of.
         limit: the first so many of those.
@@ -165,7 +165,7 @@ def _check_split(split: str, refs: Sequence[EpisodeRef]) -> None:
     there = sorted({ref.split for ref in refs if ref.split is not None})
     if not there:
         raise BadSelection(
-            f"--split {split}: these episodes belong to no split, only RLDS files name one; leave --split out"
+            f"--split {split}: these episodes belong to no split, which only RLDS and LeRobot folders name; leave --split out"
         )
     if split not in there:
         raise BadSelection(f"--split {split}: there is no such split; there are: {', '.join(there)}")

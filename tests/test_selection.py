@@ -5,15 +5,18 @@ import shutil
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 from command_fixture import lamp_data
 from inspection_fixture import seen
+from lerobot_fixture import moving, write_lerobot
 from libero_fixture import FAST, Demo, fast_recipe, outputs_of, samples_of, write_file
 
 from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
 from pipeline.execution import BuildError
 from pipeline.readers import Words
+from pipeline.readers.libero import LiberoReader
 from pipeline.selection import BadSelection, Selection, choose_by_words, choose_listed
 from schemas.episode import EpisodeRef
 from schemas.manifest import EPISODES, read_manifest
@@ -60,6 +63,20 @@ def test_episodes_are_chosen_by_number_and_by_name_in_the_order_of_the_listing(w
 def test_what_there_is_not_is_answered_with_what_there_is(selection, says):
     with pytest.raises(BadSelection, match=says):
         choose_listed(selection, LISTED)
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_splits_of_lerobot_are_ranges_of_its_own_numbers(tmp_path, version):
+    numbers = {key: np.zeros((4, width), np.float32) for key, width in (("state", 8), ("actions", 7))}
+    image = {name: moving(4, 64, 64) for name in ("image", "wrist_image")}
+    write_lerobot(tmp_path / "set", version, [{"task": "x", "image": image, "columns": numbers}] * 3, 20)
+    info = tmp_path / "set" / "meta" / "info.json"
+    info.write_text(
+        json.dumps({**json.loads(info.read_text()), "splits": {"train": "0:2", "val": "2:3", "odd": "all"}})
+    )
+    refs = [r for r in LiberoReader().list_episodes(tmp_path) if isinstance(r, EpisodeRef)]
+    assert [r.split for r in refs] == ["train", "train", "val"]
+    assert len(choose_listed(Selection(split="val"), refs).refs) == 1
 
 
 def test_a_split_where_the_form_has_none_is_refused():

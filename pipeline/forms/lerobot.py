@@ -58,7 +58,8 @@ def list_lerobot(
             yield UnreadableSource(described, "duplicate_episode", f"{described}: episode {row.index} is listed twice")
         elif path.is_file():
             files = stamps_of([path, *(span.path for span in row.videos.values() if span.path.is_file())])
-            yield EpisodeRef(dataset, source, row.name, str(path), f"{fingerprint}-{files}")
+            split = next((name for name, numbers in meta.splits.items() if row.index in numbers), None)
+            yield EpisodeRef(dataset, source, row.name, str(path), f"{fingerprint}-{files}", split)
         elif row.data not in missing:
             missing.add(row.data)
             yield UnreadableSource(source, "missing_file", f"{source} is named by {described} and is not there")

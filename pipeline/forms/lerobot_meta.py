@@ -5,8 +5,9 @@
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class LeRobotMeta:
         features: by key, as ``info.json`` has them.
         tasks: instruction by ``task_index``.
         promised: how many episodes ``info.json`` says there are.
+        splits: the indices of each split's episodes.
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class LeRobotMeta:
     episodes: tuple[EpisodeRow, ...]
     tasks: Mapping[int, str]
     promised: int
+    splits: Mapping[str, range] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, EpisodeRow]:
@@ -100,7 +103,14 @@ def read_meta(folder: Path) -> LeRobotMeta:
         read = _read_v3 if version == "v3.0" else _read_v2
         episodes, tasks = read(folder, info)
         return LeRobotMeta(
-            folder, version, float(info["fps"]), info["features"], episodes, tasks, int(info["total_episodes"])
+            folder,
+            version,
+            float(info["fps"]),
+            info["features"],
+            episodes,
+            tasks,
+            int(info["total_episodes"]),
+            _splits(info.get("splits")),
         )
     except BadMeta:
         raise
@@ -109,6 +119,14 @@ def read_meta(folder: Path) -> LeRobotMeta:
         raise BadMeta(f"{folder.name} lacks {missing} in meta") from error
     except UNREADABLE as error:
         raise BadMeta(f"the files in {folder.name}/meta do not describe a LeRobot dataset: {_plain(error)}") from error
+
+
+def _splits(said: Any) -> dict[str, range]:
+    """``{"train": "0:90"}``: from the first index up to the second; what is written otherwise is no split."""
+    if not isinstance(said, Mapping):
+        return {}
+    spans = {str(name): re.fullmatch(r"(\d+):(\d+)", str(text)) for name, text in said.items()}
+    return {name: range(int(span[1]), int(span[2])) for name, span in spans.items() if span}
 
 
 def _video_keys(info: Mapping[str, Any]) -> list[str]:
