@@ -38,7 +38,7 @@ class EstimatorConfig:
         align: what depth is brought to metres by: recorded depth, the table's plane or the robot's tool; auto takes the first that the
             episode offers, and leaves depth as it is where there is none; a named one must be there.
         table_height: z of the table in the world, metres; None for 0 with align=plane, and for no use of the plane with align=auto.
-        steady: where a camera stands still, each frame is brought to the clip's median first, so that still things keep their depth.
+        steady: where a camera stands still, frames are brought to the clip's median first, and places that look the same keep its depth.
     """
 
     weights: str | None = field(default=None, metadata={"contents": True})
@@ -112,7 +112,7 @@ class EstimatedDepth:
         check_inverse(view.name, inverse)
         source = f"{self.model.name}, {'metric' if self.model.metric else 'relative'}"
         if self.config.steady and view.fixed:
-            inverse = steady(inverse, shifted=not self.model.metric)
+            inverse = steady(inverse, view.frames, shifted=not self.model.metric)
             source += ", steadied"
         alignment = self._align(episode, view, inverse)
         if alignment is not None:
