@@ -21,10 +21,10 @@ from jaxtyping import Float
 from pipeline.forms.folders import list_forms
 from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.forms.lerobot_meta import LeRobotMeta
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._packed import CacheConfig, is_packed, list_packed, read_packed
 from pipeline.readers._reprojection import intrinsics_fault, mounted_on, pose_fault
-from pipeline.readers._views import enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.readers._views import black_note, enough_frames, numbers, usable_views, view_of_lerobot, words_of_tasks
 from schemas.cameras import pose_from_quaternion
 from schemas.episode import ActionConvention, CameraView, DatasetInfo, Episode, EpisodeRef
 
@@ -73,6 +73,13 @@ class InternDataReader:
             return read_packed(self._cache, ref, self.read)
         return _episode(ref, read_lerobot(ref))
 
+    def words(self, ref: EpisodeRef) -> Words:
+        """See ``pipeline.readers.TellsWords``; packed episodes are unpacked for them."""
+        if is_packed(ref):
+            episode = self.read(ref)
+            return Words(episode.instructions, episode.success)
+        return words_of_tasks(read_lerobot(ref))
+
 
 def missing_key(meta: LeRobotMeta) -> str | None:
     """What is missing if this is not InternData-A1."""
@@ -106,12 +113,13 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
             notes |= {f"calibration of {key}": refused} if refused else {}
         made.append((key, view))
     views = usable_views(ref, PRIMARY, made)
+    notes |= black_note(made)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=next((key for key in CAMERAS[1:] if key in views), None),
-        instructions=spoken(table.tasks()),
+        instructions=words_of_tasks(table).instructions,
         fps=table.meta.fps,
         state=state,
         state_names=names,

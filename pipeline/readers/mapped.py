@@ -19,7 +19,7 @@ from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.forms.lerobot_meta import LeRobotMeta
 from pipeline.forms.orientation import upright_view
 from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import UnreadableSource
+from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._mapping import ActionMapping, CameraMapping, DatasetMapping, DepthMapping, Numbers
 from pipeline.readers._packed import CacheConfig, is_packed, list_packed, read_packed
 from pipeline.readers._reprojection import intrinsics_fault
@@ -33,7 +33,16 @@ from pipeline.readers._views import (
     view_of_pictures,
     with_fov,
 )
-from schemas.episode import ActionConvention, BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef, RecordedDepth
+from schemas.episode import (
+    BLACK_CAMERAS,
+    ActionConvention,
+    BadEpisode,
+    CameraView,
+    DatasetInfo,
+    Episode,
+    EpisodeRef,
+    RecordedDepth,
+)
 
 INFO = DatasetInfo(
     name="mapped", version="unknown", licence="as the mapping file says", credit="as the mapping file says"
@@ -110,8 +119,23 @@ class MappedReader:
         """One episode; its frames are decoded when they are asked for."""
         if is_packed(ref):
             return read_packed(self._cache, ref, self.read)
-        table = read_lerobot(ref) if ref.path.endswith(".parquet") else read_rlds(ref)
-        return _episode(ref, table, self.mapping)
+        return _episode(ref, _table(ref), self.mapping)
+
+    def words(self, ref: EpisodeRef) -> Words:
+        """See ``pipeline.readers.TellsWords``; packed episodes are unpacked for them."""
+        if is_packed(ref):
+            episode = self.read(ref)
+            return Words(episode.instructions, episode.success)
+        return _words(_table(ref), self.mapping)
+
+
+def _table(ref: EpisodeRef) -> Table:
+    return read_lerobot(ref) if ref.path.endswith(".parquet") else read_rlds(ref)
+
+
+def _words(table: Table, mapping: DatasetMapping) -> Words:
+    texts = [text for key in mapping.language for text in _texts(table, key)]
+    return Words(spoken(texts), _success(table, mapping))
 
 
 def _missing_key(keys: list[str], meta: LeRobotMeta) -> str | None:
@@ -126,20 +150,20 @@ def _episode(ref: EpisodeRef, table: Table, mapping: DatasetMapping) -> Episode:
     views = usable_views(ref, names[mapping.primary], made)
     state, state_names = _side_by_side(table, mapping.state)
     actions, mask, convention = _actions(table, mapping.action)
-    wrist = names[mapping.wrist] if mapping.wrist else None
+    wrist, words = names[mapping.wrist] if mapping.wrist else None, _words(table, mapping)
     return Episode(
         ref=ref,
         views=views,
         primary=names[mapping.primary],
         wrist=wrist if wrist in views else None,
-        instructions=spoken(text for key in mapping.language for text in _texts(table, key)),
+        instructions=words.instructions,
         fps=mapping.fps,
         state=state,
         state_names=state_names,
         actions=actions,
         action_mask=mask,
         action_convention=convention,
-        success=_success(table, mapping),
+        success=words.success,
         notes=_notes(table, mapping, [name for name, view in made if view is None]),
     )
 
@@ -273,7 +297,7 @@ def _success(table: Table, mapping: DatasetMapping) -> bool | None:
 
 
 def _notes(table: Table, mapping: DatasetMapping, black: list[str]) -> dict[str, str]:
-    notes = {"black_cameras": ", ".join(black)} if black else {}
+    notes = {BLACK_CAMERAS: ", ".join(black)} if black else {}
     for key in mapping.notes:
         if table.has(key):
             notes[key.rsplit("/", 1)[-1]] = _texts(table, key)[0]
