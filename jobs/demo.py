@@ -19,7 +19,7 @@ def main() -> None:
     start = time.perf_counter()
     commands = [
         f"lamp-data build --dataset libero --output {SHARDS}",
-        f"lamp-data inspect {SHARDS} --picture {FOLDER}/flow.png --html {FOLDER}/flow.html",
+        f"lamp-data inspect {SHARDS} --picture {FOLDER}/flow.png --html {FOLDER}/flow.html --input data/libero",
         f"lamp-train --stage 1 --data {SHARDS} --output {STAGE1}",
         f"lamp-train --stage 2 --data {SHARDS} --output {STAGE2} --motion {STAGE1}",
     ]

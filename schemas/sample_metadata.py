@@ -159,8 +159,11 @@ def build_triplet(
         fps=float(meta["fps"]),
         success=meta["success"],
         standard_actions=_read_standard(meta, standard_actions),
-        quality=meta.get("quality", {}),
-        generated_instructions=tuple(GeneratedInstruction(**g) for g in meta.get("generated_instructions", ())),
+        quality={str(name): float(value) for name, value in meta.get("quality", {}).items()},
+        generated_instructions=tuple(
+            GeneratedInstruction(str(g["text"]), str(g["style"]), str(g["model"]))
+            for g in meta.get("generated_instructions", ())
+        ),
         resampled=_read_resampling(meta["flow"]),
         depth_alignment=_read_alignment(meta["depth"]),
     )

@@ -29,7 +29,7 @@ from pipeline.inspection.summary import Candidate
 from pipeline.inspection.way_back import NoWayBack, WayBack, frame_offsets
 from pipeline.readers import dataset_choice, libero
 from schemas.cameras import pose_from_quaternion
-from schemas.files import canonical_json, sha256_of
+from schemas.files import canonical_json, digest_of, sha256_of
 from schemas.mixture import Member, Mixture
 from schemas.plugins import PluginChoice, plugin_names, recorded_options
 from schemas.scene_flow import MOTION_SCALE, PointFlag, SceneFlow
@@ -312,3 +312,21 @@ def test_the_script_runs_in_a_browser(built, tmp_path):
     assert labels and all(label.startswith(f"step {steps} of {steps}") for label in labels)
     assert re.search(r'data-view="video" aria-pressed="true"', ran.stdout)
     assert "stage in-video" in ran.stdout
+
+
+def test_a_strangers_manifest_and_lines_cannot_stop_the_page(built, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_set(folder, several(2))
+    manifest = ShardSet(folder).manifest
+    for recipe in ({"quality": [1]}, {"quality": {"min_steps": "many", "max_jumps": None}, "dataset": ["x"]}, {}):
+        counts = {"kept": 2, "notes": ["x"], "rejected": {"jumps": 1}}
+        line = {"digest": [], "dataset": {}, "source": 3, "episode": None, "rejected": {"jumps": 1}}
+        line["rejected_windows"] = [[{"a": 1}, 2, "jumps", 0.5]]
+        (folder / "episodes.jsonl").write_text(json.dumps(line) + "\n")
+        files = {"episodes.jsonl": sha256_of(folder / "episodes.jsonl")}
+        dataclasses.replace(manifest, recipe=recipe, recipe_digest=digest_of(recipe), counts=counts, files=files).write(
+            folder
+        )
+        page = page_of(folder, tmp_path / "page.html", dataset=built[0])
+        assert "What was left out" in page and "No picture: " in page

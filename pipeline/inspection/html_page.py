@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.inspection.checks import quality_table
 from pipeline.inspection.colours import change_table
 from pipeline.inspection.distributions import drawn, histograms_of
 from pipeline.inspection.page_cards import card, small_card
@@ -32,7 +33,6 @@ from pipeline.inspection.text import (
     instruction_rows,
     integrity_words,
     percent,
-    quality_table,
     set_names,
     summary_rows,
 )

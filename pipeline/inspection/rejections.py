@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.inspection.checks import thresholds_of
 from pipeline.inspection.text import percent
 from pipeline.quality import CHECKS, Check
 from schemas.files import digest_of
@@ -84,9 +85,14 @@ def _add(found: Rejections, line: dict[str, Any], examples: int, messages: int) 
         return
     found.windows.update({str(reason): int(count) for reason, count in line.get("rejected", {}).items()})
     for camera, frame, reason, measure in line.get("rejected_windows", ()):
-        source = Source(line["dataset"], line["source"], line["episode"], camera, int(frame))
-        order = digest_of([line["digest"], camera, frame])
-        window = RejectedWindow(order, reason, line["digest"], source, None if measure is None else float(measure))
+        dataset, file, episode = (str(line[name]) for name in ("dataset", "source", "episode"))
+        source, digest, reason = (
+            Source(dataset, file, episode, str(camera), int(frame)),
+            str(line["digest"]),
+            str(reason),
+        )
+        order = digest_of([digest, source.camera, source.frame])
+        window = RejectedWindow(order, reason, digest, source, None if measure is None else float(measure))
         found.examples[reason] = heapq.nsmallest(examples, [*found.examples.get(reason, []), window])
 
 
@@ -113,7 +119,7 @@ def _check_of(reason: str) -> Check | None:
 
 
 def _limit_words(check: Check, manifest: Manifest | None) -> str:
-    threshold = (manifest.recipe.get("quality") or {}).get(check.threshold) if manifest else None
+    threshold = thresholds_of(manifest).get(check.threshold)
     if threshold is None:
         return ""
     return f"{'at least' if check.least else 'at most'} {_value(check, threshold)} wanted"

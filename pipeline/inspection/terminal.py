@@ -3,6 +3,7 @@
 import textwrap
 from typing import Any
 
+from pipeline.inspection.checks import quality_table
 from pipeline.inspection.score import SCORE_MEANS
 from pipeline.inspection.summary import Summary
 from pipeline.inspection.text import (
@@ -14,7 +15,6 @@ from pipeline.inspection.text import (
     instruction_rows,
     integrity_words,
     percent,
-    quality_table,
     summary_rows,
     summary_title,
 )

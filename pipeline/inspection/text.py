@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.inspection.score import Score
 from pipeline.inspection.summary import DEPTH_RESIDUAL, Summary
 from pipeline.licences import restriction_words
-from pipeline.quality import CHECKS
+from schemas.manifest import Manifest
 
 SHOWN_INSTRUCTIONS = 8
 SHOWN_NOTES = 6
@@ -69,10 +69,7 @@ def summary_rows(summary: Summary) -> Rows:
     rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}{missing}")]
     if manifest and summary.collection.whole:
         rows += [("the build", counts_words(manifest.counts))]
-        rows += [
-            ("note", f"{count:,} x {note}")
-            for note, count in list(manifest.counts.get("notes", {}).items())[:SHOWN_NOTES]
-        ]
+        rows += _notes(manifest)
     rows += [("size", _sizes(summary))]
     rows += [("read", _basis(summary))]
     if summary.read:
@@ -105,19 +102,13 @@ def instruction_rows(summary: Summary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
     return rows + ([("", f"and {left:,} more")] if left > 0 else [])
 
 
-def quality_table(summary: Summary) -> Table | None:
-    """What each check measured over the samples, and the threshold of the build; None for samples that do not say."""
-    manifest, rows = summary.collection.manifest, []
-    thresholds = (manifest.recipe.get("quality") or {}) if manifest else {}
-    for check in CHECKS:
-        if check.measure not in summary.quality:
-            continue
-        share = check.measure.endswith("share")
-        found = [percent(v) if share else f"{v:g}" for v in summary.quality[check.measure].values()]
-        limit = thresholds.get(check.threshold)
-        words = "" if limit is None else f"{'>=' if check.least else '<='} {percent(limit) if share else f'{limit:g}'}"
-        rows.append([check.means, *found, words])
-    return Table("what the checks measured", ["", "min", "p50", "max", "wanted"], rows) if rows else None
+def _notes(manifest: Manifest) -> Rows:
+    found = manifest.counts.get("notes")
+    return (
+        [("note", f"{count:,} x {note}") for note, count in found.items()][:SHOWN_NOTES]
+        if isinstance(found, Mapping)
+        else []
+    )
 
 
 def flow_rows(flow: dict[str, Any]) -> Rows:
