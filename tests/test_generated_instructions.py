@@ -8,6 +8,7 @@ import pytest
 import torch
 from libero_fixture import INSTRUCTION, Demo, fast_recipe, samples_of, write_file
 
+from jobs.build_options import Build, recipe_of
 from jobs.command_line import Failed, UsageError
 from jobs.executors.local import LocalExecutor
 from jobs.instruct_command import Instruct, instruct_command
@@ -223,3 +224,12 @@ def test_a_file_for_another_dataset_is_refused(tmp_path):
     with pytest.raises(BadInstructions, match="written for libero, and this is a build of bridge"):
         GeneratedFile.at(tmp_path / "file.jsonl", "bridge")
     assert json.loads((tmp_path / "file.jsonl").read_bytes())["model"] == AUTHOR.model
+
+
+def test_the_build_says_what_is_wrong_with_a_file(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.jsonl cannot be read: No such file"):
+        recipe_of(Build("libero", generated_instructions=tmp_path / "none.jsonl"))
+    InstructionFile(tmp_path / "file.jsonl", AUTHOR).finish([])
+    told = recipe_of(Build("libero", generated_instructions=tmp_path / "file.jsonl"))
+    assert told.generated_instructions is not None and told.generated_instructions.model == AUTHOR.model
+    assert recipe_of(Build("libero")).generated_instructions is None

@@ -15,7 +15,9 @@ import pytest
 from inspection_fixture import SIZE, known_triplet, seen, several, write_set
 from libero_fixture import Demo, fast_recipe, write_file
 
+from jobs.command_line import UsageError
 from jobs.executors.local import LocalExecutor
+from jobs.inspect_command import Inspect, inspect_command
 from pipeline.build import ShardConfig, build
 from pipeline.inspection import CannotInspect, inspect
 from pipeline.inspection import page_library as libraries
@@ -330,3 +332,8 @@ def test_a_strangers_manifest_and_lines_cannot_stop_the_page(built, tmp_path):
         )
         page = page_of(folder, tmp_path / "page.html", dataset=built[0])
         assert "What was left out" in page and "No picture: " in page
+
+
+def test_the_folder_of_the_dataset_serves_the_page_only(tmp_path):
+    with pytest.raises(UsageError, match="give --html FILE with it"):
+        inspect_command(Inspect(tmp_path, input=tmp_path))
