@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import UInt16
+from jaxtyping import Int, UInt16
 
 from schemas.episode import BadEpisode
 
 
-def decode_depth_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> UInt16[np.ndarray, "T H W"]:
-    """All depth pictures of a camera, as they are stored.
+def decode_depth_pictures(
+    name: str, encoded: Sequence[bytes | memoryview], wanted: Int[np.ndarray, "N"]
+) -> UInt16[np.ndarray, "N H W"]:
+    """Depth pictures of a camera, as they are stored: those with the wanted numbers.
 
     Raises:
         BadEpisode: one is no picture of 16 bits with one channel, or they differ in size.
@@ -17,7 +19,8 @@ def decode_depth_pictures(name: str, encoded: Sequence[bytes | memoryview]) -> U
     import cv2
 
     maps = []
-    for number, data in enumerate(encoded):
+    for number in wanted.tolist():
+        data = encoded[number]
         raw = np.frombuffer(data, np.uint8)
         image = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED) if len(raw) else None
         if image is None or image.dtype != np.uint16 or image.ndim != 2:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from pipeline.forms.depth_pictures import decode_depth_pictures
 from pipeline.forms.folders import list_forms
@@ -178,9 +178,8 @@ def _view(table: Table, key: str, name: str, camera: CameraMapping) -> CameraVie
         return None
     if camera.depth is not None:
         said = f"{camera.depth.key}, {camera.depth.metres_per_unit:g} m a unit"
-        view = dataclasses.replace(
-            view, depth=RecordedDepth(partial(_depth, table, camera.depth, view), "m", f"mapping: {said}")
-        )
+        read = partial(_depth, table, camera.depth, view)
+        view = dataclasses.replace(view, depth=RecordedDepth(read, "m", f"mapping: {said}", read))
     view = upright_view(view, camera.orientation)
     if camera.fov_y is not None:
         return with_fov(view, camera.fov_y)
@@ -200,21 +199,28 @@ def _with_intrinsics(ref: EpisodeRef, view: CameraView, camera: CameraMapping) -
     return dataclasses.replace(view, intrinsics=intrinsics, intrinsics_source="mapping file")
 
 
-def _depth(table: Table, depth: DepthMapping, view: CameraView) -> Float[np.ndarray, "T H W"]:
+def _depth(
+    table: Table, depth: DepthMapping, view: CameraView, wanted: Int[np.ndarray, "N"] | None = None
+) -> Float[np.ndarray, "N H W"]:
     """Recorded depth as it is stored, in metres.
+
+    Args:
+        wanted: numbers of the frames; all of them by default.
 
     Raises:
         BadEpisode: it is no depth, or not of the pictures' size.
     """
     said = f"{table.ref.name}: {depth.key}"
+    numbers = np.arange(view.length) if wanted is None else wanted
     if isinstance(table, RldsEpisode) and table.features[depth.key].kind == "image":
-        stored = decode_depth_pictures(said, table.images(depth.key))
+        stored = decode_depth_pictures(said, table.images(depth.key), numbers)
     elif isinstance(table, LeRobotEpisode) and table.meta.features[depth.key].get("dtype") == "image":
-        stored = decode_depth_pictures(said, table.pictures(depth.key))
+        stored = decode_depth_pictures(said, table.pictures(depth.key), numbers)
     else:
         stored = table.array(depth.key)
         stored = stored[..., 0] if stored.ndim == 4 and stored.shape[3] == 1 else stored
-    expected = (view.length, view.size[1], view.size[0])
+        stored = stored[numbers] if len(stored) == view.length else stored
+    expected = (len(numbers), view.size[1], view.size[0])
     if stored.shape != expected:
         raise BadEpisode("wrong_shape", f"{said} must be {list(expected)} as its pictures, found {list(stored.shape)}")
     return stored.astype(np.float32) * np.float32(depth.metres_per_unit)
