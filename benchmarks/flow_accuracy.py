@@ -47,14 +47,17 @@ def main() -> None:
 
 
 def combinations(truth: str, episodes: Iterable[ExactEpisode | BadEpisode]) -> list[Evaluation]:
-    """Every tracker with recorded depth and poses, with and without the tests of tracks."""
-    parts = {
+    """Every tracker with recorded depth and poses, with and without the tests of tracks; estimated poses; and clouds registered."""
+    recorded = {
         "tracker": [PluginChoice.parse(t) for t in TRACKERS],
         "depth": [PluginChoice("recorded")],
         "camera": [PluginChoice("recorded")],
     }
-    flows = [PluginChoice("tracked"), PluginChoice("tracked", {"test": False})]
-    return evaluate(truth, episodes, list(choices(flows, parts)), QualityConfig())
+    estimated = {**recorded, "tracker": [PluginChoice("lk")], "camera": [PluginChoice("estimated")]}
+    tracked = PluginChoice("tracked")
+    flows = [tracked, PluginChoice("tracked", {"test": False})]
+    sources = [*choices(flows, recorded), *choices([tracked], estimated), *choices([PluginChoice("icp")], recorded)]
+    return evaluate(truth, episodes, sources, QualityConfig())
 
 
 def curve(truth: str, episodes: Iterable[ExactEpisode | BadEpisode]) -> str:

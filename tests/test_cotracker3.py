@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from pipeline.execution import BuildError
+from pipeline.licences import licences_of, restriction_words
+from pipeline.recipe import Recipe
 from pipeline.trackers import Tracker, cotracker3
 from pipeline.trackers.cotracker3 import clips
-from schemas.plugins import MissingWeights, configure, recorded_options
+from schemas.plugins import MissingWeights, PluginChoice, configure, recorded_options
 
 torch.set_num_threads(1)
 HUB = '''
@@ -236,3 +238,11 @@ def test_options_come_from_the_command_line():
     assert config.mode == "online" and config.memory_gb == 2.5
     with pytest.raises(ValueError, match="must be one of offline, online"):
         configure("pipeline.trackers", "cotracker3", {"mode": "sideways"})
+
+
+def test_its_licence_stands_in_the_manifest_and_is_said():
+    recipe = Recipe(PluginChoice("libero"), tracker=PluginChoice("cotracker3"))
+    licences = licences_of(recipe)
+    assert "CC-BY-NC" in licences["tracker cotracker3"]
+    assert "not for commercial use" in (restriction_words(licences) or "")
+    assert "tracker lk" not in licences_of(Recipe(PluginChoice("libero")))
