@@ -31,6 +31,8 @@ class Inspect:
     """Check every checksum; --no-verify skips that."""
     dataset: str | None = None
     """Of a dataset's folder: the reader, or a mapping file. [default: the reader that knows the files]"""
+    dataset_options: tuple[str, ...] = ()
+    """Of a dataset's folder: options of its reader as NAME=VALUE ...; with --dataset."""
     form: str | None = None
     """Of a dataset's folder: look at this form only."""
     draft_mapping: Path | None = None
@@ -77,16 +79,19 @@ def _inspect_dataset(args: Inspect) -> int:
     from pipeline.inspection.dataset import UnknownDataset, report_dataset, report_text, report_values
     from pipeline.inspection.pictures import check_picture_path
     from pipeline.readers import dataset_choice
+    from schemas.plugins import parse_options
 
     for name, given in (("sample", args.sample), ("html", args.html)):
         if given is not None:
             raise UsageError(f"--{name} is for shards, and {args.path} holds a dataset's episodes; build shards first")
+    if args.dataset_options and args.dataset is None:
+        raise UsageError("--dataset-options belong to a reader; name it with --dataset")
     if args.shown < 1:
         raise UsageError(f"--shown must be 1 or more, found {args.shown}")
     if args.picture is not None:
         check_picture_path(args.picture)
     try:
-        dataset = dataset_choice(args.dataset, {}) if args.dataset else None
+        dataset = dataset_choice(args.dataset, parse_options(args.dataset_options)) if args.dataset else None
         report = report_dataset(args.path, args.shown, dataset, args.form)
     except UnknownDataset as error:
         return _inspect_keys(args, error)

@@ -177,6 +177,8 @@ def test_rows_that_skip_are_refused(tmp_path, version, key, code):
         ({"fps": 0}, "says 0 frames a second"),
         ({"chunks_size": 0, "data_path": None}, "do not describe a LeRobot dataset"),
         ({"features": None}, "do not describe a LeRobot dataset"),
+        ({"data_path": "data/../../outside.parquet"}, "which leads out of the dataset's folder"),
+        ({"video_path": "/etc/{video_key}.mp4"}, "which leads out of the dataset's folder"),
     ],
 )
 def test_a_description_that_cannot_be_used_is_named(dataset, changes, says):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.forms.video import VideoSpan
@@ -141,11 +141,11 @@ def _read_v2(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, .
         place = {"episode_chunk": index // int(info["chunks_size"]), "episode_index": index}
         videos = {
             key: VideoSpan(
-                folder / info["video_path"].format(video_key=key, **place), 0.0, length, float(info["fps"]), True
+                folder / _placed(info["video_path"], video_key=key, **place), 0.0, length, float(info["fps"]), True
             )
             for key in _video_keys(info)
         }
-        rows.append(EpisodeRow(index, length, info["data_path"].format(**place), 0, True, videos))
+        rows.append(EpisodeRow(index, length, _placed(info["data_path"], **place), 0, True, videos))
     return tuple(rows), tasks
 
 
@@ -182,17 +182,29 @@ def _v3_row(
     for key in keys:
         if line.get(f"videos/{key}/file_index") is not None:
             place = {name: line[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
-            path = folder / info["video_path"].format(video_key=key, **place)
+            path = folder / _placed(info["video_path"], video_key=key, **place)
             start = float(line[f"videos/{key}/from_timestamp"])
             videos[key] = VideoSpan(path, start, int(line["length"]), float(info["fps"]), False)
     return EpisodeRow(
         index=int(line["episode_index"]),
         length=int(line["length"]),
-        data=info["data_path"].format(chunk_index=file[0], file_index=file[1]),
+        data=_placed(info["data_path"], chunk_index=file[0], file_index=file[1]),
         first_row=int(line["dataset_from_index"]) - starts[file],
         rows_alone=False,
         videos=videos,
     )
+
+
+def _placed(template: str, **place: Any) -> str:
+    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a stranger's words may not.
+
+    Raises:
+        BadMeta: it leads out of the dataset's folder.
+    """
+    name = template.format(**place)
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise BadMeta(f"{INFO} names the file {name!r}, which leads out of the dataset's folder")
+    return name
 
 
 def _v3_tasks(folder: Path) -> dict[int, str]:
