@@ -82,7 +82,7 @@ def test_options_are_read_as_the_fields_types():
     assert configure("pipeline.cameras", "static", {"fov_y": "45"}).fov_y == 45.0
     assert configure("pipeline.readers", "libero", {"line": "open"}).line == "open"
     assert configure("pipeline.readers", "libero", {"line": "none"}).line is None
-    with pytest.raises(ValueError, match="libero.line must be one of open, simulator, found 'shut'"):
+    with pytest.raises(ValueError, match=r"libero.line must be one of open, simulator, found 'shut'"):
         configure("pipeline.readers", "libero", {"line": "shut"})
 
 
