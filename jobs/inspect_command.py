@@ -101,7 +101,9 @@ def _inspect_dataset(args: Inspect) -> int:
         name = report.info["name"]
         raise UsageError(f"--draft-mapping is for datasets that no reader knows, and {args.path} is read as {name}")
     if args.picture is not None:
-        report.faults += write_contact_sheet(args.picture, f"{report.folder}: {report.info['name']}", report.looked_at)
+        report.faults.extend(
+            write_contact_sheet(args.picture, f"{report.folder}: {report.info['name']}", report.looked_at)
+        )
     print(json.dumps(report_values(report), indent=1) if args.json else report_text(report))
     return 1 if report.faults else 0
 
