@@ -16,6 +16,10 @@ TIME_CHANNELS = 32
 MAX_PERIOD = 100.0
 
 
+class TooLong(ValueError):
+    """A sequence has more tokens than the Action Expert has positions."""
+
+
 @dataclass(frozen=True)
 class ActionConfig:
     """Sizes of the Action Expert; the defaults are the paper's for LIBERO.
@@ -163,14 +167,14 @@ class ActionTransformer(nn.Module):
         """What does not change over the Euler steps, computed once.
 
         Raises:
-            ValueError: there are more tokens than positions.
+            TooLong: there are more tokens than positions.
         """
         batch, length, _ = guided.tokens.shape
         chunk = self.config.chunk
         if chunk + length > self.config.positions:
-            raise ValueError(
+            raise TooLong(
                 f"{length} feature tokens and {chunk} actions exceed the Action Expert's {self.config.positions} positions; "
-                "shorten the instruction or use smaller images"
+                "shorten the instruction, use smaller images or train with more --positions"
             )
         tokens, attend = self.vlm_proj(guided.tokens), None
         if guided.mask is None:

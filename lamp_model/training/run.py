@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lamp_model import run_folder
+from lamp_model.action_expert import TooLong
 from lamp_model.data import TrainingData
 from lamp_model.devices import choose_device
 from lamp_model.embodiments import run_statistics
@@ -145,10 +146,26 @@ def _new(request: Request, data: TrainingData) -> RunConfig:
             )
         model = replace(model, **{name: getattr(first.model, name) for name in FROM_STAGE_1})
     model = apply(request.variants, model, first.where if first else None)
-    check_widths(model)
+    check_widths(model, request.stage)
     training = replace(chosen.training(request.stage), **(request.options or {}))
     check_depth(data, model, training, request.relative_depth)
     return RunConfig(name, model, training, source, first.where if first else None)
+
+
+def _check_room(policy: PolicyModel, data: TrainingData) -> None:
+    """Refuse a backbone whose features do not fit the action head, by the first sample of each build.
+
+    Raises:
+        TooLong: they do not.
+    """
+    sizes, cameras = policy.config.action, len(policy.config.cameras)
+    texts = [text for triplet in data.first_samples() for text in triplet.instructions] or [""]
+    longest = max(policy.qwen_vl_interface.length(text, cameras) for text in texts)
+    if longest + sizes.chunk > sizes.positions:
+        raise TooLong(
+            f"{longest} tokens of features and {sizes.chunk} actions exceed the {sizes.positions} positions of the action head: "
+            f"give --positions {longest + sizes.chunk + 64} or more"
+        )
 
 
 def _motion_source(request: Request) -> MotionSource | None:
@@ -209,6 +226,7 @@ def _build(prepared: Prepared) -> Stage:
         keep_motion(folder, config.motion_run, policy)
     else:
         run_folder.save_backbone(folder, policy)
+    _check_room(policy, prepared.data)
     policy.place(prepared.device)
     weight = config.training.motion_weight if config.training.objective == "joint" else 0.0
     return PolicyStage(policy, embodiments_in(prepared.data, config.data), weight)

@@ -25,6 +25,7 @@ class Variants:
         backbone: a plug-in of ``lamp_model.backbones``, with options; decided where the motion is trained.
         action_head: a plug-in of ``lamp_model.action_heads``, with options.
         lora_rank: of adapters in the backbone, which stage 2 trains; 0: none.
+        positions: of the action head's longest sequence: an action chunk and the backbone's features.
     """
 
     motion: Literal["none", "2d", "3d"] | None = None
@@ -33,6 +34,7 @@ class Variants:
     backbone: str | None = None
     action_head: str | None = None
     lora_rank: int | None = None
+    positions: int | None = None
 
 
 def check(
@@ -52,6 +54,7 @@ def check(
         "--guidance-steps": variants.guidance_steps,
         "--action-head": variants.action_head,
         "--lora-rank": variants.lora_rank,
+        "--positions": variants.positions,
         "--motion-weights": motion_weights,
         "--objective": options.get("objective"),
         "--motion-weight": options.get("motion_weight"),
@@ -64,7 +67,9 @@ def check(
         )
     if stage == 1 and given:
         raise ValueError(f"{given[0]} belongs to stage 2: stage 1 trains the Motion Expert only")
-    free = {"--action-head", "--lora-rank"} | ({"--objective"} if options.get("objective") == "action" else set())
+    free = {"--action-head", "--lora-rank", "--positions"} | (
+        {"--objective"} if options.get("objective") == "action" else set()
+    )
     needs_motion = [name for name in given if name not in free]
     if variants.motion == "none" and needs_motion:
         raise ValueError(f"{needs_motion[0]} needs a motion, and --motion none leaves it out")
@@ -104,6 +109,8 @@ def apply(variants: Variants, model: ModelConfig, motion_run: str | None) -> Mod
     if variants.action_head is not None:
         name = PluginChoice.parse(variants.action_head).name
         model = replace(model, action_head=name, action_head_options=head_options(variants.action_head))
+    if variants.positions is not None:
+        model = replace(model, action=replace(model.action, positions=variants.positions))
     if variants.lora_rank is not None:
         model = replace(model, lora_rank=variants.lora_rank)
     if variants.motion == "none":
@@ -161,11 +168,11 @@ def backbone_options(backbone: str) -> dict[str, Any]:
 
 def _given(package: str, text: str, of_the_model: tuple[str, ...]) -> dict[str, Any]:
     choice = PluginChoice.parse(text)
-    config = choice.configure(package)
     keys = [key.replace("-", "_") for key in choice.options]
     for key in keys:
         if key in of_the_model:
             raise ValueError(f"{choice.name!r} takes {key!r} from the rest of the model: leave it out")
+    config = choice.configure(package)
     return {key: getattr(config, key) for key in keys}
 
 
@@ -188,15 +195,15 @@ def _named(model: ModelConfig) -> str:
     return str(PluginChoice(model.backbone, model.backbone_options))
 
 
-def check_widths(model: ModelConfig) -> None:
-    """Refuse sizes of fusion and experts that do not fit the backbone's features; reads the backbone's config, not its weights.
+def check_widths(model: ModelConfig, stage: int) -> None:
+    """Refuse a fusion that does not fit the backbone's features, for which its config is read and not its weights.
 
     Raises:
         ValueError: they do not fit, or there is no such backbone.
     """
     options = configure(BACKBONES, model.backbone, model.backbone_options)
     width = load_plugin(BACKBONES, model.backbone).feature_width(options)
-    if model.guided:
+    if model.guided and stage == 2:
         widths = {"feature_width": width, "motion_width": model.motion.width}
         configure(FUSIONS, model.fusion, {**model.fusion_options, **widths})
 
@@ -212,6 +219,7 @@ def check_resumed(variants: Variants, model: ModelConfig, output: Path) -> None:
         ("motion", variants.motion, began),
         ("guidance-steps", variants.guidance_steps, model.motion.guidance_steps),
         ("lora-rank", variants.lora_rank, model.lora_rank),
+        ("positions", variants.positions, model.action.positions),
     ]
     if variants.backbone is not None:
         options = backbone_options(variants.backbone)
