@@ -14,7 +14,11 @@ SPACE = """
   const shown = points => ({ x: points.map(p => p && p[0]), y: points.map(p => p && p[2]), z: points.map(p => p && -p[1]) });
 
   class Space {
-    constructor(card, element) { Object.assign(this, { card, element, ready: false }); }
+    constructor(card, element) {
+      Object.assign(this, { card, element, ready: false });
+      const depths = [...card.stillDepth, ...card.startDepth].sort((a, b) => a - b);
+      this.far = 2 * depths[depths.length >> 1]; /* the background beyond would make all else small */
+    }
 
     /* A position in the image and its depth, in space. */
     lift(u, v, z) {
@@ -43,9 +47,8 @@ SPACE = """
     }
 
     still() {
-      const card = this.card, depths = [...card.stillDepth, ...card.startDepth].sort((a, b) => a - b);
-      const far = 2 * depths[depths.length >> 1], places = []; /* the background would make all else small */
-      card.stillDepth.forEach((z, i) => { if (z <= far) places.push([card.still[2 * i], card.still[2 * i + 1], z]); });
+      const card = this.card, places = [];
+      card.stillDepth.forEach((z, i) => { if (z <= this.far) places.push([card.still[2 * i], card.still[2 * i + 1], z]); });
       return {
         type: 'scatter3d', mode: 'markers', hoverinfo: 'skip', ...shown(places.map(p => this.lift(...p))),
         marker: { size: 4.5, color: this.colours(places), line: { width: 0 } },
@@ -55,6 +58,7 @@ SPACE = """
     paths() {
       const card = this.card, places = [], changes = [];
       for (let p = 0; p < card.points; p++) {
+        if (card.startDepth[p] > this.far) continue;
         for (let s = 0; s <= card.steps; s++) {
           places.push(card.known(p, s) ? this.place(p, s) : null);
           changes.push(card.known(p, s) ? card.at(p, s)[2] : 0);
@@ -72,7 +76,7 @@ SPACE = """
     heads(now) {
       const card = this.card, step = Math.round(now), places = [], colours = [];
       for (let p = 0; p < card.points; p++) {
-        places.push(card.known(p, step) ? this.place(p, step) : null);
+        places.push(card.known(p, step) && card.startDepth[p] <= this.far ? this.place(p, step) : null);
         colours.push(card.colour(card.at(p, step)[2]));
       }
       return { ...shown(places), colours };
@@ -101,7 +105,7 @@ SPACE = """
         margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, paper_bgcolor: 'rgba(0,0,0,0)', uirevision: 'kept',
         scene: {
           xaxis: axis('right' + unit), yaxis: axis('forward' + unit), zaxis: axis('up' + unit), aspectmode: 'data',
-          dragmode: 'orbit', camera: { eye: { x: 0.4, y: -1.05, z: 0.5 }, up: { x: 0, y: 0, z: 1 } }, uirevision: 'kept',
+          dragmode: 'orbit', camera: { eye: { x: 0.42, y: -1.15, z: 0.55 }, up: { x: 0, y: 0, z: 1 } }, uirevision: 'kept',
         },
       };
     }
