@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rlds_fixture import SAMPLE
 
 from pipeline.actions import standard_of, with_standard_actions
 from pipeline.actions.bridge import binarised, pose_changes
@@ -345,3 +346,16 @@ def test_a_mapping_file_that_names_a_convention_gets_its_standard_form():
         mapping = DatasetMapping("mine", "none", 10.0, {"top": CameraMapping()}, "top", action=action)
         recipe = Recipe(PluginChoice("mapped", {"mapping": mapping}))
         assert recipe.as_dict()["actions"]["name"] == expected
+
+
+def test_measured_motion_of_real_trajectories_follows_what_was_commanded():
+    """Bridge's own files: the standard form is another measurement of the same motion, in the same units and axes."""
+    reader, alike = bridge_reader.BridgeReader(), []
+    for ref in reader.list_episodes(SAMPLE.parents[1]):
+        if isinstance(ref, EpisodeRef):
+            one = with_standard_actions(reader.read(ref), standard("bridge"))
+            form = one.standard_actions
+            moved, told = form.values[form.mask], one.actions[form.mask]
+            alike.append(np.corrcoef(moved[:, :3].ravel(), told[:, :3].ravel())[0, 1])
+            assert set(np.unique(moved[:, 6])) <= {0, 1} and np.abs(moved[:, 3:6]).max() < 1
+    assert len(alike) >= 3 and np.median(alike) > 0.7
