@@ -57,6 +57,9 @@ class Build:
     """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
     horizon_seconds: float | None = None
     """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated."""
+    piece_megapixels: float = 32.0
+    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are gone through in
+    pieces. Less for less memory."""
     grid: int = 20
     """Keypoints along each side of the image."""
     action_horizon: int = 32
@@ -148,7 +151,7 @@ def windows_of(args: Build) -> WindowConfig:
             f"or {HORIZON} steps cover the seconds"
         )
     steps = HORIZON if args.horizon_steps is None else args.horizon_steps
-    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
+    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.piece_megapixels)
 
 
 def recipe_of(args: Build) -> Recipe:
