@@ -31,7 +31,7 @@ class WindowConfig:
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
         piece_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are gone through in
-            pieces (``pipeline.pieces``). It bounds a worker's memory: some 16 bytes a pixel.
+            pieces (``pipeline.pieces``). It bounds a worker's memory: some 20 bytes a pixel.
     """
 
     stride: int = 5
