@@ -248,8 +248,28 @@ def test_a_config_of_what_there_is_not_here_is_refused(export, section, key, val
 def test_what_is_taken_for_a_name_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    assert is_published("owner/LaMP-LIBERO") and is_published(tmp_path / "x.pt")
+    assert (
+        is_published("owner/LaMP-LIBERO")
+        and is_published("owner/LaMP-LIBERO@8264894")
+        and is_published(tmp_path / "x.pt")
+    )
     assert not is_published("runs/stage2") and not is_published(tmp_path / "runs") and not is_published("stage2")
+
+
+def test_a_name_on_the_hub_may_pin_its_revision(export, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def downloaded(name, revision, allow_patterns):
+        asked.append((name, revision))
+        assert not any(pattern.endswith((".py", ".bin")) for pattern in allow_patterns)
+        return str(export)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", downloaded)
+    for source in ("owner/LaMP@8264894", "owner/LaMP"):
+        assert load_policy(source, device="cpu").cameras == ("image", "wrist")
+    assert asked == [("owner/LaMP", "8264894"), ("owner/LaMP", None)]
 
 
 def test_the_manifest_is_right_and_what_stands_is_not_overwritten(made):

@@ -15,7 +15,8 @@ from lamp_model.checkpoints import BadCheckpoint
 from lamp_model.published import CONFIG, MANIFEST, STATISTICS
 from schemas.files import sha256_of
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
+"""OWNER/NAME, or OWNER/NAME@REVISION."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def is_published(source: str | Path) -> bool:
 
 
 def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
-    """The files of a checkpoint: a folder, a ``.pt`` in one, or a name on the Hugging Face hub, which is downloaded.
+    """The files of a checkpoint: a folder, a ``.pt`` in one, or a name on the Hugging Face hub, which is downloaded; ``@COMMIT`` after
+    the name pins it.
 
     Raises:
         BadCheckpoint: a file is missing, there is more than one ``.pt``, the manifest does not agree, or the download failed.
@@ -81,7 +83,10 @@ def _downloaded(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.yaml", "*.json", "*.pt"]))
+        repository, _, revision = name.partition("@")
+        return Path(
+            snapshot_download(repository, revision=revision or None, allow_patterns=["*.yaml", "*.json", "*.pt"])
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadCheckpoint(
