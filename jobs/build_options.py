@@ -20,8 +20,8 @@ class Build:
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 
     dataset: str | None = None
-    """libero, bridge, droid or interndata-a1, in any form that docs/datasets.md names; or a mapping file, my.yaml, for any other
-    LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
+    """libero, bridge, droid, interndata-a1, robosuite or video, in any form that docs/datasets.md names; or a mapping file, my.yaml, for
+    any other LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
     recipe: Path | None = None
     """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md). Each is built into a folder of its own
     below --output, from one below --input."""

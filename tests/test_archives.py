@@ -202,6 +202,14 @@ def test_what_is_in_use_stays_and_is_not_unpacked_twice(tmp_path):
     assert unpacked_in(cache) == {archive_key(second)}
 
 
+def test_a_higher_limit_is_tried_anew(tmp_path):
+    (path,) = archives(tmp_path, 1)
+    _, small = ArchiveCache(tmp_path / "cache", 10).skeleton(path)
+    folder, large = ArchiveCache(tmp_path / "cache", 10_000).skeleton(path)
+    assert [code for code, _ in small.refused] == ["archive_too_large"] and not large.refused
+    assert (folder / "f").stat().st_size == 1000
+
+
 def test_an_archive_is_known_by_its_content_wherever_it_lies(tmp_path):
     (path,) = archives(tmp_path, 1)
     (tmp_path / "moved").mkdir()

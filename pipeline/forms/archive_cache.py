@@ -68,11 +68,14 @@ class ArchiveCache:
         """
         place = self._place(archive)
         with _locked(place, fcntl.LOCK_EX):
-            if not (place / REPORT).is_file():
+            result = _report(place)
+            if result is None or (not result.complete and result.most_bytes < self.limit):
+                for before in (place / SKELETON, place / FILES):
+                    if before.is_dir():
+                        remove(before)
                 result = self._unpack(archive, place / SKELETON, _is_description)
                 write_whole(place / REPORT, json.dumps(asdict(result)).encode())
-        report = json.loads((place / REPORT).read_bytes())
-        return place / SKELETON, Unpacked(**{**report, "refused": [tuple(item) for item in report["refused"]]})
+        return place / SKELETON, result
 
     def lease(self, archive: Path) -> Lease:
         """The unpacked archive.
@@ -134,11 +137,18 @@ def _is_description(name: str) -> bool:
     return "meta" in PurePosixPath(name).parts[:-1]
 
 
-def _bytes_of(place: Path) -> int:
+def _report(place: Path) -> Unpacked | None:
+    """What came of unpacking an archive before."""
     try:
-        return int(json.loads((place / REPORT).read_bytes())["bytes"])
+        values = json.loads((place / REPORT).read_bytes())
+        return Unpacked(**{**values, "refused": [tuple(item) for item in values["refused"]]})
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return None
+
+
+def _bytes_of(place: Path) -> int:
+    report = _report(place)
+    return report.bytes if report else 0
 
 
 def _lock_path(place: Path) -> Path:

@@ -29,14 +29,18 @@ class Unpacked:
     """What came of an archive.
 
     Attributes:
+        most_bytes: that were allowed.
         files, bytes: how many were taken, and their declared sizes together.
+        complete: not more than was allowed.
         sound: no checksum failed; else no file of it can be believed, for nobody can say which is wrong.
         refused: reason and sentence for each member that was not taken.
         damage: why the archive could not be followed to its end, or None.
     """
 
+    most_bytes: int
     files: int = 0
     bytes: int = 0
+    complete: bool = True
     sound: bool = True
     refused: list[tuple[str, str]] = field(default_factory=list)
     damage: str | None = None
@@ -76,7 +80,7 @@ def unpack(path: Path, folder: Path, most_bytes: int, whole: Callable[[str], boo
     Raises:
         OSError: the archive cannot be read, or the folder cannot be written.
     """
-    result, taken = Unpacked(), _Names()
+    result, taken = Unpacked(most_bytes), _Names()
     try:
         with gzip.open(path, "rb") as stream, _opened(stream) as archive:
             while (member := archive.next()) is not None:
@@ -84,6 +88,7 @@ def unpack(path: Path, folder: Path, most_bytes: int, whole: Callable[[str], boo
                 _take(member, archive.fileobj, folder, most_bytes, whole, taken, result)
             _finish(stream)
     except TooLarge as error:
+        result.complete = False
         result.refused.append(("archive_too_large", str(error)))
     except DAMAGE as error:
         result.sound = not isinstance(error, gzip.BadGzipFile)
