@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.build import Summary
+    from pipeline.build_summary import Summary
     from pipeline.trial import Estimate, Trial
 
 
@@ -28,10 +28,14 @@ def summary_text(summary: "Summary") -> str:
     ]
     for reason, count in summary.left_out.items():
         lines.append(f"  left out     {count} {reason}")
+    if set(summary.outcomes) - {"unknown"}:
+        lines.append(f"  outcomes     {', '.join(f'{count} {name}' for name, count in summary.outcomes.items())}")
     if summary.no_language:
         lines.append(f"  no language  {summary.no_language} episodes, kept")
     if summary.relative_depth:
-        lines.append(f"  relative     {summary.relative_depth} triplets have depth without a scale: nothing to align it to")
+        lines.append(
+            f"  relative     {summary.relative_depth} triplets have depth without a scale: nothing to align it to"
+        )
     for reason, count in summary.skipped_cameras.items():
         lines.append(f"  skipped      {count} cameras {reason}")
     for note, count in summary.notes.items():

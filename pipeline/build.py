@@ -5,12 +5,12 @@ interruption, for any number of workers.
 """
 
 import json
-import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.build_summary import Summary
 from pipeline.execution import BuildError, Executor, Progress, WorkerDied
 from pipeline.licences import licences_of
 from pipeline.packer import ShardWorker, finished_shard, plan_shards, stands
@@ -44,46 +44,6 @@ class ShardConfig:
     def __post_init__(self) -> None:
         if self.samples_per_shard < 1:
             raise ValueError(f"samples_per_shard must be 1 or more, found {self.samples_per_shard}")
-
-
-@dataclass
-class Summary:
-    """What became of a build.
-
-    Attributes:
-        kept: triplets in the shards.
-        no_language: episodes without an instruction that were kept.
-        relative_depth: triplets whose depth has no known scale.
-        left_out: episodes that were not wanted, by reason.
-        skipped_cameras: by reason, where all were wanted.
-        notes: what readers said of episodes, and of how many (``kind_of_note``).
-        rejected: windows by reason.
-        quarantined: episodes and files that could not be used.
-        made: parts made in this run.
-        seconds: worker time by stage, of those.
-    """
-
-    output: Path
-    episodes: int = 0
-    frames: int = 0
-    kept: int = 0
-    no_language: int = 0
-    relative_depth: int = 0
-    left_out: dict[str, int] = field(default_factory=dict)
-    skipped_cameras: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    quarantined: list[Quarantined] = field(default_factory=list)
-    shards: int = 0
-    bytes: int = 0
-    made: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    already_complete: bool = False
-
-    @property
-    def quarantined_share(self) -> float:
-        """Of all episodes and unreadable files."""
-        return len(self.quarantined) / max(self.episodes + len(self.quarantined), 1)
 
 
 def build(
@@ -136,7 +96,7 @@ def build(
         summary.output, summary.left_out = output, {**left_out, **summary.left_out}
         summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
         if not any(report.rows for report in reports):
-            raise BuildError(f"no triplet came out of {source}: {_why_nothing(summary)}")
+            raise BuildError(f"no triplet came out of {source}: {summary.why_nothing()}")
         written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
         layout = {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed, "selection": selection.as_dict()}
         _publish(recipe, reports, output, shards.format, layout, written, summary)
@@ -173,30 +133,9 @@ def _make_parts(
             summary.made += 1
             seconds.update(result.seconds)
     reports = [report for ref in refs if (report := found[ref.digest]) is not None]
-    _count(summary, reports)
+    summary.count(reports)
     summary.seconds = dict(seconds)
     return summary, reports
-
-
-def _count(summary: Summary, reports: list[PartReport]) -> None:
-    rejected, skipped, notes = Counter[str](), Counter[str](), Counter[str]()
-    for report in reports:
-        rejected.update(report.rejected)
-        skipped.update(report.skipped_cameras.values())
-        notes.update({kind for name, said in report.notes.items() if (kind := kind_of_note(name, said))})
-    summary.episodes, summary.frames = len(reports), sum(r.frames for r in reports)
-    summary.no_language = sum(not r.instructions for r in reports)
-    summary.relative_depth = sum(r.relative_depth for r in reports)
-    summary.rejected, summary.skipped_cameras = dict(sorted(rejected.items())), dict(sorted(skipped.items()))
-    summary.notes = dict(sorted(notes.items()))
-
-
-def kind_of_note(name: str, said: str) -> str | None:
-    """What a note has in common with those of other episodes: no numbers, no details after a colon. None for a path, which every
-    episode has to itself."""
-    if name.endswith("path"):
-        return None
-    return f"{name}: {re.sub(r'[0-9]+([.][0-9]+)?', 'N', said.split(':')[0])}"
 
 
 def _pack(
@@ -264,18 +203,7 @@ def _publish(
         licences=licences_of(recipe),
         shards=shards,
         samples=summary.kept,
-        counts={
-            "episodes": summary.episodes,
-            "frames": summary.frames,
-            "kept": summary.kept,
-            "no_language": summary.no_language,
-            "relative_depth": summary.relative_depth,
-            "left_out": dict(sorted(summary.left_out.items())),
-            "skipped_cameras": summary.skipped_cameras,
-            "notes": summary.notes,
-            "rejected": summary.rejected,
-            "quarantined": dict(sorted(Counter(q.code for q in summary.quarantined).items())),
-        },
+        counts=summary.counts(),
         files={name: sha256_of(output / name) for name in (EPISODES, STATISTICS)},
     ).write(output)
 
@@ -291,31 +219,7 @@ def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
     beside = all((output / name).is_file() and sha256_of(output / name) == sha for name, sha in manifest.files.items())
     if not beside or not all(stands(output, shard) for shard in manifest.shards):
         return None
-    counts = manifest.counts
-    return Summary(
-        output=output,
-        episodes=counts["episodes"],
-        frames=counts["frames"],
-        kept=manifest.samples,
-        no_language=counts.get("no_language", 0),
-        relative_depth=counts.get("relative_depth", 0),
-        left_out=counts.get("left_out", {}),
-        skipped_cameras=counts.get("skipped_cameras", {}),
-        notes=counts.get("notes", {}),
-        rejected=counts["rejected"],
-        shards=len(manifest.shards),
-        bytes=sum(s.bytes for s in manifest.shards),
-        already_complete=True,
-    )
-
-
-def _why_nothing(summary: Summary) -> str:
-    if summary.quarantined:
-        first = summary.quarantined[0]
-        return f"{len(summary.quarantined)} quarantined, the first because {first.message}"
-    if not summary.episodes:
-        return f"every episode was left out ({counted(summary.left_out) or 'there is none'}); --language optional keeps those without an instruction"
-    return f"every window was rejected: {counted(summary.rejected)}"
+    return Summary.of_manifest(output, manifest)
 
 
 @dataclass(frozen=True)
