@@ -6,9 +6,11 @@ import tensorflow_datasets as tfds
 from libero_fixture import INSTRUCTION, ROOT, Demo, write_file
 from rlds_fixture import jpeg, write_rlds
 
+from pipeline.inspection.way_back import WayBack
 from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers.libero import LiberoReader
-from schemas.episode import BadEpisode
+from schemas.episode import BadEpisode, EpisodeRef
+from schemas.triplet import Source
 
 READER = LiberoReader()
 SIZE = 128
@@ -131,6 +133,16 @@ def test_two_forms_in_one_folder_are_asked_apart(both, tmp_path):
         list(READER.list_episodes(tmp_path, "zarr"))
     with pytest.raises(FileNotFoundError, match="in the form lerobot, which --form asks for"):
         list(READER.list_episodes(tmp_path, "lerobot"))
+
+
+def test_the_way_back_leads_to_either_form(both, tmp_path):
+    way = WayBack(tmp_path)
+    for form in ("hdf5", "rlds"):
+        ref = next(r for r in READER.list_episodes(tmp_path, form) if isinstance(r, EpisodeRef))
+        episode = READER.read(ref)
+        source = Source(ref.dataset, ref.source, ref.episode, episode.primary, 1)
+        (frame,) = way.frames(source, ref.digest, np.array([0]), None)
+        assert np.array_equal(frame, episode.views[episode.primary].frames[1])
 
 
 def test_another_datasets_rlds_is_refused_by_name():

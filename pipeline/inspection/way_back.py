@@ -1,5 +1,6 @@
 """The way back from a sample to the dataset's own frames, through the dataset's reader."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from pipeline.actions import RAW, with_standard_actions
+from pipeline.forms.folders import find_forms
+from pipeline.readers import Reader, SeveralForms, UnknownForm
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.manifest import Manifest
 from schemas.plugins import load_plugin
@@ -94,10 +97,27 @@ class WayBack:
         try:
             reader = _built("pipeline.readers", recipe.get("dataset") or {"name": dataset})
             standard = _built("pipeline.actions", recipe.get("actions") or {"name": RAW})
-            found = [ref for ref in reader.list_episodes(folder) if isinstance(ref, EpisodeRef)]
+            found = _episodes_in(reader, folder)
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             return NoWayBack(str(error))
         return _Listing(reader, standard, {ref.digest: ref for ref in found})
+
+
+def _episodes_in(reader: Reader, folder: Path) -> list[EpisodeRef]:
+    """Every episode, of every form in which the folder holds the dataset: a digest says which one is meant.
+
+    Raises:
+        FileNotFoundError: there is nothing of this dataset.
+        SeveralForms: there is more than the form to choose.
+    """
+    try:
+        return [ref for ref in reader.list_episodes(folder) if isinstance(ref, EpisodeRef)]
+    except SeveralForms:
+        found: list[EpisodeRef] = []
+        for form in sorted({form for form, _ in find_forms(folder)}):
+            with contextlib.suppress(UnknownForm):
+                found += [ref for ref in reader.list_episodes(folder, form) if isinstance(ref, EpisodeRef)]
+        return found
 
 
 def _built(package: str, recorded: Mapping[str, Any]) -> Any:
