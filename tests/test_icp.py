@@ -16,7 +16,7 @@ from schemas.episode import BadEpisode
 from schemas.plugins import MissingWeights, PluginChoice
 
 pytest.importorskip("small_gicp")
-RECORDED = icp.Config(camera=PluginChoice("recorded"), patches=14)
+RECORDED = icp.Config(camera=PluginChoice("recorded"), patches=10)
 
 
 def world(camera_moves: bool, frames: int = 8) -> RigidWorld:
