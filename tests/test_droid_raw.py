@@ -9,6 +9,7 @@ import pytest
 from lerobot_fixture import moving
 from test_droid_reader import AWAY, FACING, INTRINSICS, TOOL
 
+from pipeline.inspection.dataset import report_dataset, report_values
 from pipeline.readers import UnreadableSource
 from pipeline.readers.droid import Config, DroidReader
 from schemas.cameras import invert_pose, project, transform
@@ -222,6 +223,8 @@ def test_two_eyes_are_a_stereo_pair_with_the_makers_baseline(tmp_path):
     views = read(tmp_path).views
     assert (views[CAMERAS[0]].stereo.baseline_m, views[CAMERAS[2]].stereo.baseline_m) == (0.12, 0.063)
     assert views[CAMERAS[1]].stereo is None
+    told = [camera["depth"] for camera in report_values(report_dataset(tmp_path, 1))["cameras"]]
+    assert told == ["two eyes 0.12 m apart (--depth stereo)", None, "two eyes 0.063 m apart (--depth stereo)"]
     right = views[CAMERAS[0]].stereo.read_right()
     assert right.shape == views[CAMERAS[0]].frames.shape and np.abs(right.astype(int) - pictures(10)).mean() < 6
 

@@ -173,8 +173,15 @@ def _camera(episode: Episode, name: str, view: CameraView) -> dict[str, Any]:
         "intrinsics": None if k is None else [round(float(v), 1) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],
         "intrinsics_source": view.intrinsics_source,
         "pose": None if pose is None else view.pose_source,
-        "depth": None if view.depth is None else view.depth.description,
+        "depth": _depth(view),
     }
+
+
+def _depth(view: CameraView) -> str | None:
+    """What there is to have metres from."""
+    if view.depth is not None:
+        return view.depth.description
+    return None if view.stereo is None else f"two eyes {view.stereo.baseline_m:g} m apart (--depth stereo)"
 
 
 def _distinct(values: list[dict[str, Any]]) -> list[dict[str, Any]]:
