@@ -179,12 +179,18 @@ def recorded_anchors(view: CameraView, inverse: Float[np.ndarray, "T H W"]) -> A
     """
     if view.depth is None or view.depth.unit != "m":
         raise CannotAlign("recorded: the camera has no recorded depth in metres")
-    depth = view.depth.read()
-    usable = np.isfinite(depth) & (depth > 0)
-    frames = _spread(np.flatnonzero(usable.any(axis=(1, 2))), ANCHOR_FRAMES)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        known = np.where(usable[frames], 1 / depth[frames].astype(np.float64), np.nan)
+    frames = _spread(np.arange(view.length), ANCHOR_FRAMES)
+    known = _inverse_of(view.depth.some(frames))
+    if np.isfinite(known).sum() < 10 * FEWEST["recorded"]:  # there may be more in other frames
+        known = _inverse_of(view.depth.read())
+        frames = _spread(np.flatnonzero(np.isfinite(known).any(axis=(1, 2))), ANCHOR_FRAMES)
+        known = known[frames]
     return _thinned(inverse[frames], known)
+
+
+def _inverse_of(depth: Float[np.ndarray, "F H W"]) -> Float[np.ndarray, "F H W"]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.isfinite(depth) & (depth > 0), 1 / depth.astype(np.float64), np.nan)
 
 
 def plane_anchors(view: CameraView, inverse: Float[np.ndarray, "T H W"], height: float) -> Anchors:
@@ -216,19 +222,19 @@ def robot_anchors(episode: Episode, view: CameraView, inverse: Float[np.ndarray,
         CannotAlign: intrinsics, pose or the tool's position are unknown, or it is not in view.
     """
     intrinsics, poses = _camera(view, "robot")
-    columns = [episode.state_names.index(name) for name in ("x", "y", "z") if name in episode.state_names]
-    if len(columns) != 3:
-        raise CannotAlign("robot: the state has no tool position x, y, z")
-    tool = episode.state[: view.length, columns].astype(np.float64)
-    uvz = project(transform(invert_pose(np.broadcast_to(poses, (len(tool), 4, 4))), tool), intrinsics)
+    tools = episode.tool_positions
+    if tools is None:
+        raise CannotAlign("robot: nothing says where the tool is, as x, y, z of the state do")
+    in_camera = transform(invert_pose(np.broadcast_to(poses, (view.length, 4, 4))), tools.astype(np.float64))
+    uvz = project(in_camera, intrinsics)
     with np.errstate(invalid="ignore"):
-        inside = ((uvz[:, :2] >= 0) & (uvz[:, :2] < view.size)).all(axis=1)
-        inside &= (uvz[:, 2] > NEAREST) & (uvz[:, 2] < FARTHEST)
-    frames = np.flatnonzero(inside)
-    if len(frames) == 0:
+        inside = ((uvz[..., :2] >= 0) & (uvz[..., :2] < view.size)).all(axis=-1)
+        inside &= (uvz[..., 2] > NEAREST) & (uvz[..., 2] < FARTHEST)
+    tool, frame = np.nonzero(inside)
+    if len(frame) == 0:
         raise CannotAlign("robot: the tool is nowhere in view")
-    column, row = np.floor(uvz[frames, :2]).astype(int).T
-    estimate, known = inverse[frames, row, column].astype(np.float64), 1 / uvz[frames, 2]
+    column, row = np.floor(uvz[tool, frame, :2]).astype(int).T
+    estimate, known = inverse[frame, row, column].astype(np.float64), 1 / uvz[tool, frame, 2]
     usable = np.isfinite(estimate)
     return Anchors(estimate[usable], known[usable])
 

@@ -1,8 +1,8 @@
 """A long episode is gone through in pieces, so that a worker's memory does not grow with it.
 
 Each piece has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window depends on no other
-frame: what is made in pieces is what is made at once, except for what a part says of all the frames that it sees (the scale of
-estimated depth, a camera solved over many windows), which it then says for each piece.
+frame: what is made in pieces is what is made at once. Estimated depth, which has one scale for the whole episode, is made before its pieces
+and kept in a file (``see_whole``); a camera solved over many windows is solved for each piece.
 """
 
 from collections.abc import Iterator, Sequence

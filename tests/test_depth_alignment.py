@@ -14,6 +14,7 @@ from pipeline.depth import recorded
 from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig
 from pipeline.depth._steadying import steady
 from pipeline.depth_alignment import CannotAlign, align, fit_line
+from pipeline.frame_selection import take_frames
 from pipeline.rigid_world import RigidWorld, moving_card
 from schemas.cameras import invert_pose
 from schemas.episode import BadEpisode, EpisodeRef, RecordedDepth
@@ -47,8 +48,10 @@ class Distorted:
         self.asked = 0
 
     def inverse_depth(self, frames):
-        self.asked += len(frames)
-        return ((1 / self.depth.astype(np.float64) - self.shift) / self.scale).astype(np.float32)
+        """Of the frames that follow on those asked for before; from the beginning after the last."""
+        first, self.asked = self.asked % len(self.depth), self.asked + len(frames)
+        whole = ((1 / self.depth.astype(np.float64) - self.shift) / self.scale).astype(np.float32)
+        return whole[first : first + len(frames)]
 
 
 def seen(world=WORLD, depth=None, frames=FRAMES, pose=True, fixed=False):
@@ -193,7 +196,7 @@ def test_other_things_that_do_not_tell_depth():
     above = WORLD.world_from_camera[:, 2, 3].max() + 1
     with pytest.raises(CannotAlign, match=r"nowhere in view|agree"):
         align("plane", episode, view, inverse, True, above)
-    with pytest.raises(CannotAlign, match=r"robot: the state has no tool position"):
+    with pytest.raises(CannotAlign, match=r"robot: nothing says where the tool is"):
         align("robot", replace(episode, state_names=("a", "b", "c")), view, inverse, True)
     with pytest.raises(CannotAlign, match=r"robot: the tool is nowhere in view"):
         align("robot", replace(episode, state=episode.state + np.float32(50)), view, inverse, True)
@@ -286,7 +289,7 @@ def test_frames_that_show_something_else_are_left_alone():
     inverse[3], frames[3] = np.random.default_rng(0).uniform(0.05, 0.3, inverse[3].shape), 255 - frames[3]
     inverse[4] = np.nan
     before = inverse.copy()
-    after = steady(inverse.copy(), frames, shifted=True)
+    after = steady(inverse.copy(), np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]), shifted=True)
     assert (after[3] == before[3]).mean() > 0.95
     assert np.isnan(after[4]).all() and np.isfinite(np.delete(after, 4, axis=0)).all()
 
@@ -294,6 +297,39 @@ def test_frames_that_show_something_else_are_left_alone():
 def test_a_moving_camera_is_not_steadied():
     depth = estimate(*seen(depth=DEPTH, fixed=False))
     assert "steadied" not in depth.source
+
+
+# Long episodes, which are gone through in pieces
+
+
+def pieces_and_whole():
+    """The world, a little of it at a time and at once, by a model whose scale and shift differ by frame."""
+    world, depth, _, model = flickering(camera_moves=False)
+    episode, view = seen(world, depth, frames=world.frames(), fixed=True)
+    parts = [take_frames(episode, np.arange(first, first + 9)) for first in (0, 5, 15)]
+    return episode, view, parts, model
+
+
+def test_pieces_share_one_alignment_and_each_frame_is_looked_at_once():
+    episode, view, parts, model = pieces_and_whole()
+    estimator = EstimatedDepth(EstimatorConfig(), model)
+    at_once = estimator.estimate(episode, view)
+    model.asked = 0
+    estimator.see_whole(episode, view)
+    found = [estimator.estimate(part, part.views["front"]) for part in parts]
+    assert model.asked == view.length
+    for first, maps in zip((0, 5, 15), found, strict=True):
+        np.testing.assert_array_equal(maps.depth, at_once.depth[first : first + 9])
+        assert (maps.alignment, maps.source, maps.unit) == (at_once.alignment, at_once.source, at_once.unit)
+
+
+def test_another_episode_is_not_given_the_last_ones_depth():
+    episode, view, parts, model = pieces_and_whole()
+    estimator = EstimatedDepth(EstimatorConfig(), model)
+    estimator.see_whole(episode, view)
+    other = replace(parts[0], ref=replace(episode.ref, episode="another"))
+    estimator.estimate(other, other.views["front"])
+    assert model.asked == view.length + 9
 
 
 # Recorded depth itself

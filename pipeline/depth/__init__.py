@@ -11,7 +11,11 @@ from schemas.perception import DepthMaps
 
 @runtime_checkable
 class DepthEstimator(Protocol):
-    """Gives depth for every frame of a camera."""
+    """Gives depth for every frame of a camera.
+
+    One that says something of all the frames that it sees, such as a scale, also has ``see_whole(episode, view)``: it is called before an
+    episode is gone through in pieces (``pipeline.pieces``).
+    """
 
     def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
         """Depth of the whole episode, each frame once.

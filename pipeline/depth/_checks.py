@@ -16,11 +16,15 @@ def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
         BadEpisode: not one value is finite (``depth_not_finite``), all are 0, which is infinitely far (``depth_infinite``), or all are the
             same (``depth_constant``).
     """
-    finite = np.isfinite(inverse)
-    inverse[~finite] = np.nan
-    if not finite.any():
+    low, high = np.inf, -np.inf
+    for frame in inverse:  # not all at once: a long episode's would not fit into memory
+        frame[~np.isfinite(frame)] = np.nan
+        low, high = (
+            float(np.fmin(low, np.fmin.reduce(frame, axis=None))),
+            float(np.fmax(high, np.fmax.reduce(frame, axis=None))),
+        )
+    if low > high:
         raise BadEpisode("depth_not_finite", f"camera {camera}: not one value of the estimated depth is finite")
-    low, high = float(np.nanmin(inverse)), float(np.nanmax(inverse))
     if high <= 0:
         raise BadEpisode("depth_infinite", f"camera {camera}: all of the estimated depth is infinitely far")
     check_varies(camera, low, high, "estimated")

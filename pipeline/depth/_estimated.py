@@ -1,7 +1,8 @@
 """Depth from pictures by a model: what its kinds have in common."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,8 @@ from schemas.perception import DepthAlignment, DepthMaps
 
 SMALLEST = 64
 """Pixels of height below which no network sees anything."""
+LOOKED_AT = 64
+"""Frames that are decoded at a time."""
 FARTHEST_M = 50.0
 """Metres beyond which depth counts as unknown: there an aligned line has crossed zero, or soon will."""
 FARTHEST_RELATIVE = 50.0
@@ -95,29 +98,76 @@ class InverseDepthModel(Protocol):
         ...
 
 
+Allocate = Callable[[tuple[int, ...], type], np.ndarray]
+"""Makes an array of a shape and type."""
+
+
+@dataclass(frozen=True)
+class WholeDepth:
+    """The depth of an episode that is gone through in pieces.
+
+    Attributes:
+        episode: its digest.
+        camera: the view's name.
+        row: of each frame, by its number in the source files.
+    """
+
+    episode: str
+    camera: str
+    row: dict[int, int]
+    maps: DepthMaps
+
+
 class EstimatedDepth:
     """See ``pipeline.depth.DepthEstimator``."""
 
     def __init__(self, config: EstimatorConfig, model: InverseDepthModel):
         self.config, self.model = config, model
+        self._whole: WholeDepth | None = None
 
     def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
         """Depth of every frame: metres where the model gives them or something to align to is there, else relative.
+
+        A piece of an episode that was seen whole gets its part of that.
 
         Raises:
             BadEpisode: the model's answer is unusable, or what ``align`` names is not there.
             BuildError: a single frame does not fit into the GPU's memory.
         """
-        inverse = self.model.inverse_depth(view.frames)
+        whole = self._whole
+        if whole is not None and (whole.episode, whole.camera) == (episode.ref.digest, view.name):
+            numbers = [episode.source_frame(frame) for frame in range(view.length)]
+            rows = [whole.row[number] for number in numbers if number in whole.row]
+            if len(rows) == view.length:
+                return replace(whole.maps, depth=np.array(whole.maps.depth[rows]))
+        self._whole = None
+        return self._estimate(episode, view, _in_memory)
+
+    def see_whole(self, episode: Episode, view: CameraView) -> None:
+        """Estimate the depth of an episode that will be asked for in pieces: each frame once, and one alignment for all of them.
+
+        Depth lies in a temporary file, so that memory does not grow with the episode.
+
+        Raises:
+            BadEpisode, BuildError: as ``estimate``.
+        """
+        maps = self._estimate(episode, view, _on_disk)
+        row = {episode.source_frame(frame): frame for frame in range(view.length)}
+        self._whole = WholeDepth(episode.ref.digest, view.name, row, maps)
+
+    def _estimate(self, episode: Episode, view: CameraView, allocate: Allocate) -> DepthMaps:
+        """Depth of every frame, in an array made by a function of shape and type."""
+        inverse, grey = self._look(view, allocate)
         check_inverse(view.name, inverse)
         source = f"{self.model.name}, {'metric' if self.model.metric else 'relative'}"
-        if self.config.steady and view.fixed:
-            inverse = steady(inverse, view.frames, shifted=not self.model.metric)
+        if grey is not None:
+            steady(inverse, grey, shifted=not self.model.metric)
             source += ", steadied"
         alignment = self._align(episode, view, inverse)
         if alignment is not None:
-            inverse *= np.float32(alignment.scale)
-            inverse += np.float32(alignment.shift)
+            for frame in inverse:
+                frame *= np.float32(alignment.scale)
+                frame += np.float32(alignment.shift)
             return DepthMaps(
                 _depth(inverse, FARTHEST_M), "m", f"{source}, aligned to {SAID[alignment.method]}", alignment
             )
@@ -126,8 +176,26 @@ class EstimatedDepth:
         middle = np.float32(np.nanmedian(inverse[:: max(len(inverse) // 16, 1)]))
         if middle <= 0:
             raise BadEpisode("depth_infinite", f"camera {view.name}: half of the estimated depth is infinitely far")
-        inverse /= middle
+        for frame in inverse:
+            frame /= middle
         return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, nothing to align to; median 1")
+
+    def _look(
+        self, view: CameraView, allocate: Allocate
+    ) -> tuple[Float[np.ndarray, "T H W"], UInt8[np.ndarray, "T H W"] | None]:
+        """The model's inverse depth, and the grey pictures where they are needed for steadying."""
+        import cv2
+
+        shape = (view.length, *view.size[::-1])
+        inverse = allocate(shape, np.float32)
+        grey = allocate(shape, np.uint8) if self.config.steady and view.fixed else None
+        for start in range(0, view.length, LOOKED_AT):
+            numbers = np.arange(start, min(start + LOOKED_AT, view.length))
+            frames = view.some_frames(numbers)
+            inverse[numbers] = self.model.inverse_depth(frames)
+            if grey is not None:
+                grey[numbers] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+        return inverse, grey
 
     def _align(self, episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]) -> DepthAlignment | None:
         """By the first method that can be; None when none can, or none is wanted."""
@@ -145,8 +213,20 @@ class EstimatedDepth:
         return None
 
 
+def _in_memory(shape: tuple[int, ...], kind: type) -> np.ndarray:
+    return np.empty(shape, kind)
+
+
+def _on_disk(shape: tuple[int, ...], kind: type) -> np.ndarray:
+    """An array in a temporary file, which is gone when the array is."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, kind, "w+", shape=shape)
+
+
 def _depth(inverse: Float[np.ndarray, "T H W"], farthest: float) -> Float[np.ndarray, "T H W"]:
     """Depth from inverse depth, in its place; NaN where that is unknown or beyond the farthest."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        inverse[~(inverse > 1 / farthest)] = np.nan
-        return np.divide(np.float32(1), inverse, out=inverse)
+        for frame in inverse:
+            frame[~(frame > 1 / farthest)] = np.nan
+            np.divide(np.float32(1), frame, out=frame)
+    return inverse

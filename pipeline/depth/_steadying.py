@@ -29,22 +29,22 @@ NOISE = 6.0
 
 
 def steady(
-    inverse: Float[np.ndarray, "T H W"], frames: UInt8[np.ndarray, "T H W 3"], shifted: bool
+    inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H W"], shifted: bool
 ) -> Float[np.ndarray, "T H W"]:
     """Steadied inverse depth of a camera that stands still, in its place.
 
     Args:
         inverse: estimates; NaN where unknown.
-        frames: the pictures.
+        grey: the pictures.
         shifted: whether frames differ by a shift too, and not by the scale only.
     """
-    whole = np.flatnonzero(np.isfinite(inverse).all(axis=(1, 2)))
+    whole = np.flatnonzero([np.isfinite(frame).all() for frame in inverse])
     if len(whole) == 0:
         return inverse
     places = np.linspace(0, len(whole) - 1, min(len(whole), MEDIAN_FRAMES)).round().astype(int)
     chosen = whole[np.unique(places)].tolist()
     level(inverse, chosen, shifted)
-    hold_still(inverse, frames, chosen)
+    hold_still(inverse, grey, chosen)
     return inverse
 
 
@@ -68,18 +68,15 @@ def level(inverse: Float[np.ndarray, "T H W"], chosen: list[int], shifted: bool)
             frame += np.float32(line.shift)
 
 
-def hold_still(inverse: Float[np.ndarray, "T H W"], frames: UInt8[np.ndarray, "T H W 3"], chosen: list[int]) -> None:
+def hold_still(inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H W"], chosen: list[int]) -> None:
     """Give places that look as in the median of the chosen frames the median's depth."""
     import cv2
 
-    def grey(number: int) -> UInt8[np.ndarray, "H W"]:
-        return cv2.cvtColor(frames[number], cv2.COLOR_RGB2GRAY)
-
-    usual = np.median(np.stack([grey(n) for n in chosen]), axis=0).astype(np.uint8)
+    usual = np.median(grey[chosen], axis=0).astype(np.uint8)
     middle = np.median(inverse[chosen], axis=0)
 
     def looks_same(number: int) -> np.ndarray:
-        return cv2.blur(cv2.absdiff(grey(number), usual).astype(np.float32), (PATCH, PATCH)) <= SAME
+        return cv2.blur(cv2.absdiff(np.asarray(grey[number]), usual).astype(np.float32), (PATCH, PATCH)) <= SAME
 
     off = np.concatenate([np.abs(inverse[n] - middle)[looks_same(n)] for n in chosen])
     if len(off) == 0:

@@ -86,6 +86,11 @@ class RegisteredFlow:
             config.camera.configure("pipeline.cameras")
         )
 
+    def see_whole(self, episode: Episode) -> None:
+        """See ``pipeline.flow_sources.tracked.TrackedFlow.see_whole``."""
+        if hasattr(self.depth, "see_whole"):
+            self.depth.see_whole(episode, episode.views[episode.primary])
+
     def follow(
         self,
         episode: Episode,

@@ -59,6 +59,15 @@ class TrackedFlow:
             config.camera.configure("pipeline.cameras")
         )
 
+    def see_whole(self, episode: Episode) -> None:
+        """Called before an episode is gone through in pieces: what depth says of all frames is found now (``pipeline.depth``).
+
+        Raises:
+            BadEpisode: this episode's depth cannot be had this way.
+        """
+        if hasattr(self.depth, "see_whole"):
+            self.depth.see_whole(episode, episode.views[episode.primary])
+
     def follow(
         self,
         episode: Episode,
