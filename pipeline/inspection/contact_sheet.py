@@ -21,7 +21,7 @@ from schemas.files import write_whole
 MOST_EPISODES = 6
 TOOL = "#ff2d95"
 NO_POSE = "no camera's pose is known, so the tool is not drawn"
-CELL_INCHES, WORDS_INCHES = 1.9, 0.55
+CELL_INCHES, WORDS_INCHES = 1.9, 0.68
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def cells_of(episode: Episode, view: CameraView) -> list[Cell]:
     Raises:
         BadEpisode: its pictures cannot be decoded.
     """
-    frames, cells = view.read_frames(), []
-    for number in moments(view.length):
+    numbers, cells = moments(view.length), []
+    for number, image in zip(numbers, view.some_frames(np.array(numbers)), strict=True):
         tools = tools_in_view(episode, view, number)
         words = "" if tools is None else "" if len(tools) else ", tool not in view"
-        cells.append(Cell(frames[number], np.zeros((0, 2)) if tools is None else tools, f"frame {number}{words}"))
+        cells.append(Cell(image, np.zeros((0, 2)) if tools is None else tools, f"frame {number}{words}"))
     return cells
 
 
@@ -120,7 +120,7 @@ def draw_contact_sheet(title: str, episodes: Sequence[Episode]) -> tuple[Any, li
                 cells = [Cell(None, np.zeros((0, 2)), f"{name}: {error.code}")]
             for moment, cell in enumerate(cells):
                 left = 0.1 + CELL_INCHES * (3 * place + moment)
-                box = (left / width, (top - row + 0.05) / height, 0.97 * CELL_INCHES / width, (row - 0.4) / height)
+                box = (left / width, (top - row + 0.05) / height, 0.97 * CELL_INCHES / width, (row - 0.53) / height)
                 _draw(figure.add_axes(box), cell, _known(view) if moment == 0 else "")
     return figure, faults
 
@@ -133,13 +133,14 @@ def _words_of(episode: Episode) -> str:
 
 def _known(view: CameraView) -> str:
     known = [word for word, there in (("K", view.intrinsics), ("pose", view.world_from_camera)) if there is not None]
-    return f"{view.name}, {' and '.join(known) or 'no K, no pose'}; "
+    return f"{printable(view.name)}, {' and '.join(known) or 'no K, no pose'}\n"
 
 
 def _draw(axes: Any, cell: Cell, before: str) -> None:
     axes.set_axis_off()
     axes.set_anchor("N")
-    axes.set_title(printable(before + cell.words), fontsize=6, color=FAINT, loc="left", pad=2, parse_math=False)
+    words = before + printable(cell.words)
+    axes.set_title(words, fontsize=6, color=FAINT, loc="left", pad=2, parse_math=False)
     if cell.image is None:
         return
     axes.imshow(cell.image, interpolation="bilinear")
