@@ -52,6 +52,7 @@ def act(picture: Path) -> None:
     from pipeline.inspection.pictures import write_picture
     from schemas.scene_flow import SceneFlow
     from schemas.shard_set import ShardSet
+    from schemas.triplet import ActionChunk
 
     shards, policy = ShardSet(SHARDS), load_policy(STAGE2)
     _, held_out = split_episodes(shards, 0.1)
@@ -60,9 +61,13 @@ def act(picture: Path) -> None:
     actions, motion = policy.predict(images, triplet.instructions[0], triplet.state, return_motion=True)
     np.set_printoptions(precision=3, suppress=True, linewidth=120)
     print(f"{triplet.source.episode}, frame {triplet.source.frame}: {triplet.instructions[0]}")
-    print(f"  the next {len(actions)} actions ({', '.join(triplet.action_convention.dimensions)}):")
+    recorded = triplet.standard_actions or ActionChunk(triplet.actions, triplet.action_mask, triplet.action_convention)
+    print(
+        f"  the next {len(actions)} actions ({', '.join(recorded.convention.dimensions)}; {recorded.convention.name}):"
+    )
     print("   ", str(actions).replace("\n", "\n    "))
-    print(f"  mean distance to the actions in the data: {np.abs(actions - triplet.actions[: len(actions)]).mean():.3f}")
+    off = np.abs(actions - recorded.values[: len(actions)])[recorded.mask[: len(actions)]]
+    print(f"  mean distance to the actions in the data: {off.mean():.3f}")
     start = triplet.flow.uvz[:, :1]
     everywhere = np.repeat(triplet.flow.valid[:, :1], triplet.flow.horizon + 1, axis=1)
     imagined = SceneFlow(np.concatenate([start, start + np.cumsum(motion, axis=1)], axis=1), everywhere, everywhere)
