@@ -22,7 +22,7 @@ from lamp_model.training import run as running
 from lamp_model.training.run import Request, prepare, train
 from pipeline.mixture import Part, write_mixture
 from schemas.episode import ActionConvention
-from schemas.manifest import BadManifest
+from schemas.manifest import BadManifest, read_manifest
 from schemas.scene_flow import GRID, HORIZON
 from schemas.triplet import ActionChunk
 
@@ -262,6 +262,22 @@ def runs(mixture, tmp_path_factory):
     train(smaller(prepare(request(1, mixture, folder / "stage1"))))
     train(smaller(prepare(request(2, mixture, folder / "stage2", folder / "stage1"))))
     return folder
+
+
+def test_cameras_of_several_sizes_share_a_batch(tmp_path):
+    """As ``lamp-data build --cameras all`` writes them: half of the windows are of a camera with smaller pictures."""
+
+    def change(triplet):
+        small = triplet.source.frame % 2
+        return replace(triplet, images=random_triplet(0, triplet.source.frame, size=48).images) if small else triplet
+
+    write_shards(tmp_path / "shards", episodes=2, frames=4, change=change)
+    manifest = read_manifest(tmp_path / "shards")
+    replace(manifest, recipe={**manifest.recipe, "cameras": ["all"]}).write(tmp_path / "shards")
+    loader, _ = running._loaders(smaller(prepare(request(1, tmp_path / "shards", tmp_path / "run"))))
+    numbers = [number for number, _, _ in loader.samples_of(0)]
+    sizes = {loader.shards.read(number).source.frame % 2 for number in numbers}
+    assert [tuple(image.shape) for image in loader.batch(0).images] == [(4, 64, 64, 3)] * 2 and sizes == {0, 1}
 
 
 def test_samples_of_all_members_share_a_batch(mixture, runs):

@@ -96,7 +96,7 @@ def _relative_samples(member: Member) -> int:
 def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
     """What is taken from the samples of each of ``data.embodied``.
 
-    Where there are several, pictures come in several sizes: they are resized to that of the backbone before they share a batch, and a camera that a
+    Where there are several, or several cameras in one, pictures come in several sizes: they are resized to that of the backbone before they share a batch, and a camera that a
     member does not have is shown black.
     """
     options = configure(BACKBONES, model.backbone, model.backbone_options)
@@ -107,7 +107,7 @@ def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodime
         "chunk": model.action.chunk,
         "points": model.motion.grid**2,
         "horizon": model.motion.horizon,
-        "image_size": getattr(options, "image_size", IMAGE_SIZE) if several else None,
+        "image_size": getattr(options, "image_size", IMAGE_SIZE) if several or _several_cameras(data) else None,
     }
     sizes: dict[str, Any] = {"state_size": embodiments.state_size, "action_size": embodiments.action_size}
     return [
@@ -120,6 +120,12 @@ def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodime
         )
         for number, one in enumerate(data.embodied)
     ]
+
+
+def _several_cameras(data: TrainingData) -> bool:
+    """Whether windows of more than one camera are among the samples; the cameras of a robot differ in size."""
+    chosen = [member.shards.manifest.recipe.get("cameras", []) for member in data.members]
+    return any(len(cameras) > 1 or "all" in cameras for cameras in chosen)
 
 
 def loaders(
