@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from shard_fixture import write_shards
-from test_model_training import smaller
+from test_model_training import observation, smaller
+from vlm_fixture import write_model
 
 from jobs.command_line import UsageError
 from jobs.lamp_train import Train, _request, train_command
 from jobs.train_recipe import with_recipe
+from lamp_model.adapters import ADAPTERS, part_of
+from lamp_model.checkpoints import read_tensors
+from lamp_model.policy import load_policy
 from lamp_model.training import run as running
 from lamp_model.training.loop import Trainer
 from lamp_model.training.run import prepare, train
@@ -144,3 +148,21 @@ def test_features_that_do_not_fit_the_positions_are_refused_before_the_first_ste
     args = asked("fusion_add", output=Path("narrow"), positions=40)
     with pytest.raises(ValueError, match=r"exceed the 40 positions of the action head: give --positions \d+ or more"):
         train(small(args))
+
+
+def test_any_backbone_trains_with_adapters_and_the_policy_finds_it_again(tmp_path):
+    weights = write_model("idefics3", tmp_path / "weights")
+    args = Train(
+        stage=2,
+        motion=Path("none"),
+        backbone=f"transformers-vlm:weights={weights},image_size=40",
+        lora_rank=2,
+        output=tmp_path / "run",
+        **SHORT,
+    )
+    train(small(args))
+    policy = load_policy(tmp_path / "run", device="cpu")
+    kept = read_tensors(tmp_path / "run/model.safetensors")
+    assert {part_of(name) for name in kept} == {"action_model", ADAPTERS}
+    images, state = observation()
+    assert policy.predict(images, "open the drawer", state).shape == (10, 7)
