@@ -1,22 +1,27 @@
 """Broken episodes among good ones, built by the command: each named and counted by reason, and the good ones' samples are the bytes that they
 are without them."""
 
+import contextlib
+import io
 import json
 import os
 import pickle
 import shutil
+import sys
 from collections import Counter
+from unittest.mock import patch
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import tensorflow_datasets as tfds
 import yaml
-from command_fixture import lamp_data
 from lerobot_fixture import encode_video, write_lerobot
 from libero_fixture import samples_of
 from rlds_fixture import jpeg, write_rlds
 
+from jobs.lamp_data import main
 from pipeline.forms.tfrecord import index_records
 from schemas.manifest import EPISODES, read_manifest
 
@@ -68,10 +73,18 @@ def png(image):
 
 
 def build(root, *words):
-    """The summary of a build of ``root/data`` into ``root/out``."""
-    ran = lamp_data("build", "--input", "data", "--output", "out", *words, *WORDS, folder=root)
-    assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout)
+    """The summary of a build of ``root/data`` into ``root/out``, as typed, in this process."""
+    told = io.StringIO()
+    typed = ["lamp-data", "build", "--input", "data", "--output", "out", *words, *WORDS]
+    with (
+        contextlib.chdir(root),
+        contextlib.redirect_stdout(told),
+        patch.object(sys, "argv", typed),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    assert end.value.code == 0
+    return json.loads(told.getvalue())
 
 
 def check(bad, good, defects, *words):
