@@ -11,19 +11,25 @@ import torch
 from depth_fixture import depth_anything, save
 from libero_fixture import Demo, write_file
 from rlds_fixture import SAMPLE
+from test_pieces import WINDOWS, episode
 
 from jobs.lamp_data import main
 from lamp_model.run_folder import BadRun
 from lamp_model.training.run import Request, prepare, train
 from lamp_model.training.variants import Variants
+from pipeline.depth._models import DepthModel
 from pipeline.evaluation.scoring import score_episode
 from pipeline.evaluation.truth import from_rigid_world
 from pipeline.quality import QualityConfig
+from pipeline.recipe import Recipe
 from pipeline.rigid_world import moving_card
 from pipeline.stopwatch import Stopwatch
+from pipeline.triplets import TripletMaker
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice, configure, load_plugin
+from schemas.sample_codec import encode_triplet
 from schemas.shard_set import ShardSet
+from schemas.triplet import Triplet
 
 torch.set_num_threads(1)
 LENIENT = [
@@ -39,6 +45,7 @@ LENIENT = [
     "0",
 ]
 """Random weights see edges everywhere; what is looked at here is what samples say."""
+ANYTHING = QualityConfig(max_edges=1, max_holes=1, max_jumps=1, min_valid=0, min_moving_points=0)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +152,20 @@ def test_motion_is_not_learnt_from_depth_without_a_scale_unless_asked(built, tmp
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
+def test_a_long_episode_in_pieces_gives_the_same_bytes_and_estimates_each_frame_once(weights, monkeypatch):
+    seen = counted(monkeypatch)
+    long, made = episode(40), {}
+    for megapixels in (0.05, 32.0):
+        options = {"weights": str(weights), "device": "cpu", "align": "none"}
+        windows = replace(WINDOWS, piece_megapixels=megapixels)
+        recipe = Recipe(
+            PluginChoice("bridge"), depth=PluginChoice("depth-anything-v2", options), windows=windows, quality=ANYTHING
+        )
+        made[megapixels] = [encode_triplet(t) for t in TripletMaker(recipe).make(long) if isinstance(t, Triplet)]
+    assert made[0.05] == made[32.0] and len(made[0.05]) > 5
+    assert sum(seen) == 2 * 40
+
+
 def test_what_is_no_weight_is_answered_with_the_choices(tmp_path):
     code, _, err = typed(
         "build", "--dataset", "bridge", "--input", SAMPLE, "--depth", "midas", "--depth-options", "size=huge"
@@ -161,12 +182,15 @@ def test_depth_without_a_scale_is_not_judged_in_metres(weights):
         score_episode(exact, source, QualityConfig(), Stopwatch())
 
 
-def test_pictures_were_looked_at_once_each(weights, monkeypatch, tmp_path):
-    from pipeline.depth._models import DepthModel
-
-    seen = []
-    predict = DepthModel._predict
+def counted(monkeypatch):
+    """A list to which every batch's number of frames is added."""
+    seen, predict = [], DepthModel._predict
     monkeypatch.setattr(DepthModel, "_predict", lambda self, frames: seen.append(len(frames)) or predict(self, frames))
+    return seen
+
+
+def test_pictures_were_looked_at_once_each(weights, monkeypatch, tmp_path):
+    seen = counted(monkeypatch)
     assert typed(*bridge(weights, tmp_path / "shards", "--stride", 1, "--quality.min-steps", 1))[0] == 0
     assert sum(seen) == 2 * 10, "two episodes of ten frames, however many windows"
     assert len(ShardSet(tmp_path / "shards")) > 10
