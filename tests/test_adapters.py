@@ -150,10 +150,16 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(folder, monkeypatch):
 
 def test_adapters_learn_beside_a_joint_motion_and_without_any(folder):
     """Where the objective is joint the motion's loss teaches the adapters; where there is no motion the backbone is made here."""
-    made = run(folder, "joint", objective="joint", motion_rate=1e-4, steps=1)
+    made = run(folder, "joint", objective="joint", motion_rate=1e-4, steps=1, val_fraction=0.0)
     parts = {part_of(name) for name in read_tensors(made / "model.safetensors")}
     assert parts == {"motion_guidance", "action_model", "motion_head", ADAPTERS}
-    made = run(folder, "alone", variants=Variants(motion="none", lora_rank=4, action_head="binned:bins=16"), steps=1)
+    made = run(
+        folder,
+        "alone",
+        variants=Variants(motion="none", lora_rank=4, action_head="binned:bins=16"),
+        steps=1,
+        val_fraction=0.0,
+    )
     images, state = observation()
     assert load_policy(made, device="cpu").predict(images, "open", state).shape == (10, 7)
 

@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 
 def request(folder, weights, output="run", **more):
-    given = {} if more.get("resume") else {**OPTIONS, "steps": 2}
+    given = {} if more.get("resume") else {**OPTIONS, "steps": 1, "val_fraction": 0.0}
     return Request(
         2,
         folder / "shards",
@@ -73,7 +73,7 @@ def test_stage_2_keeps_and_guides_by_published_weights(folder):
     images, state = observation()
     actions, motion = policy.predict(images, "open", state, return_motion=True)
     assert np.isfinite(actions).all() and motion.shape == (400, 32, 3)
-    train(prepare(request(folder, weights, resume=True)))
+    assert prepare(request(folder, weights, resume=True)).finished
     with pytest.raises(BadRun, match="was begun with the Motion Expert of"):
         prepare(request(folder, folder / "export", resume=True))
 
