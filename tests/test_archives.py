@@ -63,7 +63,7 @@ HOSTILE = {
         member("disk", kind=tarfile.BLKTYPE),
         member("pipe", kind=tarfile.FIFOTYPE),
     ],
-    "archive_bad_name": [member("a\x1b[31m"), member("n" * 3000)],
+    "archive_bad_name": [member("a\x1b[31m"), member("n" * 3000), member("n" * 300)],
     "archive_unknown_member": [member("odd", kind=b"Z")],
 }
 

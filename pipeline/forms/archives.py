@@ -19,7 +19,7 @@ CHUNK = 1 << 20
 MOST_MEMBERS = 1_000_000
 MOST_REFUSED = 100
 MOST_PADDING = 16
-LONGEST_NAME = 1024
+LONGEST_NAME, LONGEST_PART = 1024, 255
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
 """What reading raises where the bytes are no such archive."""
 
@@ -136,7 +136,7 @@ def _fault(member: tarfile.TarInfo) -> tuple[str, str] | None:
     said, name = _said(member.name), PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or not name.parts:
         return "archive_escape", f"{said} leads out of the archive's folder"
-    if not member.name.isprintable() or len(member.name) > LONGEST_NAME:
+    if not member.name.isprintable() or len(member.name) > LONGEST_NAME or _longest_part(name) > LONGEST_PART:
         return "archive_bad_name", f"{said} is no name for a file"
     if member.issym() or member.islnk():
         return "archive_link", f"{said} is a link to {_said(member.linkname)}"
@@ -145,6 +145,10 @@ def _fault(member: tarfile.TarInfo) -> tuple[str, str] | None:
     if not (member.isdir() or member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)):
         return "archive_unknown_member", f"{said} is neither a plain file nor a folder"
     return None
+
+
+def _longest_part(name: PurePosixPath) -> int:
+    return max(len(part.encode(errors="surrogateescape")) for part in name.parts)
 
 
 class _Names:
