@@ -1,10 +1,14 @@
 """Terms of use reach whoever uses the shards: in the manifest, at the start of the build, and when somebody looks."""
 
-import pytest
-from command_fixture import lamp_data
-from inspection_fixture import seen, several, write_set
-from libero_fixture import FAST, Demo, write_file
+from dataclasses import replace
 
+import pytest
+from inspection_fixture import seen, several, write_set
+from libero_fixture import QUALITY, Demo, write_file
+
+from jobs.build_command import build_command
+from jobs.build_options import Build
+from jobs.command_line import UsageError
 from pipeline.inspection import inspect
 from pipeline.licences import licences_of, restriction_words, restrictions
 from pipeline.readers.interndata_a1 import INFO
@@ -49,12 +53,12 @@ def test_inspect_says_that_shards_are_not_for_commercial_use_by_old_manifests_to
     assert "commercial" not in capsys.readouterr().out
 
 
-def test_a_build_writes_them_into_the_manifest_and_warns_only_where_use_is_restricted(tmp_path):
-    write_file(tmp_path / "data" / "libero" / "a_demo.hdf5", [Demo()])
-    ran = lamp_data("build", "--dataset", "libero", *FAST, "--executor", "local", folder=tmp_path)
-    assert ran.returncode == 0 and "commercial" not in ran.stderr
-    assert read_manifest(tmp_path / "shards" / "libero").licences == {"dataset libero": "MIT (code), CC BY 4.0 (data)"}
-    assert seen(tmp_path / "shards" / "libero")[1]["licences"] == {"dataset libero": "MIT (code), CC BY 4.0 (data)"}
-    (tmp_path / "data" / "interndata-a1").mkdir()
-    ran = lamp_data("build", "--dataset", "interndata-a1", folder=tmp_path)
-    assert ran.returncode == 2 and "these shards are not for commercial use: dataset interndata-a1" in ran.stderr
+def test_a_build_writes_them_into_the_manifest_and_warns_only_where_use_is_restricted(tmp_path, capsys):
+    write_file(tmp_path / "data" / "a_demo.hdf5", [Demo()])
+    asked = Build("libero", input=tmp_path / "data", output=tmp_path / "out", executor="local", quality=QUALITY, grid=6)
+    assert build_command(asked) == 0 and "commercial" not in capsys.readouterr().err
+    assert read_manifest(tmp_path / "out").licences == {"dataset libero": "MIT (code), CC BY 4.0 (data)"}
+    assert seen(tmp_path / "out")[1]["licences"] == {"dataset libero": "MIT (code), CC BY 4.0 (data)"}
+    with pytest.raises(UsageError):
+        build_command(replace(asked, dataset="interndata-a1"))
+    assert "these shards are not for commercial use: dataset interndata-a1" in capsys.readouterr().err

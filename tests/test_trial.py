@@ -1,13 +1,18 @@
 """A trial foretells the build: exactly where it tries everything, within its bounds where it tries some, and it writes nothing."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command_fixture import lamp_data
-from libero_fixture import FAST, Demo, fast_recipe, replace, write_file
+from libero_fixture import QUALITY, Demo, fast_recipe, write_file
+from libero_fixture import replace as replace_array
 
+from jobs.build_command import build_command
+from jobs.build_options import Build
 from jobs.build_words import trial_text
+from jobs.command_line import Failed, UsageError
 from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
 from pipeline.selection import Selection
@@ -23,7 +28,7 @@ def place(tmp_path_factory):
     def nan(file):
         actions = file["data/demo_1/actions"][:]
         actions[3] = np.nan
-        replace(file, "actions", actions, "demo_1")
+        replace_array(file, "actions", actions, "demo_1")
 
     write_file(root / "a_demo.hdf5", [Demo(0), Demo(1, 1), Demo(2, 0, 20)], nan)
     write_file(root / "b_demo.hdf5", [Demo(0, 1, 14)])
@@ -41,7 +46,7 @@ def tried(place, selection=None, **options):
     return try_build(fast_recipe(), listing, selection, workers=2, **options)
 
 
-@pytest.mark.parametrize("selection", [Selection(), Selection(match="SOUP"), Selection(episodes=("0-2",))])
+@pytest.mark.parametrize("selection", [Selection(), Selection(match="SOUP", episodes=("0-2",))])
 def test_a_trial_of_every_episode_says_what_the_build_then_makes(place, tmp_path, selection):
     trial = tried(place, selection)
     made = build(
@@ -97,18 +102,21 @@ def test_the_bounds_hold_the_truth_in_about_19_of_20_cases():
     assert estimate([1.0, 2.0, 4.0], 3) == Estimate(7, 7, 7)
 
 
-def test_the_command_writes_nothing_and_speaks_words_or_json(place):
+def test_the_command_writes_nothing_and_speaks_words_or_json(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     before = sorted(place.rglob("*"))
-    words = ["build", "--dataset", "libero", *FAST, "--dry-run", "--executor-options", "workers=3"]
-    said = lamp_data(*words, folder=place)
-    assert said.returncode == 0 and "nothing was written" in said.stdout and "with 3 worker(s)" in said.stdout
-    told = json.loads(lamp_data(*words, "--json", folder=place).stdout)
-    assert (told["listed"], told["tried"], told["exact"], told["triplets"]["about"]) == (5, 5, True, 9)
-    assert told["free_bytes"] > 0 and told["hours"]["about"] > 0
-    ran = lamp_data(*words, "--episodes", "a_demo.hdf5:demo_1", folder=place)
-    assert (
-        ran.returncode == 1 and "none of the episodes tried could be used; the first: a_demo.hdf5:demo_1" in ran.stderr
+    asked = Build(
+        "libero", input=place / "data" / "libero", dry_run=True, stride=4, horizon_steps=8, grid=6, quality=QUALITY
     )
-    ran = lamp_data(*words, "--input", "nowhere", folder=place)
-    assert ran.returncode == 2 and "nowhere does not exist" in ran.stderr
-    assert sorted(place.rglob("*")) == before
+    assert build_command(replace(asked, executor_options=("workers=3",))) == 0
+    said = capsys.readouterr().out
+    assert "nothing was written" in said and "with 3 worker(s)" in said
+    assert build_command(replace(asked, json=True, episodes=("b_demo.hdf5", "c_demo.hdf5"))) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["listed"], told["tried"], told["exact"], told["triplets"]["about"]) == (5, 2, True, 3)
+    assert told["tried_left_out"] == {"no_language": 1} and told["free_bytes"] > 0 and told["hours"]["about"] > 0
+    with pytest.raises(Failed, match="none of the episodes tried could be used; the first: a_demo"):
+        build_command(replace(asked, episodes=("a_demo.hdf5:demo_1",)))
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        build_command(replace(asked, input=Path("nowhere")))
+    assert sorted(place.rglob("*")) == before and not list(tmp_path.iterdir())
