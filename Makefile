@@ -2,6 +2,8 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Test processes at the same time.
+JOBS ?= 2
 
 .PHONY: setup demo test check clean bench
 
@@ -16,7 +18,7 @@ demo: $(STAMP)
 	$(PY) -m jobs.demo
 
 test: $(STAMP)
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -130,7 +130,12 @@ T, S = 14, 128
 # name: (how it is made, the episode (None for the file), the code, what the sentence says)
 DEFECTS = {
     "truncated": (truncated(0.6), None, "unreadable_file", "truncated"),
-    "cut_to_nothing": (lambda p: p.write_bytes(b""), None, "unreadable_file", "no file of demonstrations that can be opened"),
+    "cut_to_nothing": (
+        lambda p: p.write_bytes(b""),
+        None,
+        "unreadable_file",
+        "no file of demonstrations that can be opened",
+    ),
     "text": (lambda p: p.write_text("not HDF5\n"), None, "unreadable_file", "file signature not found"),
     "foreign": (foreign, None, "unreadable_file", "'data' doesn't exist"),
     "data_is_an_array": (flat_data, None, "unreadable_file", "no file of demonstrations that can be opened"),
@@ -379,5 +384,7 @@ def test_if_every_file_is_bad_the_first_reason_is_told_and_what_stood_in_the_out
     before = outputs_of(tmp_path / "shards")
     (source / "a_demo.hdf5").write_text("no longer")
     ran = lamp_data(*command, folder=tmp_path)
-    assert ran.returncode == 1 and "1 quarantined, the first because a_demo.hdf5 is no file of demonstrations" in said(ran)
+    assert ran.returncode == 1 and "1 quarantined, the first because a_demo.hdf5 is no file of demonstrations" in said(
+        ran
+    )
     assert outputs_of(tmp_path / "shards") == before
