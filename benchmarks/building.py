@@ -169,7 +169,10 @@ def main() -> None:
         gpu = " GPU |" if _cuda() is not None else ""
         print(f"| flow, tracker, depth, camera | frames/s (slowest) | per CPU s | triplets/s | MiB | ms a frame |{gpu}")
         print("|---" * (7 if gpu else 6) + "|")
-        for names in product(args.flow, args.tracker, args.depth, args.camera):
+        combinations = product(args.flow, args.tracker, args.depth, args.camera)
+        # A flow source that tracks nothing has no use for the other parts: measured once.
+        used = [names if "tracked" in names[0] else (names[0], "lk", "recorded", "static") for names in combinations]
+        for names in dict.fromkeys(used):
             flow, tracker, depth, camera = map(PluginChoice.parse, names)
             recipe = replace(
                 Recipe(dataset=PluginChoice.parse(args.dataset)), flow=flow, tracker=tracker, depth=depth, camera=camera

@@ -25,6 +25,7 @@ from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
 from pipeline.recipe import PluginChoice, Recipe
 from pipeline.triplets import encode_jpeg
+from schemas.jpeg import decode_jpeg
 from schemas.sample_codec import decode_triplet, encode_triplet
 from schemas.shard_formats import open_shard, write_shard
 from schemas.triplet import Triplet
@@ -57,7 +58,7 @@ def _resized(triplet: Triplet, size: int) -> Triplet:
 
 
 def pictures_of(triplet: Triplet) -> list[np.ndarray]:
-    return [cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) for data in triplet.images.values()]
+    return [decode_jpeg(data) for data in triplet.images.values()]
 
 
 def indexed(path: Path, decode: bool, shuffled: bool = True) -> int:
@@ -71,7 +72,7 @@ def indexed(path: Path, decode: bool, shuffled: bool = True) -> int:
 
 
 def pictures_only(path: Path) -> Callable[[], int]:
-    """The wall: nothing but OpenCV's decoding of the pictures, which lie ready in memory."""
+    """The wall: nothing but the decoding of the pictures, which lie ready in memory."""
     shard = open_shard(path)
     triplets = [shard.read(row) for row in range(len(shard))]
 

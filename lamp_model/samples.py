@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
 from lamp_model.backbones._pictures import resize
 from lamp_model.batch import Batch, Scene
+from schemas.jpeg import decode_jpeg
 from schemas.retargeting import retarget
 from schemas.scene_flow import PointFlag
 from schemas.shard_formats import CorruptShard
@@ -154,10 +154,10 @@ def decode_image(triplet: Triplet, role: str) -> np.ndarray:
         raise BadSample(
             f"sample {triplet.key} has no image {role!r}, others of its set have: they cannot be trained together"
         )
-    image = cv2.imdecode(np.frombuffer(triplet.images[role], np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise CorruptShard(f"sample {triplet.key}: the image {role!r} does not decode")
-    return image
+    try:
+        return decode_jpeg(triplet.images[role])
+    except ValueError as error:
+        raise CorruptShard(f"sample {triplet.key}: the image {role!r} is a JPEG picture that {error}") from error
 
 
 def collate(samples: list[Batch]) -> Batch:

@@ -127,7 +127,7 @@ def test_a_sample_that_does_not_fit_is_named(change, says):
 
 def test_a_picture_that_does_not_decode_is_named():
     triplet = random_triplet(0, 0)
-    with pytest.raises(CorruptShard, match=f"{triplet.key}.*'image' does not decode"):
+    with pytest.raises(CorruptShard, match=f"{triplet.key}.*'image' is a JPEG picture that is damaged"):
         to_sample(replace(triplet, images=triplet.images | {"image": b"\xff\xd8nonsense"}), CONFIG, "x")
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from schemas import jpeg
 from schemas.episode import BadEpisode
+from schemas.jpeg import decode_jpeg
 
-JPEG_START = b"\xff\xd8"
-MOST_PIXELS = 100_000_000
 BLACK_LEVEL = 8
 """A camera that was not there is black up to what JPEG leaves of black."""
 
@@ -43,8 +43,7 @@ def decode_picture(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """One picture as RGB, as it is stored: an orientation tag is not followed, because the writers of datasets did not either.
 
-    A damaged JPEG picture is refused where its decoder notices: most decoders warn and fill up with grey. (JPEG has no checksum; damage
-    that gives another valid picture cannot be noticed.)
+    A damaged JPEG picture is refused where its decoder notices (``schemas.jpeg``).
 
     Args:
         out: where to put it, if it has that size.
@@ -52,7 +51,7 @@ def decode_picture(
     Raises:
         BadEpisode: the bytes are no picture, or a damaged one.
     """
-    if bytes(encoded[:2]) == JPEG_START:
+    if bytes(encoded[:2]) == jpeg.START:
         return _decode_jpeg(name, encoded, out)
     import cv2
 
@@ -69,18 +68,10 @@ def decode_picture(
 def _decode_jpeg(
     name: str, encoded: bytes | memoryview, out: UInt8[np.ndarray, "h w 3"] | None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    import simplejpeg
-
     try:
-        height, width = (int(size) for size in simplejpeg.decode_jpeg_header(encoded)[:2])
-        if height * width > MOST_PIXELS:
-            raise ValueError(f"it claims {width} x {height} pixels")
-        goal = out if out is not None and out.shape[:2] == (height, width) else None
-        made = simplejpeg.decode_jpeg(encoded, "RGB", strict=True, buffer=goal)
-        return made if goal is None else goal
+        return decode_jpeg(encoded, out)
     except ValueError as error:
-        damage = "was cut short" if "remature end" in str(error) else f"is damaged: {error}"
-        raise BadEpisode("bad_picture", f"{name} is a JPEG picture that {damage} ({len(encoded)} bytes)") from error
+        raise BadEpisode("bad_picture", f"{name} is a JPEG picture that {error} ({len(encoded)} bytes)") from error
 
 
 def decode_pictures(
