@@ -22,9 +22,10 @@ import torch
 from machine import describe
 from transformers.utils import logging
 
-from lamp_model.devices import autocast, choose_device
+from lamp_model.devices import autocast
 from lamp_model.model import PolicyModel
 from lamp_model.presets import preset
+from schemas.devices import choose_device
 
 INSTRUCTION = "pick up the black bowl between the plate and the ramekin and place it on the plate"
 

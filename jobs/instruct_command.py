@@ -48,10 +48,10 @@ class Instruct:
 
 def instruct_command(args: Instruct) -> int:
     """Write the file; 1 if an episode could not be read."""
-    from lamp_model.devices import choose_device
     from lamp_model.instruction_writer import Asking, InstructionWriter
     from pipeline.readers import SeveralForms, UnknownForm, dataset_choice, dataset_info
     from pipeline.selection import choose_listed
+    from schemas.devices import choose_device
     from schemas.episode import EpisodeRef
     from schemas.generated_instructions import Author, InstructionFile
 

@@ -1,24 +1,7 @@
-"""Where the model runs, and in which precision: bfloat16 on a GPU, float32 on a CPU."""
+"""In which precision the model runs: bfloat16 on a GPU, float32 on a CPU."""
 
 import torch
 from torch import nn
-
-
-def choose_device(name: str) -> torch.device:
-    """A device by name; ``auto`` takes a GPU when there is one.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device must be auto, cpu, cuda or cuda:N, found {name!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name} was asked for, but {torch.cuda.device_count()} GPUs can be used here")
-    return device
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lamp_model import motion_tokens
 from lamp_model.checkpoints import read_tensors
-from lamp_model.devices import autocast, choose_device
+from lamp_model.devices import autocast
 from lamp_model.embodiments import Embodiment, embodiments_of
 from lamp_model.model import PolicyModel
 from lamp_model.motion_expert import MotionExpert
@@ -19,6 +19,7 @@ from lamp_model.normalisation import Normaliser
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
 from lamp_model.run_folder import MODEL, DataSource, finished_run, load_model, read_statistics
+from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 
 

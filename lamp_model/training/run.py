@@ -10,7 +10,6 @@ import torch
 from lamp_model import run_folder
 from lamp_model.action_expert import TooLong
 from lamp_model.data import TrainingData
-from lamp_model.devices import choose_device
 from lamp_model.embodiments import run_statistics
 from lamp_model.loader import Loader
 from lamp_model.model import MotionModel, PolicyModel
@@ -31,6 +30,7 @@ from lamp_model.training.motion_source import (
 from lamp_model.training.randomness import Purpose, stream_seed
 from lamp_model.training.stages import MotionStage, PolicyStage, Stage
 from lamp_model.training.variants import Variants, apply, check, check_resumed, check_widths
+from schemas.devices import choose_device
 from schemas.files import remove_partials
 
 

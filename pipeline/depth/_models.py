@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.batches import ShrinkingBatches
-from pipeline.devices import choose_device
+from schemas.devices import choose_device
 from schemas.files import contents_digest
 from schemas.plugins import MissingWeights
 

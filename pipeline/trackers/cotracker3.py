@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pipeline.batches import ShrinkingBatches
-from pipeline.devices import choose_device
 from pipeline.trackers._cotracker_model import TRAINED_SIZE, Origin
+from schemas.devices import choose_device
 from schemas.perception import Tracks2D
 
 LICENCE = "CC-BY-NC 4.0 (CoTracker3, code and weights): for non-commercial use, and so is what is made with it"

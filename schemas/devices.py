@@ -1,4 +1,4 @@
-"""Where models of the pipeline run."""
+"""Where models run, in building and in training alike."""
 
 from typing import Any
 
