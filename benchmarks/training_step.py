@@ -62,7 +62,7 @@ def settle(device: torch.device) -> None:
 def prepared_stage(stage: int, preset: str, data: Path, folder: Path, options: dict, device: str):
     """A stage's trainer and loader on random shards; stage 2 guides with a Motion Expert that has learnt nothing."""
     motion = folder.parent / "stage1" if stage == 2 else None
-    request = running.Request(stage, data, folder, motion, preset, options, device=device)
+    request = running.Request(stage, data, folder, motion, preset=preset, options=options, device=device)
     prepared = running.prepare(request)
     if preset == "paper" and stage == 1:
         weights = {**prepared.config.model.backbone_options, "weights": "random:4b"}
