@@ -10,7 +10,7 @@ from pipeline.flow_sources import tracked
 from pipeline.rigid_world import moving_card
 from schemas.episode import BadEpisode
 
-CLIPS = Path("/work/shared/samples/bridge_clips")
+CLIPS = Path(__file__).parents[2] / "shared/samples/bridge_clips"
 WORLD = moving_card(frames=12, size=(96, 80))
 FRAMES = WORLD.frames()
 

@@ -18,7 +18,7 @@ from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
 from schemas.plugins import PluginChoice
 
-SAMPLES = Path("/work/shared/samples")
+SAMPLES = Path(__file__).parents[2] / "shared/samples"
 WORLD = moving_card(frames=14, size=(128, 96))
 
 

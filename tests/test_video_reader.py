@@ -15,7 +15,7 @@ from pipeline.readers import UnreadableSource
 from pipeline.readers.video import CAMERA, Config, VideoReader
 from schemas.episode import BadEpisode, EpisodeRef
 
-CLIPS = Path("/work/shared/samples/bridge_clips")
+CLIPS = Path(__file__).parents[2] / "shared/samples/bridge_clips"
 NUMBERED = 40
 
 
