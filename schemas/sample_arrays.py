@@ -47,12 +47,17 @@ def load_array(data: bytes) -> np.ndarray:
         raise ValueError(f"no .npy array: {error}") from error
 
 
-def compress(array: np.ndarray) -> bytes:
-    """Bit-shuffled zstd in blosc's frame."""
+def compress(array: np.ndarray, quick: bool = False) -> bytes:
+    """In blosc's frame: zstd, bit-shuffled where that is smaller (it is where numbers are noisy).
+
+    Args:
+        quick: lz4, for small members, where starting zstd costs more than reading.
+    """
     from numcodecs.blosc import Blosc
 
-    codec = Blosc(cname="zstd", clevel=7, shuffle=Blosc.BITSHUFFLE)
-    return bytes(codec.encode(np.ascontiguousarray(array)))
+    name, data = "lz4" if quick else "zstd", np.ascontiguousarray(array)
+    shuffles = (Blosc.NOSHUFFLE, Blosc.BITSHUFFLE)
+    return min((bytes(Blosc(cname=name, clevel=7, shuffle=s).encode(data)) for s in shuffles), key=len)
 
 
 def decompress(data: bytes, size: int) -> bytes:

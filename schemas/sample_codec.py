@@ -11,7 +11,7 @@
 ====================  =======================================================================================
 
 A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point is exactly still.
-Blosc members hold bit-shuffled zstd and decode with ``numcodecs.blosc.decompress`` alone.
+Blosc members say themselves how they are compressed and decode with ``numcodecs.blosc.decompress`` alone.
 """
 
 import json
@@ -47,7 +47,7 @@ def encode_triplet(triplet: Triplet) -> Members:
         "json": encode_metadata(triplet),
         "flow.blosc": compress(delta.transpose(1, 2, 0)),
         "start.blosc": compress(start),
-        "mask.blosc": compress(masks),
+        "mask.blosc": compress(masks, quick=True),
         "actions.npy": array_bytes(triplet.actions.astype(np.float32)),
     }
     if triplet.standard_actions is not None:
