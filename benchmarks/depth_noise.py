@@ -46,7 +46,9 @@ def rows() -> Iterator[str]:
     for noise in (0.005, 0.01, 0.02):
         for steady in (False, True):
             source = TrackedFlow(Config())
-            source.depth = EstimatedDepth(EstimatorConfig(steady=steady, align="recorded"), NoisyEstimate(depth, noise))
+            source.scene.depth = EstimatedDepth(
+                EstimatorConfig(steady=steady, align="recorded"), NoisyEstimate(depth, noise)
+            )
             windows = score_episode(exact, source, QualityConfig(), Stopwatch())
             parts = [cell for kind in ("static", "moving") for cell in cells(windows, kind)]
             yield f"| {noise:.1%} | {'yes' if steady else 'no'} | {' | '.join(parts)} |"

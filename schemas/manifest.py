@@ -5,7 +5,9 @@ A folder of shards holds ``manifest.json``, the shards it names, ``statistics.js
 the canonical JSON of everything else in it.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,9 +56,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write ``manifest.json`` whole."""
-        values = asdict(self)
-        values["sha256"] = digest_of(values)
-        write_whole(folder / NAME, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        write_sealed(folder / NAME, asdict(self))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -66,30 +66,59 @@ def read_manifest(path: Path) -> Manifest:
         BadManifest: it is missing, unreadable, of a later version or names a file outside its folder.
     """
     path = path / NAME if path.is_dir() else path
-    try:
-        values = json.loads(path.read_bytes())
-        digest, version = values.pop("sha256"), int(values["version"])
-        if version > VERSION:
-            raise BadManifest(f"{path} has version {version}, this program reads up to {VERSION}")
-        if digest != digest_of(values):
-            raise BadManifest(f"{path} is not what was written: its SHA-256 differs")
+    with told(path, "manifest of shards", "the build has not finished, or this is no folder of shards"):
+        values = read_sealed(path, VERSION)
         manifest = Manifest(**{**values, "shards": [ShardFile(**s) for s in values["shards"]]})
-    except FileNotFoundError:
-        raise BadManifest(
-            f"{path} does not exist: the build has not finished, or this is no folder of shards"
-        ) from None
-    except BadManifest:
-        raise
-    except KeyError as error:
-        raise BadManifest(f"{path} is no manifest of shards: it lacks {error}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BadManifest(f"{path} is no manifest of shards: {error}") from error
     for name in [s.name for s in manifest.shards] + list(manifest.files):
         try:
             inside(path.parent, name)
         except ValueError as error:
             raise BadManifest(f"{path} is refused: {error}") from error
     return manifest
+
+
+def write_sealed(path: Path, values: dict[str, Any]) -> None:
+    """Write a file of JSON whole, with the SHA-256 of everything in it."""
+    sealed = {**values, "sha256": digest_of(values)}
+    write_whole(path, json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+
+
+def read_sealed(path: Path, version: int) -> dict[str, Any]:
+    """What ``write_sealed`` was given, up to a version of it; called within ``told``.
+
+    Raises:
+        BadManifest: it is of a later version, or not what was written.
+    """
+    values = json.loads(path.read_bytes())
+    digest, found = values.pop("sha256"), int(values["version"])
+    if found > version:
+        raise BadManifest(f"{path} has version {found}, this program reads up to {version}")
+    if digest != digest_of(values):
+        raise BadManifest(f"{path} is not what was written: its SHA-256 differs")
+    return values
+
+
+@contextlib.contextmanager
+def told(path: Path, what: str, missing: str) -> Iterator[None]:
+    """Turns what reading strangers' JSON raises into a sentence.
+
+    Args:
+        what: the file should be.
+        missing: why it may not be there.
+
+    Raises:
+        BadManifest: the block could not read it.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadManifest(f"{path} does not exist: {missing}") from None
+    except BadManifest:
+        raise
+    except KeyError as error:
+        raise BadManifest(f"{path} is no {what}: it lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise BadManifest(f"{path} is no {what}: {error}") from error
 
 
 def read_statistics(folder: Path, manifest: Manifest) -> dict[str, Any]:

@@ -4,15 +4,14 @@
 makes the mixture unreadable until it is written again too. It is the last file that building a mixture writes.
 """
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from schemas.files import digest_of, inside, sha256_of, write_whole
+from schemas.files import digest_of, inside, sha256_of
 from schemas.manifest import NAME as MANIFEST
-from schemas.manifest import BadManifest
+from schemas.manifest import BadManifest, read_sealed, told, write_sealed
 
 NAME = "mixture.json"
 VERSION = 1
@@ -61,8 +60,7 @@ class Mixture:
 
     def write(self, folder: Path) -> None:
         """Write ``mixture.json`` whole."""
-        values = {**self._values(), "sha256": self.digest}
-        write_whole(folder / NAME, json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+        write_sealed(folder / NAME, self._values())
 
     def _values(self) -> dict[str, Any]:
         return {"version": VERSION, "name": self.name, "members": [asdict(member) for member in self.members]}
@@ -97,24 +95,11 @@ def read_mixture(path: Path) -> Mixture:
         BadManifest: it is missing, damaged, of a later version or names a folder outside its own.
     """
     path = path / NAME if path.is_dir() else path
-    try:
-        values = json.loads(path.read_bytes())
-        digest, version = values.pop("sha256"), int(values["version"])
-        if version > VERSION:
-            raise BadManifest(f"{path} has version {version}, this program reads up to {VERSION}")
-        if digest != digest_of(values):
-            raise BadManifest(f"{path} is not what was written: its SHA-256 differs")
+    with told(path, "mixture", "the mixture has not been built to its end"):
+        values = read_sealed(path, VERSION)
         mixture = Mixture(values["name"], tuple(Member(**member) for member in values["members"]))
         for member in mixture.members:
             inside(path.parent, member.folder)
-    except FileNotFoundError:
-        raise BadManifest(f"{path} does not exist: the mixture has not been built to its end") from None
-    except BadManifest:
-        raise
-    except KeyError as error:
-        raise BadManifest(f"{path} is no mixture: it lacks {error}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise BadManifest(f"{path} is no mixture: {error}") from error
     return mixture
 
 

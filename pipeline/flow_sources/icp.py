@@ -11,9 +11,10 @@ from functools import cache
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.cuts import check_cuts, check_level
+from pipeline.cuts import check_level
 from pipeline.flow_sources import EpisodeFlow
-from pipeline.lift import LiftedTracks, depth_edges
+from pipeline.flow_sources._scene import SceneParts
+from pipeline.lift import LiftedTracks
 from pipeline.registration import (
     Cloud,
     PatchConfig,
@@ -27,7 +28,7 @@ from pipeline.registration import (
 from pipeline.stopwatch import Stopwatch
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import Episode
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 from schemas.scene_flow import SceneFlow
 
 LIBRARIES = ("small_gicp",)
@@ -81,15 +82,8 @@ class RegisteredFlow:
 
     def __init__(self, config: Config):
         self.config = config
-        self.depth = load_plugin("pipeline.depth", config.depth.name).build(config.depth.configure("pipeline.depth"))
-        self.camera = load_plugin("pipeline.cameras", config.camera.name).build(
-            config.camera.configure("pipeline.cameras")
-        )
-
-    def see_whole(self, episode: Episode) -> None:
-        """See ``pipeline.flow_sources.tracked.TrackedFlow.see_whole``."""
-        if hasattr(self.depth, "see_whole"):
-            self.depth.see_whole(episode, episode.views[episode.primary])
+        self.scene = SceneParts(config.depth, config.camera, config.cut_level)
+        self.see_whole = self.scene.see_whole
 
     def follow(
         self,
@@ -101,15 +95,7 @@ class RegisteredFlow:
         watch: Stopwatch,
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
-        view = episode.views[episode.primary]
-        if self.config.cut_level is not None:
-            with watch.stage("look for cuts"):
-                check_cuts(view.name, view.frames, self.config.cut_level)
-        with watch.stage("depth"):
-            depth = self.depth.estimate(episode, view)
-            edges = depth_edges(depth.depth, depth_edge)
-        with watch.stage("camera"):
-            cameras = self.camera.solve(view, depth)
+        depth, edges, cameras = self.scene.see(episode, depth_edge, watch)
         clip = _Clip(depth.depth, edges, cameras, self.config)
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cuts import check_cuts, check_level
+from pipeline.cuts import check_level
 from pipeline.flow_sources import EpisodeFlow
-from pipeline.lift import LiftedTracks, depth_edges, lift_tracks
+from pipeline.flow_sources._scene import SceneParts
+from pipeline.lift import LiftedTracks, lift_tracks
 from pipeline.stopwatch import Stopwatch
 from pipeline.trust import TrackTester, TrustConfig
 from schemas.episode import Episode
@@ -54,19 +55,8 @@ class TrackedFlow:
         self.name = config.tracker.name
         self.tracker = load_plugin("pipeline.trackers", self.name).build(config.tracker.configure("pipeline.trackers"))
         self.config = config
-        self.depth = load_plugin("pipeline.depth", config.depth.name).build(config.depth.configure("pipeline.depth"))
-        self.camera = load_plugin("pipeline.cameras", config.camera.name).build(
-            config.camera.configure("pipeline.cameras")
-        )
-
-    def see_whole(self, episode: Episode) -> None:
-        """Called before an episode is gone through in pieces: what depth says of all frames is found now (``pipeline.depth``).
-
-        Raises:
-            BadEpisode: this episode's depth cannot be had this way.
-        """
-        if hasattr(self.depth, "see_whole"):
-            self.depth.see_whole(episode, episode.views[episode.primary])
+        self.scene = SceneParts(config.depth, config.camera, config.cut_level)
+        self.see_whole = self.scene.see_whole
 
     def follow(
         self,
@@ -81,20 +71,15 @@ class TrackedFlow:
         import cv2
 
         view = episode.views[episode.primary]
-        if self.config.cut_level is not None:
-            with watch.stage("look for cuts"):
-                check_cuts(view.name, view.frames, self.config.cut_level)
-        with watch.stage("depth"):
-            depth = self.depth.estimate(episode, view)
-            edges = depth_edges(depth.depth, depth_edge)
-        with watch.stage("camera"):
-            cameras = self.camera.solve(view, depth)
+        depth, edges, cameras = self.scene.see(episode, depth_edge, watch)
         with watch.stage("track"):
             tracks = self.tracker.track(view.frames, references, keypoints, horizon)
 
         with watch.stage("test tracks"):
-            grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in view.frames]
-            tester = TrackTester(grey, depth.depth, edges, cameras, self.config) if self.config.test else None
+            tester = None
+            if self.config.test:
+                grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in view.frames]
+                tester = TrackTester(grey, depth.depth, edges, cameras, self.config)
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for track in tracks:
