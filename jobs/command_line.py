@@ -1,8 +1,11 @@
 """What both commands do alike: exit codes, and errors as sentences."""
 
+import _thread
 import os
 import sys
+import threading
 from collections.abc import Callable
+from typing import Any
 
 INTERRUPTED = "interrupted; what was finished stays, and the same command goes on from there"
 
@@ -17,6 +20,7 @@ class Failed(Exception):
 
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; its exit code. Errors that a person can mend are printed as one sentence, bugs keep their traceback."""
+    before, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         return command()
     except UsageError as error:
@@ -39,6 +43,16 @@ def run_command(command: Callable[[], int]) -> int:
         )
     except KeyboardInterrupt:
         return _say(INTERRUPTED, 130)
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """A Ctrl-C that fell into a callback, where Python prints and forgets it, comes again a moment later."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        threading.Timer(0.01, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _interrupted(error: BaseException) -> bool:

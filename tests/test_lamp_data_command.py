@@ -4,7 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import weakref
 
 import pytest
 from command_fixture import ENVIRONMENT, ROOT, lamp_data
@@ -222,3 +224,19 @@ def test_an_interruption_that_a_library_turned_into_its_own_error_is_one_still(c
     assert run_command(work) == 130 and "interrupted; what was finished stays" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="a bug"):
         run_command(lambda: (_ for _ in ()).throw(RuntimeError("a bug")))
+
+
+def test_an_interruption_that_falls_into_a_callback_is_not_lost(capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    def work():
+        thing = set()
+        reference = weakref.ref(thing, interrupted)
+        del thing
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        return 0 if reference() is None else 1
+
+    assert run_command(work) == 130 and "Traceback" not in capsys.readouterr().err
