@@ -43,7 +43,7 @@ def built(name: str, backbone: str | None, device: torch.device, compile: str | 
     if device.type == "cuda":
         model.round_weights()
     if compile is not None:
-        model.compile_experts(compile)
+        model.compile_parts(compile)
     return model
 
 

@@ -48,6 +48,14 @@ class Backbone(Protocol):
         """Move there, in the precision and with the attention that are right there."""
         ...
 
+    def checkpoint_activations(self, on: bool) -> None:
+        """Whether layers with adapters compute their activations again in the backward pass instead of keeping them."""
+        ...
+
+    def compile_forward(self, mode: str) -> None:
+        """Let torch.compile make one graph of ``encode``'s forward pass; a backbone whose pass is not one stays as it is."""
+        ...
+
     def save(self, folder: str) -> None:
         """Write weights and tokenizer so that ``build`` loads them with ``weights=folder``."""
         ...

@@ -89,7 +89,8 @@ class MotionModel(nn.Module):
                 part.to(device).float()
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Whether blocks that learn compute their activations again in the backward pass instead of keeping them."""
+        """Whether blocks that learn, or hold adapters, compute their activations again in the backward pass and keep none."""
+        self.qwen_vl_interface.checkpoint_activations(on)
         for module in self.modules():
             if isinstance(module, MotionTransformer | ActionTransformer):
                 module.checkpointing = on
@@ -131,8 +132,9 @@ class PolicyModel(MotionModel):
             if name != "qwen_vl_interface":  # it is in bfloat16 there
                 round_weights_once(part)
 
-    def compile_experts(self, mode: str = "default") -> None:
-        """Let torch.compile make faster kernels of the parts that run again and again: the first calls take minutes.
+    def compile_parts(self, mode: str = "default") -> None:
+        """Let torch.compile make faster kernels of the backbone (where its pass is one graph, as Qwen3-VL's is) and of both experts: the
+        first calls take minutes.
 
         Args:
             mode: of torch.compile; ``reduce-overhead`` also records CUDA graphs.
@@ -143,6 +145,7 @@ class PolicyModel(MotionModel):
         modes = torch._inductor.list_mode_options()
         if mode not in modes:
             raise ValueError(f"compile must be one of {', '.join(sorted(modes))}, found {mode!r}")
+        self.qwen_vl_interface.compile_forward(mode)
         if self.config.guided:
             self.motion_head.decoder.cogvideox.compile(mode=mode, fullgraph=True)
         self.action_model.compile(mode=mode, fullgraph=True)

@@ -146,8 +146,8 @@ def load_policy(
         statistics_key: whose states come in and whose actions go out: of a run that was trained on several datasets, one of them (its
             name in the mixture, and after a ``/`` the convention where it holds several robots); of a published checkpoint, by default
             ``libero``, else ``franka``.
-        compile: a mode of torch.compile for the two experts, e.g. ``default`` or, with CUDA graphs, ``reduce-overhead``. The first
-            prediction then takes minutes, and so does one whose prompt has another length.
+        compile: a mode of torch.compile for the backbone and the two experts, e.g. ``default`` or, with CUDA graphs,
+            ``reduce-overhead``. The first prediction then takes minutes, and so does one whose prompt has another length.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
@@ -166,7 +166,7 @@ def load_policy(
     if chosen.type == "cuda":
         policy.model.round_weights()
     if compile is not None:
-        policy.model.compile_experts(compile)
+        policy.model.compile_parts(compile)
     return policy
 
 

@@ -166,4 +166,4 @@ def test_the_experts_are_one_graph_each():
 
 def test_an_unknown_mode_of_compilation_is_refused(policy):
     with pytest.raises(ValueError, match=r"compile must be one of .*reduce-overhead.*, found 'fast'"):
-        policy.compile_experts("fast")
+        policy.compile_parts("fast")

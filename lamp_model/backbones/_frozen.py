@@ -1,13 +1,15 @@
 """What all backbones have in common: frozen weights, their precision and attention on a device, and how loading fails."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
@@ -31,6 +33,21 @@ class FrozenBackbone(nn.Module):
         """The transformer that reads images and words together; adapters go into it."""
         raise NotImplementedError
 
+    def checkpoint_activations(self, on: bool) -> None:
+        """Whether the language model's layers compute their activations again in a backward pass, which only adapters ask for.
+
+        transformers' own checkpointing works in training mode alone, and a frozen model is never in it.
+        """
+        for layer in self.language_model.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                vars(layer).pop("forward", None)
+                if on:
+                    layer.forward = _computed_again(layer.forward)
+
+    def compile_forward(self, mode: str) -> None:
+        """Let torch.compile make one graph of the forward pass, where it is one. transformers' own passes are not: they read lengths and
+        masks back from the device."""
+
     def place(self, device: torch.device) -> None:
         """Move to a device, in the precision and with the attention that are right there: bfloat16 on a GPU, float32 on a CPU."""
         self.to_device(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -50,6 +67,15 @@ class FrozenBackbone(nn.Module):
         for module in self.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(device))
+
+
+def _computed_again(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def computed(*inputs: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*inputs, **options)
+        return checkpoint(forward, *inputs, use_reentrant=False, **options)
+
+    return computed
 
 
 def first_attention(attention: str) -> str:

@@ -20,6 +20,8 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._pictures import resize
+from lamp_model.backbones._qwen3_vl_forward import is_flash, last_hidden_states
+from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
 from lamp_model.features import PROMPT, Features, prompt
 
 IMAGE_TOKEN = "<|image_pad|>"
@@ -114,6 +116,8 @@ class Qwen3VL(FrozenBackbone):
         self._steps = int(vision.temporal_patch_size)
         size = config.image_size
         self.input_size = smart_resize(size, size, self._patch * self._merge, config.min_pixels, config.max_pixels)
+        self.image_grid = Grid(*self._grid(), self.model.model.visual)
+        self._forward, self._compiled = last_hidden_states, False
 
     @property
     def width(self) -> int:
@@ -137,9 +141,22 @@ class Qwen3VL(FrozenBackbone):
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
-        inputs = self._inputs(images, self._tokens(instructions, len(images)))
-        states = self.model.model(**inputs, use_cache=False).last_hidden_state
-        return Features(states, inputs["attention_mask"].bool())
+        told, model = self._tokens(instructions, len(images)), self.model.model
+        rows, columns = self._grid()
+        layout = lay_out(
+            told["input_ids"],
+            told["attention_mask"].bool(),
+            self.model.config.image_token_id,
+            (rows // self._merge, columns // self._merge),
+            pack=is_flash(model),
+        ).to(images[0].device)
+        states = self._forward(model, self._patches(images), self.image_grid.tables(), layout)
+        # A CUDA graph writes its next result to the same place.
+        return Features(states.clone() if self._compiled else states, layout.own)
+
+    def compile_forward(self, mode: str) -> None:
+        """See ``FrozenBackbone``."""
+        self._forward, self._compiled = torch.compile(last_hidden_states, mode=mode, fullgraph=True), True
 
     def generate(
         self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], questions: Sequence[str], most_tokens: int
@@ -162,15 +179,18 @@ class Qwen3VL(FrozenBackbone):
         return blocks.reshape(count * (height // patch) * (width // patch), -1)
 
     def _inputs(self, images: Sequence[torch.Tensor], tokens: Any) -> dict[str, torch.Tensor]:
-        pixels = torch.stack([self._resized(camera) for camera in images], dim=1).flatten(0, 1)
-        tokens = tokens.to(pixels.device)
+        tokens = tokens.to(images[0].device)
+        count = len(images) * len(images[0])
         return {
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],
             "mm_token_type_ids": (tokens["input_ids"] == self.model.config.image_token_id).int(),
-            "pixel_values": self.patches(pixels),
-            "image_grid_thw": torch.tensor([[1, *self._grid()]], device=pixels.device).expand(len(pixels), 3),
+            "pixel_values": self._patches(images),
+            "image_grid_thw": torch.tensor([[1, *self._grid()]], device=images[0].device).expand(count, 3),
         }
+
+    def _patches(self, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.patches(torch.stack([self._resized(camera) for camera in images], dim=1).flatten(0, 1))
 
     def _resized(self, images: torch.Tensor) -> torch.Tensor:
         size = self.config.image_size
@@ -190,6 +210,10 @@ class Qwen3VL(FrozenBackbone):
         image = IMAGE_TOKEN * (rows * columns // self._merge**2)
         turns = []
         for text in texts:
+            if IMAGE_TOKEN in text:
+                raise ValueError(
+                    f"the instruction must not contain {IMAGE_TOKEN}, which stands for an image, found {text!r}"
+                )
             content = [{"type": "image"}] * cameras + [{"type": "text", "text": text}]
             turn = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True

@@ -1,0 +1,124 @@
+"""Qwen3-VL's forward pass without a question to the device: it never waits for a GPU, and is one graph for torch.compile.
+
+transformers' own pass reads lengths, masks and positions back from the device, because its images and texts may be anything. Here all images
+have one size and the host made the texts, so the host knows (``_qwen3_vl_layout``). The layers, their weights and the adapters in them
+are transformers' modules; only what stands between them is written anew, and a test holds both passes against each other.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch.nn import functional
+from transformers import Qwen3VLModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision, eager_attention_forward
+
+from lamp_model.backbones._qwen3_vl_layout import Layout
+
+FLASH = "flash_attention"
+"""What the names of all flash attentions begin with."""
+MASKED = ("sdpa", "eager")
+"""Attentions that take a mask."""
+
+
+def is_flash(model: Qwen3VLModel) -> bool:
+    """Whether the language model's attention is flash attention, which takes packed samples in place of a mask."""
+    return _attention(model.language_model).startswith(FLASH)
+
+
+def last_hidden_states(
+    model: Qwen3VLModel,
+    patches: Float[torch.Tensor, "P C"],
+    tables: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    layout: Layout,
+) -> Float[torch.Tensor, "B L D"]:
+    """What the last layer makes of images and texts, after its norm.
+
+    Args:
+        model: with its weights on the device of everything else here.
+        patches: of all images, those of a sample one after the other, as ``Qwen3VL.patches`` makes them.
+        tables: ``Grid.tables()`` of the images' size.
+        layout: of the texts.
+    """
+    seen, deeper = _see(model.visual, patches, tables)
+    text: Any = model.language_model
+    shape = (*layout.ids.shape, -1)
+    hidden = text.embed_tokens(layout.ids)
+    hidden = hidden.flatten(0, 1).index_copy(0, layout.images, seen.to(hidden.dtype)).view(shape)
+    turn = text.rotary_emb(hidden, layout.positions)
+    options = _attention_options(_attention(text), layout, hidden.dtype)
+    for number, layer in enumerate(text.layers):
+        hidden = layer(hidden, position_embeddings=turn, **options)
+        if number < len(deeper):  # DeepStack: what earlier layers of the vision transformer saw
+            hidden = hidden.flatten(0, 1).index_add(0, layout.images, deeper[number].to(hidden.dtype)).view(shape)
+    return _unpacked(text.norm(hidden), layout)
+
+
+def _see(
+    visual: Any, patches: Float[torch.Tensor, "P C"], tables: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> tuple[Float[torch.Tensor, "I D"], list[torch.Tensor]]:
+    """Tokens of all images, and the same from earlier layers. The images are a batch: each attends to itself."""
+    taps, weights, places = tables
+    first = visual.patch_embed.proj  # a convolution that sees each patch once is a linear map
+    x = functional.linear(patches.to(first.weight.dtype), first.weight.flatten(1), first.bias)
+    x = x.unflatten(0, (-1, len(places)))
+    x = x + (visual.pos_embed(taps) * weights[..., None]).sum(1).to(x.dtype)
+    turn = visual.rotary_pos_emb(x, places)
+    levels, deeper = list(visual.deepstack_visual_indexes), []
+    for number, block in enumerate(visual.blocks):
+        x = x + _look(block.attn, block.norm1(x), turn)
+        x = x + block.mlp(block.norm2(x))
+        if number in levels:
+            deeper.append(visual.deepstack_merger_list[levels.index(number)](x))
+    return visual.merger(x), deeper
+
+
+def _look(
+    attention: Any, x: Float[torch.Tensor, "N T W"], turn: tuple[torch.Tensor, torch.Tensor]
+) -> Float[torch.Tensor, "N T W"]:
+    q, k, v = attention.qkv(x).unflatten(-1, (3, attention.num_heads, -1)).unbind(2)
+    q, k = apply_rotary_pos_emb_vision(q, k, *turn)
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    attend = ALL_ATTENTION_FUNCTIONS.get_interface(_attention(attention), eager_attention_forward)
+    gathered, _ = attend(attention, q, k, v, None, dropout=0.0, scaling=attention.scaling, is_causal=False)
+    return attention.proj(gathered.flatten(2))
+
+
+def _attention(module: Any) -> str:
+    return module.config._attn_implementation
+
+
+def _attention_options(attention: str, layout: Layout, precision: torch.dtype) -> dict[str, Any]:
+    """What the language model's layers are told, so that each token looks at those before it in its own sample and at no padding.
+
+    Raises:
+        ValueError: the attention is of a kind that is not known here.
+    """
+    if layout.packing is not None:
+        ends, longest = layout.packing.boundaries, layout.packing.longest
+        lengths = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+        return {"attention_mask": None, **lengths}
+    if attention.startswith(FLASH) or (attention == "sdpa" and not layout.padded):
+        return {"attention_mask": None}  # causal by themselves
+    if attention not in MASKED:
+        raise ValueError(f"the attention of qwen3-vl must be {', '.join(MASKED)} or {FLASH}_2, found {attention!r}")
+    mask = _causal_mask(layout.own)
+    if attention == "eager":  # which adds it to its scores
+        mask = torch.zeros((), dtype=precision, device=mask.device).where(mask, torch.finfo(precision).min)
+    return {"attention_mask": mask}
+
+
+def _causal_mask(own: Bool[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B 1 L L"]:
+    """True where a token (row) may attend to another. Padding attends to itself, so that no row is empty: that would be not a number."""
+    places = torch.arange(own.shape[1], device=own.device)
+    earlier, itself = places[None] <= places[:, None], places[None] == places[:, None]
+    return (earlier & own[:, None, None]) | itself
+
+
+def _unpacked(hidden: Shaped[torch.Tensor, "R S D"], layout: Layout) -> Shaped[torch.Tensor, "B L D"]:
+    if layout.packing is None:
+        return hidden
+    batch, length = layout.own.shape
+    places = hidden.new_zeros(batch * length, hidden.shape[-1])
+    return places.index_copy(0, layout.packing.kept, hidden[0]).view(batch, length, -1)
