@@ -19,7 +19,19 @@ from lamp_model.backbones._qwen3_vl_layout import Layout
 FLASH = "flash_attention"
 """What the names of all flash attentions begin with."""
 MASKED = ("sdpa", "eager")
-"""Attentions that take a mask."""
+"""Attentions that take a mask. There are no others."""
+
+
+def check_attention(attention: str) -> None:
+    """Refuse what this pass cannot ask for.
+
+    Raises:
+        ValueError: the attention is of another kind.
+    """
+    if attention not in MASKED and not attention.startswith(FLASH):
+        raise ValueError(
+            f"the attention of qwen3-vl must be auto, {', '.join(MASKED)} or {FLASH}_2, found {attention!r}"
+        )
 
 
 def is_flash(model: Qwen3VLModel) -> bool:
@@ -90,19 +102,13 @@ def _attention(module: Any) -> str:
 
 
 def _attention_options(attention: str, layout: Layout, precision: torch.dtype) -> dict[str, Any]:
-    """What the language model's layers are told, so that each token looks at those before it in its own sample and at no padding.
-
-    Raises:
-        ValueError: the attention is of a kind that is not known here.
-    """
+    """What the language model's layers are told, so that each token looks at those before it in its own sample and at no padding."""
     if layout.packing is not None:
         ends, longest = layout.packing.boundaries, layout.packing.longest
         lengths = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
         return {"attention_mask": None, **lengths}
     if attention.startswith(FLASH) or (attention == "sdpa" and not layout.padded):
         return {"attention_mask": None}  # causal by themselves
-    if attention not in MASKED:
-        raise ValueError(f"the attention of qwen3-vl must be {', '.join(MASKED)} or {FLASH}_2, found {attention!r}")
     mask = _causal_mask(layout.own)
     if attention == "eager":  # which adds it to its scores
         mask = torch.zeros((), dtype=precision, device=mask.device).where(mask, torch.finfo(precision).min)

@@ -20,7 +20,7 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._pictures import resize
-from lamp_model.backbones._qwen3_vl_forward import is_flash, last_hidden_states
+from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
 from lamp_model.features import PROMPT, Features, prompt
 
@@ -39,7 +39,8 @@ class Config:
         min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes 256 x 256.
         max_pixels: and shrinks those of more.
         seed: of random weights.
-        attention: transformers' attention implementation; ``auto``: flash attention on a GPU where it is installed, else sdpa.
+        attention: ``sdpa``, ``eager``, ``flash_attention_2`` (or a later one), or ``auto``: flash attention on a GPU where it is
+            installed, else sdpa.
         prompt: the text, with ``{instruction}`` in it.
         tidy: strip an instruction's spaces and full stop first; see ``lamp_model.features.prompt``.
         architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
@@ -55,6 +56,9 @@ class Config:
     prompt: str = PROMPT
     tidy: bool = True
     architecture_only: bool = False
+
+    def __post_init__(self) -> None:
+        check_attention(first_attention(self.attention))
 
 
 def feature_width(config: Config) -> int:
