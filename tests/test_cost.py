@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from vlm_fixture import write_model
 
 from lamp_model.action_expert import ActionConfig, ActionExpert
+from lamp_model.adapters import add_adapters
+from lamp_model.backbones import openvla_7b, qwen3_vl, transformers_vlm
 from lamp_model.features import Features
 from lamp_model.model import ModelConfig, PolicyModel
 from lamp_model.motion_expert import MotionConfig, MotionExpert
@@ -111,6 +114,45 @@ def test_checkpointed_activations_give_the_same_gradients_from_less_memory(make,
     assert little < much / 2
 
 
+def made_backbone(name, folder):
+    if name == "transformers-vlm":
+        config = transformers_vlm.Config(weights=str(write_model("llava", folder)), image_size=40)
+        return transformers_vlm.build(config)
+    plugin = qwen3_vl if name == "qwen3-vl" else openvla_7b
+    return plugin.build(plugin.Config(weights="random:tiny"))
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl", "openvla-7b", "transformers-vlm"])
+def test_checkpointing_covers_the_backbones_layers_where_adapters_learn(name, tmp_path):
+    torch.set_num_threads(1)
+    backbone = made_backbone(name, tmp_path)
+    add_adapters(backbone.language_model, 4)
+    adapters = {n: p for n, p in backbone.named_parameters() if ".lora_" in n}
+    for parameter in adapters.values():
+        torch.nn.init.normal_(parameter, std=0.1)
+    images = [torch.randint(0, 256, (2, 48, 48, 3), dtype=torch.uint8) for _ in range(2)]
+    found = []
+    for checkpointing in (False, True, False):
+        backbone.checkpoint_activations(checkpointing)
+        with Kept() as kept:
+            features = backbone.encode(images, ["open the drawer", "open it"])
+            loss = features.tokens[features.mask].square().sum()
+        loss.backward()
+        found.append((kept.numbers, loss.detach(), {n: p.grad.clone() for n, p in adapters.items()}))
+        backbone.zero_grad()
+    assert found[0][0] == found[2][0] and found[1][0] < found[0][0] / 2
+    for _, loss, gradients in found[1:]:
+        assert torch.equal(loss, found[0][1])
+        assert all(torch.equal(gradients[n], found[0][2][n]) and gradients[n].any() for n in adapters)
+
+
+def test_a_policys_checkpointing_reaches_its_backbone(policy):
+    layers = policy.qwen_vl_interface.language_model.layers
+    for on in (True, False):
+        policy.checkpoint_activations(on)
+        assert all(("forward" in vars(layer)) == on for layer in layers)
+
+
 def test_weights_rounded_once_are_those_that_autocast_rounds_every_time(policy):
     """On a CPU, where autocast to bfloat16 follows the same rules."""
     policy = policy.eval()
@@ -133,6 +175,8 @@ def test_weights_rounded_once_are_those_that_autocast_rounds_every_time(policy):
 CAPTURE = """
 import torch
 from lamp_model.action_expert import ActionConfig, ActionExpert
+from lamp_model.adapters import add_adapters
+from lamp_model.backbones import qwen3_vl
 from lamp_model.features import Features
 from lamp_model.motion_expert import MotionConfig, MotionExpert
 
@@ -144,20 +188,28 @@ for module in (motion, action):
         torch.nn.init.normal_(parameter, std=0.1)
 features = Features(torch.randn(1, 9, 6), torch.ones(1, 9, dtype=torch.bool))
 noise, noisy, state = torch.randn(motion.noise_shape(1)), torch.randn(1, 10, 7), torch.zeros(1, 8)
+backbone = qwen3_vl.build(qwen3_vl.Config(weights="random:tiny", image_size=64, min_pixels=0))
+add_adapters(backbone.language_model, 4)
+images, texts = [torch.zeros(2, 64, 64, 3, dtype=torch.uint8)], ["open the drawer", "open it"]
 
 @torch.inference_mode()
 def numbers():
     t = torch.full((1,), 0.4)
-    return motion.guidance_state(features, noise), action.velocity(noisy, t, state, action.context(features))
+    seen = backbone.encode(images, texts).tokens
+    return seen, motion.guidance_state(features, noise), action.velocity(noisy, t, state, action.context(features))
 
 plain = numbers()
 for module in (motion.decoder.cogvideox, action):
     module.compile(backend="eager", fullgraph=True)
+asked = torch.compile
+torch.compile = lambda function, mode, fullgraph: asked(function, backend="eager", fullgraph=fullgraph)
+backbone.compile_forward("default")
 torch.testing.assert_close(numbers(), plain)
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3
 """
 
 
-def test_the_experts_are_one_graph_each():
+def test_the_backbone_and_the_experts_are_one_graph_each():
     """``fullgraph`` refuses whatever would make the host wait for the device. In a process of its own: the tests' type checks break
     graphs."""
     ran = subprocess.run([sys.executable, "-c", CAPTURE], capture_output=True, text=True)
