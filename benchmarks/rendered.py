@@ -55,4 +55,4 @@ def _draw(reader: LiberoReader, ref: EpisodeRef, obs, size: int, folders: AssetF
 def _store(obs, key: str, values: np.ndarray):
     if key in obs:
         del obs[key]
-    return obs.create_dataset(key, data=values, chunks=(1, *values.shape[1:]), compression="gzip")
+    return obs.create_dataset(key, data=values)  # as LIBERO's create_dataset.py does: not compressed

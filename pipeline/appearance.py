@@ -1,36 +1,45 @@
 """What a point looks like: the small square of grey around it."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 PATCH = 5
 """Side in px of the square by which a point is recognised."""
-SQUARE = np.stack(np.meshgrid(*[np.arange(PATCH) - PATCH // 2] * 2), -1).reshape(-1, 2)
 
 
-def patches(image: UInt8[np.ndarray, "H W"], centres: Float[np.ndarray, "M 2"]) -> Float[np.ndarray, "M P"]:
-    """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels."""
+def grey_clip(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"]:
+    """RGB frames in grey levels."""
     import cv2
 
-    at = (centres[:, None] - 0.5 + SQUARE).astype(np.float32)
-    sampled = cv2.remap(image, at[..., 0], at[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return sampled.astype(np.float32)
+    grey = np.empty(frames.shape[:3], np.uint8)
+    for level, frame in zip(grey, frames, strict=True):
+        cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY, dst=level)
+    return grey
 
 
-def unlikeness(
-    images: Sequence[UInt8[np.ndarray, "H W"]],
-    one: tuple[Int[np.ndarray, "M"], Float[np.ndarray, "M 2"]],
-    other: tuple[Int[np.ndarray, "M"], Float[np.ndarray, "M 2"]],
-) -> Float[np.ndarray, "M"]:
-    """Mean grey difference between patches, each given by its frame and place."""
-    return np.abs(_gather(images, *one) - _gather(images, *other)).mean(axis=1)
+def patches(
+    clip: UInt8[np.ndarray, "T H W"], frames: Int[np.ndarray, "M"], centres: Float[np.ndarray, "M 2"]
+) -> Float[np.ndarray, "M P"]:
+    """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels; beyond the border its pixels go on.
+
+    Args:
+        clip: grey frames.
+        frames: of each point.
+        centres: points, in px.
+    """
+    height, width = clip.shape[1:]
+    first = centres - 0.5 - PATCH // 2
+    corner = np.floor(first)
+    x, y = (first - corner).astype(np.float32).T[..., None, None]
+    reach = np.arange(PATCH + 1)
+    column = np.clip(corner[:, :1].astype(int) + reach, 0, width - 1)
+    row = np.clip(corner[:, 1:].astype(int) + reach, 0, height - 1) + frames[:, None] * height
+    pixels = clip.reshape(-1).take(row[:, :, None] * width + column[:, None]).astype(np.float32)
+    pixels = pixels[:, :-1] + y * (pixels[:, 1:] - pixels[:, :-1])
+    pixels = pixels[..., :-1] + x * (pixels[..., 1:] - pixels[..., :-1])
+    return pixels.reshape(-1, PATCH * PATCH)
 
 
-def _gather(images, frames: Int[np.ndarray, "M"], places: Float[np.ndarray, "M 2"]) -> Float[np.ndarray, "M P"]:
-    found = np.empty((len(places), PATCH * PATCH), np.float32)
-    for frame in np.unique(frames):
-        mine = frames == frame
-        found[mine] = patches(images[frame], places[mine])
-    return found
+def unlikeness(one: Float[np.ndarray, "M P"], other: Float[np.ndarray, "M P"]) -> Float[np.ndarray, "M"]:
+    """Mean grey difference between patches."""
+    return np.abs(one - other).mean(axis=1)

@@ -99,18 +99,18 @@ def sample_depth(
     x, y = uv[..., 0] - 0.5, uv[..., 1] - 0.5
     left, top = (np.clip(np.floor(a).astype(int), 0, n - 2) for a, n in ((x, width), (y, height)))
     fx, fy = np.clip(x - left, -0.5, 1.5), np.clip(y - top, -0.5, 1.5)  # half a pixel beyond the outer centres
-    frame = np.broadcast_to(frames, left.shape)
-    corners = [(top, left, (1 - fx) * (1 - fy)), (top, left + 1, fx * (1 - fy))]
-    corners += [(top + 1, left, (1 - fx) * fy), (top + 1, left + 1, fx * fy)]
+    # Numbers into the flat arrays: gathering by three indices takes twice as long.
+    begin = np.asarray(frames) * (height * width)
+    place = begin + top * width + left
+    corners = [(0, (1 - fx) * (1 - fy)), (1, fx * (1 - fy)), (width, (1 - fx) * fy), (width + 1, fx * fy)]
     inverse = np.zeros(left.shape)
     rough = np.zeros(left.shape, bool)
-    for row, column, weight in corners:
+    for offset, weight in corners:
         used = np.abs(weight) > 1e-9
-        inverse += np.where(used, weight / depth[frame, row, column], 0)
-        rough |= used & edges[frame, row, column]
-    nearest = depth[
-        frame, np.clip(np.rint(y), 0, height - 1).astype(int), np.clip(np.rint(x), 0, width - 1).astype(int)
-    ]
+        inverse += np.where(used, weight / depth.take(place + offset), 0)
+        rough |= used & edges.take(place + offset)
+    row, column = (np.clip(np.rint(a), 0, n - 1).astype(int) for a, n in ((y, height), (x, width)))
+    nearest = depth.take(begin + row * width + column)
     with np.errstate(divide="ignore"):
         smooth = np.isfinite(inverse) & ~rough & (inverse > 0)
         return np.where(smooth, 1 / np.where(smooth, inverse, 1), nearest), rough

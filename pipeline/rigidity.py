@@ -11,6 +11,9 @@ OUTLIER = 0.012
 """Metres from the first fit at which a neighbour is left out of the second."""
 THINNEST = 1e-5
 """Square metres: neighbours on a line do not say how things turn about it."""
+NEWTON, CLOSE = 20, 1e-13
+"""Steps to the trace of the best rotation at most, and what the last one may be; points that move as one need about five."""
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ def predict(
     neighbours: int,
     reach: float,
     agree: float,
+    changed: Bool[np.ndarray, "K S"] | None = None,
 ) -> Predictions:
     """Carry points from step 0 by the rigid motion of their nearest leaders.
 
@@ -40,6 +44,7 @@ def predict(
         neighbours: as many of the nearest leaders are used, if they are valid at that step ...
         reach: ... and within so many metres at step 0.
         agree: root mean square in metres up to which the leaders move as one; elsewhere there is no prediction.
+        changed: what is new since a prediction before; predict only where a leader is. None for everything.
     """
     who = np.flatnonzero(leaders)
     rows = np.flatnonzero(wanted.any(axis=1))
@@ -51,7 +56,10 @@ def predict(
     apart[rows[:, None] == who] = np.inf
     order = np.argsort(apart, axis=1)[:, :neighbours]
     close = np.take_along_axis(apart, order, axis=1) < reach
-    row, step = np.nonzero(wanted[rows])
+    asked = wanted[rows]
+    if changed is not None:
+        asked = asked & (changed[who[order]] & close[..., None]).any(axis=1)
+    row, step = np.nonzero(asked)
     leader = who[order[row]]  # N n
     usable = close[row] & valid[leader, step[:, None]]
     enough = usable.sum(axis=1) >= FEWEST
@@ -78,20 +86,51 @@ def predict(
 def fit_rigid(
     before: Float[np.ndarray, "N n 3"], after: Float[np.ndarray, "N n 3"], used: Bool[np.ndarray, "N n"]
 ) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
-    """Least-squares rotations and shifts with ``after = rotation @ before + shift`` (Kabsch 1976), over the points used.
+    """Least-squares rotations and shifts with ``after = rotation @ before + shift``, over the points used.
 
     Returns:
-        Rotation, shift, and the second singular value of the covariance: near 0 where the points lie on a line.
+        Rotation, shift, and about the second singular value of the covariance: near 0 where the points lie on a line.
     """
     weight = (used / np.maximum(used.sum(axis=1, keepdims=True), 1))[:, None]
     centre, target = ((weight @ p)[:, 0] for p in (before, after))
-    from_centre = (before - centre[:, None]) * used[..., None]
-    covariance = from_centre.swapaxes(1, 2) @ (after - target[:, None])
-    left, sizes, right = np.linalg.svd(covariance)
-    proper = np.ones_like(sizes)
-    proper[:, 2] = np.sign(np.linalg.det(left) * np.linalg.det(right))
-    rotation = (right.swapaxes(1, 2) * proper[:, None]) @ left.swapaxes(1, 2)
-    return rotation, target - (rotation @ centre[..., None])[..., 0], sizes[:, 1]
+    from_centre, from_target = ((p - c[:, None]) * used[..., None] for p, c in ((before, centre), (after, target)))
+    covariance = from_target.swapaxes(1, 2) @ from_centre
+    size = np.maximum(np.linalg.norm(from_centre, axis=(1, 2)) * np.linalg.norm(from_target, axis=(1, 2)), TINY)
+    rotation, spread = _best_rotation(covariance / size[:, None, None])
+    return rotation, target - (rotation @ centre[..., None])[..., 0], size * spread
+
+
+def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N"]]:
+    """Rotations R that make trace(R' b) greatest: the fast optimal attitude matrix (Markley 1993).
+
+    Polynomials over all N at once take a tenth of the time of as many singular value decompositions.
+
+    Args:
+        b: covariances, divided by the product of both point sets' root sums of squares, so that the trace is 1 at most.
+
+    Returns:
+        Rotation (identity where b says nothing), and |adj b| / |b|, which is the second singular value but for a factor of 0.7 to 1.4.
+    """
+    after, before = np.array([1, 2, 0]), np.array([2, 0, 1])
+    low, high = b[:, after], b[:, before]
+    cofactors = low[:, :, after] * high[:, :, before] - low[:, :, before] * high[:, :, after]
+    determinant = (b[:, 0] * cofactors[:, 0]).sum(axis=1)
+    squares, cofactor_squares = (np.einsum("nij,nij->n", m, m) for m in (b, cofactors))
+    trace = np.ones(len(b))  # of R' b at its greatest, found by Newton's method from above
+    for _ in range(NEWTON):
+        above = trace * trace - squares
+        slope = 4 * trace * above - 8 * determinant
+        value = above * above - 8 * trace * determinant - 4 * cofactor_squares
+        step = np.divide(value, slope, out=np.zeros_like(value), where=slope > TINY)
+        trace = trace - step
+        if np.abs(step).max(initial=0) < CLOSE:
+            break
+    half = (trace * trace - squares) / 2
+    scale = half * trace - determinant
+    known = scale > TINY
+    turned = (half + squares)[:, None, None] * b + trace[:, None, None] * cofactors - b @ b.swapaxes(1, 2) @ b
+    rotation = np.where(known[:, None, None], turned / np.where(known, scale, 1)[:, None, None], np.eye(3))
+    return rotation, np.sqrt(cofactor_squares / np.maximum(squares, TINY))
 
 
 def _residual(

@@ -13,14 +13,13 @@ Two repairs are made, and each is checked by depth: a point found at its start i
 strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second is flagged.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from pipeline.appearance import unlikeness
+from pipeline.appearance import patches, unlikeness
 from pipeline.lift import LiftedTracks
 from pipeline.rigidity import predict
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
@@ -100,7 +99,7 @@ class TrackTester:
 
     def __init__(
         self,
-        grey: Sequence[UInt8[np.ndarray, "H W"]],
+        grey: UInt8[np.ndarray, "T H W"],
         depth: Float[np.ndarray, "T H W"],
         edges: Bool[np.ndarray, "T H W"],
         cameras: Cameras,
@@ -139,9 +138,10 @@ class TrackTester:
             left = _ever_gone(stand) & stand.gone
             wanted = (left | np.maximum.accumulate(moved & valid, axis=1)) & within & flow.valid[:, :1]
             # Twice: points that were found lead others, and without those that had strayed more strays are seen.
-            for _ in range(2):
-                draft, newly = self._carry(draft, wanted, movers, frames)
-                carried |= newly
+            first, newly = self._carry(draft, wanted, movers, frames)
+            changed = newly | (first.valid != draft.valid)
+            draft, later = self._carry(first, wanted, movers, frames, changed)
+            carried = newly | later
         valid_later = np.maximum.accumulate(draft.valid[:, ::-1], axis=1)[:, ::-1]
         edge[movers] &= ~valid_later[movers]
         return LiftedTracks(draft, lifted.hole & draft.visible & ~home & ~carried, edge & ~carried, carried)
@@ -175,9 +175,9 @@ class TrackTester:
         """
         home = stand.there & ~_ever_gone(stand) & (stand.away | ~tracks.visible)
         rows, columns = np.nonzero(home)
-        first = np.full(len(rows), tracks.reference), tracks.uv[rows, 0]
-        difference = unlikeness(self.grey, first, (frames[columns], stand.uv[rows, columns]))
-        home[rows, columns] = difference <= self.config.alike
+        first = patches(self.grey, np.full(len(rows), tracks.reference), tracks.uv[rows, 0])
+        then = patches(self.grey, frames[columns], stand.uv[rows, columns])
+        home[rows, columns] = unlikeness(first, then) <= self.config.alike
         return home
 
     def _dragged(
@@ -209,15 +209,19 @@ class TrackTester:
         wanted: Bool[np.ndarray, "K S"],
         movers: Int[np.ndarray, "M"],
         frames: Int[np.ndarray, "S"],
+        changed: Bool[np.ndarray, "K S"] | None = None,
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
-        """Put lost and strayed points where their neighbours carry them, or take them out; and which were put."""
+        """Put lost and strayed points where their neighbours carry them, or take them out; and which were put.
+
+        Where none of them has ``changed`` they would say again what they said.
+        """
         c, cameras = self.config, self.cameras
         scale = np.array([*cameras.size, 1])
         xyz = lift(flow.uvz * scale, cameras.intrinsics)
         leaders = np.zeros(len(xyz), bool)
         leaders[movers] = True
         wanted = wanted & (np.arange(wanted.shape[1]) > 0)
-        found = predict(xyz, flow.valid, leaders, wanted, c.neighbours, c.reach, c.agree)
+        found = predict(xyz, flow.valid, leaders, wanted, c.neighbours, c.reach, c.agree, changed)
         at = found.point, found.step
         poses = cameras.world_from_camera[frames]
         own = project(transform(invert_pose(poses[found.step]) @ poses[0], found.xyz), cameras.intrinsics)
@@ -263,4 +267,4 @@ def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "*k S 2"]
     uv = np.nan_to_num(uv)
     row = np.clip(np.floor(uv[..., 1]).astype(int), 0, height - 1)
     column = np.clip(np.floor(uv[..., 0]).astype(int), 0, width - 1)
-    return maps[frames, row, column]
+    return maps.take((frames * height + row) * width + column)

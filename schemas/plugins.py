@@ -15,6 +15,7 @@ import dataclasses
 import importlib
 import pkgutil
 import typing
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,8 +59,13 @@ class MissingWeights(ValueError):
 
 def plugin_names(package: str) -> list[str]:
     """The plug-ins in a package's folder, sorted, without importing any of them."""
-    folder = importlib.import_module(package)
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_"))
+    return list(_names_in(tuple(importlib.import_module(package).__path__)))
+
+
+@cache
+def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
+    found = (m.name for m in pkgutil.iter_modules(folders) if not m.name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in found))
 
 
 def load_plugin(package: str, name: str) -> ModuleType:

@@ -93,3 +93,11 @@ def test_real_libero_frames_against_the_simulators_exact_tracks():
     assert np.median(error[:, :, 1:][moving][kept[moving]]) < 0.6
     assert kept[~moving].sum() / seen[:, :, 1:][~moving].sum() > 0.97
     assert np.mean(error[:, :, 1:][~moving][kept[~moving]] < 1) > 0.97
+
+
+def test_no_level_is_built_on_which_the_window_would_be_most_of_the_picture():
+    images = lk._Images(np.zeros((1, 256, 320, 3), np.uint8), lk.Config())
+    assert images.how.levels == 2  # 64 px are three windows of 17, 32 are not
+    assert lk._Images(np.zeros((1, 32, 32, 3), np.uint8), lk.Config()).how.levels == 0
+    assert lk._Images(np.zeros((1, 480, 640, 3), np.uint8), lk.Config()).how.levels == 3
+    assert lk._Images(np.zeros((1, 480, 640, 3), np.uint8), lk.Config(levels=1)).how.levels == 1

@@ -1,6 +1,7 @@
 """Laws of rigid motion fitted to neighbours."""
 
 import numpy as np
+import pytest
 
 from pipeline.rigidity import fit_rigid, predict
 
@@ -30,6 +31,56 @@ def test_a_rigid_motion_is_found_and_never_a_mirror():
     np.testing.assert_allclose(shift, np.broadcast_to([1, 2, 3], (5, 3)), atol=1e-12)
     mirrored, _, _ = fit_rigid(before, before * [1, 1, -1], np.ones((5, 8), bool))
     np.testing.assert_allclose(np.linalg.det(mirrored), 1)
+
+
+def kabsch(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Rotations by singular value decomposition (Kabsch 1976), of points whose centre is at 0."""
+    left, _, right = np.linalg.svd(before.swapaxes(1, 2) @ after)
+    proper = np.ones(left.shape[:2])
+    proper[:, 2] = np.linalg.det(left @ right)
+    return (left * proper[:, None] @ right).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize("noise", [0, 1e-4, 0.01, 0.1])
+@pytest.mark.parametrize("thickness", [1, 1e-3, 0])
+def test_rotations_are_those_of_the_decomposition_for_flat_noisy_and_mirrored_points(noise, thickness):
+    before = RNG.normal(size=(200, 16, 3)) * [0.1, 0.1, 0.1 * thickness]
+    before -= before.mean(axis=1, keepdims=True)
+    after = before @ turned(2).T @ np.diag([1, -1, 1 if thickness else -1]) + noise * RNG.normal(size=before.shape)
+    after -= after.mean(axis=1, keepdims=True)
+    rotation, _, spread = fit_rigid(before, after, np.ones(before.shape[:2], bool))
+    np.testing.assert_allclose(rotation, kabsch(before, after), atol=1e-7)
+    second = np.linalg.svd(before.swapaxes(1, 2) @ after, compute_uv=False)[:, 1]
+    assert (spread > 0.7 * second).all() and (spread < 1.42 * second).all()
+
+
+def test_points_on_a_line_or_in_one_place_spread_not_at_all_and_give_some_rotation():
+    line = np.linspace(-1, 1, 8)[:, None] * np.array([1.0, 2, 3])
+    before = np.stack([line, np.zeros((8, 3)), line])
+    used = np.ones((3, 8), bool)
+    used[2, 1:] = False
+    rotation, _, spread = fit_rigid(before, before, used)
+    np.testing.assert_allclose(spread, 0, atol=1e-7)
+    assert np.isfinite(rotation).all()
+
+
+def test_what_is_asked_again_after_a_change_is_what_a_change_can_alter():
+    xyz, wanted = body(points=80), np.ones((80, 6), bool)
+    xyz[:40, 1:] += 0.3 * np.arange(1, 6)[:, None]
+    valid, leaders = RNG.random((80, 6)) < 0.9, RNG.random(80) < 0.8
+    settings = {"neighbours": 6, "reach": 0.05, "agree": 0.005}
+    before = predict(xyz, valid, leaders, wanted, **settings)
+    changed = RNG.random((80, 6)) < 0.02
+    after = predict(np.where(changed[..., None], xyz + 0.004, xyz), valid ^ changed, leaders, wanted, **settings)
+    again = predict(
+        np.where(changed[..., None], xyz + 0.004, xyz), valid ^ changed, leaders, wanted, changed=changed, **settings
+    )
+    was, now, new = (
+        {(p, s): tuple(x) for p, s, x in zip(f.point, f.step, f.xyz, strict=True)} for f in (before, after, again)
+    )
+    assert 0 < len(new) < len(now) / 2
+    assert new.items() <= now.items()
+    assert {key for key in now if now[key] != was.get(key)} <= new.keys()
 
 
 def test_lost_points_of_a_body_are_put_exactly_where_it_carries_them():

@@ -1,9 +1,9 @@
 """Laws of testing tracks: what is true survives, what is dragged, covered or slid off does not."""
 
-import cv2
 import numpy as np
 import pytest
 
+from pipeline.appearance import grey_clip
 from pipeline.flow_sources import tracked
 from pipeline.lift import LiftedTracks, depth_edges, lift_tracks
 from pipeline.rigid_world import RigidWorld, moving_card
@@ -25,8 +25,7 @@ class Bench:
         self.cameras = Cameras(
             self.world.intrinsics, self.world.world_from_camera, self.world.size, camera_moves, "given", "given"
         )
-        grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-        self.tester = TrackTester(grey, depth, self.edges, self.cameras, TrustConfig())
+        self.tester = TrackTester(grey_clip(frames), depth, self.edges, self.cameras, TrustConfig())
         self.keypoints = keypoint_grid(*self.world.size)
         self.exact, self.seen = self.world.tracks(0, self.keypoints, HORIZON)
         self.flow = self.world.flow(0, self.keypoints, HORIZON)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.appearance import grey_clip
 from pipeline.cuts import check_level
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.flow_sources._scene import SceneParts
@@ -68,8 +69,6 @@ class TrackedFlow:
         watch: Stopwatch,
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
-        import cv2
-
         view = episode.views[episode.primary]
         depth, edges, cameras = self.scene.see(episode, depth_edge, watch)
         with watch.stage("track"):
@@ -78,8 +77,7 @@ class TrackedFlow:
         with watch.stage("test tracks"):
             tester = None
             if self.config.test:
-                grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in view.frames]
-                tester = TrackTester(grey, depth.depth, edges, cameras, self.config)
+                tester = TrackTester(grey_clip(view.frames), depth.depth, edges, cameras, self.config)
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for track in tracks:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pipeline.appearance import PATCH, patches
+from pipeline.appearance import grey_clip, patches, unlikeness
 from schemas.perception import Tracks2D
 
 
@@ -51,11 +51,8 @@ class GreyClip(ABC):
     """The clip in grey, and what is asked of pairs of its frames."""
 
     def __init__(self, frames: UInt8[np.ndarray, "T H W 3"], config: ChainConfig):
-        import cv2
-
-        self.chain = config
-        self.grey = [cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in frames]
-        self.height, self.width = self.grey[0].shape
+        self.chain, self.grey = config, grey_clip(frames)
+        self.height, self.width = self.grey.shape[1:]
         reach = config.still_window // 2
         padded = [np.pad(g, reach, "reflect") for g in self.grey]
         self.frame_length, self.row_length = padded[0].size, padded[0].shape[1]
@@ -121,13 +118,9 @@ class ChainedTracker:
         visible[:, :, 0] = True
         starts = np.asarray(references)
         images = self.clip(frames)
-        looks = [patches(images.grey[reference], keypoints) for reference in references]
-        points = Points(
-            position=np.tile(keypoints, (windows, 1)).astype(np.float64),
-            anchor=np.repeat(starts, count),
-            visible=np.ones(windows * count, bool),
-            looks=np.concatenate([np.zeros((0, PATCH * PATCH), np.float32), *looks]),
-        )
+        position, anchor = np.tile(keypoints, (windows, 1)).astype(np.float64), np.repeat(starts, count)
+        looks = patches(images.grey, anchor, position)
+        points = Points(position, anchor, np.ones(windows * count, bool), looks)
         for frame in range(int(starts.min(initial=0)), len(frames) - 1):
             alive = np.flatnonzero((starts <= frame) & (frame < starts + horizon))
             if len(alive) == 0:
@@ -137,8 +130,10 @@ class ChainedTracker:
             for window in alive:
                 step = frame + 1 - starts[window]
                 own = slice(window * count, (window + 1) * count)
-                uv[window, :, step:] = points.position[own, None]
+                uv[window, :, step] = points.position[own]
                 visible[window, :, step] = points.visible[own]
+        for window, start in enumerate(starts):  # after the clip's end nothing moves
+            uv[window, :, len(frames) - start :] = points.position[window * count : (window + 1) * count, None]
         return [Tracks2D(int(r), uv[i], visible[i]) for i, r in enumerate(references)]
 
 
@@ -153,8 +148,8 @@ def _step(images: GreyClip, frame: int, points: Points, rows: Int[np.ndarray, "M
     place = np.ascontiguousarray(points.position[rows]).view(np.complex128)[:, 0]
     _, first, again = np.unique(place, return_index=True, return_inverse=True)
     moved, good = (found[again] for found in images.match(points.position[rows[first]], frame))
-    looks = patches(images.grey[frame + 1], moved)
-    good &= np.abs(looks - points.looks[rows]).mean(axis=1) <= images.chain.appearance
+    looks = patches(images.grey, np.full(len(rows), frame + 1), moved)
+    good &= unlikeness(looks, points.looks[rows]) <= images.chain.appearance
     points.visible[rows] = good
     points.position[rows[good]] = moved[good]
     points.anchor[rows[good]] = frame + 1
