@@ -23,7 +23,7 @@ class Config(ChainConfig):
     """Settings, besides those of every chained tracker.
 
     Attributes:
-        window: side of the square that is matched, in px, odd. OpenCV goes through its rows by eights: 17 takes two thirds of the time of 15.
+        window: side of the square that is matched, in px, odd.
         levels: pyramid levels above the full image, at most: none on which ``LEAST_WINDOWS`` do not fit side by side.
         iterations: at most, per level.
     """
