@@ -1,8 +1,10 @@
 """A long episode is gone through in pieces, so that a worker's memory does not grow with it.
 
 Each piece has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window depends on no other
-frame: what is made in pieces is what is made at once. Estimated depth, which has one scale for the whole episode, is made before its pieces
-and kept in a file (``see_whole``); a camera solved over many windows is solved for each piece.
+frame: what is made in pieces is what is made at once. What does depend on others, the scale of estimated depth and the world and focal length
+of an estimated camera, is found before, from all frames, which then lie in a temporary file with their depth
+(``pipeline.flow_sources._scene.SceneParts.see_whole``). What only refuses, the look for cuts and at a camera that is said to stand still, is
+done piece by piece where nothing needs all frames.
 """
 
 from collections.abc import Iterator, Sequence

@@ -81,8 +81,7 @@ class TripletMaker:
         most = most_frames(windows.piece_megapixels, view.size, times.reach)
         pieces = list(pieces_of(view.length, references, times.reach, most)) if references else []
         if len(pieces) > 1 and hasattr(self.source, "see_whole"):
-            with watch.stage("depth"):
-                self.source.see_whole(episode)
+            episode = self.source.see_whole(episode, watch)
         for piece in pieces:
             yield from self._windows_of(episode, piece, times, watch)
 

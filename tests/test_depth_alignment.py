@@ -14,7 +14,6 @@ from pipeline.depth import recorded
 from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig
 from pipeline.depth._steadying import steady
 from pipeline.depth_alignment import CannotAlign, align, fit_line
-from pipeline.frame_selection import take_frames
 from pipeline.rigid_world import RigidWorld, moving_card
 from schemas.cameras import invert_pose
 from schemas.episode import BadEpisode, EpisodeRef, RecordedDepth
@@ -299,37 +298,19 @@ def test_a_moving_camera_is_not_steadied():
     assert "steadied" not in depth.source
 
 
-# Long episodes, which are gone through in pieces
+# Long episodes
 
 
-def pieces_and_whole():
-    """The world, a little of it at a time and at once, by a model whose scale and shift differ by frame."""
+def test_depth_of_a_long_episode_is_the_same_and_each_frame_is_looked_at_once():
     world, depth, _, model = flickering(camera_moves=False)
     episode, view = seen(world, depth, frames=world.frames(), fixed=True)
-    parts = [take_frames(episode, np.arange(first, first + 9)) for first in (0, 5, 15)]
-    return episode, view, parts, model
-
-
-def test_pieces_share_one_alignment_and_each_frame_is_looked_at_once():
-    episode, view, parts, model = pieces_and_whole()
     estimator = EstimatedDepth(EstimatorConfig(), model)
     at_once = estimator.estimate(episode, view)
     model.asked = 0
-    estimator.see_whole(episode, view)
-    found = [estimator.estimate(part, part.views["front"]) for part in parts]
-    assert model.asked == view.length
-    for first, maps in zip((0, 5, 15), found, strict=True):
-        np.testing.assert_array_equal(maps.depth, at_once.depth[first : first + 9])
-        assert (maps.alignment, maps.source, maps.unit) == (at_once.alignment, at_once.source, at_once.unit)
-
-
-def test_another_episode_is_not_given_the_last_ones_depth():
-    episode, view, parts, model = pieces_and_whole()
-    estimator = EstimatedDepth(EstimatorConfig(), model)
-    estimator.see_whole(episode, view)
-    other = replace(parts[0], ref=replace(episode.ref, episode="another"))
-    estimator.estimate(other, other.views["front"])
-    assert model.asked == view.length + 9
+    long = estimator.estimate(episode, view, long=True)
+    assert model.asked == view.length and isinstance(long.depth, np.memmap)
+    np.testing.assert_array_equal(long.depth, at_once.depth)
+    assert (long.alignment, long.source, long.unit) == (at_once.alignment, at_once.source, at_once.unit)
 
 
 # Recorded depth itself

@@ -7,6 +7,7 @@ import pytest
 import test_droid_raw as droid
 from depth_fixture import episode_of, view_of
 
+from pipeline import long_arrays
 from pipeline.depth import stereo
 from pipeline.rigid_world import moving_card
 from schemas.episode import BadEpisode, StereoPair
@@ -49,6 +50,21 @@ def test_depth_is_the_worlds_in_metres(world, eyes):
     assert known.mean() > 0.8
     assert np.median(error) < 0.01
     assert np.quantile(error, 0.95) < 0.03
+
+
+def test_depth_of_a_long_recording_is_the_same_and_each_frame_is_read_once(world, eyes, monkeypatch):
+    monkeypatch.setattr(long_arrays, "AT_A_TIME", 2)
+    read = {"left": [], "right": []}
+
+    def some(name, frames):
+        return lambda numbers: read[name].extend(numbers.tolist()) or frames[numbers]
+
+    short = view(world, *eyes)
+    pair = replace(short.stereo, read_some=some("right", eyes[1]))
+    one_by_one = replace(short, read_some=some("left", eyes[0]), stereo=pair)
+    long = stereo.build(stereo.Config()).estimate(episode_of(one_by_one), one_by_one, long=True)
+    np.testing.assert_array_equal(long.depth, estimate(short).depth)
+    assert read == {"left": [0, 1, 2], "right": [0, 1, 2]}
 
 
 def test_places_that_one_eye_does_not_see_get_no_depth(world, eyes):

@@ -5,16 +5,15 @@ then the answer is that the clip does not say. Square pixels and an axis through
 """
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from pipeline.cameras._alignment import AGREES, Noise, Sighting, find_motion, misfit, noise_shown, residuals_of
 from pipeline.cameras._background import area_weights
-from pipeline.cameras._keyframes import EDGE, background_corners
-from pipeline.lift import depth_edges, sample_depth
+from pipeline.cameras._clip import Clip
+from pipeline.cameras._keyframes import CELLS
 from pipeline.lucas_kanade import Matching, match
 from schemas.cameras import intrinsics_from_fov, lift
 from schemas.episode import BadEpisode
-from schemas.perception import DepthMaps
 
 FIELDS = np.geomspace(18.0, 110.0, 12)
 """Vertical fields of view in degrees that are tried first."""
@@ -33,29 +32,25 @@ TELLS = 1.15
 """A focal length a quarter longer or shorter must fit worse by this factor, or the clip does not say."""
 
 
-def estimated_intrinsics(
-    name: str, grey: list[UInt8[np.ndarray, "H W"]], depth: DepthMaps, noise: Noise
-) -> tuple[Float[np.ndarray, "3 3"], str]:
+def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3 3"], str]:
     """Intrinsics and words that say how they were found.
 
     Args:
-        name: of the camera, for messages.
-        grey: its pictures.
-        depth: of its frames, metric or relative with one scale, without shift.
+        clip: whose depth has one scale, without shift.
         noise: of what is measured.
 
     Raises:
         BadEpisode: ``no_intrinsics``: the clip does not say.
     """
-    height, width = grey[0].shape
+    width, height = clip.size
     refusal = BadEpisode(
         "no_intrinsics",
-        f"camera {name} has no intrinsics, and its motion does not say what they are; give its vertical field of view with "
+        f"camera {clip.name} has no intrinsics, and its motion does not say what they are; give its vertical field of view with "
         "--camera-options fov_y=DEGREES",
     )
-    if depth.unit != "m":
+    if clip.unit != "m":
         raise refusal
-    sightings = _pairs(grey, depth)
+    sightings = _pairs(clip)
     if not sightings:
         raise refusal
 
@@ -92,24 +87,23 @@ def _noise_at(sightings: list[Sighting], intrinsics: Float[np.ndarray, "3 3"], n
     return Noise(min(noise.px, LOOSER * found.px), min(noise.depth, LOOSER * found.depth))
 
 
-def _pairs(grey: list[UInt8[np.ndarray, "H W"]], depth: DepthMaps) -> list[Sighting]:
+def _pairs(clip: Clip) -> list[Sighting]:
     """Corners of a few frames and where they are some frames later, far enough to tell."""
-    edges = depth_edges(depth.depth, EDGE)
     sightings = []
-    for start in np.unique(np.linspace(0, max(len(grey) - 2, 0), PAIRS).astype(int)):
-        uvz = background_corners(grey[start], depth.depth[start], edges[start])
+    for start in np.unique(np.linspace(0, max(clip.length - 2, 0), PAIRS).astype(int)).tolist():
+        uvz = clip.corners(start, CELLS)
         here, alive = uvz[:, :2].copy(), np.ones(len(uvz), bool)
-        for frame in range(start + 1, min(start + 1 + LONGEST, len(grey))):
+        for frame in range(start + 1, min(start + 1 + LONGEST, clip.length)):
             rows = np.flatnonzero(alive)
-            here[rows], alive[rows] = match(grey[frame - 1], grey[frame], here[rows], Matching())
+            here[rows], alive[rows] = match(clip.grey(frame - 1), clip.grey(frame), here[rows], Matching())
             if alive.sum() < FEWEST:
                 break
             moved = np.median(np.linalg.norm(here - uvz[:, :2], axis=1)[alive])
-            if moved > APART * grey[0].shape[1]:
-                z, rough = sample_depth(depth.depth, edges, np.array([frame]), here[:, None])
-                good = alive & np.isfinite(z[:, 0]) & ~rough[:, 0]
+            if moved > APART * clip.size[0]:
+                z, usable = clip.sample(frame, here)
+                good = alive & usable
                 if good.sum() >= FEWEST:
-                    seen = np.concatenate([here, z], axis=1)[good]
+                    seen = np.concatenate([here, z[:, None]], axis=1)[good]
                     sightings.append(Sighting(uvz[good], seen, area_weights(uvz[good, 2])))
                 break
     return sightings

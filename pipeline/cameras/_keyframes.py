@@ -10,19 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.cameras._alignment import AGREES, Noise, Sighting, find_motion, misfit
-from pipeline.cameras._background import area_weights, corners
-from pipeline.lift import depth_edges, sample_depth
+from pipeline.cameras._background import area_weights
+from pipeline.cameras._clip import Clip
 from pipeline.lucas_kanade import Matching, match
 from schemas.cameras import invert_pose, lift
 from schemas.episode import BadEpisode
-from schemas.perception import DepthMaps
 
-EDGE = 0.05
-"""Bend of inverse depth that counts as an edge (``pipeline.lift.depth_edges``); no corner near one is used."""
-NOISY = 0.3
-"""Share of pixels above which edges are the depth's noise."""
-RIM = 5
-"""Px; the side of the square around an edge in which no corner is taken."""
 CELLS = 16
 """Rows and columns of a key frame, each with a corner if it has one."""
 WORN = 0.6
@@ -43,13 +36,13 @@ class Link:
         key: the key frame's number among the key frames.
         frame: index of the frame that sees it.
         points: which of the key frame's points agreed.
-        sighting: of those.
+        seen: where they are in the frame: u px, v px, depth.
     """
 
     key: int
     frame: int
     points: Int[np.ndarray, "N"]
-    sighting: Sighting
+    seen: Float[np.ndarray, "N 3"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +52,13 @@ class Placed:
     Attributes:
         world_from_camera: the first camera is the world.
         keys: indices of the key frames; the first is 0.
-        links: of all frames, in their order.
+        points: of each key frame's background: u px, v px, depth.
+        links: of all frames, in their order; each to one of the ``ALIVE`` newest key frames before it.
     """
 
     world_from_camera: Float[np.ndarray, "T 4 4"]
     keys: list[int]
+    points: list[Float[np.ndarray, "_ 3"]]
     links: list[Link]
 
 
@@ -71,6 +66,7 @@ class Placed:
 class _KeyFrame:
     number: int
     frame: int
+    grey: UInt8[np.ndarray, "H W"] | None  # its picture, as long as its points are followed
     uvz: Float[np.ndarray, "N 3"]  # where its points were set
     weight: Float[np.ndarray, "N"]
     uv: Float[np.ndarray, "N 2"]  # where they are now
@@ -85,9 +81,7 @@ class Follower:
     """Follows the background of one clip.
 
     Args:
-        name: of the camera, for messages.
-        grey: its pictures.
-        depth: of its frames.
+        clip: its pictures and depth, gone through once from the first frame to the last.
         intrinsics: of the camera.
         noise: of what is measured.
         fewest: points that must agree for a frame to be placed; a first frame needs twice as many corners.
@@ -95,22 +89,16 @@ class Follower:
 
     def __init__(
         self,
-        name: str,
-        grey: list[UInt8[np.ndarray, "H W"]],
-        depth: DepthMaps,
+        clip: Clip,
         intrinsics: Float[np.ndarray, "3 3"],
         noise: Noise,
         fewest: int,
     ):
         self.fewest = fewest
-        self.name, self.grey, self.depth, self.intrinsics, self.noise = name, grey, depth.depth, intrinsics, noise
-        self.edges = depth_edges(depth.depth, EDGE)
-        if self.edges.mean() > NOISY:  # then they say nothing
-            self.edges[:] = False
-        self.poses = np.tile(np.eye(4), (len(grey), 1, 1))
+        self.clip, self.intrinsics, self.noise = clip, intrinsics, noise
+        self.poses = np.tile(np.eye(4), (clip.length, 1, 1))
         self.active: list[_KeyFrame] = []
-        self.keys: list[int] = []
-        self.all_keys: list[_KeyFrame] = []
+        self.keys: list[_KeyFrame] = []
         self.links: list[Link] = []
 
     def place(self) -> Placed:
@@ -120,24 +108,25 @@ class Follower:
             BadEpisode: ``no_background`` where there is too little to follow, ``camera_jump`` where it is lost at once.
         """
         self._add_key(0)
-        for frame in range(1, len(self.grey)):
+        for frame in range(1, self.clip.length):
             self._advance(frame)
             worn = self._place(frame)
-            if worn and frame + 1 < len(self.grey):
+            if worn and frame + 1 < self.clip.length:
                 self._add_key(frame)
-        return Placed(self.poses, self.keys, [self._of_the_background(link) for link in self.links])
+        links = [self._of_the_background(link) for link in self.links]
+        return Placed(self.poses, [key.frame for key in self.keys], [key.uvz for key in self.keys], links)
 
     def _of_the_background(self, link: Link) -> Link:
         """Without the points of which a later frame showed that they move; the first frames see too little of it."""
-        still = ~self.all_keys[link.key].moving[link.points]
-        return Link(link.key, link.frame, link.points[still], _chosen(link.sighting, still))
+        still = ~self.keys[link.key].moving[link.points]
+        return Link(link.key, link.frame, link.points[still], link.seen[still])
 
     def _add_key(self, frame: int) -> None:
-        uvz = background_corners(self.grey[frame], self.depth[frame], self.edges[frame])
+        uvz = self.clip.corners(frame, CELLS)
         if frame == 0 and len(uvz) < 2 * self.fewest:
             raise BadEpisode(
                 "no_background",
-                f"camera {self.name}: its first frame has {len(uvz)} corners with depth, {2 * self.fewest} are needed to follow the "
+                f"camera {self.clip.name}: its first frame has {len(uvz)} corners with depth, {2 * self.fewest} are needed to follow the "
                 "background",
             )
         if len(uvz) < self.fewest:
@@ -145,6 +134,7 @@ class Follower:
         key = _KeyFrame(
             len(self.keys),
             frame,
+            self.clip.grey(frame),
             uvz,
             area_weights(uvz[:, 2]),
             uvz[:, :2].copy(),
@@ -152,30 +142,24 @@ class Follower:
             np.zeros(len(uvz), int),
             np.zeros(len(uvz), bool),
         )
-        self.keys.append(frame)
-        self.all_keys.append(key)
-        self.active = [*self.active, key][-ALIVE:]
+        self.keys.append(key)
+        self.active.append(key)
+        if len(self.active) > ALIVE:
+            self.active.pop(0).grey = None
 
     def _advance(self, frame: int) -> None:
         """Follow all points to a frame: from the one before it, corrected by their key frame itself."""
         rows = [np.flatnonzero(key.alive) for key in self.active]
         together = np.concatenate([key.uv[mine] for key, mine in zip(self.active, rows, strict=True)])
-        moved, good = match(self.grey[frame - 1], self.grey[frame], together, Matching())
+        grey = self.clip.grey(frame)
+        moved, good = match(self.clip.grey(frame - 1), grey, together, Matching())
         ends = np.cumsum([len(mine) for mine in rows])[:-1]
         for key, mine, place, found in zip(self.active, rows, np.split(moved, ends), np.split(good, ends), strict=True):
             if key.frame < frame - 1:
-                place = self._corrected(key, mine, place, frame)
-            found = found & (place >= 0).all(axis=1) & (place < self.grey[frame].shape[::-1]).all(axis=1)
+                place = _corrected(key, mine, place, grey)
+            found = found & (place >= 0).all(axis=1) & (place < self.clip.size).all(axis=1)
             key.uv[mine[found]] = place[found]
             key.alive[mine[~found]] = False
-
-    def _corrected(
-        self, key: _KeyFrame, rows: Int[np.ndarray, "N"], place: Float[np.ndarray, "N 2"], frame: int
-    ) -> Float[np.ndarray, "N 2"]:
-        """Places in a frame, matched with the key frame directly where it still looks the same."""
-        direct, sure = match(self.grey[key.frame], self.grey[frame], key.uvz[rows, :2], Matching(), guess=place)
-        sure &= np.linalg.norm(direct - place, axis=1) < STRAY
-        return np.where(sure[:, None], direct, place)
 
     def _place(self, frame: int) -> bool:
         """Place a frame by the newest key frame that can; whether that one is worn."""
@@ -200,11 +184,11 @@ class Follower:
             self._note(key, rows, agree)
             if agree.sum() >= self.fewest:
                 key.sightings += 1
-                self.links.append(Link(key.number, frame, rows[agree], _chosen(sighting, agree)))
+                self.links.append(Link(key.number, frame, rows[agree], sighting.seen[agree]))
         if placed is None:
             raise BadEpisode(
                 "camera_jump",
-                f"camera {self.name}: hardly anything of the background of frame {frame - 1} is found again in frame {frame}; the camera "
+                f"camera {self.clip.name}: hardly anything of the background of frame {frame - 1} is found again in frame {frame}; the camera "
                 "jumps there, or moves faster than it can be followed",
             )
         self.poses[frame] = placed
@@ -214,10 +198,9 @@ class Follower:
     def _sighting(self, key: _KeyFrame, frame: int) -> tuple[np.ndarray, Sighting]:
         """Points of a key frame that are seen, with depth away from edges."""
         rows = np.flatnonzero(key.alive)
-        z, rough = sample_depth(self.depth, self.edges, np.array([frame]), key.uv[rows][:, None])
-        usable = np.isfinite(z[:, 0]) & ~rough[:, 0]
+        z, usable = self.clip.sample(frame, key.uv[rows])
         rows = rows[usable]
-        seen = np.concatenate([key.uv[rows], z[usable]], axis=1)
+        seen = np.concatenate([key.uv[rows], z[usable, None]], axis=1)
         return rows, Sighting(key.uvz[rows], seen, key.weight[rows])
 
     def _hints(self, frame: int) -> Float[np.ndarray, "P 4 4"]:
@@ -234,18 +217,11 @@ class Follower:
         key.alive &= ~key.moving
 
 
-def _chosen(sighting: Sighting, rows: Bool[np.ndarray, "N"]) -> Sighting:
-    return Sighting(sighting.uvz[rows], sighting.seen[rows], sighting.weight[rows])
-
-
-def background_corners(
-    grey: UInt8[np.ndarray, "H W"], depth: Float[np.ndarray, "H W"], edges: Bool[np.ndarray, "H W"]
-) -> Float[np.ndarray, "N 3"]:
-    """Corners of a picture away from depth edges: u px, v px, depth."""
-    import cv2
-
-    known = np.isfinite(depth)
-    near_edge = cv2.dilate((edges | ~known).astype(np.uint8), np.ones((RIM, RIM), np.uint8)) > 0
-    uv = corners(grey, ~near_edge, CELLS)
-    z = depth[np.floor(uv[:, 1]).astype(int), np.floor(uv[:, 0]).astype(int)]
-    return np.concatenate([uv, z[:, None].astype(np.float64)], axis=1)
+def _corrected(
+    key: _KeyFrame, rows: Int[np.ndarray, "N"], place: Float[np.ndarray, "N 2"], grey: UInt8[np.ndarray, "H W"]
+) -> Float[np.ndarray, "N 2"]:
+    """Places in a picture, matched with the key frame directly where it still looks the same."""
+    assert key.grey is not None, "it is followed"
+    direct, sure = match(key.grey, grey, key.uvz[rows, :2], Matching(), guess=place)
+    sure &= np.linalg.norm(direct - place, axis=1) < STRAY
+    return np.where(sure[:, None], direct, place)

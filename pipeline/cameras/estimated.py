@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from pipeline.cameras._alignment import Noise
 from pipeline.cameras._bundle import refine
+from pipeline.cameras._clip import Clip
 from pipeline.cameras._focal import estimated_intrinsics
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
 from pipeline.cameras._keyframes import Follower, Placed
@@ -60,6 +61,8 @@ def build(config: Config) -> "EstimatedCamera":
 class EstimatedCamera:
     """See ``pipeline.cameras.CameraSolver``."""
 
+    sees_whole = True
+
     def __init__(self, config: Config):
         self.config = config
 
@@ -69,13 +72,10 @@ class EstimatedCamera:
         Raises:
             BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` where the clip does not say what they are.
         """
-        import cv2
-
-        c = self.config
+        c, clip = self.config, Clip(view, depth)
         noise = Noise(c.pixel_noise, c.depth_noise)
-        grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in view.frames]
-        intrinsics, source = known_intrinsics(view, c.fov_y) or estimated_intrinsics(view.name, grey, depth, noise)
-        placed = Follower(view.name, grey, depth, intrinsics, noise, c.min_points).place()
+        intrinsics, source = known_intrinsics(view, c.fov_y) or estimated_intrinsics(clip, noise)
+        placed = Follower(clip, intrinsics, noise, c.min_points).place()
         poses = refine(placed, intrinsics, noise)
         self._check_jumps(view.name, poses, float(np.nanmedian(depth.depth[0])))
         moved, residual = _pixels(placed, poses, intrinsics)
@@ -112,10 +112,10 @@ def _pixels(
     """How far the background moves in the image, in the frame in which it moves farthest, and how far the poses are from it; medians in px."""
     moved, off = [0.0], [np.zeros(0)]
     for link in placed.links:
-        sighting = link.sighting
+        uvz = placed.points[link.key][link.points]
         pose = invert_pose(poses[link.frame]) @ poses[placed.keys[link.key]]
-        there = project(transform(pose, lift(sighting.uvz, intrinsics)), intrinsics)[:, :2]
+        there = project(transform(pose, lift(uvz, intrinsics)), intrinsics)[:, :2]
         if len(there):
-            moved.append(float(np.nanmedian(np.linalg.norm(there - sighting.uvz[:, :2], axis=1))))
-            off.append(np.linalg.norm(there - sighting.seen[:, :2], axis=1))
+            moved.append(float(np.nanmedian(np.linalg.norm(there - uvz[:, :2], axis=1))))
+            off.append(np.linalg.norm(there - link.seen[:, :2], axis=1))
     return max(moved), float(np.nanmedian(np.concatenate(off))) if len(off) > 1 else 0.0

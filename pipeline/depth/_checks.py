@@ -16,18 +16,23 @@ def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
         BadEpisode: not one value is finite (``depth_not_finite``), all are 0, which is infinitely far (``depth_infinite``), or all are the
             same (``depth_constant``).
     """
-    low, high = np.inf, -np.inf
-    for frame in inverse:  # not all at once: a long episode's would not fit into memory
+    for frame in inverse:
         frame[~np.isfinite(frame)] = np.nan
-        low, high = (
-            float(np.fmin(low, np.fmin.reduce(frame, axis=None))),
-            float(np.fmax(high, np.fmax.reduce(frame, axis=None))),
-        )
+    low, high = bounds(inverse)
     if low > high:
         raise BadEpisode("depth_not_finite", f"camera {camera}: not one value of the estimated depth is finite")
     if high <= 0:
         raise BadEpisode("depth_infinite", f"camera {camera}: all of the estimated depth is infinitely far")
     check_varies(camera, low, high, "estimated")
+
+
+def bounds(maps: Float[np.ndarray, "T H W"]) -> tuple[float, float]:
+    """The smallest and the largest value, NaN apart; infinity and minus infinity where there is none."""
+    low, high = np.inf, -np.inf
+    for frame in maps:  # not all at once: a long episode's would not fit into memory
+        low = float(np.fmin(low, np.fmin.reduce(frame, axis=None)))
+        high = float(np.fmax(high, np.fmax.reduce(frame, axis=None)))
+    return low, high
 
 
 def check_varies(camera: str, low: float, high: float, kind: str) -> None:

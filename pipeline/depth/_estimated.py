@@ -1,8 +1,7 @@
 """Depth from pictures by a model: what its kinds have in common."""
 
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,13 +11,12 @@ from pipeline.depth._checks import check_inverse
 from pipeline.depth._models import DepthModel, Precision, Weights
 from pipeline.depth._steadying import steady
 from pipeline.depth_alignment import CannotAlign, Method, align
+from pipeline.long_arrays import blocks, empty
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
 
 SMALLEST = 64
 """Pixels of height below which no network sees anything."""
-LOOKED_AT = 64
-"""Frames that are decoded at a time."""
 FARTHEST_M = 50.0
 """Metres beyond which depth counts as unknown: there an aligned line has crossed zero, or soon will."""
 FARTHEST_RELATIVE = 50.0
@@ -98,66 +96,22 @@ class InverseDepthModel(Protocol):
         ...
 
 
-Allocate = Callable[[tuple[int, ...], type], np.ndarray]
-"""Makes an array of a shape and type."""
-
-
-@dataclass(frozen=True)
-class WholeDepth:
-    """The depth of an episode that is gone through in pieces.
-
-    Attributes:
-        episode: its digest.
-        camera: the view's name.
-        row: of each frame, by its number in the source files.
-    """
-
-    episode: str
-    camera: str
-    row: dict[int, int]
-    maps: DepthMaps
-
-
 class EstimatedDepth:
     """See ``pipeline.depth.DepthEstimator``."""
 
+    sees_whole = True
+
     def __init__(self, config: EstimatorConfig, model: InverseDepthModel):
         self.config, self.model = config, model
-        self._whole: WholeDepth | None = None
 
-    def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
+    def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
         """Depth of every frame: metres where the model gives them or something to align to is there, else relative.
-
-        A piece of an episode that was seen whole gets its part of that.
 
         Raises:
             BadEpisode: the model's answer is unusable, or what ``align`` names is not there.
             BuildError: a single frame does not fit into the GPU's memory.
         """
-        whole = self._whole
-        if whole is not None and (whole.episode, whole.camera) == (episode.ref.digest, view.name):
-            numbers = [episode.source_frame(frame) for frame in range(view.length)]
-            rows = [whole.row[number] for number in numbers if number in whole.row]
-            if len(rows) == view.length:
-                return replace(whole.maps, depth=np.array(whole.maps.depth[rows]))
-        self._whole = None
-        return self._estimate(episode, view, _in_memory)
-
-    def see_whole(self, episode: Episode, view: CameraView) -> None:
-        """Estimate the depth of an episode that will be asked for in pieces: each frame once, and one alignment for all of them.
-
-        Depth lies in a temporary file, so that memory does not grow with the episode.
-
-        Raises:
-            BadEpisode, BuildError: as ``estimate``.
-        """
-        maps = self._estimate(episode, view, _on_disk)
-        row = {episode.source_frame(frame): frame for frame in range(view.length)}
-        self._whole = WholeDepth(episode.ref.digest, view.name, row, maps)
-
-    def _estimate(self, episode: Episode, view: CameraView, allocate: Allocate) -> DepthMaps:
-        """Depth of every frame, in an array made by a function of shape and type."""
-        inverse, grey = self._look(view, allocate)
+        inverse, grey = self._look(view, long)
         check_inverse(view.name, inverse)
         source = f"{self.model.name}, {'metric' if self.model.metric else 'relative'}"
         if grey is not None:
@@ -181,16 +135,15 @@ class EstimatedDepth:
         return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, nothing to align to; median 1")
 
     def _look(
-        self, view: CameraView, allocate: Allocate
+        self, view: CameraView, long: bool
     ) -> tuple[Float[np.ndarray, "T H W"], UInt8[np.ndarray, "T H W"] | None]:
         """The model's inverse depth, and the grey pictures where they are needed for steadying."""
         import cv2
 
         shape = (view.length, *view.size[::-1])
-        inverse = allocate(shape, np.float32)
-        grey = allocate(shape, np.uint8) if self.config.steady and view.fixed else None
-        for start in range(0, view.length, LOOKED_AT):
-            numbers = np.arange(start, min(start + LOOKED_AT, view.length))
+        inverse = empty(shape, np.float32, long)
+        grey = empty(shape, np.uint8, long) if self.config.steady and view.fixed else None
+        for numbers in blocks(view.length):
             frames = view.some_frames(numbers)
             inverse[numbers] = self.model.inverse_depth(frames)
             if grey is not None:
@@ -211,16 +164,6 @@ class EstimatedDepth:
                 f"camera {view.name}: depth cannot be aligned by {'; '.join(refused)}; --depth-options align=auto takes what there is",
             )
         return None
-
-
-def _in_memory(shape: tuple[int, ...], kind: type) -> np.ndarray:
-    return np.empty(shape, kind)
-
-
-def _on_disk(shape: tuple[int, ...], kind: type) -> np.ndarray:
-    """An array in a temporary file, which is gone when the array is."""
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, kind, "w+", shape=shape)
 
 
 def _depth(inverse: Float[np.ndarray, "T H W"], farthest: float) -> Float[np.ndarray, "T H W"]:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from pipeline.depth._checks import check_varies
-from schemas.episode import BadEpisode, CameraView, Episode
+from pipeline.depth._checks import bounds, check_varies
+from pipeline.long_arrays import blocks, empty
+from schemas.episode import BadEpisode, CameraView, Episode, RecordedDepth
 from schemas.perception import DepthMaps
 from schemas.plugins import plugin_names
 
@@ -23,7 +25,7 @@ def build(config: Config) -> "RecordedDepthReader":
 class RecordedDepthReader:
     """See ``pipeline.depth.DepthEstimator``."""
 
-    def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
+    def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
         """The recorded depth; not finite and not positive values become NaN."""
         if view.depth is None:
             others = ", ".join(name for name in plugin_names("pipeline.depth") if name != "recorded")
@@ -32,16 +34,27 @@ class RecordedDepthReader:
                 f"camera {view.name} has no usable recorded depth; choose another with --depth: {others}; or LIBERO files can be recorded "
                 "again (create_dataset.py --use-depth, with znear_m and zfar_m or the model's extent) or replayed (--flow simulator)",
             )
-        depth = view.depth.read()
-        usable = np.isfinite(depth) & (depth > 0)
-        if not usable.any():
+        depth = _kept(view.depth, view.length) if long else _cleaned(view.depth.read())
+        low, high = bounds(depth)
+        if low > high:
             raise BadEpisode(
                 "no_depth", f"camera {view.name}: not one pixel of the recorded depth is finite and above 0"
             )
-        known = depth[usable]
-        check_varies(view.name, float(known.min()), float(known.max()), "recorded")
-        return DepthMaps(
-            depth=np.where(usable, depth, np.float32(np.nan)),
-            unit=view.depth.unit,
-            source=f"recorded: {view.depth.description}",
-        )
+        check_varies(view.name, low, high, "recorded")
+        return DepthMaps(depth, view.depth.unit, f"recorded: {view.depth.description}")
+
+
+def _kept(recorded: RecordedDepth, length: int) -> Float[np.ndarray, "T H W"]:
+    """The cleaned depth of a long episode."""
+    depth = None
+    for numbers in blocks(length):
+        found = _cleaned(recorded.some(numbers))
+        if depth is None:
+            depth = empty((length, *found.shape[1:]), found.dtype.type, long=True)
+        depth[numbers] = found
+    assert depth is not None, "an episode has frames"
+    return depth
+
+
+def _cleaned(depth: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))

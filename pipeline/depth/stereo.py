@@ -6,9 +6,10 @@ A point that lies at column u of the left picture lies at u - d of the right one
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 
-from pipeline.depth._checks import check_varies
+from pipeline.depth._checks import bounds, check_varies
+from pipeline.long_arrays import blocks, empty
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
@@ -58,10 +59,12 @@ def build(config: Config) -> "StereoDepth":
 class StereoDepth:
     """See ``pipeline.depth.DepthEstimator``."""
 
+    sees_whole = True
+
     def __init__(self, config: Config):
         self.config = config
 
-    def estimate(self, episode: Episode, view: CameraView) -> DepthMaps:
+    def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
         """Depth of the left eye; NaN where a place finds no like, or only one eye sees it.
 
         Raises:
@@ -81,30 +84,29 @@ class StereoDepth:
                     "fov_y=DEGREES",
                 )
             intrinsics = intrinsics_from_fov(self.config.fov_y, *view.size)
-        right = view.stereo.read_right()
-        if right.shape != view.frames.shape:
-            raise BadEpisode(
-                "bad_stereo",
-                f"camera {view.name}: the left eye has frames {view.frames.shape}, the right one {right.shape}",
-            )
         reach = float(intrinsics[0, 0]) * view.stereo.baseline_m
         if not (np.isfinite(reach) and reach > 0):
             raise BadEpisode(
                 "bad_stereo", f"camera {view.name}: focal length times baseline must be above 0, found {reach:g}"
             )
-        depth = self._depth(view.frames, right, reach)
-        known = np.isfinite(depth)
-        share = float(known.mean())
+        depth = empty((view.length, *view.size[::-1]), np.float32, long)
+        middle, swapped = view.length // 2, 0.0
+        for numbers in blocks(view.length) if long else (np.arange(view.length),):
+            left, right = _both_eyes(view, numbers, long)
+            depth[numbers] = self._depth(left, right, reach)
+            if middle in numbers:
+                here = slice(middle - numbers[0], middle - numbers[0] + 1)
+                swapped = float(np.isfinite(self._depth(right[here], left[here], reach)).mean())
+        share = sum(int(np.isfinite(frame).sum()) for frame in depth) / depth.size
         if share < FEWEST:
             raise BadEpisode(
                 "bad_stereo",
                 f"camera {view.name}: {share:.1%} of the pixels find their like in the right eye, at least {FEWEST:.0%} are needed; "
                 "are the eyes of one moment, and rectified?",
             )
-        middle = slice(view.length // 2, view.length // 2 + 1)
-        if np.isfinite(self._depth(right[middle], view.frames[middle], reach)).mean() > known[middle].mean():
+        if swapped > np.isfinite(depth[middle]).mean():
             raise BadEpisode("bad_stereo", f"camera {view.name}: the eyes match better when they are swapped")
-        check_varies(view.name, float(depth[known].min()), float(depth[known].max()), "stereo")
+        check_varies(view.name, *bounds(depth), "stereo")
         return DepthMaps(depth, "m", f"stereo: semi-global matching, baseline {view.stereo.baseline_m:g} m")
 
     def _depth(
@@ -149,3 +151,21 @@ class StereoDepth:
             speckleRange=1,
             mode=cv2.STEREO_SGBM_MODE_SGBM_3WAY,  # half the time of five ways, and as exact
         )
+
+
+def _both_eyes(
+    view: CameraView, numbers: Int[np.ndarray, "N"], long: bool
+) -> tuple[UInt8[np.ndarray, "N H W 3"], UInt8[np.ndarray, "N H W 3"]]:
+    """Frames of the left and the right eye; all of them unless the episode is long.
+
+    Raises:
+        BadEpisode: they differ in number or size.
+    """
+    assert view.stereo is not None, "the caller has looked"
+    left = view.some_frames(numbers) if long else view.frames
+    right = view.stereo.some(numbers) if long else view.stereo.read_right()
+    if left.shape != right.shape:
+        raise BadEpisode(
+            "bad_stereo", f"camera {view.name}: the left eye has frames {left.shape}, the right one {right.shape}"
+        )
+    return left, right

@@ -44,7 +44,9 @@ class EpisodeFlow:
 class FlowSource(Protocol):
     """Gives scene flow for the primary view of an episode.
 
-    One that looks at no pictures says ``looks_at_pictures = False``: then only those of the reference frames are read.
+    One that looks at no pictures says ``looks_at_pictures = False``: then only those of the reference frames are read. One that says
+    something of all frames at once also has ``see_whole(episode, watch)``: it is called before an episode is gone through in pieces
+    (``pipeline.pieces``), and gives the episode that pieces are taken of.
     """
 
     def follow(
