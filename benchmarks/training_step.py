@@ -1,6 +1,7 @@
 """Samples per second of a training step, both stages, on random shards.
 
-    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu] [--checkpoint-activations]
+    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu] [--lora-rank 64]
+        [--checkpoint-activations]
 
 Prints, for each stage, samples per second of whole steps (reading and decoding included), the share of the frozen
 backbone, peak memory (of the GPU where there is one, else of the process so far), and the machine. With ``--preset paper`` the backbone has random weights of
@@ -26,6 +27,7 @@ from lamp_model import run_folder
 from lamp_model.embodiments import run_statistics
 from lamp_model.training import run as running
 from lamp_model.training.loop import Trainer
+from lamp_model.training.variants import Variants
 
 
 def measure(trainer: Trainer, loader, steps: int) -> tuple[float, float]:
@@ -59,12 +61,16 @@ def settle(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def prepared_stage(stage: int, preset: str, data: Path, folder: Path, options: dict, device: str):
+def prepared_stage(stage: int, data: Path, folder: Path, options: dict, args: argparse.Namespace):
     """A stage's trainer and loader on random shards; stage 2 guides with a Motion Expert that has learnt nothing."""
-    motion = folder.parent / "stage1" if stage == 2 else None
-    request = running.Request(stage, data, folder, motion, preset=preset, options=options, device=device)
+    motion, variants = None, Variants()
+    if stage == 2:
+        motion, variants = folder.parent / "stage1", Variants(lora_rank=args.lora_rank)
+    request = running.Request(
+        stage, data, folder, motion, preset=args.preset, options=options, variants=variants, device=args.device
+    )
     prepared = running.prepare(request)
-    if preset == "paper" and stage == 1:
+    if args.preset == "paper" and stage == 1:
         weights = {**prepared.config.model.backbone_options, "weights": "random:4b"}
         model = replace(prepared.config.model, backbone_options=weights)
         prepared = replace(prepared, config=replace(prepared.config, model=model))
@@ -86,6 +92,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--lora-rank", type=int, help="of adapters in the backbone, in stage 2; without, it has none")
     parser.add_argument("--checkpoint-activations", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -97,7 +104,7 @@ def main() -> None:
         for stage in (1, 2):
             options = {"batch_size": args.batch_size, "val_fraction": 0.0}
             options["checkpoint_activations"] = args.checkpoint_activations
-            trainer, loader = prepared_stage(stage, args.preset, data, folder / f"stage{stage}", options, args.device)
+            trainer, loader = prepared_stage(stage, data, folder / f"stage{stage}", options, args)
             seconds, backbone = measure(trainer, loader, args.steps)
             line = f"stage {stage}: {args.batch_size / seconds:.1f} samples/s, backbone {backbone / seconds:.0%} of it"
             gpu = trainer.device.type == "cuda"
