@@ -23,12 +23,14 @@ class LiftedTracks:
         hole: visible, but without usable depth.
         edge: visible, and next to a depth discontinuity.
         carried: put where its neighbours' motion says (``pipeline.trust``); None where nobody does that.
+        exact: positions are known, not measured: there is no noise to take out and no slip to look for.
     """
 
     flow: SceneFlow
     hole: Bool[np.ndarray, "K S"]
     edge: Bool[np.ndarray, "K S"]
     carried: Bool[np.ndarray, "K S"] | None = None
+    exact: bool = False
 
 
 def to_reference(

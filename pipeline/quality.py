@@ -124,12 +124,12 @@ def judge(
     pixels = raw.uvz * [*size, 1]
     points = lift(pixels, intrinsics)
     static = _static(pixels, raw.valid, config)
-    jump = _after_jump(points, raw.valid, config.max_speed / fps)
+    jump = np.zeros_like(raw.valid) if lifted.exact else _after_jump(points, raw.valid, config.max_speed / fps)
     edge = lifted.edge & ~static[:, None]
     edge[:, 0] = False  # the reference position is a pixel's own depth, no interpolation
     # Once a moving point has touched an edge, nobody knows on which side it went on.
     valid = raw.valid & ~jump & ~np.maximum.accumulate(edge, axis=1) & raw.valid[:, :1]
-    uvz = np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
+    uvz = raw.uvz if lifted.exact else np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
     within = np.arange(raw.horizon + 1) <= steps
     flags = np.zeros(len(uvz), np.uint8)
     troubles = (

@@ -6,6 +6,8 @@ import pytest
 from pipeline.evaluation.replayed import replay_episode
 from pipeline.evaluation.truth import from_rigid_world
 from pipeline.flow_sources import FlowSource, simulator
+from pipeline.lift import LiftedTracks
+from pipeline.quality import QualityConfig, judge
 from pipeline.recipe import Recipe
 from pipeline.rigid_world import moving_card
 from pipeline.simulator.model import AssetFolders, load_model, simulator_library
@@ -118,7 +120,9 @@ def test_each_frame_is_rendered_once(source, monkeypatch):
     ("given", "code", "says"),
     [
         (episode(given=np.zeros((FRAMES, 9))), "bad_states", "14 numbers"),
+        (episode(given=np.zeros((FRAMES, 15))), "bad_states", "found 15"),
         (episode(given=np.full((FRAMES, 14), np.nan)), "bad_states", "first frame"),
+        (episode(given=1e9 * states()), "bad_states", "frame 1 has a rotation (quaternion) of length 1e+09"),
         (episode(camera="nose"), "no_camera", "it has: eye, rider"),
         (episode(model="<mujoco><nonsense/></mujoco>"), "bad_model", "nonsense"),
         (episode(model=MODEL.replace("<worldbody>", '<asset><mesh file="/a/assets/b.stl"/></asset><worldbody>')),
@@ -130,6 +134,44 @@ def test_what_cannot_be_replayed_is_refused_in_a_sentence(source, given, code, s
     with pytest.raises(BadEpisode) as error:
         followed(source, given)
     assert error.value.code == code and says in str(error.value)
+
+
+def test_a_camera_gives_the_same_whatever_camera_was_seen_before(source):
+    model = MODEL.replace('name="rider" pos="0 0 2"', 'name="rider" pos="0.1 0 1.5"')
+    for camera in ("eye", "rider", "eye"):
+        _, (found,) = followed(source, episode(camera, model=model))
+        _, (alone,) = followed(simulator.build(simulator.Config()), episode(camera, model=model))
+        np.testing.assert_array_equal(found.uvz, alone.uvz)
+
+
+def test_a_model_without_the_camera_is_refused_by_a_source_that_has_seen_nothing():
+    with pytest.raises(BadEpisode, match="no camera nose"):
+        followed(simulator.build(simulator.Config()), episode("nose"))
+
+
+def test_points_that_come_beside_or_behind_the_reference_camera_are_not_valid(source):
+    up = states()
+    up[:, 3] += 0.12 * np.arange(FRAMES)  # through the camera's plane
+    _, (window,) = followed(source, episode(given=up), horizon=10)
+    z = 1.48 - 0.12 * np.arange(11)
+    on_card = np.abs(window.uvz[:, 0, 2] - z[0]) < 1e-3
+    assert on_card.sum() > 20
+    assert window.valid[on_card][:, 1].all() and not window.valid[on_card][:, z < 0.1].any()
+    inside = np.abs(window.uvz[..., :2][window.valid] - 0.5)
+    assert inside.max() <= 1.5
+
+
+def test_exact_positions_are_neither_smoothed_nor_taken_for_jumps(source):
+    slow, fast = states(), states()
+    slow[:, 1] *= 0.001
+    slow[:, 4:8] = [1, 0, 0, 0]
+    fast[:, 1] *= 4  # 3 m/s
+    for given in (slow, fast):
+        _, (window,) = followed(source, episode(given=given))
+        nothing = np.zeros(window.valid.shape, bool)
+        judged = judge(LiftedTracks(window, nothing, nothing, exact=True), 8, 10.0, np.eye(3), SIZE, QualityConfig())
+        np.testing.assert_array_equal(judged.flow.uvz, window.uvz)
+        np.testing.assert_array_equal(judged.flow.valid, window.valid & window.valid[:, :1])
 
 
 def test_recorded_paths_are_found_wherever_they_were_recorded(tmp_path):

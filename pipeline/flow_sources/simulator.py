@@ -52,7 +52,8 @@ class SimulatedFlow:
 
     def __init__(self, config: Config):
         self.folders = AssetFolders(*(Path(f) if f else None for f in (config.robosuite, config.libero_assets)))
-        self._loaded: tuple[str, tuple[int, int], Any, SceneCamera] | None = None
+        self._model: tuple[str, Any] | None = None
+        self._eyes: dict[tuple[str, tuple[int, int]], SceneCamera] = {}
 
     def follow(
         self,
@@ -73,8 +74,8 @@ class SimulatedFlow:
             )
         with watch.stage("replay"):
             xml, states = recorded.read()
-            model, eye = self._load(episode.ref.name, xml, recorded.camera, view.size)
-            replay = Replay(episode.ref.name, model, states, recorded.camera, view.size)
+            replay = Replay(episode.ref.name, self._load(episode.ref.name, xml), states, recorded.camera, view.size)
+            eye = self._eye(replay.model, recorded.camera, view.size)
         with watch.stage("render"):
             seen = replay.see(eye)
 
@@ -83,7 +84,7 @@ class SimulatedFlow:
                 with watch.stage("lift and judge"):
                     flow = exact_flow(replay.motion, seen, reference, keypoints, horizon)
                     nothing = np.zeros(flow.valid.shape, bool)
-                yield reference, LiftedTracks(flow, nothing, nothing)
+                yield reference, LiftedTracks(flow, nothing, nothing, exact=True)
 
         motion = replay.motion
         cameras = Cameras(
@@ -96,16 +97,22 @@ class SimulatedFlow:
         )
         return EpisodeFlow(windows(), cameras, "m", "simulator replay", "simulator")
 
-    def _load(self, episode: str, xml: str, camera: str, size: tuple[int, int]) -> tuple[Any, SceneCamera]:
-        """Model and renderer; kept for the next episode, which most often has the same model."""
-        if self._loaded is None or self._loaded[:2] != (xml, size):
+    def _load(self, episode: str, xml: str) -> Any:
+        """The model; kept for the next episode, which most often has the same."""
+        if self._model is None or self._model[0] != xml:
             self.close()
-            model = load_model(episode, xml, self.folders)
-            self._loaded = xml, size, model, SceneCamera(model, camera, size)
-        return self._loaded[2], self._loaded[3]
+            self._model = xml, load_model(episode, xml, self.folders)
+        return self._model[1]
+
+    def _eye(self, model: Any, camera: str, size: tuple[int, int]) -> SceneCamera:
+        """The renderer of one of the model's cameras, kept with the model."""
+        if (camera, size) not in self._eyes:
+            self._eyes[camera, size] = SceneCamera(model, camera, size)
+        return self._eyes[camera, size]
 
     def close(self) -> None:
-        """Free the renderer."""
-        if self._loaded is not None:
-            self._loaded[3].close()
-            self._loaded = None
+        """Free model and renderers."""
+        for eye in self._eyes.values():
+            eye.close()
+        self._eyes.clear()
+        self._model = None

@@ -16,6 +16,13 @@ from schemas.scene_flow import SceneFlow
 NEARER = 0.01
 """Metres by which all that is seen in the 3 x 3 pixels around a point must be nearer than it to hide it."""
 
+UNIT = 0.05
+"""By how much the length of a recorded quaternion may differ from 1."""
+NEAREST = 0.01
+"""Metres in front of the reference camera's plane: nearer, image coordinates say nothing."""
+BEYOND = 1.0
+"""Widths and heights of the image by which a point may lie outside it; farther out than that (beside a camera that moves) it is left out."""
+
 
 @dataclass(frozen=True)
 class Motion:
@@ -73,10 +80,11 @@ class Replay:
         mujoco = simulator_library()
         self.mujoco, self.model, self.size, self.states = mujoco, model, size, states
         needed = 1 + model.nq + model.nv
-        if states.shape[1] < needed:
+        if states.shape[1] not in (needed, needed + model.na):
             raise BadEpisode(
                 "bad_states",
-                f"{episode}: a state of its model has {needed} numbers (time, positions, velocities), found {states.shape[1]}",
+                f"{episode}: a state of its model has {needed} numbers (time, positions, velocities), found {states.shape[1]}: "
+                "they were recorded with another model",
             )
         names = [model.camera(i).name for i in range(model.ncam)]
         if camera not in names:
@@ -85,8 +93,26 @@ class Replay:
         self.known: Bool[np.ndarray, "T"] = np.asarray(np.isfinite(states[:, :needed]).all(axis=1))
         if not self.known[0]:
             raise BadEpisode("bad_states", f"{episode}: the state of its first frame is missing or not finite")
+        self._check_rotations(episode)
         self.data = mujoco.MjData(model)
         self.motion = self._motion()
+
+    def _check_rotations(self, episode: str) -> None:
+        """Refuse states whose numbers stand where a rotation should and are none: they belong to another model, or are damaged."""
+        joints, kinds = self.model.jnt_qposadr, self.model.jnt_type
+        free = joints[kinds == self.mujoco.mjtJoint.mjJNT_FREE] + 3
+        places = np.concatenate([free, joints[kinds == self.mujoco.mjtJoint.mjJNT_BALL]])
+        if len(places) == 0:
+            return
+        rotations = self.states[self.known][:, 1 + places[:, None] + np.arange(4)]
+        lengths = np.linalg.norm(rotations, axis=-1)
+        worst = np.unravel_index(np.abs(lengths - 1).argmax(), lengths.shape)
+        if not abs(lengths[worst] - 1) <= UNIT:
+            raise BadEpisode(
+                "bad_states",
+                f"{episode}: the state of frame {np.flatnonzero(self.known)[worst[0]]} has a rotation (quaternion) of length "
+                f"{lengths[worst]:.3g} where 1 was expected: it was recorded with another model, or is damaged",
+            )
 
     def set_frame(self, frame: int) -> Any:
         """``mujoco.MjData`` with the positions of a frame, or of the last known one before it."""
@@ -131,7 +157,8 @@ def exact_flow(
     keypoints: Float[np.ndarray, "K 2"],
     horizon: int,
 ) -> SceneFlow:
-    """Flow of keypoints that are pixel centres; valid also where hidden, since a body's pose says where they are.
+    """Flow of keypoints that are pixel centres; valid also where hidden, since a body's pose says where they are, unless that is beside or
+    behind the reference camera.
 
     Args:
         motion: of the episode.
@@ -154,7 +181,9 @@ def exact_flow(
     world = world.swapaxes(0, 1)  # K S 3
     own = project(transform(invert_pose(motion.world_from_camera[frames]), world), motion.intrinsics)
     there = project(transform(invert_pose(motion.world_from_camera[reference]), world), motion.intrinsics)
-    valid = hit[:, None] & known & np.isfinite(there).all(axis=-1)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(there[..., :2] / [width, height] - 0.5).max(axis=-1)
+        valid = hit[:, None] & known & (there[..., 2] >= NEAREST) & (off <= 0.5 + BEYOND)
     visible = valid & _in_front(own, seen, frames)
     visible[:, 0] = valid[:, 0]
     return SceneFlow(np.where(valid[..., None], there, 0) / [width, height, 1], visible, valid)
