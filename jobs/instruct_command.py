@@ -130,6 +130,7 @@ def _backbone(args: Instruct, config: Any) -> Any:
 def _write(refs: list[Any], reader: Any, writer: Any, file: Any, blank_only: bool) -> Iterator[str]:
     """Texts of each episode into the file; yields why an episode could not be read."""
     from jobs.progress import progress_bar
+    from pipeline.chosen_cameras import PRIMARY, chosen_cameras
     from schemas.episode import BadEpisode
 
     for ref in progress_bar("episodes", len(refs), refs):
@@ -137,7 +138,8 @@ def _write(refs: list[Any], reader: Any, writer: Any, file: Any, blank_only: boo
             episode = reader.read(ref)
             if blank_only and episode.instructions:
                 continue
-            frames = episode.views[episode.primary].frames
+            (camera,) = chosen_cameras(episode, (PRIMARY,))
+            frames = episode.views[camera].frames
         except BadEpisode as error:
             yield error.message
             continue

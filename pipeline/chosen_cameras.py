@@ -35,7 +35,11 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
     wanted = there if ALL in cameras else [episode.primary if name == PRIMARY else name for name in cameras]
     missing = [name for name in wanted if name not in episode.views]
     if black := [name for name in missing if name in episode.black_cameras]:
-        raise BadEpisode("black_camera", f"{episode.ref.name}: every frame of {', '.join(black)} is black")
+        raise BadEpisode(
+            "black_camera",
+            f"{episode.ref.name}: every frame of {', '.join(black)} is black; this camera was not recorded. There are pictures of "
+            f"{', '.join(there)}; choose with --cameras",
+        )
     if missing:
         raise BadEpisode(
             "no_such_camera",

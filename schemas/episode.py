@@ -239,7 +239,7 @@ class Episode:
 
     Attributes:
         views: cameras by their names.
-        primary: the camera in which flow is expressed.
+        primary: the camera in which flow is expressed unless another is chosen; not among the views where it is black.
         wrist: a camera on the hand, if there is one.
         instructions: every text that the dataset gives, without blank ones.
         fps: frames per second at which the frames were recorded.
@@ -282,7 +282,7 @@ class Episode:
     @property
     def length(self) -> int:
         """T, the number of frames."""
-        return self.views[self.primary].length
+        return next(iter(self.views.values())).length
 
     @property
     def black_cameras(self) -> tuple[str, ...]:

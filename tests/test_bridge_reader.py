@@ -118,8 +118,8 @@ def test_a_camera_that_is_black_only_at_first_is_there(tmp_path):
     assert "image_1" in episode_of(tmp_path, late).views
 
 
-def test_a_black_primary_camera_condemns_the_episode(tmp_path):
-    with pytest.raises(BadEpisode, match="image_0 is black") as error:
+def test_an_episode_of_which_every_camera_is_black_is_refused(tmp_path):
+    with pytest.raises(BadEpisode, match="image_3 is black; no camera was recorded") as error:
         episode_of(tmp_path, [step(t, np.zeros((64, 64, 3), np.uint8)) for t in range(3)])
     assert error.value.code == "black_camera"
 

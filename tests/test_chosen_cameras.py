@@ -124,6 +124,14 @@ def test_a_black_camera_is_skipped_and_counted_and_refused_by_name(episode):
         made(black, "image_3")
 
 
+def test_another_cameras_samples_are_the_same_whether_or_not_the_primary_one_is_black(episode):
+    views = {name: view for name, view in episode.views.items() if name != FRONT}
+    black = replace(episode, views=views, notes={BLACK_CAMERAS: FRONT})
+    assert members(made(black, SIDE)) == members(made(episode, SIDE)) == members(made(black, "all"))
+    with pytest.raises(BadEpisode, match=f"every frame of {FRONT} is black"):
+        made(black, "primary")
+
+
 def test_the_black_camera_of_a_real_file_is_known():
     reader = BridgeReader()
     refs = [ref for ref in reader.list_episodes(SAMPLE.parent.parent) if isinstance(ref, EpisodeRef)]

@@ -7,6 +7,7 @@ from lerobot_fixture import SAMPLE, moving, write_lerobot
 from pipeline.actions import with_standard_actions
 from pipeline.actions.libero import Config as ActionsConfig
 from pipeline.actions.libero import LiberoActions
+from pipeline.chosen_cameras import chosen_cameras
 from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.droid import DroidReader
@@ -120,9 +121,19 @@ def test_bridge_believes_a_column_that_says_a_camera_was_not_there(tmp_path):
     assert [name[-1] for name in episode.views] == ["0", "2", "3"] and episode.state.shape == (LENGTH, 7)
 
 
-def test_bridge_needs_its_primary_camera(tmp_path):
+def test_a_black_primary_camera_costs_the_episode_only_where_it_is_asked_for(tmp_path):
     write_bridge(tmp_path, "v2.1", black=(0,))
-    with pytest.raises(BadEpisode, match="image_0 is black") as error:
+    episode = read(BridgeReader(), tmp_path)
+    with pytest.raises(BadEpisode, match=r"image_0 is black.*pictures of observation.images.image_1") as error:
+        chosen_cameras(episode, ["primary"])
+    assert error.value.code == "black_camera" and episode.length == LENGTH
+    assert chosen_cameras(episode, ["observation.images.image_2"]) == ["observation.images.image_2"]
+    assert [name[-1] for name in chosen_cameras(episode, ["all"])] == ["1", "2", "3"]
+
+
+def test_an_episode_without_a_camera_that_was_recorded_is_refused(tmp_path):
+    write_bridge(tmp_path, "v2.1", black=range(4))
+    with pytest.raises(BadEpisode, match="image_3 is black; no camera was recorded") as error:
         read(BridgeReader(), tmp_path)
     assert error.value.code == "black_camera"
 

@@ -32,7 +32,7 @@ def episode_of_lerobot(
     enough_frames(ref, table.length)
     there = [key for key in CAMERAS if key in table.meta.features]
     made = [(key, _view(table, key)) for key in there]
-    views = usable_views(ref, PRIMARY, made)
+    views = usable_views(ref, made)
     return Episode(
         ref=ref,
         views=views,

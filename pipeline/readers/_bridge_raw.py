@@ -80,7 +80,7 @@ def read_raw(
     made, faults = _cameras(ref, folder, cameras, topics, first, len(state))
     if primary in faults:
         raise BadEpisode("rows_mismatch", f"{ref.name}: {faults[primary]}")
-    views = usable_views(ref, primary, made)
+    views = usable_views(ref, made)
     notes = {} if late is not None else {"date": "unknown: taken for later than 2021-07-23"}
     notes |= black_note(made)
     notes |= {"cameras_left_out": "; ".join(faults.values())} if faults else {}

@@ -50,7 +50,7 @@ def episode_of_lerobot(
     enough_frames(ref, table.length)
     cameras = [key for key in (*EXTERIOR, WRIST) if key in table.meta.features]
     made = [(key, view_of_lerobot(table, key, fixed=key != WRIST)) for key in cameras]
-    views = usable_views(ref, PRIMARY, made)
+    views = usable_views(ref, made)
     words = words_of_lerobot(table)
     return Episode(
         ref=ref,

@@ -204,7 +204,7 @@ def _views(
             view, said = _with_right_eye(ref, view, folder / VIDEOS / f"{serial}-stereo.mp4", table, serial, reduced)
             notes |= {f"stereo of {name}": said} if said else {}
         made.append((name, view))
-    return usable_views(ref, PRIMARY, made), notes | black_note(made)
+    return usable_views(ref, made), notes | black_note(made)
 
 
 def _video(folder: Path, serial: str, length: int, reduced: int) -> VideoSpan:

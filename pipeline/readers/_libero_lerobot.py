@@ -103,7 +103,7 @@ def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
     enough_frames(ref, table.length)
     line = _line_of(table.meta) or LINES[0]
     made = {name: view_of_lerobot(table, name, name == line.primary, "mirrored") for name in (line.primary, line.wrist)}
-    views = usable_views(ref, line.primary, made.items())
+    views = usable_views(ref, made.items())
     fov = {line.primary: FOV_Y["agentview"], line.wrist: FOV_Y["robot0_eye_in_hand"]}
     views = {name: with_fov(view, fov[name]) for name, view in views.items()}
     labelled = table.meta.fps

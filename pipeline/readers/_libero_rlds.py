@@ -29,7 +29,7 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
     enough_frames(ref, record.length)
     words = words_of_record(record)
     made = [(name, _view(ref, name, record)) for name in FOV_OF]
-    views = usable_views(ref, PRIMARY, made)
+    views = usable_views(ref, made)
     return Episode(
         ref=ref,
         views=views,

@@ -92,17 +92,18 @@ def with_kinds(episode: Episode, kind: CameraKind, wrist: CameraKind | None = No
     return replace(episode, views={name: replace(view, kind=kinds[name]) for name, view in episode.views.items()})
 
 
-def usable_views(
-    ref: EpisodeRef, primary: str, views: Iterable[tuple[str, CameraView | None]]
-) -> dict[str, CameraView]:
-    """The cameras that are there, by name.
+def usable_views(ref: EpisodeRef, views: Iterable[tuple[str, CameraView | None]]) -> dict[str, CameraView]:
+    """The cameras that are there, by name; the primary one may be missing (``pipeline.chosen_cameras``).
 
     Raises:
-        BadEpisode: the primary camera is black.
+        BadEpisode: all are black.
     """
-    there = {name: view for name, view in views if view is not None}
-    if primary not in there:
-        raise BadEpisode("black_camera", f"{ref.name}: every frame of {primary} is black; this camera was not recorded")
+    found = dict(views)
+    there = {name: view for name, view in found.items() if view is not None}
+    if not there:
+        raise BadEpisode(
+            "black_camera", f"{ref.name}: every frame of {', '.join(found)} is black; no camera was recorded"
+        )
     return there
 
 

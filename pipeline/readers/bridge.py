@@ -122,7 +122,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         (name, view_of_pictures(ref, name, record.images(f"steps/observation/{name}"), fixed=name != "image_3"))
         for name in cameras
     ]
-    views = usable_views(ref, PRIMARY, found)
+    views = usable_views(ref, found)
     return Episode(
         ref=ref,
         views=views,

@@ -148,7 +148,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
     enough_frames(ref, record.length)
     pictures = {name: record.images(f"steps/observation/{name}") for name in CAMERAS}
     made = [(name, view_of_pictures(ref, name, pictures[name], fixed=name != WRIST)) for name in CAMERAS]
-    views = usable_views(ref, PRIMARY, made)
+    views = usable_views(ref, made)
     state = _state(ref, record)
     words, path = _words(record), _path(record)
     notes = black_note(made) | ({"file_path": path} if path else {})

@@ -112,7 +112,7 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
             view, refused = _calibrated(view, table, tools)
             notes |= {f"calibration of {key}": refused} if refused else {}
         made.append((key, view))
-    views = usable_views(ref, PRIMARY, made)
+    views = usable_views(ref, made)
     notes |= black_note(made)
     return Episode(
         ref=ref,

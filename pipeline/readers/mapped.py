@@ -147,7 +147,7 @@ def _episode(ref: EpisodeRef, table: Table, mapping: DatasetMapping) -> Episode:
     enough_frames(ref, table.length)
     names = mapping.names
     made = [(names[key], _view(table, key, names[key], mapping.cameras[key])) for key in sorted(mapping.cameras)]
-    views = usable_views(ref, names[mapping.primary], made)
+    views = usable_views(ref, made)
     state, state_names = _side_by_side(table, mapping.state)
     actions, mask, convention = _actions(table, mapping.action)
     wrist, words = names[mapping.wrist] if mapping.wrist else None, _words(table, mapping)
