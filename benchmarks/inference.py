@@ -1,10 +1,11 @@
 """Latency of an action chunk, part by part, and what the motion path adds to the same policy without it.
 
-    python benchmarks/inference.py [--preset paper] [--device auto] [--repeat 10] [--compile reduce-overhead] [--threads N] [--json]
+    python benchmarks/inference.py [--preset paper] [--device auto] [--repeat 10] [--compile reduce-overhead] [--compare] [--threads N] [--json]
 
 Weights are random, of the preset's true sizes: nothing is downloaded, and the time does not depend on them. One observation at a
 time, as on a robot: two images of 224 x 224 and a sentence. On a GPU in bfloat16, on a CPU in float32 (at paper size that
-takes 20 GB and minutes; ``--backbone random:tiny`` leaves the backbone out of the question).
+takes 20 GB and minutes; ``--backbone random:tiny`` leaves the backbone out of the question). ``--compare`` also times
+transformers' own pass of the backbone, which waits for the device, on the same weights.
 """
 
 import argparse
@@ -73,12 +74,28 @@ def parts_of(model: PolicyModel, device: torch.device) -> dict[str, Callable[[],
     return {"backbone": encode, "motion (2 evaluations)": imagine, "guidance": guide, "action (10 steps)": act}
 
 
-def measure(parts: dict[str, Callable[[], Any]], repeat: int, device: torch.device) -> dict[str, float]:
-    """Median milliseconds of each part and, as ``whole``, of all in a row without waiting in between."""
-    steps = {**parts, "whole": lambda: [part() for part in parts.values()]}
+def library_pass(model: PolicyModel, device: torch.device) -> dict[str, Callable[[], Any]]:
+    """transformers' own pass of the backbone, from the same images and words."""
+    backbone = model.qwen_vl_interface
+    pictures = [torch.zeros(1, 224, 224, 3, dtype=torch.uint8) for _ in model.config.cameras]
+
+    def encode():
+        tokens = backbone._tokens([INSTRUCTION], len(pictures))
+        backbone.model.model(**backbone._inputs([p.to(device) for p in pictures], tokens), use_cache=False)
+
+    return {"transformers' backbone": encode}
+
+
+def measure(
+    parts: dict[str, Callable[[], Any]], beside: dict[str, Callable[[], Any]], repeat: int, device: torch.device
+) -> dict[str, float]:
+    """Median milliseconds of each part, of what is timed beside them and, as ``whole``, of all parts in a row without waiting."""
+    steps = {**parts, **beside, "whole": lambda: [part() for part in parts.values()]}
     times: dict[str, list[float]] = {name: [] for name in steps}
     with torch.inference_mode(), autocast(device):
-        for part in [*parts.values()] * (3 if device.type == "cuda" else 1):  # warm-up, and compilation
+        for part in [*parts.values(), *beside.values()] * (
+            3 if device.type == "cuda" else 1
+        ):  # warm-up, and compilation
             part()
         for _ in range(repeat):
             for name, step in steps.items():
@@ -104,6 +121,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--compile", help="a mode of torch.compile, e.g. default or reduce-overhead")
+    parser.add_argument("--compare", action="store_true", help="also time transformers' own pass of the backbone")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -112,7 +130,8 @@ def main() -> None:
     logging.disable_progress_bar()
     device = choose_device(args.device)
     model = built(args.preset, args.backbone, device, args.compile)
-    found = measure(parts_of(model, device), args.repeat, device)
+    beside = library_pass(model, device) if args.compare else {}
+    found = measure(parts_of(model, device), beside, args.repeat, device)
     without = found["backbone"] + found["action (10 steps)"]
     added = (found["motion (2 evaluations)"] + found["guidance"]) / without
     gpu = device.type == "cuda"
