@@ -72,6 +72,14 @@ def test_static_checks_that_the_camera_stands_still():
     assert error.value.code == "moving_camera"
 
 
+def test_a_camera_that_is_knocked_and_stands_again_is_found_out():
+    world = moving_card(frames=60, size=(160, 120), camera_moves=False)
+    knocked = world.frames()
+    knocked[33:35] = np.roll(knocked[33:35], 4, axis=2)  # between the frames that are looked at in any case
+    with pytest.raises(BadEpisode, match="from frame 0 to frame 33"):
+        stillness(world, knocked)
+
+
 def test_a_thing_that_fills_most_of_the_picture_and_moves_is_no_camera_motion():
     world = moving_card(frames=12, size=(160, 120), camera_moves=False)
     slide = np.tile(np.eye(4), (12, 1, 1))

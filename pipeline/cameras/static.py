@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from pipeline.cameras._background import area_weights, corners, weighted_quantile
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
@@ -12,7 +13,9 @@ from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
 
 LOOKS = 6
-"""Frames, evenly spread, that are compared with the first."""
+"""Frames, evenly spread, that are compared with the first ..."""
+JOLTS = 2
+"""... and those into which the picture changed most: a camera that was knocked may stand where it stood a moment later."""
 FEWEST = 24
 """Corners without which there is nothing to check by."""
 STILLEST = 0.25
@@ -92,7 +95,7 @@ class StaticCamera:
 def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bool:
     """Whether the pictures could be asked if the camera stands still; if they say that it does not, that is raised.
 
-    Corners of the first frame are looked for in a few others. Each counts by the area of the world that it stands for, so that
+    Corners of the first frame are looked for in a few others: some evenly spread, and those into which the picture changed most. Each counts by the area of the world that it stands for, so that
     neither a robot that moves before the camera, nor a gripper that is carried along with it, has the majority.
 
     Args:
@@ -113,9 +116,9 @@ def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bo
     if len(start) < FEWEST:
         return False
     limit = max_motion * view.size[0]
-    looks = np.unique(np.linspace(0, view.length - 1, LOOKS + 1).round().astype(int))[1:]
+    evenly = np.linspace(0, view.length - 1, LOOKS + 1).round().astype(int)
     shares = []
-    for frame in looks:
+    for frame in np.unique([*evenly, *_jolts(view.frames)])[1:]:
         picture = cv2.cvtColor(view.frames[frame], cv2.COLOR_RGB2GRAY)
         if picture.std() < DARKEST:
             continue
@@ -136,6 +139,13 @@ def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bo
             view, f"only {np.median(shares):.0%} of the background of its first frame is found again in others"
         )
     return bool(shares)
+
+
+def _jolts(frames: UInt8[np.ndarray, "T H W 3"]) -> Int[np.ndarray, "N"]:
+    """The frames that differ most from the ones before them, by every eighth pixel of each eighth row."""
+    few = frames[:, ::8, ::8, 1].astype(np.int16)
+    change = np.abs(np.diff(few, axis=0)).mean(axis=(1, 2))
+    return 1 + np.argsort(change)[-JOLTS:]
 
 
 def _moves(view: CameraView, what: str) -> BadEpisode:
