@@ -54,17 +54,18 @@ def motion_timestep(t: float) -> int:
     return int(t * TIMESTEPS)
 
 
-def integrate_motion(velocity: Velocity, noise: torch.Tensor, steps: int, until: float = 1.0) -> torch.Tensor:
-    """Euler from noise at t = 0 to t = ``until`` in equal steps; ``until=1`` gives data.
+def integrate_motion(velocity: Velocity, noise: torch.Tensor, steps: int, first: int | None = None) -> torch.Tensor:
+    """Euler from noise at t = 0 in equal steps of 1 / ``steps``: to data at t = 1, or only the first so many of them.
 
     Raises:
-        ValueError: steps is not positive or until does not lie in (0, 1].
+        ValueError: steps is not positive, or there are not so many of them.
     """
-    if steps < 1 or not 0 < until <= 1:
-        raise ValueError(f"integrating motion takes at least 1 step to a time in (0, 1], found {steps} to {until}")
+    taken = steps if first is None else first
+    if steps < 1 or not 0 <= taken <= steps:
+        raise ValueError(f"integrating motion takes at least 1 step and no more than there are, found {taken} of {steps}")
     x = noise
-    for step in range(steps):
-        x = x + velocity(x, until * step / steps) * (until / steps)
+    for step in range(taken):
+        x = x + velocity(x, step / steps) * (1 / steps)
     return x
 
 

@@ -238,15 +238,13 @@ class MotionExpert(nn.Module):
         """The half-formed thought that guides the policy (paper, section 3.3), in training and inference alike.
 
         ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time reached, whose
-        last block's motion tokens are the result: two evaluations in all.
+        last block's motion tokens are the result: two evaluations in all. The release is known for one step only; here N steps are the
+        rollout's first N, at the same times.
         """
-        steps = self.config.guidance_steps
-        until = steps / self.config.denoising_steps
+        first, steps = self.config.guidance_steps, self.config.denoising_steps
         conditioning = self.condition(features)
-        state = noise
-        if steps:
-            state = integrate_motion(self._velocity_at(conditioning), noise, steps, until)
-        return self.decoder.cogvideox(state, _filled(motion_timestep(until), state), conditioning)[1]
+        state = integrate_motion(self._velocity_at(conditioning), noise, steps, first)
+        return self.decoder.cogvideox(state, _filled(motion_timestep(first / steps), state), conditioning)[1]
 
     def rollout(self, features: Features, noise: Float[torch.Tensor, "B F C G G"]) -> Float[torch.Tensor, "B K T 3"]:
         """The whole motion, normalised. Only ever run to look at it; guidance takes its beginning."""

@@ -58,7 +58,7 @@ def test_integration_visits_the_published_times():
     times = []
     integrate_motion(lambda x, t: times.append(motion_timestep(t)) or x, torch.zeros(1), 10)
     assert times == [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]
-    one = integrate_motion(lambda x, t: torch.full_like(x, 3.0 + t), torch.ones(1), 1, until=0.1)
+    one = integrate_motion(lambda x, t: torch.full_like(x, 3.0 + t), torch.ones(1), 10, first=1)
     torch.testing.assert_close(one, torch.tensor([1.3]))
     times.clear()
     integrate_action(lambda x, t: times.append(round(t, 6)) or x, torch.zeros(1), 10)
@@ -75,7 +75,7 @@ def test_training_times_have_their_distributions():
     assert motion.min() >= 0 and motion.max() < 1 and abs(float(motion.mean()) - 0.5) < 0.01
 
 
-@pytest.mark.parametrize(("steps", "until"), [(0, 1.0), (1, 0.0), (1, 1.5)])
-def test_nonsense_is_refused(steps, until):
+@pytest.mark.parametrize(("steps", "first"), [(0, None), (1, -1), (1, 2)])
+def test_nonsense_is_refused(steps, first):
     with pytest.raises(ValueError, match="at least 1 step"):
-        integrate_motion(lambda x, t: x, torch.zeros(1), steps, until)
+        integrate_motion(lambda x, t: x, torch.zeros(1), steps, first)

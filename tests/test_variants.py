@@ -100,14 +100,20 @@ def test_2d_runs_guide_and_are_not_taken_for_3d(folder):
         run(folder, 2, "x", motion=first, variants=Variants(motion="3d"))
 
 
-@pytest.mark.parametrize("steps", [0, 1, 5, 10])
-def test_guidance_steps_are_that_many_evaluations_and_one_more(steps):
-    expert = MotionExpert(replace(SMALL, guidance_steps=steps), 10).eval()
-    times = []
-    expert.decoder.cogvideox.register_forward_pre_hook(lambda _, inputs: times.append(int(inputs[1][0])))
-    with torch.no_grad():
-        expert.guidance_state(Features(torch.randn(1, 5, 10), None), torch.randn(expert.noise_shape(1)))
-    assert times == [100 * step for step in range(steps + 1)]
+@pytest.mark.parametrize("steps", range(11))
+def test_guidance_steps_are_the_first_of_the_rollout_and_one_more_look(steps):
+    torch.manual_seed(0)
+    expert = MotionExpert(replace(SMALL, guidance_steps=steps, layers=1), 10).eval().requires_grad_(False)
+    torch.nn.init.normal_(expert.decoder.cogvideox.proj_out.weight, std=0.2)
+    features, noise = Features(torch.randn(1, 5, 10), None), torch.randn(expert.noise_shape(1))
+    seen = []
+    expert.decoder.cogvideox.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], int(inputs[1][0]))))
+    expert.guidance_state(features, noise)
+    assert [time for _, time in seen] == [100 * step for step in range(steps + 1)]
+    guided = seen.copy()
+    seen.clear()
+    expert.rollout(features, noise)
+    assert all(torch.equal(mine, whole) for (mine, _), (whole, _) in zip(guided, seen, strict=False))
 
 
 def test_a_joint_objective_teaches_the_motion_expert_at_its_own_rate(folder):
