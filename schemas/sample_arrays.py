@@ -57,7 +57,7 @@ def compress(array: np.ndarray, quick: bool = False) -> bytes:
 
     name, data = "lz4" if quick else "zstd", np.ascontiguousarray(array)
     shuffles = (Blosc.NOSHUFFLE, Blosc.BITSHUFFLE)
-    return min((bytes(Blosc(cname=name, clevel=7, shuffle=s).encode(data)) for s in shuffles), key=len)
+    return min((bytes(Blosc(cname=name, clevel=5, shuffle=s).encode(data)) for s in shuffles), key=len)
 
 
 def decompress(data: bytes, size: int) -> bytes:

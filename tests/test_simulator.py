@@ -62,7 +62,7 @@ def episode(camera: str = "eye", given: np.ndarray | None = None, model: str = M
         simulation=RecordedSimulation(lambda: (model, numbers), camera),
     )
     base = from_rigid_world(moving_card(frames=FRAMES, size=(64, 48)), "replayed", (0,), True, horizon=4).episode
-    return Episode(**{**{f: getattr(base, f) for f in base.__dataclass_fields__}, "views": {"camera": view}})
+    return Episode(**{**{f: getattr(base, f) for f in base.__dataclass_fields__}, "views": {base.primary: view}})
 
 
 @pytest.fixture(scope="module")

@@ -201,10 +201,13 @@ def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:
 
 
 def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np.ndarray, "T H W"]:
-    buffer = _read_upright(ref, f"{name}_depth")[..., 0].astype(np.float32)
-    inside = np.isfinite(buffer) & (buffer > 0) & (buffer < 1)
-    metres = near / (1 - np.where(inside, buffer, 0) * (1 - near / far))
-    return np.where(inside, metres, np.nan).astype(np.float32)
+    buffer = _read_upright(ref, f"{name}_depth")[..., 0]
+    metres = np.empty(buffer.shape, np.float32)
+    for frame, stored in zip(metres, buffer, strict=True):  # one at a time stays in the processor's cache
+        inside = np.isfinite(stored) & (stored > 0) & (stored < 1)
+        frame[:] = near / (1 - np.where(inside, stored, 0).astype(np.float32) * (1 - near / far))
+        frame[~inside] = np.nan
+    return metres
 
 
 def _read_upright(ref: EpisodeRef, key: str) -> np.ndarray:
