@@ -190,7 +190,7 @@ def test_an_episode_is_seen_again_at_any_size():
     numbers = np.repeat(states()[:11], 4, axis=0)
     long = episode(given=numbers)
     exact = replay_episode(long, AssetFolders(), size=64, stride=8)
-    view = exact.episode.views["camera"]
+    view = exact.episode.views[exact.episode.primary]
     assert view.size == (64, 64) and view.frames.shape == (44, 64, 64, 3) and view.frames.std() > 5
     assert [r for r, _ in exact.windows] == [0, 8]
     assert view.depth is not None and view.depth.read().shape == (44, 64, 64)
