@@ -170,6 +170,15 @@ def test_an_attention_that_is_not_known_is_refused():
         qwen3_vl.Config(attention="flex_attention")
 
 
+def test_compiled_it_attends_with_torchs_own_attention_unless_another_was_asked_for():
+    for asked, expected in (("auto", "sdpa"), ("eager", "eager")):
+        backbone = built(asked)
+        backbone.model.set_attn_implementation("eager")
+        backbone.compile_forward("default")
+        assert backbone.language_model.config._attn_implementation == expected
+        assert backbone.model.model.visual.config._attn_implementation == expected
+
+
 def test_words_that_stand_for_an_image_are_refused(backbone):
     image = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"must not contain <\|image_pad\|>, which stands for an image"):

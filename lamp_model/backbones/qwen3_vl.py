@@ -160,6 +160,9 @@ class Qwen3VL(FrozenBackbone):
 
     def compile_forward(self, mode: str) -> None:
         """See ``FrozenBackbone``."""
+        if self.config.attention == AUTO:
+            # flash-attn brings functions of its own, which may break the graph; torch's attention does not.
+            self.model.set_attn_implementation("sdpa")
         self._forward, self._compiled = torch.compile(last_hidden_states, mode=mode, fullgraph=True), True
 
     def generate(
