@@ -54,12 +54,14 @@ class Placed:
         keys: indices of the key frames; the first is 0.
         points: of each key frame's background: u px, v px, depth.
         links: of all frames, in their order; each to one of the ``ALIVE`` newest key frames before it.
+        blind: frames in which the background is seen, but has no depth: they could not be placed.
     """
 
     world_from_camera: Float[np.ndarray, "T 4 4"]
     keys: list[int]
     points: list[Float[np.ndarray, "_ 3"]]
     links: list[Link]
+    blind: list[int]
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Follower:
         self.active: list[_KeyFrame] = []
         self.keys: list[_KeyFrame] = []
         self.links: list[Link] = []
+        self.blind: list[int] = []
 
     def place(self) -> Placed:
         """Place every frame.
@@ -114,7 +117,7 @@ class Follower:
             if worn and frame + 1 < self.clip.length:
                 self._add_key(frame)
         links = [self._of_the_background(link) for link in self.links]
-        return Placed(self.poses, [key.frame for key in self.keys], [key.uvz for key in self.keys], links)
+        return Placed(self.poses, [key.frame for key in self.keys], [key.uvz for key in self.keys], links, self.blind)
 
     def _of_the_background(self, link: Link) -> Link:
         """Without the points of which a later frame showed that they move; the first frames see too little of it."""
@@ -163,11 +166,12 @@ class Follower:
 
     def _place(self, frame: int) -> bool:
         """Place a frame by the newest key frame that can; whether that one is worn."""
-        placed, share = None, 0.0
+        placed, share, measured = None, 0.0, False
         for key in reversed(self.active):
             rows, sighting = self._sighting(key, frame)
             if len(rows) < self.fewest:
                 continue
+            measured = True
             if placed is None:
                 hints = invert_pose(self._hints(frame)) @ self.poses[key.frame]
                 motion, agree, share = find_motion(sighting, self.intrinsics, self.noise, hints)
@@ -185,6 +189,10 @@ class Follower:
             if agree.sum() >= self.fewest:
                 key.sightings += 1
                 self.links.append(Link(key.number, frame, rows[agree], sighting.seen[agree]))
+        if placed is None and not measured and any(key.alive.sum() >= self.fewest for key in self.active):
+            self.poses[frame] = self._hints(frame)[-1]
+            self.blind.append(frame)
+            return False
         if placed is None:
             raise BadEpisode(
                 "camera_jump",

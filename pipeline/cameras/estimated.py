@@ -16,6 +16,7 @@ from pipeline.cameras._clip import Clip
 from pipeline.cameras._focal import estimated_intrinsics
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
 from pipeline.cameras._keyframes import Follower, Placed
+from pipeline.resampling import poses_between
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
@@ -76,11 +77,13 @@ class EstimatedCamera:
         noise = Noise(c.pixel_noise, c.depth_noise)
         intrinsics, source = known_intrinsics(view, c.fov_y) or estimated_intrinsics(clip, noise)
         placed = Follower(clip, intrinsics, noise, c.min_points).place()
-        poses = refine(placed, intrinsics, noise)
+        poses = _bridged(refine(placed, intrinsics, noise), placed.blind)
         self._check_jumps(view.name, poses, float(np.nanmedian(depth.depth[0])))
         moved, residual = _pixels(placed, poses, intrinsics)
         moving = moved > STILL
         words = "stands still" if not moving else f"{len(placed.keys)} key frames, residual {residual:.2f} px"
+        if moving and placed.blind:
+            words += f", {len(placed.blind)} frames without depth placed between their neighbours"
         return Cameras(
             intrinsics=intrinsics,
             world_from_camera=poses if moving else np.tile(np.eye(4), (view.length, 1, 1)),
@@ -104,6 +107,12 @@ class EstimatedCamera:
                 f"camera {name} turns by {turned[at]:.1f} degrees and moves by {moved[at]:.0%} of the scene's depth from frame {at} to "
                 f"frame {at + 1}; jump_degrees={self.config.jump_degrees:g} and jump_share={self.config.jump_share:g} allow less",
             )
+
+
+def _bridged(poses: Float[np.ndarray, "T 4 4"], blind: list[int]) -> Float[np.ndarray, "T 4 4"]:
+    """Frames that could not be placed, between those that could."""
+    seen = np.setdiff1d(np.arange(len(poses)), blind)
+    return poses_between(poses[seen], np.interp(np.arange(len(poses)), seen, np.arange(len(seen))))
 
 
 def _pixels(
