@@ -43,6 +43,8 @@ class Inspect:
     """Which samples those are: the ones that move most, are worst or best by score (what of them can be believed), or evenly spread."""
     limit: int = 2000
     """Samples read for the ranges of flow; a larger set is sampled evenly, and it says so."""
+    retargeted: bool = False
+    """With --sample, --picture or --html: show the flow also in even steps of distance, beside that in even steps of time."""
     json: bool = False
     """Print JSON."""
 
@@ -68,6 +70,7 @@ def inspect_command(args: Inspect) -> int:
             limit=args.limit,
             shown=args.shown,
             order=args.order,
+            retargeted=args.retargeted,
         )
     except CannotInspect as error:
         raise (UsageError if error.exit_code == 2 else Failed)(str(error)) from error
@@ -81,7 +84,7 @@ def _inspect_dataset(args: Inspect) -> int:
     from pipeline.readers import dataset_choice
     from schemas.plugins import parse_options
 
-    for name, given in (("sample", args.sample), ("html", args.html)):
+    for name, given in (("sample", args.sample), ("html", args.html), ("retargeted", args.retargeted or None)):
         if given is not None:
             raise UsageError(f"--{name} is for shards, and {args.path} holds a dataset's episodes; build shards first")
     if args.dataset_options and args.dataset is None:

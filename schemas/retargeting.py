@@ -48,7 +48,7 @@ def retargeted_times(
     last = int(known[-1]) if len(known) else 0
     if last < 1:
         return None
-    distance = _distance(flow, intrinsics, size)[:last]
+    distance = step_lengths(flow, intrinsics, size)[:last]
     total = distance.sum()
     if total < LEAST:
         return None
@@ -64,7 +64,9 @@ def retargeted_times(
     return np.where(np.abs(times - whole) < ROUNDING, whole, times)
 
 
-def _distance(flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Float[np.ndarray, "T"]:
+def step_lengths(
+    flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]
+) -> Float[np.ndarray, "T"]:
     """How far the leaders move in each step, in the mean of those that are known at both of its ends."""
     xyz = lift(flow.uvz * [*size, 1], intrinsics)
     known: Bool[np.ndarray, "K T"] = flow.valid[:, 1:] & flow.valid[:, :-1]

@@ -301,7 +301,7 @@ def test_damaged_lines_are_passed_over_and_quarantined_ones_told(tmp_path):
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_the_script_runs_in_a_browser(built, tmp_path):
     source, output = built
-    page_of(output, tmp_path / "page.html", dataset=source, shown=1)
+    page_of(output, tmp_path / "page.html", dataset=source, shown=1, retargeted=True)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     ran = subprocess.run(
         ["chromium", *flags, "--virtual-time-budget=2000", str(tmp_path / "page.html")],

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.inspection.choice import Order, choose, read_again
 from pipeline.inspection.collection import CannotInspect, Collection, open_collection, sets_at
+from pipeline.inspection.retargeted import describe_retargeted
 from pipeline.inspection.sample_report import Found, describe, find_sample
 from pipeline.inspection.summary import Summary, summarise
 from pipeline.inspection.terminal import sample_text, summary_text
@@ -29,6 +30,7 @@ def inspect(
     limit: int = 400,
     shown: int = 12,
     order: Order = "moving",
+    retargeted: bool = False,
     say: Callable[[str], None] = print,
 ) -> int:
     """Show what lies at a path: a shard, a folder of shards, a manifest, or a folder of several folders of shards.
@@ -43,6 +45,7 @@ def inspect(
         limit: how many samples, evenly spread, ranges of flow and sizes are measured on.
         shown: how many samples a page shows, or a picture without ``sample``.
         order: show the samples that move most, the worst or best by score, or evenly spread ones.
+        retargeted: show each sample's flow also in even steps of distance, beside that in even steps of time.
         say: where the text goes.
 
     Returns:
@@ -55,6 +58,8 @@ def inspect(
     from pipeline.inspection.pictures import check_picture_path, write_picture
 
     _check(limit=limit, shown=shown)
+    if retargeted and sample is None and not picture and not html:
+        raise CannotInspect("--retargeted shows samples: give --sample, --picture or --html with it")
     if picture:
         check_picture_path(picture)
     if dataset and not dataset.is_dir():
@@ -69,6 +74,8 @@ def inspect(
     if sample is not None:
         chosen = [[find_sample(collections[0], sample)]]
         facts = describe(chosen[0][0])
+        if retargeted:
+            facts["retargeted"] = describe_retargeted(chosen[0][0].triplet)
         text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collections[0].findings)])
     else:
         summaries = [summarise(collection, verify, limit) for collection in collections]
@@ -80,11 +87,11 @@ def inspect(
     written: dict[str, str] = {}
     if picture and samples:
         with _writing(picture):
-            write_picture(picture, [f.triplet for f in samples])
+            write_picture(picture, [f.triplet for f in samples], retargeted)
         written["picture"] = str(picture)
     if html:
         with _writing(html):
-            _write_page(html, collections, summaries, chosen, dataset)
+            _write_page(html, collections, summaries, chosen, dataset, retargeted)
         written["page"] = str(html)
     if as_json:
         say(json.dumps({**facts, "written": written}, ensure_ascii=False, indent=1))
@@ -102,7 +109,12 @@ def _facts(summaries: list[Summary], path: Path) -> dict[str, Any]:
 
 
 def _write_page(
-    path: Path, collections: list[Collection], summaries: list[Summary], chosen: list[list[Found]], dataset: Path | None
+    path: Path,
+    collections: list[Collection],
+    summaries: list[Summary],
+    chosen: list[list[Found]],
+    dataset: Path | None,
+    retargeted: bool,
 ) -> None:
     """The page of sets, or of one sample when there are no summaries."""
     from pipeline.inspection.html_page import Contents, write_page
@@ -138,6 +150,7 @@ def _write_page(
         rejections=rejections,
         pictures=pictures,
         notes=sorted(faults),
+        retargeted=retargeted,
     )
     write_page(path, contents)
 

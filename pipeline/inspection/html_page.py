@@ -64,6 +64,7 @@ class Contents:
         rejections: of each set.
         pictures: of rejected windows.
         notes: what could not be shown, in sentences.
+        retargeted: whether the flow of those shown in full is also shown in even steps of distance.
     """
 
     summaries: Sequence[Summary] = ()
@@ -74,6 +75,7 @@ class Contents:
     rejections: Sequence[Rejections] = ()
     pictures: Sequence[RejectedPicture] = ()
     notes: Sequence[str] = ()
+    retargeted: bool = False
 
 
 def write_page(path: Path, contents: Contents) -> None:
@@ -129,7 +131,9 @@ def _body(contents: Contents, title: str, library: Library | None, shown: bool) 
     if contents.samples:
         body.append(_toolbar(len(contents.samples), sum(s.samples for s in contents.summaries)))
     brief = bool(contents.summaries)
-    cards = "".join(card(f, brief, contents.videos.get(f.triplet.key), in_space) for f in contents.samples)
+    cards = "".join(
+        card(f, brief, contents.videos.get(f.triplet.key), in_space, contents.retargeted) for f in contents.samples
+    )
     body.append(f'<section class="cards">{cards}</section>')
     for name, found in (("Worst samples", contents.worst), ("Best samples", contents.best)):
         if found:

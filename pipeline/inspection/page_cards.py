@@ -3,12 +3,14 @@
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, depth_table
 from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
 from pipeline.inspection.page_data import flow_data
 from pipeline.inspection.page_markup import image, json_text, numbers_table, rows_list, text
 from pipeline.inspection.pictures import depth_change_limit, source_of, title_of
+from pipeline.inspection.retargeted import RAW, RETARGETED, retargeted
 from pipeline.inspection.sample_report import Found, describe
 from pipeline.inspection.score import score_of
 from pipeline.inspection.terminal import sample_rows
@@ -18,23 +20,25 @@ from schemas.triplet import Triplet
 VIEWS = {"image": "Image", "video": "Video", "space": "In space"}
 
 
-def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool) -> str:
+def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool, both: bool = False) -> str:
     """A sample with everything.
 
     Args:
         brief: what is long is folded.
         video: frames of steps 0..T, encoded, if they are there.
         in_space: the plotting library is in the page.
+        both: the flow is shown raw and retargeted, side by side.
     """
     t = found.triplet
     measured = measure(t)
+    look = _both_looks(t, measured, video, in_space) if both else _look(t, measured, video, in_space)
     facts = describe(found)
     texts = "".join(f"<li>{text(said)}</li>" for said in t.instructions[1:] if said.strip())
     texts += "".join(f"<li>{text(g.text)} <i>({text(g.style)}, generated)</i></li>" for g in t.generated_instructions)
     wrist = image(t.images["wrist"], "small", "wrist image") if "wrist" in t.images else "<p class='none'>none</p>"
     tables = "".join(numbers_table(x) for x in flow_tables(facts["flow"]))
     return (
-        f"<article class='card'>{_look(t, measured, video, in_space)}<div class='side'><h3>{text(title_of(t))}</h3>"
+        f"<article class='card{' with-both' if both else ''}'>{look}<div class='side'><h3>{text(title_of(t))}</h3>"
         + (f"<ul class='texts'>{texts}</ul>" if texts else "")
         + f"<p class='where'>{text(source_of(t))}</p>"
         f"<div class='pair'><figure>{_depth(t)}</figure>"
@@ -57,9 +61,33 @@ def small_card(found: Found, video: list[bytes] | None, in_space: bool) -> str:
     )
 
 
-def _look(t: Triplet, measured: MeasuredFlow, video: list[bytes] | None, in_space: bool) -> str:
-    """Image, canvas and controls, and the data that they draw."""
+def _both_looks(t: Triplet, measured: MeasuredFlow, video: list[bytes] | None, in_space: bool) -> str:
+    """The flow as it is stored and in even steps of distance; of a video, the frames nearest to those moments."""
+    made = retargeted(t)
+    nearest = [video[step] for step in np.rint(made.times).astype(int)] if video else None
     limit = depth_change_limit([(t, measured)])
+    looks = (
+        (RAW, _look(t, measured, video, in_space, limit)),
+        (RETARGETED, _look(made.triplet, measure(made.triplet), nearest, in_space, limit, made.times)),
+    )
+    return f"<div class='both'>{''.join(f'<section><h4>{text(words)}</h4>{look}</section>' for words, look in looks)}</div>"
+
+
+def _look(
+    t: Triplet,
+    measured: MeasuredFlow,
+    video: list[bytes] | None,
+    in_space: bool,
+    limit: float | None = None,
+    times: Float[np.ndarray, "S"] | None = None,
+) -> str:
+    """Image, canvas and controls, and the data that they draw.
+
+    Args:
+        limit: the end of the scale of depth change; None for that of the sample itself.
+        times: see ``flow_data``.
+    """
+    limit = limit or depth_change_limit([(t, measured)])
     scale, unit = (100, "cm") if t.depth_unit == "m" else (1, t.depth_unit)
     ends = [f"-{limit * scale:g} {unit}, towards", "0", f"+{limit * scale:g} {unit}, away"]
     legend = "".join(f"<span>{text(e)}</span>" for e in ends)
@@ -79,7 +107,7 @@ def _look(t: Triplet, measured: MeasuredFlow, video: list[bytes] | None, in_spac
         + "<div class='controls'><button type='button' class='play'>Play</button>"
         f"<input type='range' min='0' max='{t.flow.horizon}' value='{t.flow.horizon}' aria-label='step'><output></output></div>"
         f"<div class='legend'><i></i><div>{legend}</div></div>"
-        f"<script type='application/json' class='flow'>{json_text(flow_data(t, measured, limit, video))}</script></div>"
+        f"<script type='application/json' class='flow'>{json_text(flow_data(t, measured, limit, video, times))}</script></div>"
     )
 
 

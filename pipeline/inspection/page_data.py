@@ -12,7 +12,13 @@ from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 from schemas.triplet import Triplet
 
 
-def flow_data(t: Triplet, measured: MeasuredFlow, limit: float, video: list[bytes] | None = None) -> dict[str, Any]:
+def flow_data(
+    t: Triplet,
+    measured: MeasuredFlow,
+    limit: float,
+    video: list[bytes] | None = None,
+    times: Float[np.ndarray, "S"] | None = None,
+) -> dict[str, Any]:
     """Start of every known point, and of those that move the displacement in quanta and what is known of each step.
 
     Where the camera moves every known point counts as moving, and ``own`` says where each is in the image of each step.
@@ -20,6 +26,7 @@ def flow_data(t: Triplet, measured: MeasuredFlow, limit: float, video: list[byte
     Args:
         limit: the end of the scale of depth change.
         video: the frames of steps 0..T, encoded.
+        times: of the steps, in steps of equal time, where they are not of equal time.
     """
     start, known = positions(t)[:, 0], t.flow.valid[:, 0]
     moves = known if _camera_moves(t) else np.any(measured.displacement, axis=(1, 2)) & known
@@ -29,6 +36,7 @@ def flow_data(t: Triplet, measured: MeasuredFlow, limit: float, video: list[byte
     return {
         "steps": t.flow.horizon,
         "fps": 1 / t.step_seconds,
+        "times": None if times is None else times.round(3).tolist(),
         "limit": limit,
         "unit": t.depth_unit,
         "camera": [round(float(v), 3) for v in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],

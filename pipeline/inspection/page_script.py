@@ -11,6 +11,7 @@ PLAYER = """
       this.own = data.own && new Int16Array(bytes(data.own).buffer);
       this.state = bytes(data.state);
       this.points = data.start.length / 2;
+      this.article = element.closest('.card');
       this.stage = element.querySelector('.stage');
       this.image = this.stage.querySelector('img');
       this.reference = this.image.src;
@@ -21,7 +22,7 @@ PLAYER = """
       this.slider = element.querySelector('input');
       this.button = element.querySelector('.play');
       this.label = element.querySelector('output');
-      this.marks = element.querySelectorAll('.now');
+      this.marks = this.times ? [] : element.closest('.card').querySelectorAll('.now');
       this.views = element.querySelectorAll('.views button');
       const inSpace = element.querySelector('.space');
       this.space = inSpace && new Space(this, inSpace);
@@ -29,7 +30,10 @@ PLAYER = """
       this.view = 'image';
       for (const button of this.views) button.addEventListener('click', () => this.show(button.dataset.view));
       this.slider.addEventListener('input', () => { this.stop(); this.draw(Number(this.slider.value)); });
-      this.button.addEventListener('click', () => this.playing ? this.stop() : this.play());
+      this.button.addEventListener('click', () => {
+        const start = !this.playing;
+        for (const card of this.together) if (!start) card.stop(); else { card.now = this.now; card.play(); }
+      });
       new ResizeObserver(() => this.draw(this.now)).observe(this.stage);
       this.now = this.steps;
       if (this.frames.length) this.show('video'); else this.draw(this.steps);
@@ -64,7 +68,8 @@ PLAYER = """
       this.now = now;
       const step = Math.round(now);
       if (document.activeElement !== this.slider || this.playing) this.slider.value = step;
-      const seconds = this.fps > 0 ? ', ' + (step / this.fps).toFixed(2) + ' s' : '';
+      const time = this.times ? this.times[step] : step;
+      const seconds = this.fps > 0 ? ', ' + (time / this.fps).toFixed(2) + ' s' : '';
       this.label.textContent = 'step ' + step + ' of ' + this.steps + seconds;
       for (const mark of this.marks) { mark.setAttribute('x1', 100 * now / this.steps); mark.setAttribute('x2', 100 * now / this.steps); }
       if (this.view === 'space') { this.space.draw(now); return; }
@@ -165,7 +170,9 @@ PLAYER = """
     }
   }
 
-  const cards = [...document.querySelectorAll('.card')].map(element => new Card(element));
+  const cards = [...document.querySelectorAll('.look')].map(element => new Card(element));
+  /* The raw and the retargeted flow of one sample play together. */
+  for (const card of cards) card.together = cards.filter(other => other.article === card.article);
   const all = document.getElementById('all');
   if (all) all.addEventListener('click', () => {
     const start = all.textContent === 'Play all';

@@ -54,6 +54,10 @@ button:focus-visible, summary:focus-visible, input:focus-visible { outline: 2px 
 .card { display: grid; grid-template-columns: minmax(0, 480px) minmax(0, 1fr); gap: 28px; align-items: start; }
 @media (max-width: 880px) { .card { grid-template-columns: minmax(0, 1fr); } .card .look { position: static; } main { padding: 24px 14px 60px; } }
 .look { position: sticky; top: 16px; }
+.with-both { grid-template-columns: minmax(0, 1fr); }
+.both { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 20px; }
+.both .look { position: static; }
+.both h4 { margin-top: 0; }
 .stage { position: relative; border-radius: 6px; overflow: hidden; background: #333; line-height: 0; }
 .stage > img { width: 100%; height: auto; filter: grayscale(0.5) brightness(0.78); }
 .stage > canvas { position: absolute; inset: 0; width: 100%; height: 100%; }

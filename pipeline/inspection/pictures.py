@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from pipeline.inspection.collection import CannotInspect
 from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, change_colours, nice_limit
 from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
+from pipeline.inspection.retargeted import RAW, RETARGETED, retargeted
 from schemas.files import write_whole
 from schemas.triplet import Triplet
 
@@ -39,15 +40,18 @@ def check_picture_path(path: Path) -> None:
         raise CannotInspect(f"a picture's name must end in {', '.join(f'.{k}' for k in KINDS)}, found {path}")
 
 
-def write_picture(path: Path, triplets: list[Triplet]) -> None:
+def write_picture(path: Path, triplets: list[Triplet], both: bool = False) -> None:
     """One sample in full, or a sheet of several, written whole.
+
+    Args:
+        both: a sheet on which each sample's flow stands raw and retargeted, side by side.
 
     Raises:
         CannotInspect: the name has no known ending.
         OSError: it cannot be written.
     """
     check_picture_path(path)
-    figure = draw_sample(triplets[0]) if len(triplets) == 1 else draw_sheet(triplets)
+    figure = draw_sample(triplets[0]) if len(triplets) == 1 and not both else draw_sheet(triplets, both)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
     write_whole(path, buffer.getvalue())
@@ -87,24 +91,35 @@ def draw_sample(t: Triplet) -> "Figure":
     return figure
 
 
-def draw_sheet(triplets: list[Triplet]) -> "Figure":
-    """The images of several samples with their flow, all on one scale of depth change."""
-    columns = min(len(triplets), 4 if len(triplets) > 6 else 3)
-    rows = math.ceil(len(triplets) / columns)
+def draw_sheet(triplets: list[Triplet], both: bool = False) -> "Figure":
+    """The images of several samples with their flow, all on one scale of depth change.
+
+    Args:
+        both: each is drawn raw and retargeted, with a dot at every fourth step of the points that move, so that their speed shows.
+    """
+    drawn = [(t, "") for t in triplets]
+    if both:
+        drawn = [pair for t in triplets for pair in ((t, RAW), (retargeted(t).triplet, RETARGETED))]
+    most = 4 if len(drawn) > 6 or both else 3
+    columns = min(len(drawn), most)
+    rows = math.ceil(len(drawn) / columns)
     width, height = 3.7 * columns + 0.9, 4.25 * rows + 0.35
     figure = _figure(width, height)
     grid = figure.add_gridspec(
         rows, columns, left=0.25 / width, right=1 - 1.1 / width, top=1 - 0.62 / height, bottom=0.18 / height,
         wspace=0.07, hspace=0.2,
     )  # fmt: skip
-    pairs = [(t, measure(t)) for t in triplets]
+    pairs = [(t, measure(t)) for t, _ in drawn]
     units = {t.depth_unit for t in triplets}
     limit = depth_change_limit(pairs)
     for place, (t, measured) in enumerate(pairs):
         axes = figure.add_subplot(grid[place // columns, place % columns])
         draw_flow(axes, t, measured, limit)
+        if both:
+            draw_steps(axes, t, measured)
         lines = wrap(_plain(title_of(t), 88), 44)[:2]
-        source = _plain(f"{t.source.episode}, frame {t.source.frame}: {measured.moving.sum()} points move", 60)
+        said = drawn[place][1] or f"{measured.moving.sum()} points move"
+        source = _plain(f"{t.source.episode}, frame {t.source.frame}: {said}", 60)
         axes.set_title("\n".join(lines), fontsize=9.5, color=INK, loc="left", pad=16, parse_math=False)
         axes.text(0, 1.018, source, fontsize=8, color=FAINT, transform=axes.transAxes, parse_math=False)
     bar = figure.add_axes((1 - 0.9 / width, 0.18 / height, 0.16 / width, 1 - 0.8 / height))
@@ -144,6 +159,12 @@ def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) ->
     )
     axes.set(xlim=(0, width), ylim=(height, 0))
     _bare(axes, "")
+
+
+def draw_steps(axes: "Axes", t: Triplet, measured: MeasuredFlow) -> None:
+    """A dot at every fourth step of each point that moves: wide apart where it is fast."""
+    at = measured.used & measured.moving[:, None] & (np.arange(measured.used.shape[1]) % 4 == 0)
+    axes.scatter(*positions(t)[at][:, :2].T, s=7, c="#10141a", edgecolors="#ffffff", linewidths=0.5, zorder=6)
 
 
 def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:

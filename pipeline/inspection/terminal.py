@@ -4,6 +4,7 @@ import textwrap
 from typing import Any
 
 from pipeline.inspection.checks import quality_table
+from pipeline.inspection.retargeted import retargeting_table
 from pipeline.inspection.score import SCORE_MEANS
 from pipeline.inspection.summary import Summary
 from pipeline.inspection.text import (
@@ -48,6 +49,8 @@ def sample_text(sample: dict[str, Any]) -> str:
     flow = sample["flow"]
     blocks.append(f"flow, depth in {flow['unit']}\n{_rows(flow_rows(flow))}")
     blocks += [_table(t) for t in flow_tables(flow) if "change of depth" not in t.title]
+    if "retargeted" in sample:
+        blocks.append(_table(retargeting_table(sample["retargeted"], sample["step_seconds"])))
     return printable("\n\n".join(blocks))
 
 
