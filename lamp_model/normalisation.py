@@ -35,7 +35,7 @@ class Normaliser(Protocol):
 
 @dataclass(frozen=True)
 class Range:
-    """Minimum and maximum of each dimension.
+    """Minimum and maximum of each dimension, finite in float32, and so is what lies between them.
 
     A dimension without span becomes 0 and comes back as its one value.
     """
@@ -46,6 +46,13 @@ class Range:
     def __post_init__(self) -> None:
         if len(self.low) != len(self.high) or any(a > b for a, b in zip(self.low, self.high, strict=True)):
             raise ValueError("a range needs as many minima as maxima, and no minimum above its maximum")
+        low, high = torch.tensor(self.low, dtype=torch.float32), torch.tensor(self.high, dtype=torch.float32)
+        if (
+            not (high - low).isfinite().all()
+        ):  # NaN passes every comparison, and an infinite span makes NaN of any value
+            pairs = zip(self.low, self.high, (high - low).isfinite().tolist(), strict=True)
+            wrong = next(f"{a} to {b} in dimension {i}" for i, (a, b, fine) in enumerate(pairs) if not fine)
+            raise ValueError(f"a range needs finite minima and maxima, found {wrong}")
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch.nn import functional
 
-from lamp_model import motion_tokens
+from lamp_model import motion_tokens, observation
 from lamp_model.checkpoints import read_tensors
 from lamp_model.devices import autocast
 from lamp_model.embodiments import Embodiment, embodiments_of
@@ -21,6 +21,10 @@ from lamp_model.published.loading import load_published_motion, load_published_p
 from lamp_model.run_folder import MODEL, DataSource, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
+
+
+class NotFinite(ValueError):
+    """What the network gave is not made of numbers, and was kept from the robot."""
 
 
 class LampPolicy:
@@ -74,16 +78,20 @@ class LampPolicy:
 
         Raises:
             ValueError: an input has the wrong type, shape or number, the instruction is empty, or there is no motion to return.
+            NotFinite: the network's actions (or motion) hold NaN or infinity, as damaged weights give.
         """
-        self._check(images, instruction, state)
+        observation.check_images(images, self.cameras)
+        observation.check_instruction(instruction)
+        self._check_length(instruction)
+        observation.check_seed(seed)
+        told = observation.seen_state(state, self.state_range)
+        told = functional.pad(told, (0, self.model.config.action.state_size - told.shape[-1]))  # of the widest robot
         if return_motion and not self.model.config.guided:
             raise ValueError("this policy was trained with --motion none: it has no motion to return")
         device = self.model.device
         pictures = [torch.from_numpy(self._resized(image)).to(device)[None] for image in images]
-        told = self.state_range.normalise(torch.as_tensor(np.asarray(state, np.float32)).to(device)[None])
-        told = functional.pad(told, (0, self.model.config.action.state_size - told.shape[-1]))  # of the widest robot
         # Drawn on the CPU, so that a seed means the same everywhere.
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(int(seed))
         motion_noise = self.model.motion_noise(1, generator)
         motion_noise = None if motion_noise is None else motion_noise.to(device)
         action_noise = self.model.action_noise(1, generator)
@@ -91,47 +99,46 @@ class LampPolicy:
         with autocast(device):
             features = self.model.encode(pictures, [instruction])
             guided = self.model.guided_features(features, motion_noise)
-            actions = self.model.act(guided, told, action_noise)
+            actions = self.model.act(guided, told.to(device), action_noise)
             motion = (
                 self.model.motion_head.rollout(features, motion_noise)
                 if motion_noise is not None and return_motion
                 else None
             )
-        own = actions.float()[..., : self.action_range.size]
-        chunk = self.action_range.denormalise(own)[0].cpu().numpy()
+        # Before it is turned back, which clips: infinity would become the action furthest out.
+        own = _finite(actions.float()[..., : self.action_range.size].cpu(), "actions")
+        chunk = self.action_range.denormalise(own)[0].numpy()
         if motion is None:
             return chunk
-        return chunk, motion_tokens.denormalise(motion.float())[0].cpu().numpy()
+        return chunk, motion_tokens.denormalise(_finite(motion.float().cpu(), "motion"))[0].numpy()
+
+    def _check_length(self, instruction: str) -> None:
+        room = self.model.config.action.positions - self.model.config.action.chunk
+        length = self.model.qwen_vl_interface.length(instruction, len(self.cameras))
+        if length > room:
+            raise ValueError(
+                f"the instruction is too long: with the images it makes {length} tokens, the policy has room for {room}"
+            )
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         if self.pil_size is None:
             return np.ascontiguousarray(image)
         return np.array(Image.fromarray(image).resize((self.pil_size, self.pil_size)))
 
-    def _check(self, images: Sequence[np.ndarray], instruction: str, state: Sequence[float] | np.ndarray) -> None:
-        if len(images) != len(self.cameras):
-            raise ValueError(
-                f"the policy looks at {len(self.cameras)} images ({', '.join(self.cameras)}), found {len(images)}"
-            )
-        for role, image in zip(self.cameras, images, strict=True):
-            if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-                raise ValueError(f"the image {role!r} must be a uint8 array [height, width, 3] in RGB, found {found}")
-        if not instruction.strip():
-            raise ValueError("the instruction is empty: say in words what the robot is to do")
-        room = self.model.config.action.positions - self.model.config.action.chunk
-        length = self.model.qwen_vl_interface.length(instruction, len(images))
-        if length > room:
-            raise ValueError(
-                f"the instruction is too long: with the images it makes {length} tokens, the policy has room for {room}"
-            )
-        shape = np.shape(state)
-        if shape != (self.state_range.size,):
-            raise ValueError(
-                f"the state must be {self.state_range.size} numbers, found an array of shape {list(shape)}"
-            )
-        if not np.isfinite(np.asarray(state, np.float64)).all():
-            raise ValueError("the state holds a value that is not finite")
+
+def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
+    """The values, when all are numbers.
+
+    Raises:
+        NotFinite: some are not.
+    """
+    wrong = int((~values.isfinite()).sum())
+    if wrong:
+        raise NotFinite(
+            f"{wrong} of {values.numel()} numbers of the {what} came out as NaN or infinity, and none was returned: the policy's "
+            "weights are damaged, or the state lies far outside the training data"
+        )
+    return values
 
 
 def load_policy(

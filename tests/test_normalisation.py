@@ -1,9 +1,11 @@
 """States and actions to [-1, 1] and back."""
 
+import math
+
 import pytest
 import torch
 
-from lamp_model.normalisation import Range, range_of
+from lamp_model.normalisation import Quantiles, Range, range_of
 
 RANGE = Range((-2.0, 0.0, 5.0), (2.0, 1.0, 5.0))
 
@@ -32,3 +34,13 @@ def test_refusals():
         range_of({"state": {"min": [0], "max": [1]}}, "action")
     with pytest.raises(ValueError, match="no minimum above"):
         Range((1.0,), (0.0,))
+
+
+@pytest.mark.parametrize("bounds", [(0.0, math.inf), (-math.inf, 0.0), (math.nan, 1.0), (0.0, math.nan), (-3e38, 3e38)])
+def test_bounds_that_would_make_nan_of_an_action_are_refused(bounds):
+    low, high = bounds
+    for kind in (Range, Quantiles):
+        with pytest.raises(ValueError, match="finite minima and maxima, found .* in dimension 1"):
+            kind((0.0, low), (1.0, high))
+    with pytest.raises(ValueError, match="finite"):
+        range_of({"action": {"min": [low], "max": [high], "q01": [0], "q99": [0]}}, "action", "quantile")

@@ -78,8 +78,9 @@ class BinnedActions(ActionTransformer):
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
-        """The centres of the likeliest bins."""
-        return centre_of(self.scores(guided, state).argmax(dim=-1), self.bins)
+        """The centres of the likeliest bins; NaN where the scores are not finite, which have a largest bin all the same."""
+        best = self.scores(guided, state).max(dim=-1)  # of which NaN counts as the largest
+        return centre_of(best.indices, self.bins).masked_fill(~best.values.isfinite(), torch.nan)
 
 
 def build(config: Config) -> nn.Module:

@@ -1,0 +1,85 @@
+"""What a policy is given, held to what it takes: every mistake is a sentence. Types are checked too, for callers are people."""
+
+from collections.abc import Sequence
+from numbers import Integral
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from lamp_model.normalisation import Normaliser
+
+
+def check_images(images: object, cameras: Sequence[str]) -> None:
+    """Refuse what is not one RGB image, uint8 [height, width, 3], for each camera.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(images, list | tuple | np.ndarray):
+        raise ValueError(f"the images must be a list of arrays, one for each camera, found {type(images).__name__}")
+    if len(images) != len(cameras):
+        raise ValueError(f"the policy looks at {len(cameras)} images ({', '.join(cameras)}), found {len(images)}")
+    for role, image in zip(cameras, images, strict=True):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"the image {role!r} must be a uint8 array [height, width, 3] in RGB, found {found}")
+        if not image.size:
+            raise ValueError(f"the image {role!r} has no pixels: it is {image.shape[0]} high, {image.shape[1]} wide")
+
+
+def check_instruction(instruction: object) -> None:
+    """Refuse what is not words.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(instruction, str):
+        raise ValueError(f"the instruction must be one text, found {type(instruction).__name__}")
+    if not instruction.strip().strip(".").strip():
+        raise ValueError("the instruction is empty: say in words what the robot is to do")
+    if any("\ud800" <= letter <= "\udfff" for letter in instruction):
+        raise ValueError(f"the instruction holds half a letter (a lone surrogate): {ascii(instruction)[:80]}")
+
+
+def check_seed(seed: object) -> None:
+    """Refuse what torch's generators do not take.
+
+    Raises:
+        ValueError: it is no whole number of 64 bits.
+    """
+    if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
+        raise ValueError(f"the seed must be a whole number of 64 bits, found {seed!r}")
+
+
+def seen_state(state: object, state_range: Normaliser) -> Float[torch.Tensor, "1 S"]:
+    """A state as the network sees it, normalised, on the CPU.
+
+    Raises:
+        ValueError: it is not as many finite numbers as the range has.
+    """
+    size = state_range.size
+    values = _numbers(state, size)
+    with np.errstate(over="ignore"):
+        told = torch.from_numpy(values.astype(np.float32))
+    seen = state_range.normalise(told[None])
+    # Both: the published rule for the last number makes 0 or 1 of anything, and a narrow range infinity of a large number.
+    wrong = ~(told.isfinite() & seen[0].isfinite())
+    if wrong.any():
+        number = int(wrong.int().argmax())
+        raise ValueError(f"the state holds a value that is not finite in float32: number {number} is {values[number]}")
+    return seen
+
+
+def _numbers(state: object, size: int) -> np.ndarray:
+    try:
+        values = np.asarray(state)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the state must be {size} numbers, found {type(state).__name__}: {reason}") from error
+    if values.dtype.kind not in "fiub":
+        inner = type(values.flat[0]).__name__ if values.size else str(values.dtype)
+        raise ValueError(f"the state must be {size} numbers, found {inner}")
+    if values.shape != (size,):
+        raise ValueError(f"the state must be {size} numbers, found an array of shape {list(values.shape)}")
+    return values
