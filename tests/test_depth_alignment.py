@@ -152,6 +152,7 @@ def test_metric_depth_that_is_off_is_scaled_and_not_bent():
 def test_without_anchors_depth_is_relative_with_median_one():
     depth = estimate(*seen(pose=False))
     assert depth.unit == "relative" and depth.alignment is None
+    assert "not aligned (recorded: the camera has no recorded depth in metres; robot:" in depth.source
     assert np.nanmedian(depth.depth) == pytest.approx(1, rel=0.05)
     bigger = estimate(*seen(pose=False), Distorted(scale=0.01, shift=-0.2))
     np.testing.assert_allclose(bigger.depth, depth.depth, rtol=1e-4)

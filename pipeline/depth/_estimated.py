@@ -60,6 +60,10 @@ class EstimatorConfig:
         if self.table_height is not None and self.align not in ("auto", "plane"):
             raise ValueError(f"table_height is for align=plane or align=auto, found align={self.align}")
 
+    def chosen_weights(self) -> Weights:
+        """Which weights the settings mean; each kind of model says it."""
+        raise NotImplementedError
+
     def methods(self) -> Sequence[Method]:
         """Ways of alignment in the order in which they are tried."""
         if self.align == "auto":
@@ -67,16 +71,26 @@ class EstimatorConfig:
         return () if self.align == "none" else (self.align,)
 
 
-def build_estimator(config: EstimatorConfig, weights: Weights) -> "EstimatedDepth":
-    """The estimator that a config describes.
+def build(config: EstimatorConfig) -> "EstimatedDepth":
+    """The estimator.
 
     Raises:
         MissingWeights: the weights cannot be loaded.
         ValueError: there is no such device.
     """
+    weights = config.chosen_weights()
     return EstimatedDepth(
         config, DepthModel(weights, config.device, config.precision, config.batch_size, config.resolution)
     )
+
+
+def check(config: EstimatorConfig) -> None:
+    """Have the weights downloaded and looked at.
+
+    Raises:
+        MissingWeights: they cannot be had, or are those of another model.
+    """
+    config.chosen_weights().check()
 
 
 @runtime_checkable
@@ -117,7 +131,7 @@ class EstimatedDepth:
         if grey is not None:
             steady(inverse, grey, shifted=not self.model.metric)
             source += ", steadied"
-        alignment = self._align(episode, view, inverse)
+        alignment, why_not = self._align(episode, view, inverse)
         if alignment is not None:
             for frame in inverse:
                 frame *= np.float32(alignment.scale)
@@ -126,13 +140,13 @@ class EstimatedDepth:
                 _depth(inverse, FARTHEST_M), "m", f"{source}, aligned to {SAID[alignment.method]}", alignment
             )
         if self.model.metric:
-            return DepthMaps(_depth(inverse, FARTHEST_M), "m", f"{source}, not aligned")
+            return DepthMaps(_depth(inverse, FARTHEST_M), "m", f"{source}, not aligned{why_not}")
         middle = np.float32(np.nanmedian(inverse[:: max(len(inverse) // 16, 1)]))
         if middle <= 0:
             raise BadEpisode("depth_infinite", f"camera {view.name}: half of the estimated depth is infinitely far")
         for frame in inverse:
             frame /= middle
-        return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, nothing to align to; median 1")
+        return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, not aligned{why_not}; median 1")
 
     def _look(
         self, view: CameraView, long: bool
@@ -150,12 +164,14 @@ class EstimatedDepth:
                 grey[numbers] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
         return inverse, grey
 
-    def _align(self, episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]) -> DepthAlignment | None:
-        """By the first method that can be; None when none can, or none is wanted."""
+    def _align(
+        self, episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]
+    ) -> tuple[DepthAlignment | None, str]:
+        """By the first method that can be; None when none can, and why, or when none is wanted."""
         refused = []
         for method in self.config.methods():
             try:
-                return align(method, episode, view, inverse, not self.model.metric, self.config.table_height or 0.0)
+                return align(method, episode, view, inverse, not self.model.metric, self.config.table_height or 0.0), ""
             except CannotAlign as error:
                 refused.append(str(error))
         if self.config.align not in ("auto", "none"):
@@ -163,7 +179,7 @@ class EstimatedDepth:
                 "no_depth_anchors",
                 f"camera {view.name}: depth cannot be aligned by {'; '.join(refused)}; --depth-options align=auto takes what there is",
             )
-        return None
+        return None, f" ({'; '.join(refused)})" if refused else ""
 
 
 def _depth(inverse: Float[np.ndarray, "T H W"], farthest: float) -> Float[np.ndarray, "T H W"]:
