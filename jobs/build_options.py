@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jobs.command_line import refusing
 from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_choice, dataset_info
 from pipeline.recipe import Recipe, WindowConfig
@@ -68,7 +69,9 @@ class Build:
     """Standard form made of the actions, beside the raw one: standard is the dataset's own; raw makes none."""
     action_options: tuple[str, ...] = ()
     """Its options as NAME=VALUE ..., e.g. relabel=no"""
-    quality: QualityConfig = field(default_factory=QualityConfig)
+    quality: Annotated[QualityConfig, tyro.conf.arg(constructor=refusing(QualityConfig))] = field(
+        default_factory=QualityConfig
+    )
     """Thresholds of the quality checks; distances in metres."""
     language: Literal["required", "optional"] = "required"
     """Whether an episode without an instruction is left out, or kept with samples that say so."""

@@ -5,8 +5,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 INTERRUPTED = "interrupted; what was finished stays, and the same command goes on from there"
 
 
@@ -16,6 +17,19 @@ class UsageError(Exception):
 
 class Failed(Exception):
     """The work could not be done, or not all of it: exit code 1."""
+
+
+def refusing(kind: type[T]) -> Any:
+    """A config's type for the command line, where a value that the config refuses is a ``UsageError``: a ValueError would be shown in a box
+    with internal names. What it makes are plain configs."""
+
+    def make(_: type, *args: Any, **values: Any) -> T:
+        try:
+            return kind(*args, **values)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    return type(kind.__name__, (kind,), {"__new__": make})
 
 
 def run_command(command: Callable[[], int]) -> int:

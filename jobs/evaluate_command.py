@@ -1,14 +1,20 @@
 """``lamp-data evaluate``: how true flow is."""
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from jobs.command_line import Failed, UsageError
+import tyro
+
+from jobs.command_line import Failed, UsageError, refusing
 from pipeline.evaluation.run import ReplayConfig
 from pipeline.quality import QualityConfig
 from schemas.plugins import PluginChoice
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.run import Evaluation
 
 
 @dataclass(frozen=True)
@@ -17,10 +23,14 @@ class Evaluate:
 
     truth: tuple[Literal["rigid-world", "files", "simulator"], ...] = ("rigid-world", "files")
     """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them; simulator
-    replays LIBERO episodes."""
-    input: Path = Path("data/libero")
-    """Folder of those."""
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    replays the recorded states of --dataset."""
+    dataset: str = "libero"
+    """Of --truth simulator: libero, or robosuite for the HDF5 files of any robosuite task; robosuite:camera=frontview for another camera."""
+    input: Path | None = None
+    """Folder of those. [default: data/<dataset>]"""
+    replay: Annotated[ReplayConfig, tyro.conf.arg(constructor=refusing(ReplayConfig))] = field(
+        default_factory=ReplayConfig
+    )
     """Of --truth simulator."""
     flow: tuple[str, ...] = ("tracked",)
     """Modules of pipeline/flow_sources."""
@@ -30,7 +40,9 @@ class Evaluate:
     """Modules of pipeline/depth."""
     camera: tuple[str, ...] = ("static",)
     """Modules of pipeline/cameras."""
-    quality: QualityConfig = field(default_factory=QualityConfig)
+    quality: Annotated[QualityConfig, tyro.conf.arg(constructor=refusing(QualityConfig))] = field(
+        default_factory=QualityConfig
+    )
     """Thresholds of the quality checks; distances in metres."""
     limit: int | None = None
     """Take only the first episodes with exact flow."""
@@ -46,7 +58,6 @@ def evaluate_command(args: Evaluate) -> int:
     """Measure labels against exact flow; 1 if nothing could be labelled."""
     from pipeline.evaluation.pictures import check_name, write_worst_clips
     from pipeline.evaluation.report import as_json, as_markdown, as_text
-    from pipeline.evaluation.run import choices, evaluate, exact_episodes
     from pipeline.execution import BuildError
 
     if args.limit is not None and args.limit < 1:
@@ -54,13 +65,7 @@ def evaluate_command(args: Evaluate) -> int:
     try:
         if args.picture is not None:
             check_name(args.picture)
-        parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
-        sources = list(choices([PluginChoice.parse(t) for t in args.flow], parts))
-        results = []
-        for truth in dict.fromkeys(args.truth):
-            results += evaluate(
-                truth, exact_episodes(truth, args.input, args.limit, args.replay), sources, args.quality
-            )
+        results = _evaluated(args)
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     except BuildError as error:
@@ -69,7 +74,38 @@ def evaluate_command(args: Evaluate) -> int:
         write_worst_clips(args.picture, results)
     said = json.dumps(as_json(results), indent=1) if args.json else (as_markdown if args.markdown else as_text)(results)
     print(said)
-    labelled = {r.choice for r in results if r.metrics is not None}
-    if failed := [name for name, _ in sources if name not in labelled]:
+    if all(r.metrics is None for r in results):
+        raise Failed("exact flow could be had of no episode; why is said above, or under refused in the JSON")
+    labelled = {r.choice for r in results if r.metrics is not None and r.metrics["labelled"]}
+    if failed := [choice for choice in dict.fromkeys(r.choice for r in results) if choice not in labelled]:
         raise Failed(f"no episode could be labelled with {'; '.join(failed)}")
     return 0
+
+
+def _evaluated(args: Evaluate) -> "list[Evaluation]":
+    """Every combination on every kind of exact flow.
+
+    Raises:
+        ValueError, FileNotFoundError: something that there is not.
+        BuildError: what a part needs cannot be had.
+    """
+    from pipeline.evaluation.combinations import combinations, licences, sources
+    from pipeline.evaluation.run import evaluate, exact_episodes
+    from pipeline.licences import restriction_words
+
+    dataset = PluginChoice.parse(args.dataset)
+    dataset.configure("pipeline.readers")
+    if dataset.name != "libero" and "files" in args.truth:
+        raise ValueError(
+            f"--dataset {dataset} is for --truth simulator, and --truth files is LIBERO's: leave files out"
+        )
+    root = args.input or Path("data") / dataset.name
+    parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
+    recipes = combinations([PluginChoice.parse(t) for t in args.flow], parts)
+    if (warning := restriction_words(licences(recipes.values()), "what is made with these parts is")) is not None:
+        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
+    built, results = sources(recipes), []
+    for truth in dict.fromkeys(args.truth):
+        episodes = exact_episodes(truth, root, args.limit, args.replay, dataset)
+        results += evaluate(truth, episodes, built, args.quality)
+    return results

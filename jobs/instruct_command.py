@@ -114,12 +114,16 @@ def _backbone(args: Instruct, config: Any) -> Any:
     """The model.
 
     Raises:
-        UsageError: it cannot be loaded, or cannot write.
+        Failed: its weights cannot be had.
+        UsageError: it cannot be built like that, or cannot write.
     """
     from lamp_model.features import Writer
+    from schemas.plugins import MissingWeights
 
     try:
         backbone: Any = load_plugin("lamp_model.backbones", args.backbone).build(config)
+    except MissingWeights as error:
+        raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not isinstance(backbone, Writer):

@@ -23,7 +23,6 @@ from pipeline.work_folder import COMPLETE, WORK, clear_partials, clear_work, loc
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
-from schemas.plugins import MissingWeights
 from schemas.shard_formats import ShardFile
 
 
@@ -115,10 +114,7 @@ def _make_parts(
     missing = [ref for ref in refs if found[ref.digest] is None]
     summary = Summary(output=Path())
     if missing:
-        try:
-            recipe.check()
-        except MissingWeights as error:
-            raise BuildError(str(error)) from error
+        recipe.check()
     results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
     seconds: Counter[str] = Counter()
     for ref, result in progress("episodes", len(missing), results):

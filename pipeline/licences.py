@@ -27,7 +27,7 @@ def restrictions(licences: Mapping[str, str]) -> list[str]:
     return [f"{what}: {said}" for what, said in licences.items() if NON_COMMERCIAL.search(said)]
 
 
-def restriction_words(licences: Mapping[str, str]) -> str | None:
-    """A sentence where commercial use is restricted, else None."""
+def restriction_words(licences: Mapping[str, str], what: str = "these shards are") -> str | None:
+    """A sentence where commercial use is restricted, else None; ``what`` names the thing restricted, and the verb."""
     found = restrictions(licences)
-    return f"these shards are not for commercial use: {'; '.join(found)}" if found else None
+    return f"{what} not for commercial use: {'; '.join(found)}" if found else None

@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from pipeline.actions import STANDARD, standard_of
 from pipeline.chosen_cameras import PRIMARY, checked_cameras
+from pipeline.execution import BuildError
 from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_info
+from schemas.devices import choose_device
 from schemas.episode import DatasetInfo
 from schemas.files import digest_of
 from schemas.generated_instructions import GeneratedFile
@@ -113,11 +115,16 @@ class Recipe:
         """Have what the plug-ins need fetched before any work (``schemas.plugins``).
 
         Raises:
-            MissingWeights: some of it cannot be had.
+            BuildError: some of it cannot be had: weights, a library, the device.
         """
-        for module, config in self.plugins():
-            if hasattr(module, "check"):
-                module.check(config)
+        try:
+            for module, config in self.plugins():
+                if hasattr(config, "device"):
+                    choose_device(config.device)
+                if hasattr(module, "check"):
+                    module.check(config)
+        except ValueError as error:
+            raise BuildError(str(error)) from error
 
     @cached_property
     def libraries(self) -> tuple[str, ...]:

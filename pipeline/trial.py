@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.execution import BuildError
 from pipeline.parts import EpisodeMaker, LeftOut, Part, Quarantined
 from pipeline.readers import words_of
 from pipeline.recipe import Recipe
@@ -19,7 +18,6 @@ from pipeline.selection import Selection
 from pipeline.stopwatch import Stopwatch
 from pipeline.wanted import Listing
 from schemas.episode import BadEpisode, EpisodeRef
-from schemas.plugins import MissingWeights
 
 SECONDS = 20.0
 GOLDEN = (math.sqrt(5) - 1) / 2
@@ -115,10 +113,7 @@ def try_build(
     Raises:
         BuildError: what a plug-in needs cannot be had.
     """
-    try:
-        recipe.check()
-    except MissingWeights as error:
-        raise BuildError(str(error)) from error
+    recipe.check()
     refs = listing.chosen.refs
     maker, tried, start = EpisodeMaker(recipe), [], time.perf_counter()
     for number in spread(len(refs)):

@@ -44,6 +44,14 @@ class PluginChoice:
         name, _, options = text.partition(":")
         return cls(name, parse_options(options.split(",") if options else ()))
 
+    def spelled(self, package: str) -> str:
+        """As it is written, e.g. ``lk:window=9``, without options that only say where files lie on this machine."""
+        fields = {f.name: f for f in dataclasses.fields(load_plugin(package, self.name).Config)}
+        decides = {
+            key: value for key, value in self.options.items() if not fields[key.replace("-", "_")].metadata.get("place")
+        }
+        return str(PluginChoice(self.name, decides))
+
     def __str__(self) -> str:
         options = ",".join(f"{key}={value}" for key, value in self.options.items())
         return f"{self.name}:{options}" if options else self.name

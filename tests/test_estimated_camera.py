@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.cameras import estimated
 from pipeline.cameras._alignment import Noise, Sighting, exponential, find_motion
-from pipeline.evaluation.run import choices, evaluate
+from pipeline.evaluation.combinations import choices
+from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.truth import from_rigid_world
 from pipeline.quality import QualityConfig
 from pipeline.rigid_world import RigidWorld, moving_card
@@ -82,7 +83,7 @@ def test_labels_with_estimated_poses_are_as_true_as_with_exact_ones():
     world = from_rigid_world(moving_card(frames=14, size=(128, 96)), "held", (0,), False, horizon=10)
     parts = {"tracker": ["lk"], "depth": ["recorded"], "camera": ["recorded", "estimated"]}
     chosen = {part: [PluginChoice(name) for name in names] for part, names in parts.items()}
-    sources = list(choices([PluginChoice("tracked")], chosen))
+    sources = choices([PluginChoice("tracked")], chosen)
     _, exact, found = evaluate("world", [world], sources, QualityConfig())
     for kind, kept in (("moving", 0.6), ("static", 0.95)):
         one, other = exact.metrics[kind], found.metrics[kind]
@@ -111,6 +112,17 @@ def test_a_camera_that_jumps_is_named_with_the_frame(degrees):
     with pytest.raises(BadEpisode, match=r"frame 4 .*frame 5") as error:
         solved(world, jump_degrees=5.0)
     assert error.value.code == "camera_jump"
+
+
+def test_frames_without_depth_are_placed_between_their_neighbours():
+    depth = WORLD.depth().astype(np.float32)
+    depth[[6, 7, 13]] = np.nan
+    pictures = WORLD.frames()
+    view = CameraView("camera", lambda: pictures, len(pictures), WORLD.size, WORLD.intrinsics, "given")
+    found = estimated.build(estimated.Config()).solve(view, DepthMaps(depth, "m", "made"))
+    turn, place = errors(found.world_from_camera[:13], WORLD.world_from_camera[:13])
+    assert turn < 0.3 and place < 4
+    assert "3 frames without depth" in found.pose_source
 
 
 def test_a_bare_picture_is_refused_by_name():

@@ -98,10 +98,10 @@ def test_the_same_clip_gives_the_same_bytes():
 
 def test_a_cut_is_named_here_too():
     exact = from_rigid_world(world(False), "cut", (0,), True, horizon=7, grid=4)
-    view = exact.episode.views["camera"]
+    view = exact.episode.views[exact.episode.primary]
     spliced = view.frames.copy()
     spliced[4:] = spliced[4:, ::-1, ::-1]
-    episode = replace(exact.episode, views={"camera": replace(view, read_frames=lambda: spliced)})
+    episode = replace(exact.episode, views={exact.episode.primary: replace(view, read_frames=lambda: spliced)})
     with pytest.raises(BadEpisode, match="another picture"):
         followed(replace(exact, episode=episode))
 

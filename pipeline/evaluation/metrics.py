@@ -19,14 +19,18 @@ Metrics = dict[str, Any]
 
 
 def measure(windows: list[ScoredWindow]) -> Metrics:
-    """All metrics over windows of one horizon; point-steps are pooled, steps after the reference frame only."""
+    """All metrics over windows of one horizon; point-steps are pooled, steps after the reference frame only.
+
+    Refused windows are among them: coverage is over all points, errors are over those that were kept.
+    """
     s = join([w.scores for w in windows])
     steps = [step for step in STEPS if step <= s.known.shape[1]]
     return {
         "windows": len(windows),
+        "labelled": sum(not w.refused for w in windows),
         "rejected": sum(w.rejected is not None for w in windows),
         **summarise(s),
-        "false_movers": _false_movers([w.scores for w in windows]),
+        "false_movers": _false_movers([w.scores for w in windows if not w.refused]),
         "by_step": {
             name: {step: _errors(s, _column(s.seen & rows[:, None], step)) for step in steps}
             for name, rows in (("moving", s.moving), ("static", s.static))
@@ -36,12 +40,12 @@ def measure(windows: list[ScoredWindow]) -> Metrics:
 
 def summarise(s: Scores) -> Metrics:
     """Metrics that need no windows: by kind of point, visibility, TAPVid-3D's, drift."""
-    moving, static = s.moving[:, None], s.static[:, None]
+    moving, static, hidden = s.moving[:, None], s.static[:, None], s.known & ~s.seen
     return {
         "moving": _errors(s, s.seen & moving),
         "static": _errors(s, s.seen & static),
         "all": _errors(s, s.seen),
-        "occluded": _errors(s, s.known & ~s.seen),
+        "occluded": {**_errors(s, hidden), "taken_for_seen": _share(s.kept & s.label_seen, hidden)},
         "drift_cm": _drift(s),
         "visibility_accuracy": _share(s.label_seen == s.seen, s.known),
         **_tapvid(s),
@@ -80,20 +84,26 @@ def _drift(s: Scores) -> Metrics:
 
 
 def _tapvid(s: Scores) -> Metrics:
-    """Average points within delta and average Jaccard; an absent label is within no distance and predicts "hidden"."""
+    """Average points within delta and average Jaccard; an absent label is within no distance and predicts "hidden".
+
+    A label that knows where a hidden point is, and says that it is hidden, is no wrong prediction.
+    """
+    said_seen = s.kept & s.label_seen
     apd, jaccard = [], []
     for pixels in APD_PIXELS:
         within = s.kept & (np.nan_to_num(s.error, nan=np.inf) < pixels * s.pixel)
         right = within & s.seen
-        wrong = s.kept & ~right
         apd.append(_share(right, s.seen))
-        total = np.count_nonzero(s.seen) + np.count_nonzero(wrong)
-        jaccard.append(np.count_nonzero(right) / total if total else None)
+        found = right & said_seen
+        total = np.count_nonzero(s.seen) + np.count_nonzero(said_seen & ~found)
+        jaccard.append(np.count_nonzero(found) / total if total else None)
     return {"apd_3d": _mean(apd), "jaccard_3d": _mean(jaccard)}
 
 
 def _false_movers(windows: list[Scores]) -> Metrics:
     """Truly static points that a label moves by more than ``MOVING``, a window, and moving ones that it says stand still."""
+    if not windows:
+        return {"mean": None, "max": None, "snapped_movers_mean": None}
     false = [_count_movers(s, s.static) for s in windows]
     still = [
         int(np.count_nonzero(s.moving & (s.kept & (s.travelled > MOVING) & (s.label_travelled == 0)).any(1)))

@@ -1,4 +1,4 @@
-"""LIBERO episodes seen again through the simulator, at any size: pictures, exact depth and exact flow."""
+"""Episodes of LIBERO and of robosuite seen again through the simulator, at any size: pictures, exact depth and exact flow."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,22 +14,25 @@ from schemas.scene_flow import HORIZON, keypoint_grid
 
 
 def replayed_episodes(
-    root: Path, folders: AssetFolders, size: int, stride: int = 8
+    root: Path, dataset: PluginChoice, folders: AssetFolders, size: int, stride: int
 ) -> Iterator[ExactEpisode | BadEpisode]:
-    """Every LIBERO demo below a folder that has the simulator's states.
+    """Every demo below a folder; one without the simulator's states, or that cannot be read, is given as the reason why.
 
     Args:
         root: of the HDF5 files.
+        dataset: their reader, ``libero`` or ``robosuite``.
         folders: where the models' meshes lie.
         size: sides of the square image in px.
         stride: frames from one window to the next; only windows of full length are taken.
 
     Raises:
-        FileNotFoundError: there is no LIBERO file.
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown reader, option or value.
     """
-    reader = load_plugin("pipeline.readers", "libero").build(PluginChoice("libero").configure("pipeline.readers"))
+    reader = load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
     for ref in reader.list_episodes(root):
         if not isinstance(ref, EpisodeRef):
+            yield BadEpisode(ref.code, str(ref))
             continue
         try:
             yield replay_episode(reader.read(ref), folders, size, stride)

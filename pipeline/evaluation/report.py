@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.evaluation.metrics import STEPS, Metrics
-from pipeline.evaluation.run import Evaluation
+from pipeline.evaluation.run import BASELINE, Evaluation
 
 Row = list[str]
 ERRORS = ("kept", "median cm", "mean cm", "90th cm", "< 0.5 cm", "< 2 cm", "< 5 cm", "< 10 cm", "px median", "px mean")
 KINDS = (
     ("moving", "Points that move more than 1 cm, truly visible"),
     ("static", "Points that stand still, truly visible"),
-    ("occluded", "Points that are truly hidden: kept should be low"),
+    ("occluded", "Points that are truly hidden; where they are may be known, but they should not be taken for seen"),
 )
 
 
@@ -31,7 +31,8 @@ def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 def as_text(evaluations: Sequence[Evaluation]) -> str:
     """Tables for the terminal."""
-    return "\n\n".join(_aligned(title, rows) for title, rows in tables(evaluations)) + _refusals(evaluations)
+    parts = [_aligned(title, rows) for title, rows in tables(evaluations)]
+    return "\n\n".join([*parts, *_listed("\n".join(_refusals(evaluations)))])
 
 
 def as_markdown(evaluations: Sequence[Evaluation]) -> str:
@@ -40,6 +41,7 @@ def as_markdown(evaluations: Sequence[Evaluation]) -> str:
     for title, (head, *rows) in tables(evaluations):
         lines = [f"| {' | '.join(row)} |" for row in ([head, ["---"] * len(head), *rows])]
         parts.append("\n".join([f"**{title}**", "", *lines]))
+    parts += _listed("\n".join(f"* {line}" for line in _refusals(evaluations)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -53,8 +55,12 @@ def tables(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Row]]]:
         windows = max(m["windows"] for _, m in rows)
         for kind, title in KINDS:
             points = max(m[kind]["points"] for _, m in rows)
-            head = ["", *ERRORS]
-            body = [[e.choice, *_error_cells(m[kind])] for e, m in rows]
+            own = ["taken for seen"] if kind == "occluded" else []
+            head = ["", "windows", *own, *ERRORS]
+            body = [
+                [e.choice, _labelled(m), *(_percent(m[kind]["taken_for_seen"]) for _ in own), *_error_cells(m[kind])]
+                for e, m in rows
+            ]
             found.append((f"{truth}, {windows} windows. {title} ({points:,} point-steps)", [head, *body]))
         found.append((f"{truth}. Moving points by step: kept, mean cm", _by_step(rows)))
         found.append((f"{truth}. The whole", _whole(rows)))
@@ -81,22 +87,36 @@ def _by_step(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
 
 def _whole(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
     head = ["", "visibility right", "APD 3D", "Jaccard 3D", "drift mean cm", "drift 99th cm", "drift worst cm"]
-    head += ["false movers a window", "worst window", "rejected", "frames/s"]
+    head += ["false movers a window", "worst window", "windows", "rejected", "refused episodes", "frames/s"]
     body = []
     for e, m in rows:
         drift, false = m["drift_cm"], m["false_movers"]
         body.append(
             [e.choice, *(_percent(m[n]) for n in ("visibility_accuracy", "apd_3d", "jaccard_3d"))]
             + [_number(drift[n]) for n in ("mean", "p99", "max")]
-            + [_number(false["mean"]), str(false["max"]), str(m["rejected"])]
+            + [_number(false["mean"]), "-" if false["max"] is None else str(false["max"])]
+            + [_labelled(m), str(m["rejected"]), str(len(e.refused) if e.choice != BASELINE else 0)]
             + ["" if e.frames_per_second is None else f"{e.frames_per_second:.0f}"]
         )
     return [head, *body]
 
 
-def _refusals(evaluations: Sequence[Evaluation]) -> str:
-    lines = [f"{e.truth}, {e.choice}: not labelled: {reason}" for e in evaluations[1:] for reason in e.refused]
-    return "\n\n" + "\n".join(lines) if lines else ""
+def _labelled(metrics: Metrics) -> str:
+    """Windows that were labelled, of all whose exact flow is known."""
+    return f"{metrics['labelled']} of {metrics['windows']}"
+
+
+def _refusals(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Why episodes stand in no row, and why in not all."""
+    return [
+        f"{e.truth}: left out: {reason}" if e.choice == BASELINE else f"{e.truth}, {e.choice}: not labelled: {reason}"
+        for e in evaluations
+        for reason in e.refused
+    ]
+
+
+def _listed(lines: str) -> list[str]:
+    return [lines] if lines else []
 
 
 def _aligned(title: str, rows: list[Row]) -> str:

@@ -1,9 +1,9 @@
 """Every choice of parts against every kind of exact flow."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,14 @@ from jaxtyping import UInt8
 
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.replayed import replayed_episodes
-from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, score_episode
+from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, refused_windows, score_episode
 from pipeline.evaluation.truth import ExactEpisode, libero_episodes, rigid_world_episodes
 from pipeline.flow_sources import FlowSource
 from pipeline.quality import QualityConfig
-from pipeline.recipe import PARTS, Recipe
 from pipeline.simulator.model import AssetFolders
 from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 
 BASELINE = "nothing moves"
 WRONG = 0.02
@@ -41,8 +40,8 @@ class Evaluation:
     """What one choice reached on one kind of exact flow.
 
     Attributes:
-        metrics: None when no episode could be labelled.
-        refused: why an episode could not be.
+        metrics: None when there is no exact flow.
+        refused: why an episode could not be labelled; of the baseline, why it has no exact flow: then no choice is scored on it.
         frames_per_second: of labelling, all stages.
     """
 
@@ -54,57 +53,47 @@ class Evaluation:
     worst: list[BadClip] = field(default_factory=list)
 
 
-def choices(
-    flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]
-) -> Iterator[tuple[str, FlowSource]]:
-    """Every combination with its name, each built once; parts that a flow source does not use are not combined with it.
-
-    Raises:
-        ValueError: an unknown plug-in, option or value.
-    """
-    built = set()
-    for flow, tracker, depth, camera in product(flows, *(parts[name] for name in PARTS)):
-        recipe = Recipe(PluginChoice("libero"), flow, tracker, depth, camera)
-        spelled = recipe.as_dict()
-        used = [str(choice) for part, choice in zip(PARTS, (tracker, depth, camera), strict=True) if part in spelled]
-        name = " + ".join(used if flow == PluginChoice("tracked") else [*used, str(flow)])
-        if name not in built:
-            built.add(name)
-            yield name, load_plugin("pipeline.flow_sources", flow.name).build(recipe.configs()["flow_sources"])
-
-
 @dataclass(frozen=True)
 class ReplayConfig:
-    """How the simulator shows LIBERO episodes again, for ``--truth simulator`` (``docs/simulator.md``).
+    """How the simulator shows episodes again, for ``--truth simulator`` (``docs/simulator.md``).
 
     Attributes:
         robosuite: folder of the package robosuite 1.4.0; None for the installed one.
         libero_assets: LIBERO's folder ``assets``; None for the installed package's.
         size: sides of the image in px.
+        stride: frames from one window to the next.
     """
 
     robosuite: Path | None = None
     libero_assets: Path | None = None
     size: int = 256
+    stride: int = 8
 
     def __post_init__(self) -> None:
+        for name in ("robosuite", "libero_assets"):
+            folder = getattr(self, name)
+            if folder is not None and not folder.is_dir():
+                raise ValueError(f"replay.{name} must be a folder, found {str(folder)!r}")
+        if self.stride < 1:
+            raise ValueError(f"replay.stride must be 1 or more, found {self.stride}")
         if self.size < 32:
             raise ValueError(f"replay.size must be 32 or more, found {self.size}")
 
 
+REPLAY_OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
 TRUTHS = ("rigid-world", "files", "simulator")
 
 
 def exact_episodes(
-    truth: str, root: Path, limit: int | None, replay: ReplayConfig
+    truth: str, root: Path, limit: int | None, replay: ReplayConfig, dataset: PluginChoice = PluginChoice("libero")
 ) -> Iterator[ExactEpisode | BadEpisode]:
-    """The episodes of one of ``TRUTHS``; ``limit`` cuts files, not the rigid world."""
+    """The episodes of one of ``TRUTHS``; ``limit`` cuts files, not the rigid world; ``dataset`` is whose states are replayed."""
     if truth == "rigid-world":
         return rigid_world_episodes()
     if truth == "files":
         return islice(libero_episodes(root), limit)
-    folders = AssetFolders(replay.robosuite, replay.libero_assets)
-    return islice(replayed_episodes(root, folders, replay.size), limit)
+    folders = AssetFolders(replay.robosuite, replay.libero_assets, REPLAY_OPTIONS)
+    return islice(replayed_episodes(root, dataset, folders, replay.size, replay.stride), limit)
 
 
 def evaluate(
@@ -128,8 +117,7 @@ def evaluate(
     seconds, frames = np.zeros(len(results)), np.zeros(len(results))
     for episode in episodes:
         if isinstance(episode, BadEpisode):
-            for result in results:
-                result.refused.append(str(episode))
+            results[0].refused.append(str(episode))
             continue
         scored[0] += _baseline(episode)
         for row, (_, source) in enumerate(sources, start=1):
@@ -138,6 +126,7 @@ def evaluate(
                 windows = score_episode(episode, source, quality, Stopwatch())
             except BadEpisode as error:
                 results[row].refused.append(f"{episode.episode.ref.name}: {error}")
+                scored[row] += refused_windows(episode)
                 continue
             seconds[row] += time.perf_counter() - start
             frames[row] += episode.episode.length
@@ -150,12 +139,10 @@ def evaluate(
 
 
 def _baseline(exact: ExactEpisode) -> list[ScoredWindow]:
-    view = exact.episode.views[exact.episode.primary]
-    assert view.intrinsics is not None  # exact flow needs them
     windows = []
     for reference, truth in exact.windows:
         label = nothing_moves(truth)
-        scores = compare(label, truth, view.intrinsics, view.size)
+        scores = compare(label, truth, exact.intrinsics, exact.size)
         windows.append(ScoredWindow(exact.episode.ref.name, reference, label, truth, scores, None))
     return windows
 

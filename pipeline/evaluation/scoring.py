@@ -56,7 +56,12 @@ class Scores:
 
 @dataclass(frozen=True)
 class ScoredWindow:
-    """One window's label, exact flow and scores."""
+    """One window's label, exact flow and scores.
+
+    Attributes:
+        rejected: why a build would not keep the window; its label is scored all the same.
+        refused: the source gave no label: the window's points count as not kept.
+    """
 
     episode: str
     reference: int
@@ -64,6 +69,7 @@ class ScoredWindow:
     exact: SceneFlow
     scores: Scores
     rejected: str | None
+    refused: bool = False
 
 
 def score_episode(
@@ -89,6 +95,17 @@ def score_episode(
         scores = compare(judged.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
         scored.append(ScoredWindow(episode.ref.name, reference, judged.flow, truth, scores, judged.reason))
     return scored
+
+
+def refused_windows(exact: ExactEpisode) -> list[ScoredWindow]:
+    """The windows of an episode that a source could not label: every point absent, so that all sources are scored over the same points."""
+    windows = []
+    for reference, truth in exact.windows:
+        nothing = np.zeros(truth.valid.shape, bool)
+        label = SceneFlow(truth.uvz, nothing, nothing)
+        scores = compare(label, truth, exact.intrinsics, exact.size)
+        windows.append(ScoredWindow(exact.episode.ref.name, reference, label, truth, scores, None, refused=True))
+    return windows
 
 
 def nothing_moves(exact: SceneFlow) -> SceneFlow:

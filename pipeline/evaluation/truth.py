@@ -14,6 +14,9 @@ from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, E
 from schemas.plugins import PluginChoice, load_plugin
 from schemas.scene_flow import GRID, HORIZON, SceneFlow, keypoint_grid
 
+VIEW = "main"
+"""The rigid world's camera."""
+
 
 @dataclass(frozen=True)
 class ExactEpisode:
@@ -27,6 +30,18 @@ class ExactEpisode:
     episode: Episode
     keypoints: Float[np.ndarray, "K 2"]
     windows: tuple[tuple[int, SceneFlow], ...]
+
+    @property
+    def intrinsics(self) -> Float[np.ndarray, "3 3"]:
+        """Of the primary camera; exact flow is not known without them."""
+        found = self.episode.views[self.episode.primary].intrinsics
+        assert found is not None
+        return found
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of its image."""
+        return self.episode.views[self.episode.primary].size
 
 
 def rigid_world_episodes(size: tuple[int, int] = (256, 256)) -> Iterator[ExactEpisode]:
@@ -43,7 +58,7 @@ def from_rigid_world(
     frames, depth = world.frames(), world.depth().astype(np.float32)
     keypoints = keypoint_grid(*world.size, grid)
     view = CameraView(
-        name="camera",
+        name=VIEW,
         read_frames=lambda: frames,
         length=len(world),
         size=world.size,
@@ -57,8 +72,8 @@ def from_rigid_world(
     nothing = np.zeros((len(world), 1), np.float32)
     episode = Episode(
         ref=EpisodeRef("rigid-world", "rigid-world", name, "", ""),
-        views={"camera": view},
-        primary="camera",
+        views={VIEW: view},
+        primary=VIEW,
         wrist=None,
         instructions=(),
         fps=20.0,
@@ -94,6 +109,7 @@ def libero_episodes(root: Path) -> Iterator[ExactEpisode | BadEpisode]:
     found = 0
     for ref in reader.list_episodes(root):
         if not isinstance(ref, EpisodeRef):
+            yield BadEpisode(ref.code, str(ref))
             continue
         path = exact_flow_path(ref)
         if path.exists():

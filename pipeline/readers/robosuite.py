@@ -168,8 +168,9 @@ class RobosuiteReader:
         if kept is not None and kept[0] == ref:
             return kept[1:]
         xml, states = read_simulation(ref, length)
-        folders = (self.config.robosuite, self.config.libero_assets)
-        model = load_model(ref.name, xml, AssetFolders(*(Path(f) if f else None for f in folders)))
+        robosuite, libero = (Path(f) if f else None for f in (self.config.robosuite, self.config.libero_assets))
+        said = "the dataset's options robosuite=DIR and libero-assets=DIR"
+        model = load_model(ref.name, xml, AssetFolders(robosuite, libero, said))
         size = (self.config.size, self.config.size)
         replay = Replay(ref.name, model, states, camera, size)
         if kept is not None:

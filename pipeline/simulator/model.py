@@ -23,10 +23,12 @@ class AssetFolders:
     Attributes:
         robosuite: folder of the package robosuite 1.4.0, in which ``models/assets`` lies; None for the installed one.
         libero_assets: LIBERO's folder ``assets``, in which ``stable_scanned_objects`` lies; None for the installed package's.
+        options: how the person names them, for the sentence that says that a file is missing.
     """
 
     robosuite: Path | None = None
     libero_assets: Path | None = None
+    options: str = "the options robosuite=DIR and libero-assets=DIR of the flow source simulator"
 
     def find(self, recorded: str) -> Path | None:
         """Where a file that a model names lies here; None if it does not."""
@@ -90,7 +92,7 @@ def load_model(episode: str, xml: str, folders: AssetFolders) -> Any:
         raise BadEpisode(
             "missing_assets",
             f"{episode}: {len(missing)} of the files that its model names are not on this machine, the first {missing[0]!r}; "
-            "name their folders with --flow-options robosuite=DIR libero-assets=DIR (docs/simulator.md)",
+            f"name their folders with {folders.options} (docs/simulator.md)",
         )
     try:
         return mujoco.MjModel.from_xml_string(xml)

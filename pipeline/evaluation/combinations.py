@@ -1,0 +1,59 @@
+"""The choices that are compared: every combination of the parts named."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+
+from pipeline.flow_sources import FlowSource
+from pipeline.licences import licences_of
+from pipeline.recipe import PARTS, Recipe
+from schemas.plugins import PluginChoice, load_plugin
+
+TRACKED = "tracked"
+"""The flow source that is understood where a row names only parts."""
+
+
+def combinations(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]) -> dict[str, Recipe]:
+    """Every combination by its name; parts that a flow source does not use are not combined with it.
+
+    Raises:
+        ValueError: an unknown plug-in, option or value.
+    """
+    found: dict[str, Recipe] = {}
+    for flow, *chosen in product(flows, *(parts[name] for name in PARTS)):
+        recipe = replace(Recipe(PluginChoice("libero"), flow), **dict(zip(PARTS, chosen, strict=True)))
+        spelled = recipe.as_dict()
+        names = [
+            choice.spelled(f"pipeline.{folder}")
+            for (part, folder), choice in zip(PARTS.items(), chosen, strict=True)
+            if part in spelled
+        ]
+        source = flow.spelled("pipeline.flow_sources")
+        found.setdefault(" + ".join(names if source == TRACKED else [*names, source]), recipe)
+    return found
+
+
+def sources(recipes: Mapping[str, Recipe]) -> list[tuple[str, FlowSource]]:
+    """Flow sources with their names, built after all have been checked as a build checks them.
+
+    Raises:
+        BuildError: what a plug-in needs cannot be had.
+        ValueError: an unknown plug-in, option or value.
+    """
+    for recipe in recipes.values():
+        recipe.check()
+    return [
+        (name, load_plugin("pipeline.flow_sources", recipe.flow.name).build(recipe.configs()["flow_sources"]))
+        for name, recipe in recipes.items()
+    ]
+
+
+def choices(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]) -> list[tuple[str, FlowSource]]:
+    """``sources`` of ``combinations``."""
+    return sources(combinations(flows, parts))
+
+
+def licences(recipes: Iterable[Recipe]) -> dict[str, str]:
+    """The terms of all plug-ins that the recipes use; the dataset is not theirs to name."""
+    found = {what: said for recipe in recipes for what, said in licences_of(recipe).items()}
+    return {what: said for what, said in found.items() if not what.startswith("dataset ")}
