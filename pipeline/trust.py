@@ -3,17 +3,17 @@
 A tracker follows what looks alike. Where something passes in front of a point that stands still, the point is dragged along; where a
 moving point comes to the rim of its object, it slides off. Depth tells both, whatever the tracker:
 
-* *The scene's word.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there is what it
+* *Depth test.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there is what it
   was, the point may still be there; if it is less, something covers it; if it is more, the point has gone. A track that wanders
   off while its start is still there and looks the same was dragged.
-* *The neighbours' word.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is believed
+* *Rigidity test.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is believed
   only where it keeps them, and one that plainly does not keep them is not believed at all.
 
 Two repairs are made, and each is checked by depth: a point found at its start is put there, and a moving point that was lost or has
 strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second is flagged.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,8 @@ class TrustConfig:
         agree: root mean square in metres up to which neighbours move as one.
         astray: metres from where they carry a point at which its track is not believed.
         match: metres up to which depth is what it must be where a point was carried.
+        tolerance: factor on ``stretch``, ``agree``, ``astray`` and ``match``, the bounds on motion: above 1 keeps more moving points with larger
+            errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
     """
 
     depth_noise: float = 0.005
@@ -58,11 +60,18 @@ class TrustConfig:
     agree: float = 0.006
     astray: float = 0.01
     match: float = 0.01
+    tolerance: float = 1.0
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(TrustConfig)):
             if name != "carry" and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+
+    @property
+    def bounds(self) -> "TrustConfig":
+        """The same thresholds with the tolerance multiplied in."""
+        scaled = {name: self.tolerance * getattr(self, name) for name in ("stretch", "agree", "astray", "match")}
+        return replace(self, **scaled, tolerance=1.0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,7 @@ class TrackTester:
     ):
         import cv2
 
-        self.grey, self.depth, self.edges, self.cameras, self.config = grey, depth, edges, cameras, config
+        self.grey, self.depth, self.edges, self.cameras, self.config = grey, depth, edges, cameras, config.bounds
         square = np.ones((2 * config.rim + 1,) * 2, np.uint8)
         self.nearest = np.empty(depth.shape, np.float32)
         # One frame at a time: a second array of all would double the memory.

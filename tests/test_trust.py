@@ -1,5 +1,7 @@
 """Laws of testing tracks: what is true survives, what is dragged, covered or slid off does not."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,29 @@ def test_moving_points_that_were_lost_come_back_where_the_card_carries_them(benc
     assert after.carried is not None
     np.testing.assert_array_equal(after.carried[lost, 5:][back], True)
     assert not after.carried[~bench.on_card].any()
+
+
+def test_tolerance_scales_the_bounds_on_motion_and_nothing_else(still):
+    plain, loose = TrustConfig(), TrustConfig(tolerance=2).bounds
+    scaled = {"stretch", "agree", "astray", "match"}
+    for name in (f.name for f in fields(TrustConfig) if f.name != "tolerance"):
+        assert getattr(loose, name) == getattr(plain, name) * (2 if name in scaled else 1)
+    assert plain.bounds == plain
+    with pytest.raises(ValueError, match="tolerance must be above 0"):
+        TrustConfig(tolerance=0)
+
+    def kept(**options: float) -> np.ndarray:
+        config = TrustConfig(carry=False, **options)
+        tester = TrackTester(still.tester.grey, still.depth.depth, still.edges, still.cameras, config)
+        wobbling = still.exact[..., :2] + np.random.default_rng(0).normal(0, 1.5, still.exact[..., :2].shape)
+        tracks = Tracks2D(0, wobbling, still.seen.copy())
+        return tester.test(tracks, lift_tracks(tracks, still.depth, still.edges, still.cameras)).flow.valid[
+            still.on_card
+        ]
+
+    strict, usual, lax = (np.count_nonzero(kept(tolerance=factor)) for factor in (0.25, 1, 4))
+    assert strict < usual < lax
+    np.testing.assert_array_equal(kept(tolerance=3), kept(stretch=0.024, agree=0.018, astray=0.03, match=0.03))
 
 
 def test_without_carry_nothing_is_put_anywhere(still):
