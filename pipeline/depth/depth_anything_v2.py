@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig, build_estimator
+from pipeline.depth._estimated import EstimatorConfig, build, check
 from pipeline.depth._models import LIBRARIES, Family, Weights
 
 __all__ = ["LIBRARIES", "Config", "build", "check"]
@@ -30,24 +30,11 @@ class Config(EstimatorConfig):
     size: Literal["small", "base", "large"] = "small"
     kind: Literal["relative", "metric-indoor", "metric-outdoor"] = "relative"
 
-
-def build(config: Config) -> EstimatedDepth:
-    """The estimator.
-
-    Raises:
-        MissingWeights: the weights cannot be loaded.
-        ValueError: there is no such device.
-    """
-    return build_estimator(config, _weights(config))
-
-
-def check(config: Config) -> None:
-    """Have the weights downloaded and looked at.
-
-    Raises:
-        MissingWeights: they cannot be had, or are those of another model.
-    """
-    _weights(config).check()
+    def chosen_weights(self) -> Weights:
+        """See ``EstimatorConfig.chosen_weights``."""
+        kind = {"relative": "", "metric-indoor": "Metric-Indoor-", "metric-outdoor": "Metric-Outdoor-"}[self.kind]
+        name = self.weights or f"depth-anything/Depth-Anything-V2-{kind}{self.size.capitalize()}-hf"
+        return Weights(FAMILY, name, self.revision or PINNED.get(name), self.kind != "relative")
 
 
 def licence(config: Config) -> str:
@@ -55,9 +42,3 @@ def licence(config: Config) -> str:
     return (
         "Apache-2.0" if config.size == "small" else "CC BY-NC 4.0 (Depth Anything V2 weights: non-commercial use only)"
     )
-
-
-def _weights(config: Config) -> Weights:
-    kind = {"relative": "", "metric-indoor": "Metric-Indoor-", "metric-outdoor": "Metric-Outdoor-"}[config.kind]
-    name = config.weights or f"depth-anything/Depth-Anything-V2-{kind}{config.size.capitalize()}-hf"
-    return Weights(FAMILY, name, config.revision or PINNED.get(name), config.kind != "relative")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig, build_estimator
+from pipeline.depth._estimated import EstimatorConfig, build, check
 from pipeline.depth._models import LIBRARIES, Family, Weights
 
 __all__ = ["LIBRARIES", "Config", "build", "check"]
@@ -27,30 +27,11 @@ class Config(EstimatorConfig):
 
     trained_on: Literal["nyu-kitti", "nyu", "kitti"] = "nyu-kitti"
 
-
-def build(config: Config) -> EstimatedDepth:
-    """The estimator.
-
-    Raises:
-        MissingWeights: the weights cannot be loaded.
-        ValueError: there is no such device.
-    """
-    return build_estimator(config, _weights(config))
-
-
-def check(config: Config) -> None:
-    """Have the weights downloaded and looked at.
-
-    Raises:
-        MissingWeights: they cannot be had, or are those of another model.
-    """
-    _weights(config).check()
+    def chosen_weights(self) -> Weights:
+        """See ``EstimatorConfig.chosen_weights``."""
+        return Weights(FAMILY, self.weights or f"Intel/zoedepth-{self.trained_on}", self.revision)
 
 
 def licence(config: Config) -> str:
     """Terms of the published weights."""
     return "MIT"
-
-
-def _weights(config: Config) -> Weights:
-    return Weights(FAMILY, config.weights or f"Intel/zoedepth-{config.trained_on}", config.revision)
