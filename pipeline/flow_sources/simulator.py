@@ -4,8 +4,7 @@ Needs the extra ``sim`` and the meshes that the recorded model names (``docs/sim
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from jaxtyping import Float
 
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.lift import LiftedTracks
-from pipeline.simulator.model import AssetFolders, load_model
+from pipeline.simulator.asset_options import AssetOptions
+from pipeline.simulator.model import load_model
 from pipeline.simulator.rendering import SceneCamera
 from pipeline.simulator.replay import Replay, exact_flow
 from pipeline.stopwatch import Stopwatch
@@ -22,22 +22,8 @@ from schemas.episode import BadEpisode, Episode
 
 
 @dataclass(frozen=True)
-class Config:
-    """Where the files lie that recorded models name.
-
-    Attributes:
-        robosuite: folder of the package robosuite 1.4.0; None for the installed one.
-        libero_assets: LIBERO's folder ``assets``; None for the installed package's.
-    """
-
-    robosuite: str | None = field(default=None, metadata={"place": True})
-    libero_assets: str | None = field(default=None, metadata={"place": True})
-
-    def __post_init__(self) -> None:
-        for name in ("robosuite", "libero_assets"):
-            folder = getattr(self, name)
-            if folder is not None and not Path(folder).is_dir():
-                raise ValueError(f"simulator.{name} must be a folder, found {folder!r}")
+class Config(AssetOptions):
+    """Where the files lie that recorded models name."""
 
 
 def build(config: Config) -> "SimulatedFlow":
@@ -51,7 +37,7 @@ class SimulatedFlow:
     looks_at_pictures = False
 
     def __init__(self, config: Config):
-        self.folders = AssetFolders(*(Path(f) if f else None for f in (config.robosuite, config.libero_assets)))
+        self.folders = config.asset_folders("the flow source simulator")
         self._model: tuple[str, Any] | None = None
         self._eyes: dict[tuple[str, tuple[int, int]], SceneCamera] = {}
 

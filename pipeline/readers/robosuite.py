@@ -10,7 +10,7 @@ simulator's model. ``--flow simulator`` gives exact flow from the states.
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.forms.folders import list_forms
 from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
+from pipeline.simulator.asset_options import AssetOptions
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (
     ActionConvention,
@@ -45,7 +46,7 @@ DEFAULT_FOV_Y, DEFAULT_FPS = 45.0, 20.0
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(AssetOptions):
     """What the files do not say.
 
     Attributes:
@@ -53,26 +54,19 @@ class Config:
         wrist: a camera on the hand; None for none.
         size: sides of rendered pictures, in px.
         instruction: what the robot does, in words.
-        robosuite: folder of the package robosuite 1.4.0, whose meshes the model names; None for the installed one.
-        libero_assets: LIBERO's folder ``assets``, for models that name its meshes.
     """
 
     camera: str = "agentview"
     wrist: str | None = "robot0_eye_in_hand"
     size: int = 256
     instruction: str = ""
-    robosuite: str | None = field(default=None, metadata={"place": True})
-    libero_assets: str | None = field(default=None, metadata={"place": True})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size < 16:
             raise ValueError(f"robosuite.size must be 16 or more, found {self.size}")
         if self.wrist == self.camera:
             raise ValueError(f"robosuite.wrist must be another camera than robosuite.camera {self.camera}")
-        for name in ("robosuite", "libero_assets"):
-            folder = getattr(self, name)
-            if folder is not None and not Path(folder).is_dir():
-                raise ValueError(f"robosuite.{name} must be a folder, found {folder!r}")
 
 
 def build(config: Config) -> "RobosuiteReader":
@@ -160,7 +154,7 @@ class RobosuiteReader:
 
     def _opened(self, ref: EpisodeRef, camera: str, length: int) -> tuple[Any, Any]:
         """Replay and renderer of one camera, kept until another episode is asked for: loading a model takes seconds."""
-        from pipeline.simulator.model import AssetFolders, load_model
+        from pipeline.simulator.model import load_model
         from pipeline.simulator.rendering import SceneCamera
         from pipeline.simulator.replay import Replay
 
@@ -168,9 +162,7 @@ class RobosuiteReader:
         if kept is not None and kept[0] == ref:
             return kept[1:]
         xml, states = read_simulation(ref, length)
-        robosuite, libero = (Path(f) if f else None for f in (self.config.robosuite, self.config.libero_assets))
-        said = "the dataset's options robosuite=DIR and libero-assets=DIR"
-        model = load_model(ref.name, xml, AssetFolders(robosuite, libero, said))
+        model = load_model(ref.name, xml, self.config.asset_folders("the dataset robosuite"))
         size = (self.config.size, self.config.size)
         replay = Replay(ref.name, model, states, camera, size)
         if kept is not None:

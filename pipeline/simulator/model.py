@@ -28,7 +28,7 @@ class AssetFolders:
 
     robosuite: Path | None = None
     libero_assets: Path | None = None
-    options: str = "the options robosuite=DIR and libero-assets=DIR of the flow source simulator"
+    options: str = "robosuite=DIR and libero-assets=DIR"
 
     def find(self, recorded: str) -> Path | None:
         """Where a file that a model names lies here; None if it does not."""

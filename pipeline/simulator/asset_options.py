@@ -1,0 +1,35 @@
+"""The options of every part that loads recorded simulator models: where the files lie that they name."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.simulator.model import AssetFolders
+
+
+@dataclass(frozen=True)
+class AssetOptions:
+    """Folders on this machine.
+
+    Attributes:
+        robosuite: folder of the package robosuite 1.4.0; None for the installed one.
+        libero_assets: LIBERO's folder ``assets``; None for the installed package's.
+    """
+
+    robosuite: str | None = field(default=None, metadata={"place": True})
+    libero_assets: str | None = field(default=None, metadata={"place": True})
+
+    def __post_init__(self) -> None:
+        part = type(self).__module__.rpartition(".")[2]
+        for name in ("robosuite", "libero_assets"):
+            folder = getattr(self, name)
+            if folder is not None and not Path(folder).is_dir():
+                raise ValueError(f"{part}.{name} must be a folder, found {folder!r}")
+
+    def asset_folders(self, part: str) -> AssetFolders:
+        """The folders.
+
+        Args:
+            part: whose options they are, in words, for the sentence that says that a file is missing.
+        """
+        robosuite, libero = (Path(folder) if folder else None for folder in (self.robosuite, self.libero_assets))
+        return AssetFolders(robosuite, libero, f"the options robosuite=DIR and libero-assets=DIR of {part}")
