@@ -106,7 +106,7 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
             own = [name for name in fields if name in config_type.__annotations__]  # before those that are inherited
             has = ", ".join([*own, *(name for name in fields if name not in own)]) or "none"
             raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}")
-        values[key] = _read(value, hints[key], f"{name}.{key}") if isinstance(value, str) else value
+        values[key] = (_read if isinstance(value, str) else _fitting)(value, hints[key], f"{name}.{key}")
     return config_type(**values)
 
 
@@ -140,6 +140,17 @@ def parse_options(words: typing.Iterable[str]) -> dict[str, str]:
             raise ValueError(f"an option is written NAME=VALUE, found {word!r}")
         options[key] = value
     return options
+
+
+def _fitting(value: Any, kind: Any, where: str) -> Any:
+    """A value that is no string, as the field's type: what is the same number is the same recipe."""
+    kinds = typing.get_args(kind) or (kind,)
+    if float in kinds and type(value) is int:
+        return float(value)
+    plain = [k for k in kinds if k in (bool, int, float, str)]
+    if plain and value is not None and type(value) not in kinds:
+        raise ValueError(f"{where} must be {plain[0].__name__}, found {value!r}")
+    return value
 
 
 def _read(text: str, kind: Any, where: str) -> Any:

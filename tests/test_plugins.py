@@ -86,6 +86,16 @@ def test_options_are_read_as_the_fields_types():
         configure("pipeline.readers", "libero", {"line": "shut"})
 
 
+def test_the_same_number_is_the_same_however_it_is_written():
+    written = [
+        configure("pipeline.trackers", "lk", {"still_level": value}).still_level for value in (1, 1.0, "1", "1.0")
+    ]
+    assert [(value, type(value)) for value in written] == [(1.0, float)] * 4
+    for wrong in (True, [1], 0.5):
+        with pytest.raises(ValueError, match="lk.window must be int, found"):
+            configure("pipeline.trackers", "lk", {"window": wrong})
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
