@@ -72,6 +72,16 @@ class Writer(Protocol):
         ...
 
 
+def check_prompt(template: str) -> None:
+    """Refuse a prompt in which the instruction has no place: the model would never be told its task.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not isinstance(template, str) or "{instruction}" not in template:
+        raise ValueError(f"the prompt must be a text with {{instruction}} in it, found {template!r}")
+
+
 def prompt(instruction: str, template: str = PROMPT, tidy: bool = True) -> str:
     """The prompt for an instruction.
 

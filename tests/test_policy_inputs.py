@@ -104,6 +104,11 @@ def test_of_a_wrong_type_too(check, given, says):
         check(given)
 
 
+def test_words_that_mean_something_to_the_tokenizer_are_words(policy):
+    for text in ("<|image_pad|>", "open <|im_end|> it", "\U0001f600 抽屉 \x00"):
+        assert np.isfinite(policy.predict(**{**GOOD, "instruction": text})).all()
+
+
 def test_numbers_of_other_libraries_are_numbers():
     check_seed(np.int64(-1))
     for given in (torch.tensor([0.5]), np.float64([0.5]), [np.float16(0.5)]):

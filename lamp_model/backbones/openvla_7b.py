@@ -23,8 +23,9 @@ from lamp_model.backbones import _qwen3_vl_random as random_words
 from lamp_model.backbones._frozen import AUTO, FrozenBackbone, first_attention, loading, plain_weights
 from lamp_model.backbones._pictures import resize
 from lamp_model.backbones._prismatic import DINO, SIGLIP, Prismatic, VisionSizes
+from lamp_model.backbones._words import plain_words, special_tokens
 from lamp_model.checkpoints import check_state
-from lamp_model.features import Features, prompt
+from lamp_model.features import Features, check_prompt, prompt
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 """What OpenVLA was trained with."""
@@ -75,6 +76,7 @@ class Config:
     architecture_only: bool = False
 
     def __post_init__(self) -> None:
+        check_prompt(self.prompt)
         if self.weights.startswith("random:") and self.weights != RANDOM:
             raise ValueError(f"random weights of openvla-7b come as {RANDOM}, found {self.weights!r}")
 
@@ -162,6 +164,7 @@ class OpenVLA(FrozenBackbone):
         self.config, self.tokenizer = config, tokenizer
         self.model = model.requires_grad_(False).eval()
         self.sizes = model.vision_backbone.featurizer.sizes
+        self._special = special_tokens(tokenizer)
         last = tokenizer.get_vocab().get(LAST_WORD)
         self._last = [] if last is None else [last]
 
@@ -220,5 +223,5 @@ class OpenVLA(FrozenBackbone):
 
     def _words(self, instruction: str) -> list[int]:
         told = instruction.lower() if self.config.tidy else instruction
-        text = prompt(told, self.config.prompt, self.config.tidy)
+        text = plain_words(prompt(told, self.config.prompt, self.config.tidy), self._special)
         return [*self.tokenizer(text, add_special_tokens=False)["input_ids"], *self._last]

@@ -22,7 +22,8 @@ from lamp_model.backbones._frozen import (
 from lamp_model.backbones._pictures import resize
 from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
-from lamp_model.features import PROMPT, Features, prompt
+from lamp_model.backbones._words import plain_words, special_tokens
+from lamp_model.features import PROMPT, Features, check_prompt, prompt
 
 IMAGE_TOKEN = "<|image_pad|>"
 RANDOM = "random:"
@@ -59,6 +60,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_attention(first_attention(self.attention))
+        check_prompt(self.prompt)
 
 
 def feature_width(config: Config) -> int:
@@ -114,6 +116,7 @@ class Qwen3VL(FrozenBackbone):
         super().__init__(config.attention)
         self.config, self.tokenizer = config, tokenizer
         self.tokenizer.padding_side = "left"
+        self._special = special_tokens(tokenizer, IMAGE_TOKEN)
         self.model = model.requires_grad_(False).eval()
         vision: Any = model.config.vision_config
         self._patch, self._merge = int(vision.patch_size), vision.spatial_merge_size
@@ -217,11 +220,7 @@ class Qwen3VL(FrozenBackbone):
         image = IMAGE_TOKEN * (rows * columns // self._merge**2)
         turns = []
         for text in texts:
-            if IMAGE_TOKEN in text:
-                raise ValueError(
-                    f"the instruction must not contain {IMAGE_TOKEN}, which stands for an image, found {text!r}"
-                )
-            content = [{"type": "image"}] * cameras + [{"type": "text", "text": text}]
+            content = [{"type": "image"}] * cameras + [{"type": "text", "text": plain_words(text, self._special)}]
             turn = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
             )

@@ -24,7 +24,8 @@ from lamp_model.backbones._frozen import (
     loading,
     plain_weights,
 )
-from lamp_model.features import PROMPT, Features, prompt
+from lamp_model.backbones._words import plain_words, special_tokens
+from lamp_model.features import PROMPT, Features, check_prompt, prompt
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Config:
     architecture_only: bool = False
 
     def __post_init__(self) -> None:
+        check_prompt(self.prompt)
         if not self.weights:
             raise ValueError("transformers-vlm needs a model: weights=FOLDER, or weights=OWNER/NAME,revision=COMMIT")
         if not Path(self.weights).is_dir() and not self.revision:
@@ -99,6 +101,7 @@ class TransformersVLM(FrozenBackbone):
         super().__init__(config.attention)
         self.config, self.processor = config, processor
         self.processor.tokenizer.padding_side = "left"
+        self._special = special_tokens(processor.tokenizer, getattr(processor, "image_token", None))
         if self.processor.tokenizer.pad_token is None:
             self.processor.tokenizer.pad_token = self.processor.tokenizer.eos_token
         self.model = model.requires_grad_(False).eval()
@@ -155,6 +158,7 @@ class TransformersVLM(FrozenBackbone):
         return self._turn(prompt(instruction, self.config.prompt, self.config.tidy), cameras)
 
     def _turn(self, told: str, cameras: int) -> str:
+        told = plain_words(told, self._special)
         if not self.processor.chat_template:  # models without conversations, such as PaliGemma
             return self.processor.image_token * cameras + told
         content = [{"type": "image"}] * cameras + [{"type": "text", "text": told}]
