@@ -2,14 +2,20 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from lamp_model.action_expert import ActionConfig
 from lamp_model.adapters import add_adapters
 from lamp_model.backbones import qwen3_vl
 from lamp_model.backbones._qwen3_vl_forward import last_hidden_states
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
+from lamp_model.model import ModelConfig, PolicyModel
+from lamp_model.motion_expert import MotionConfig
 
 TEXTS = ["pick up the black bowl and place it on the plate", "open the drawer", "stack the spoon on the red cup"]
 SQUARE, WIDE, HIGH = (4, 4), (4, 10), (8, 6)
@@ -171,3 +177,71 @@ def test_compiled_it_attends_with_torchs_own_attention_unless_another_was_asked_
         backbone.compile_forward("default")
         assert backbone.language_model.config._attn_implementation == expected
         assert backbone.model.model.visual.config._attn_implementation == expected
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses copies between host and device for which the host waits."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        options = options or {}
+        before = {a.device for a in arguments if isinstance(a, torch.Tensor)}
+        made = function(*arguments, **options)
+        crossed = isinstance(made, torch.Tensor) and before and made.device not in before
+        if (crossed or len(before) > 1) and "copy" in str(function) and not options.get("non_blocking"):
+            raise RuntimeError(f"the host waits in {function}")
+        return made
+
+
+def test_a_prediction_asks_the_device_nothing_and_the_librarys_pass_does():
+    """On the meta device, whose tensors have no values: whatever reads one, counts true ones or waits for a copy fails there."""
+    torch.manual_seed(0)
+    options = {"weights": "random:tiny", "image_size": 64, "min_pixels": 0}
+    motion = MotionConfig(layers=1, heads=2, head_dim=16, time_channels=32, patch_size=10)
+    action = ActionConfig(layers=1, width=32, heads=2, positions=128)
+    for changed in ({}, {"lora_rank": 4, "fusion": "gated-tokens"}, {"padding": "repeat", "action_head": "binned"}):
+        config = ModelConfig(
+            backbone_options=options, motion=motion, action=action, fusion_options={"heads": 6}, **changed
+        )
+        policy, device = PolicyModel(config).eval().to("meta"), torch.device("meta")
+        backbone, images = policy.qwen_vl_interface, [torch.zeros(2, 80, 90, 3, dtype=torch.uint8, device=device)] * 2
+        noise = torch.zeros(policy.motion_noise(2, torch.Generator()).shape, device=device)
+        state, start = torch.zeros(2, 8, device=device), torch.zeros(2, 10, 7, device=device)
+        with torch.inference_mode(), NoWaiting():
+            features = policy.encode(images, TEXTS[:2])
+            chunk = policy.act(policy.guided_features(features, noise), state, start)
+        assert chunk.device == device and chunk.shape == (2, 10, 7)
+        with torch.inference_mode():
+            inputs = backbone._inputs(images, backbone._tokens(TEXTS[:2], 2))
+            with pytest.raises(RuntimeError, match="meta"):
+                backbone.model.model(**inputs, use_cache=False)
+
+
+def test_what_refuses_questions_refuses_each_of_them():
+    there = torch.ones(3, device="meta")
+    for ask in (
+        lambda: there.tolist(),
+        lambda: there[0].item(),
+        lambda: bool(there.all()),
+        lambda: there[there > 0],
+        lambda: there.nonzero(),
+        lambda: there.cpu(),
+        lambda: torch.tensor([1.0]).to("meta"),
+        lambda: there.copy_(torch.zeros(3)),
+    ):
+        with pytest.raises((RuntimeError, NotImplementedError)), NoWaiting():
+            ask()
+    with NoWaiting():
+        torch.tensor([1.0]).to("meta", non_blocking=True)
+
+
+def test_images_of_one_size_are_patched_alike_in_both_passes(backbone):
+    """``encode`` as a whole against the library's pass on the same images."""
+    rng = np.random.default_rng(0)
+    images = [torch.from_numpy(rng.integers(0, 256, (2, 50, 70, 3), np.uint8)) for _ in range(2)]
+    with torch.no_grad():
+        features = backbone.encode(images, TEXTS[:2])
+        inputs = backbone._inputs(images, backbone._tokens(TEXTS[:2], 2))
+        expected = backbone.model.model(**inputs, use_cache=False).last_hidden_state
+    assert torch.equal(features.mask, inputs["attention_mask"].bool())
+    distance = functional.mse_loss(features.tokens[features.mask], expected[features.mask])
+    assert distance < 1e-10
