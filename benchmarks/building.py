@@ -31,11 +31,15 @@ from schemas.plugins import PluginChoice
 
 @dataclass
 class Measured:
-    """What a combination took: seconds of the wall and of the processor, sorted, of all runs but the first."""
+    """What a combination took: seconds of the wall and of the processor, sorted, of all runs but the first.
+
+    ``windows`` were made and judged; ``triplets`` of them were kept.
+    """
 
     episodes: int = 0
     frames: int = 0
     triplets: int = 0
+    windows: int = 0
     walls: list[float] = field(default_factory=list)
     cpus: list[float] = field(default_factory=list)
     stages: dict[str, float] = field(default_factory=dict)
@@ -101,6 +105,7 @@ def measure(recipe: Recipe, source: Path, repeats: int) -> Measured:
                 best = summary
     assert best is not None
     found.episodes, found.frames, found.triplets = best.episodes, best.frames, best.kept
+    found.windows = best.kept + sum(best.rejected.values())
     found.walls, found.cpus = (sorted(run[i] for run in runs[1:]) for i in (0, 1))
     found.stages, found.gpu = best.seconds, str(gpu)
     # getrusage would tell the parent's peak, if that was higher: a new process inherits it.
@@ -136,7 +141,7 @@ def row(name: str, found: Measured) -> str:
     columns = [
         f"{found.frames / found.walls[middle]:.0f} ({found.frames / found.walls[-1]:.0f})",
         f"{found.frames / found.cpus[middle]:.0f}",
-        f"{found.triplets / found.walls[middle]:.1f}",
+        f"{found.windows / found.walls[middle]:.1f} ({found.triplets / found.walls[middle]:.1f})",
         f"{found.memory / 2**20:.0f}",
         ", ".join(f"{stage} {1000 * s / found.frames:.1f}" for stage, s in _largest(found.stages)),
     ]
@@ -167,7 +172,9 @@ def main() -> None:
 
             source = render_files(source, Path(folder), args.render, args.robosuite, args.libero_assets)
         gpu = " GPU |" if _cuda() is not None else ""
-        print(f"| flow, tracker, depth, camera | frames/s (slowest) | per CPU s | triplets/s | MiB | ms a frame |{gpu}")
+        print(
+            f"| flow, tracker, depth, camera | frames/s (slowest) | per CPU s | windows/s (kept) | MiB | ms a frame |{gpu}"
+        )
         print("|---" * (7 if gpu else 6) + "|")
         combinations = product(args.flow, args.tracker, args.depth, args.camera)
         # A flow source that tracks nothing has no use for the other parts: measured once.

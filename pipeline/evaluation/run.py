@@ -125,7 +125,8 @@ def evaluate(
             try:
                 windows = score_episode(episode, source, quality, Stopwatch())
             except BadEpisode as error:
-                results[row].refused.append(f"{episode.episode.ref.name}: {error}")
+                name, said = episode.episode.ref.name, str(error)
+                results[row].refused.append(said if said.startswith(name) else f"{name}: {said}")
                 scored[row] += refused_windows(episode)
                 continue
             seconds[row] += time.perf_counter() - start
