@@ -76,6 +76,18 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) 
     return "\n".join([*lines, "nothing was written"])
 
 
+def trials_text(totals: "dict[str, Estimate]", count: int, free: int) -> str:
+    """What all builds of a recipe would come to together."""
+    return "\n".join(
+        [
+            f"all {count} datasets",
+            f"  triplets     {_about(totals['triplets'])}",
+            f"  size         {_about(totals['bytes'], 1e-6, ' MB', digits=1)}; {free / 1e6:.0f} MB are free",
+            f"  time         {_duration(totals['hours'])}, one after the other on this machine",
+        ]
+    )
+
+
 def _about(estimate: "Estimate", scale: float = 1, unit: str = "", digits: int = 0) -> str:
     about = f"{estimate.about * scale:,.{digits}f}{unit}"
     if estimate.low is None or estimate.high is None:

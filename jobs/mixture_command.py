@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.build_command import Plan, build_one, plan_of
 from jobs.build_options import Build
+from jobs.build_words import trials_text
 from jobs.command_line import Failed, UsageError
 from jobs.recipe_file import RecipeFile, Section, read_recipe_file
 from schemas.manifest import BadManifest
@@ -38,6 +39,8 @@ def mixture_command(args: Build) -> int:
             failures[section.name] = outcome.failure
         if not args.json:
             print(outcome.text)
+    if args.dry_run and values["datasets"]:
+        values["total"] = _total(values["datasets"], args.json)
     if not args.dry_run and len(values["datasets"]) == len(plans):
         mixture = _written(recipe)
         values |= {"mixture": str(recipe.output / NAME), "samples": sum(m.samples for m in mixture.members)}
@@ -62,6 +65,19 @@ def _plan(recipe: RecipeFile, section: Section) -> Plan:
             f"{plan.source} does not exist: put {section.name} there, name the folder above with --input, or the folder below it in the recipe"
         )
     return plan
+
+
+def _total(tried: dict[str, Any], silent: bool) -> dict[str, Any]:
+    """What the builds that were tried come to together, for ``--json``; printed if not silent."""
+    from pipeline.trial import Estimate, summed
+
+    totals = {
+        name: summed([Estimate(**values[name]) for values in tried.values()])
+        for name in ("episodes", "frames", "windows", "triplets", "bytes", "hours")
+    }
+    if not silent:
+        print(trials_text(totals, len(tried), min(values["free_bytes"] for values in tried.values())))
+    return {name: vars(estimate) for name, estimate in totals.items()}
 
 
 def _written(recipe: RecipeFile) -> Mixture:

@@ -163,6 +163,17 @@ def estimate(values: Sequence[float], total: int) -> Estimate:
     return Estimate(mean * total, max(mean * total - error, 0), mean * total + error)
 
 
+def summed(estimates: Sequence[Estimate]) -> Estimate:
+    """The total of builds that were tried each by itself: their errors have nothing to do with each other."""
+    about = sum(e.about for e in estimates)
+    bounds = [(e.low, e.high) for e in estimates]
+    if any(low is None or high is None for low, high in bounds):
+        return Estimate(about, None, None)
+    below = math.hypot(*(e.about - e.low for e in estimates if e.low is not None))
+    above = math.hypot(*(e.high - e.about for e in estimates if e.high is not None))
+    return Estimate(about, about - below, about + above)
+
+
 def _try(maker: EpisodeMaker, selection: Selection, ref: EpisodeRef) -> Tried:
     start = time.perf_counter()
     try:

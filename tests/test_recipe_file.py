@@ -237,6 +237,16 @@ def test_json_is_one_document_with_everything(built):
     assert list(said["datasets"]) == ["one", "other"] and said["mixture"].endswith("two/mixture.json")
 
 
+def test_trying_a_recipe_adds_up_what_its_datasets_come_to(source, tmp_path, capsys):
+    assert build(tmp_path, source, tmp_path / "two", dry_run=True, json=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    for name in ("triplets", "bytes"):
+        assert said["total"][name]["about"] == sum(values[name]["about"] for values in said["datasets"].values()) > 0
+    assert build(tmp_path, source, tmp_path / "two", dry_run=True) == 0
+    assert f"all 2 datasets\n  triplets     {said['total']['triplets']['about']:.0f}\n" in capsys.readouterr().out
+    assert not (tmp_path / "two").exists()
+
+
 def test_a_folder_that_is_missing_is_said_before_any_work(source, tmp_path):
     with pytest.raises(UsageError, match=r"deep/elsewhere does not exist: put other there"):
         build(tmp_path, source, tmp_path / "two", TWO.replace("deep/other", "deep/elsewhere"))

@@ -16,7 +16,7 @@ from jobs.command_line import Failed, UsageError
 from jobs.executors.local import LocalExecutor
 from pipeline.build import ShardConfig, build
 from pipeline.selection import Selection
-from pipeline.trial import Estimate, estimate, spread, try_build
+from pipeline.trial import Estimate, estimate, spread, summed, try_build
 from pipeline.wanted import list_chosen
 
 
@@ -100,6 +100,11 @@ def test_the_bounds_hold_the_truth_in_about_19_of_20_cases():
         held += found.low <= everything.sum() <= found.high
     assert 0.92 <= held / 400 <= 0.98
     assert estimate([1.0, 2.0, 4.0], 3) == Estimate(7, 7, 7)
+
+
+def test_totals_of_several_builds_add_up_and_their_errors_as_independent_ones():
+    assert summed([Estimate(10, 7, 13), Estimate(20, 16, 24)]) == Estimate(30, 25, 35)
+    assert summed([Estimate(10, 7, 13), Estimate(20, None, None)]) == Estimate(30, None, None)
 
 
 def test_the_command_writes_nothing_and_speaks_words_or_json(place, tmp_path, monkeypatch, capsys):
