@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from pipeline.long_arrays import in_turn
 from schemas.episode import BadEpisode
 
 SIDE = 32
@@ -56,7 +57,7 @@ def check_cuts(
 
 def changes(frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N"]:
     """One minus the correlation of each two neighbouring frames; N = T - 1. A flat frame is like any other."""
-    small = [_small(frame) for frame in frames]
+    small = [_small(frame) for frame in in_turn(frames)]
     return np.array([1.0 - float(one @ other) if one.any() and other.any() else 0.0 for one, other in pairwise(small)])
 
 

@@ -1,7 +1,8 @@
 """Arrays of all frames of an episode: in memory, or in a temporary file where the episode is too long for that (``pipeline.pieces``)."""
 
+import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -16,6 +17,21 @@ def empty(shape: tuple[int, ...], kind: type, long: bool) -> np.ndarray:
         return np.empty(shape, kind)
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, kind, "w+", shape=shape)
+
+
+def let_go(array: np.ndarray) -> None:
+    """Give back the memory that a file's array has taken by being read or written; what is in the file stays."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def in_turn(frames: np.ndarray | Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames one after the other; of a file's array no more than some stay in memory."""
+    for number, frame in enumerate(frames):
+        yield frame
+        if number % AT_A_TIME == AT_A_TIME - 1 and isinstance(frames, np.ndarray):
+            let_go(frames)
 
 
 def blocks(length: int) -> Iterator[Int[np.ndarray, "N"]]:

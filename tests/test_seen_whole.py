@@ -2,14 +2,17 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from test_pieces import WINDOWS, as_bytes, episode
 
 from pipeline.cameras._bundle import _solve_banded
 from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig
 from pipeline.flow_sources._scene import SceneParts
 from pipeline.frame_selection import take_frames
+from pipeline.long_arrays import empty, in_turn, let_go
 from pipeline.quality import QualityConfig
 from pipeline.recipe import Recipe
 from pipeline.rigid_world import RigidWorld, moving_card
@@ -170,6 +173,24 @@ def test_where_nothing_is_said_of_all_frames_at_once_nothing_is_read_before_its_
     seen = Seen(fixed=True)
     assert scene(camera="static").see_whole(seen.episode, Stopwatch()) is seen.episode
     assert not seen.pictures and not seen.depths
+
+
+def resident() -> int:
+    """Bytes of files that this process has in memory."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return sum(1024 * int(lines[name].split()[0]) for name in ("RssFile", "RssShmem"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
+def test_what_lies_in_a_file_is_not_held_in_memory_and_stays_what_it_is():
+    array = empty((200, 256, 256), np.float32, long=True)
+    before = resident()
+    for number, frame in enumerate(in_turn(array)):
+        frame[:] = number
+    assert resident() - before < array.nbytes / 2
+    let_go(array)
+    assert resident() - before < array.nbytes / 20
+    assert [frame[3, 5] for frame in in_turn(array)] == list(range(200))
 
 
 def test_elimination_block_by_block_solves_the_banded_system():

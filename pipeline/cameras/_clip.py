@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from pipeline.cameras._background import corners
 from pipeline.lift import depth_edges, sample_depth
+from pipeline.long_arrays import AT_A_TIME, let_go
 from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
@@ -41,6 +42,9 @@ class Clip:
         import cv2
 
         if frame not in self._greys:
+            if frame % AT_A_TIME == 0:
+                let_go(self._view.frames)
+                let_go(self._depth)
             made = cv2.cvtColor(self._view.frames[frame], cv2.COLOR_RGB2GRAY)
             self._greys = {**{n: grey for n, grey in self._greys.items() if n == frame - 1}, frame: made}
         return self._greys[frame]

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.long_arrays import in_turn
 from schemas.episode import BadEpisode
 
 FLAT = 1e-6
@@ -16,7 +17,7 @@ def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
         BadEpisode: not one value is finite (``depth_not_finite``), all are 0, which is infinitely far (``depth_infinite``), or all are the
             same (``depth_constant``).
     """
-    for frame in inverse:
+    for frame in in_turn(inverse):
         frame[~np.isfinite(frame)] = np.nan
     low, high = bounds(inverse)
     if low > high:
@@ -29,7 +30,7 @@ def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
 def bounds(maps: Float[np.ndarray, "T H W"]) -> tuple[float, float]:
     """The smallest and the largest value, NaN apart; infinity and minus infinity where there is none."""
     low, high = np.inf, -np.inf
-    for frame in maps:  # not all at once: a long episode's would not fit into memory
+    for frame in in_turn(maps):  # not all at once: a long episode's would not fit into memory
         low = float(np.fmin(low, np.fmin.reduce(frame, axis=None)))
         high = float(np.fmax(high, np.fmax.reduce(frame, axis=None)))
     return low, high

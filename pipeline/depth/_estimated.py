@@ -11,7 +11,7 @@ from pipeline.depth._checks import check_inverse
 from pipeline.depth._models import DepthModel, Precision, Weights
 from pipeline.depth._steadying import steady
 from pipeline.depth_alignment import CannotAlign, Method, align
-from pipeline.long_arrays import blocks, empty
+from pipeline.long_arrays import blocks, empty, in_turn, let_go
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
 
@@ -133,7 +133,7 @@ class EstimatedDepth:
             source += ", steadied"
         alignment, why_not = self._align(episode, view, inverse)
         if alignment is not None:
-            for frame in inverse:
+            for frame in in_turn(inverse):
                 frame *= np.float32(alignment.scale)
                 frame += np.float32(alignment.shift)
             return DepthMaps(
@@ -144,7 +144,7 @@ class EstimatedDepth:
         middle = np.float32(np.nanmedian(inverse[:: max(len(inverse) // 16, 1)]))
         if middle <= 0:
             raise BadEpisode("depth_infinite", f"camera {view.name}: half of the estimated depth is infinitely far")
-        for frame in inverse:
+        for frame in in_turn(inverse):
             frame /= middle
         return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, not aligned{why_not}; median 1")
 
@@ -162,6 +162,8 @@ class EstimatedDepth:
             inverse[numbers] = self.model.inverse_depth(frames)
             if grey is not None:
                 grey[numbers] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+                let_go(grey)
+            let_go(inverse)
         return inverse, grey
 
     def _align(
@@ -185,7 +187,7 @@ class EstimatedDepth:
 def _depth(inverse: Float[np.ndarray, "T H W"], farthest: float) -> Float[np.ndarray, "T H W"]:
     """Depth from inverse depth, in its place; NaN where that is unknown or beyond the farthest."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        for frame in inverse:
+        for frame in in_turn(inverse):
             frame[~(frame > 1 / farthest)] = np.nan
             np.divide(np.float32(1), frame, out=frame)
     return inverse

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.depth_alignment import fit_line
+from pipeline.long_arrays import in_turn
 
 MEDIAN_FRAMES = 31
 PIXELS = 1024
@@ -38,7 +39,7 @@ def steady(
         grey: the pictures.
         shifted: whether frames differ by a shift too, and not by the scale only.
     """
-    whole = np.flatnonzero([np.isfinite(frame).all() for frame in inverse])
+    whole = np.flatnonzero([np.isfinite(frame).all() for frame in in_turn(inverse)])
     if len(whole) == 0:
         return inverse
     places = np.linspace(0, len(whole) - 1, min(len(whole), MEDIAN_FRAMES)).round().astype(int)
@@ -57,7 +58,7 @@ def level(inverse: Float[np.ndarray, "T H W"], chosen: list[int], shifted: bool)
     tolerance = np.full(middle.shape, TOLERANCE * middle.std())
     if not tolerance.any():
         return
-    for frame in inverse:
+    for frame in in_turn(inverse):
         sample = frame[grid].astype(np.float64)
         usable = np.isfinite(sample)
         if usable.sum() < 3:
@@ -84,6 +85,6 @@ def hold_still(inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H
     limit = (
         NOISE * 1.4826 * float(np.median(off))
     )  # of normal noise, the median distance is 1 / 1.4826 standard deviations
-    for number, frame in enumerate(inverse):
+    for number, frame in enumerate(in_turn(inverse)):
         still = looks_same(number) & (np.abs(frame - middle) <= limit)
         frame[still] = middle[still]

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.depth._checks import bounds, check_varies
-from pipeline.long_arrays import blocks, empty
+from pipeline.long_arrays import blocks, empty, let_go
 from schemas.episode import BadEpisode, CameraView, Episode, RecordedDepth
 from schemas.perception import DepthMaps
 from schemas.plugins import plugin_names
@@ -52,6 +52,7 @@ def _kept(recorded: RecordedDepth, length: int) -> Float[np.ndarray, "T H W"]:
         if depth is None:
             depth = empty((length, *found.shape[1:]), found.dtype.type, long=True)
         depth[numbers] = found
+        let_go(depth)
     assert depth is not None, "an episode has frames"
     return depth
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pipeline.depth._checks import bounds, check_varies
-from pipeline.long_arrays import blocks, empty
+from pipeline.long_arrays import blocks, empty, in_turn, let_go
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
@@ -94,10 +94,11 @@ class StereoDepth:
         for numbers in blocks(view.length) if long else (np.arange(view.length),):
             left, right = _both_eyes(view, numbers, long)
             depth[numbers] = self._depth(left, right, reach)
+            let_go(depth)
             if middle in numbers:
                 here = slice(middle - numbers[0], middle - numbers[0] + 1)
                 swapped = float(np.isfinite(self._depth(right[here], left[here], reach)).mean())
-        share = sum(int(np.isfinite(frame).sum()) for frame in depth) / depth.size
+        share = sum(int(np.isfinite(frame).sum()) for frame in in_turn(depth)) / depth.size
         if share < FEWEST:
             raise BadEpisode(
                 "bad_stereo",

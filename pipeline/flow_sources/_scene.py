@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from pipeline.cuts import check_cuts
 from pipeline.lift import depth_edges
-from pipeline.long_arrays import blocks, empty
+from pipeline.long_arrays import blocks, empty, let_go
 from pipeline.stopwatch import Stopwatch
 from schemas.cameras import Cameras
 from schemas.episode import CameraView, Episode
@@ -23,11 +23,13 @@ class _Whole:
         episode: its digest.
         camera: the primary one's name.
         row: of each frame, by its number in the source files.
+        pictures: the primary view's frames, in a file as the depth.
     """
 
     episode: str
     camera: str
     row: dict[int, int]
+    pictures: UInt8[np.ndarray, "T H W 3"]
     depth: DepthMaps
     cameras: Cameras
 
@@ -40,6 +42,8 @@ class _Whole:
             return None
         rows = np.array([self.row[number] for number in numbers])
         depth = replace(self.depth, depth=np.array(self.depth.depth[rows]))
+        let_go(self.depth.depth)
+        let_go(self.pictures)
         return depth, replace(self.cameras, world_from_camera=self.cameras.world_from_camera[rows])
 
 
@@ -76,7 +80,7 @@ class SceneParts:
         episode = replace(episode, views={**episode.views, episode.primary: view})
         depth, cameras = self._find(episode, watch, long=True)
         row = {episode.source_frame(frame): frame for frame in range(view.length)}
-        self._whole = _Whole(episode.ref.digest, episode.primary, row, depth, cameras)
+        self._whole = _Whole(episode.ref.digest, episode.primary, row, view.frames, depth, cameras)
         return episode
 
     def see(
@@ -117,4 +121,5 @@ def _kept(view: CameraView) -> CameraView:
         if frames is None:
             frames = empty((view.length, *found.shape[1:]), np.uint8, long=True)
         frames[numbers] = found
+        let_go(frames)
     return replace(view, read_frames=lambda: frames, read_some=None)
