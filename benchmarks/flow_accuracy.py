@@ -16,8 +16,9 @@ from machine import describe
 
 from pipeline.evaluation.combinations import combinations, sources
 from pipeline.evaluation.metrics import Metrics
+from pipeline.evaluation.replay import ReplayConfig
 from pipeline.evaluation.report import as_markdown
-from pipeline.evaluation.run import Evaluation, ReplayConfig, evaluate, exact_episodes
+from pipeline.evaluation.run import Evaluation, evaluate, exact_episodes
 from pipeline.evaluation.truth import ExactEpisode
 from pipeline.quality import QualityConfig
 from pipeline.recipe import Recipe

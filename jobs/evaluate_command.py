@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jobs.command_line import Failed, UsageError, refusing
-from pipeline.evaluation.run import ReplayConfig
+from pipeline.evaluation.replay import ReplayConfig
 from pipeline.quality import QualityConfig
 from schemas.plugins import PluginChoice
 

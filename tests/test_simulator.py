@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.replayed import replay_episode
+from pipeline.evaluation.replay import replay_episode
 from pipeline.evaluation.truth import from_rigid_world
 from pipeline.flow_sources import FlowSource, simulator
 from pipeline.lift import LiftedTracks

@@ -10,12 +10,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.evaluation.metrics import Metrics, measure
-from pipeline.evaluation.replayed import replayed_episodes
+from pipeline.evaluation.replay import ReplayConfig, replayed_episodes
 from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, refused_windows, score_episode
 from pipeline.evaluation.truth import ExactEpisode, libero_episodes, rigid_world_episodes
 from pipeline.flow_sources import FlowSource
 from pipeline.quality import QualityConfig
-from pipeline.simulator.model import AssetFolders
 from pipeline.stopwatch import Stopwatch
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
@@ -53,34 +52,6 @@ class Evaluation:
     worst: list[BadClip] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class ReplayConfig:
-    """How the simulator shows episodes again, for ``--truth simulator`` (``docs/simulator.md``).
-
-    Attributes:
-        robosuite: folder of the package robosuite 1.4.0; None for the installed one.
-        libero_assets: LIBERO's folder ``assets``; None for the installed package's.
-        size: sides of the image in px.
-        stride: frames from one window to the next.
-    """
-
-    robosuite: Path | None = None
-    libero_assets: Path | None = None
-    size: int = 256
-    stride: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("robosuite", "libero_assets"):
-            folder = getattr(self, name)
-            if folder is not None and not folder.is_dir():
-                raise ValueError(f"replay.{name} must be a folder, found {str(folder)!r}")
-        if self.stride < 1:
-            raise ValueError(f"replay.stride must be 1 or more, found {self.stride}")
-        if self.size < 32:
-            raise ValueError(f"replay.size must be 32 or more, found {self.size}")
-
-
-REPLAY_OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
 TRUTHS = ("rigid-world", "files", "simulator")
 
 
@@ -92,8 +63,7 @@ def exact_episodes(
         return rigid_world_episodes()
     if truth == "files":
         return islice(libero_episodes(root), limit)
-    folders = AssetFolders(replay.robosuite, replay.libero_assets, REPLAY_OPTIONS)
-    return islice(replayed_episodes(root, dataset, folders, replay.size, replay.stride), limit)
+    return islice(replayed_episodes(root, dataset, replay), limit)
 
 
 def evaluate(

@@ -1,10 +1,11 @@
 """Episodes of LIBERO and of robosuite seen again through the simulator, at any size: pictures, exact depth and exact flow."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.evaluation.truth import ExactEpisode
+from pipeline.simulator.asset_options import AssetOptions
 from pipeline.simulator.model import AssetFolders, load_model
 from pipeline.simulator.rendering import SceneCamera
 from pipeline.simulator.replay import Replay, exact_flow
@@ -12,30 +13,48 @@ from schemas.episode import BadEpisode, Episode, EpisodeRef, RecordedDepth
 from schemas.plugins import PluginChoice, load_plugin
 from schemas.scene_flow import HORIZON, keypoint_grid
 
+OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
 
-def replayed_episodes(
-    root: Path, dataset: PluginChoice, folders: AssetFolders, size: int, stride: int
-) -> Iterator[ExactEpisode | BadEpisode]:
+
+@dataclass(frozen=True)
+class ReplayConfig(AssetOptions):
+    """How the simulator shows episodes again (``docs/simulator.md``).
+
+    Attributes:
+        size: sides of the square image in px.
+        stride: frames from one window to the next; only windows of full length are taken.
+    """
+
+    size: int = 256
+    stride: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 32:
+            raise ValueError(f"replay.size must be 32 or more, found {self.size}")
+        if self.stride < 1:
+            raise ValueError(f"replay.stride must be 1 or more, found {self.stride}")
+
+
+def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -> Iterator[ExactEpisode | BadEpisode]:
     """Every demo below a folder; one without the simulator's states, or that cannot be read, is given as the reason why.
 
     Args:
         root: of the HDF5 files.
         dataset: their reader, ``libero`` or ``robosuite``.
-        folders: where the models' meshes lie.
-        size: sides of the square image in px.
-        stride: frames from one window to the next; only windows of full length are taken.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: an unknown reader, option or value.
     """
+    folders = replace(config.asset_folders("the replay"), options=OPTIONS)
     reader = load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
     for ref in reader.list_episodes(root):
         if not isinstance(ref, EpisodeRef):
             yield BadEpisode(ref.code, str(ref))
             continue
         try:
-            yield replay_episode(reader.read(ref), folders, size, stride)
+            yield replay_episode(reader.read(ref), folders, config.size, config.stride)
         except BadEpisode as error:
             yield error
 
