@@ -41,7 +41,9 @@ def retargeted(t: Triplet) -> Retargeted:
         times[: len(found)] = found
     camera = replace(t.camera, world_from_camera=poses_between(poses, times)) if len(poses) > 1 else t.camera
     flow = retarget(t.flow, intrinsics, size)
-    rounded = np.abs(flow.uvz - flow.uvz[:, :1]).max(axis=(1, 2)) < ROUNDING  # a point that stands still is drawn as one
+    rounded = (
+        np.abs(flow.uvz - flow.uvz[:, :1]).max(axis=(1, 2)) < ROUNDING
+    )  # a point that stands still is drawn as one
     flow = replace(flow, uvz=np.where(rounded[:, None, None], flow.uvz[:, :1], flow.uvz))
     return Retargeted(replace(t, flow=flow, camera=camera), times)
 
