@@ -210,6 +210,15 @@ def test_pixels_are_read_when_they_are_asked_for_and_not_before(tmp_path):
         _ = episode.views["agentview"].frames
 
 
+def test_some_frames_are_those_frames_in_the_order_asked(real):
+    episode, _, _ = real
+    for view in episode.views.values():
+        for frames in (np.array([7, 2, 2, 30]), np.array([], int)):
+            np.testing.assert_array_equal(view.some_frames(frames), view.frames[frames])
+    depth = episode.views["agentview"].depth
+    np.testing.assert_array_equal(depth.some(np.array([7, 2])), depth.read()[[7, 2]])
+
+
 def test_a_missing_or_an_empty_folder_is_answered_with_what_belongs_there(tmp_path):
     for folder, says in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "holds no ")):
         with pytest.raises(FileNotFoundError) as error:

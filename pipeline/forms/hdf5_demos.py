@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pipeline.forms.folders import bad_name, is_printable
 from pipeline.readers import UnreadableSource
@@ -59,6 +59,14 @@ def read_demo(ref: EpisodeRef, read: Callable[[Node], T], what: str = "") -> T:
     except UNREADABLE as error:
         said = f"{ref.name}: {what}" if what else ref.name
         raise BadEpisode("unreadable_episode", f"{said} cannot be read: {plain(error)}") from error
+
+
+def rows(stored: h5py.Dataset, frames: Int[np.ndarray, "N"] | None) -> np.ndarray:
+    """The rows of some frames, in any order, or all. What lies between them is read too: HDF5 is slow at picking."""
+    if frames is None or len(frames) == 0:
+        return stored[:] if frames is None else stored[:0]
+    first = frames.min()
+    return stored[first : frames.max() + 1][frames - first]
 
 
 def read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarray, "T D"]]:

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int
 
-from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation
+from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
 from schemas.cameras import intrinsics_from_fov
@@ -143,7 +143,8 @@ def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorMo
     pose = model.world_from_camera(camera) if name == PRIMARY else None  # the wrist's is relative to the hand
     return CameraView(
         name=name,
-        read_frames=partial(_read_frames, ref, name),
+        read_frames=partial(_read_upright, ref, f"{name}_rgb"),
+        read_some=partial(_read_upright, ref, f"{name}_rgb"),
         length=length,
         size=(width, height),
         intrinsics=intrinsics_from_fov(fov, width, height),
@@ -183,8 +184,10 @@ def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel
             "bad_clip_planes",
             f"{ref.name}: near and far plane of {key} must be 0 < near < far, found {near:g}, {far:g}",
         )
+    read = partial(_read_depth, ref, name, near, far)
     return RecordedDepth(
-        read=partial(_read_depth, ref, name, near, far),
+        read=read,
+        read_some=read,
         unit="m",
         description=f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({said})",
     )
@@ -196,12 +199,10 @@ def _read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarra
     return xml, np.concatenate([states[1:], np.full_like(states[:1], np.nan)])
 
 
-def _read_frames(ref: EpisodeRef, name: str) -> UInt8[np.ndarray, "T H W 3"]:
-    return _read_upright(ref, f"{name}_rgb")
-
-
-def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np.ndarray, "T H W"]:
-    buffer = _read_upright(ref, f"{name}_depth")[..., 0]
+def _read_depth(
+    ref: EpisodeRef, name: str, near: float, far: float, frames: Int[np.ndarray, "N"] | None = None
+) -> Float[np.ndarray, "N H W"]:
+    buffer = _read_upright(ref, f"{name}_depth", frames)[..., 0]
     metres = np.empty(buffer.shape, np.float32)
     for frame, stored in zip(metres, buffer, strict=True):  # one at a time stays in the processor's cache
         inside = np.isfinite(stored) & (stored > 0) & (stored < 1)
@@ -210,6 +211,7 @@ def _read_depth(ref: EpisodeRef, name: str, near: float, far: float) -> Float[np
     return metres
 
 
-def _read_upright(ref: EpisodeRef, key: str) -> np.ndarray:
-    stored = read_demo(ref, lambda demo: demo[f"obs/{key}"][:], key)
+def _read_upright(ref: EpisodeRef, key: str, frames: Int[np.ndarray, "N"] | None = None) -> np.ndarray:
+    """Pictures or depth of every frame, or of some."""
+    stored = read_demo(ref, lambda demo: rows(demo[f"obs/{key}"], frames), key)
     return np.ascontiguousarray(stored[:, ::-1])

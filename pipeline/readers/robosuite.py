@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from pipeline.forms.folders import list_forms
-from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation
+from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
 from pipeline.simulator.asset_options import AssetOptions
@@ -193,7 +193,7 @@ def _length(ref: EpisodeRef, demo: Node) -> int:
 
 
 def _stored_frames(ref: EpisodeRef, key: str, frames: Int[np.ndarray, "N"] | None) -> UInt8[np.ndarray, "N H W 3"]:
-    return read_demo(ref, lambda demo: demo[key][:] if frames is None else demo[key][frames], key)
+    return read_demo(ref, lambda demo: rows(demo[key], frames), key)
 
 
 def _robot_joints(model: SimulatorModel, width: int) -> tuple[tuple[str, ...], Int[np.ndarray, "S"]]:
