@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from lamp_model.configs import check_dropout, check_sizes
 from lamp_model.features import Features
 
 TIME_CHANNELS = 32
@@ -44,12 +45,16 @@ class ActionConfig:
     denoising_steps: int = 10
 
     def __post_init__(self) -> None:
+        sizes = ["width", "heads", "mlp_ratio", "positions"]
+        sizes += [name for name in ("action_size", "state_size") if getattr(self, name)]  # plain video has none of either
+        check_sizes(self, sizes, counts=("layers", "denoising_steps"))
+        check_dropout(self.dropout)
         if self.width % self.heads:
             raise ValueError(f"heads must divide the Action Expert's width {self.width}, found {self.heads}")
-        if not 0 < self.chunk < self.positions:
-            raise ValueError(
-                f"an action chunk must have between 1 and {self.positions - 1} actions, found {self.chunk}"
-            )
+        if self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1 action, found {self.chunk}")
+        if self.positions <= self.chunk:
+            raise ValueError(f"positions must be more than the {self.chunk} actions of a chunk, found {self.positions}")
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,29 @@
-"""Frozen configs as JSON values, and back."""
+"""What the sizes of networks have in common."""
 
-import dataclasses
-import types
-import typing
-from typing import Any, TypeVar
+from collections.abc import Iterable
 
-T = TypeVar("T")
+MOST_LAYERS, LARGEST = 1_000, 65_536
+"""Far above any model; a size beyond them is a mistake that would take all memory or all time."""
 
 
-def from_values(config_type: type[T], values: typing.Mapping[str, Any], where: str = "config") -> T:
-    """A frozen dataclass from what ``dataclasses.asdict`` and JSON made of it.
+def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> None:
+    """Hold fields of a config to what a network can have: sizes to 1..65,536, counts of layers and steps to 1..1,000.
 
     Raises:
-        ValueError: a key is not a field, or the config refuses its values.
+        ValueError: one is not.
     """
-    hints = typing.get_type_hints(config_type)
-    names = {f.name for f in dataclasses.fields(config_type)}  # pyright: ignore[reportArgumentType]
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise ValueError(f"{where} has no {', '.join(unknown)}; it has: {', '.join(sorted(names))}")
-    try:
-        return config_type(**{k: _read(hints[k], v, f"{where}.{k}") for k, v in values.items()})
-    except TypeError as error:
-        raise ValueError(f"{where} is incomplete: {error}") from error
+    for names, most in ((sizes, LARGEST), (counts, MOST_LAYERS)):
+        for name in names:
+            value = getattr(config, name)
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must lie between 1 and {most}, found {value}")
 
 
-def _read(hint: Any, value: Any, where: str) -> Any:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(k for k in typing.get_args(hint) if k is not type(None))
-    if value is None:
-        return None
-    if dataclasses.is_dataclass(hint):
-        return from_values(typing.cast(type, hint), value, where)
-    if typing.get_origin(hint) is tuple:
-        return tuple(value)
-    return value
+def check_dropout(dropout: float) -> None:
+    """Refuse what is no probability of being dropped, or drops everything.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")

@@ -83,16 +83,29 @@ def embodiments_of(statistics: Mapping[str, Any], name: str, normalisation: str)
 
 def _embodiment(name: str, statistics: Mapping[str, Any], normalisation: str) -> Embodiment:
     action = statistics.get("action", {})
-    convention = None
-    if "convention" in action:
-        convention = ActionConvention(action["convention"], tuple(action["dimensions"]), action["description"])
     return Embodiment(
         name=name,
         standard=statistics.get("actions", RAW) == STANDARD,
         state=range_of(statistics, "state", normalisation),
         action=range_of(statistics, "action", normalisation),
         mean_action=tuple(map(float, action["mean"])),
-        convention=convention,
+        convention=convention_of(action),
+    )
+
+
+def convention_of(action: Mapping[str, Any]) -> ActionConvention | None:
+    """What actions mean, from their statistics; None where these do not say it.
+
+    Raises:
+        ValueError: they say it by halves.
+    """
+    if "convention" not in action:
+        return None
+    name, dimensions, description = (action.get(key) for key in ("convention", "dimensions", "description"))
+    if isinstance(name, str) and isinstance(description, str) and isinstance(dimensions, list):
+        return ActionConvention(name, tuple(map(str, dimensions)), description)
+    raise ValueError(
+        "the statistics must say the convention of the actions, a name for each dimension and a description"
     )
 
 

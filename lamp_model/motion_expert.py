@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lamp_model import motion_tokens
+from lamp_model.configs import check_dropout, check_sizes
 from lamp_model.features import Features
 from lamp_model.flow_matching import integrate_motion, motion_timestep
 from schemas.scene_flow import GRID, HORIZON
@@ -50,6 +51,9 @@ class MotionConfig:
     depth: bool = True
 
     def __post_init__(self) -> None:
+        sizes = ("heads", "head_dim", "time_channels", "patch_size", "steps_per_frame", "grid", "horizon")
+        check_sizes(self, (*sizes, "conditioning_tokens"), counts=("layers", "denoising_steps"))
+        check_dropout(self.dropout)
         if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
             raise ValueError(
                 f"the grid must be a multiple of patch_size and the horizon of steps_per_frame, found "

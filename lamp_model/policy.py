@@ -9,8 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch.nn import functional
 
-from lamp_model import motion_tokens, observation
-from lamp_model.checkpoints import read_tensors
+from lamp_model import motion_tokens, observation, run_folder
+from lamp_model.checkpoints import first_line
 from lamp_model.devices import autocast
 from lamp_model.embodiments import Embodiment, embodiments_of
 from lamp_model.model import PolicyModel
@@ -18,7 +18,7 @@ from lamp_model.motion_expert import MotionExpert
 from lamp_model.normalisation import Normaliser
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
-from lamp_model.run_folder import MODEL, DataSource, finished_run, load_model, read_statistics
+from lamp_model.run_folder import STATISTICS, BadRun, DataSource, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 
@@ -164,7 +164,7 @@ def load_policy(
     chosen = choose_device(device)
     if is_published(source):
         loaded = load_published_policy(source, statistics_key)
-        policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size)
+        policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
     else:
         model, config = load_model(Path(source))
         chosen_one = _embodiment(Path(source), config.data, statistics_key)
@@ -178,7 +178,13 @@ def load_policy(
 
 
 def _embodiment(run: Path, data: DataSource, name: str | None) -> Embodiment:
-    found = embodiments_of(read_statistics(run), data.dataset, data.normalisation)
+    try:
+        found = embodiments_of(read_statistics(run), data.dataset, data.normalisation)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, BadRun):
+            raise
+        lacks = "lacks " if isinstance(error, KeyError) else ""
+        raise BadRun(f"{run / STATISTICS} does not read as statistics: {lacks}{first_line(error)}") from error
     if name is not None:
         return found[name]
     if len(found.members) == 1:
@@ -190,13 +196,12 @@ def _embodiment(run: Path, data: DataSource, name: str | None) -> Embodiment:
 
 
 def load_motion_expert(source: str | Path, device: str = "auto") -> MotionExpert:
-    """The Motion Expert of a finished stage 1 run, of published motion weights or of a whole published policy.
+    """The Motion Expert of a finished run of either stage, of published motion weights or of a whole published policy.
 
     Frozen, in evaluation mode, in float32. See ``load_policy`` for the arguments and what is raised.
     """
     chosen = choose_device(device)
     if is_published(source):
         return load_published_motion(source).to(chosen)
-    config, weights = finished_run(Path(source), 1), Path(source) / MODEL
-    tensors = {name.removeprefix("motion_head."): tensor for name, tensor in read_tensors(weights).items()}
-    return motion_expert(config.model, tensors, str(weights)).to(chosen)
+    model, tensors, where = run_folder.motion_weights(Path(source))
+    return motion_expert(model, tensors, where).to(chosen)

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from lamp_model.adapters import ADAPTERS, part_of
-from lamp_model.checkpoints import load_weights, read_tensors, write_tensors
-from lamp_model.configs import from_values
+from lamp_model.checkpoints import first_line, load_weights, read_tensors, write_tensors
 from lamp_model.model import ModelConfig, MotionModel, PolicyModel
 from lamp_model.training.config import TrainingConfig
 from schemas.files import write_whole
+from schemas.structured import structure
 
 CONFIG, STATISTICS, BACKBONE = "config.json", "statistics.json", "backbone"
 MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
@@ -89,11 +89,13 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / CONFIG
     try:
-        return from_values(RunConfig, json.loads(path.read_bytes()), str(path))
+        return structure(RunConfig, json.loads(path.read_bytes()), CONFIG)
     except FileNotFoundError:
         raise BadRun(f"{path} does not exist: {folder} is no run of lamp-train") from None
-    except (ValueError, AttributeError) as error:
-        raise BadRun(f"{path} is no config of a run: {error}") from error
+    except NotADirectoryError:
+        raise BadRun(f"{folder} is a file: give the folder of a run of lamp-train") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadRun(f"{path} is no config of a run: {first_line(error)}") from error
 
 
 def write_statistics(folder: Path, statistics: dict[str, Any]) -> None:
@@ -170,14 +172,15 @@ def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
     write_tensors(folder / MODEL, part_weights(model, *learning_parts(model.config, training)))
 
 
-def finished_run(folder: Path, stage: int) -> RunConfig:
-    """The config of a finished run of a stage.
+def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
+    """The config of a finished run, of one stage or of either.
 
     Raises:
         BadRun: there is no such run, it is of the other stage or it has not finished.
     """
     config = read_config(folder)
     found = config.training.stage
+    stage = found if stage is None else stage
     if found != stage:
         raise BadRun(f"{folder} holds a run of stage {found}, a run of stage {stage} was expected")
     if not (folder / MODEL).is_file():
@@ -192,6 +195,24 @@ def load_motion(folder: Path, model: MotionModel) -> None:
         BadCheckpoint: its weights are damaged or of another size.
     """
     load_weights(model, read_tensors(folder / MODEL), part_names(model, "motion_head"), str(folder / MODEL))
+
+
+def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
+    """The Motion Expert of a finished run of either stage: the model that it belongs to, the tensors by their names in ``MotionExpert``,
+    and where they were.
+
+    Raises:
+        BadRun: there is no such run, it has not finished, or it has no Motion Expert.
+        BadCheckpoint: the weights are missing or damaged.
+    """
+    config, head = finished_run(folder), "motion_head."
+    if not config.model.guided:
+        raise BadRun(f"{folder} was trained with --motion none: it has no Motion Expert")
+    kept = read_tensors(folder / MOTION) if config.training.stage == 2 else {}
+    learnt = read_tensors(folder / MODEL)  # where both stages taught it, the last word is here
+    found = {**kept, **{name: tensor for name, tensor in learnt.items() if name.startswith(head)}}
+    where = folder / (MODEL if config.training.stage == 1 else MOTION)
+    return config.model, {name.removeprefix(head): tensor for name, tensor in found.items()}, str(where)
 
 
 def load_kept_motion(folder: Path, model: MotionModel) -> None:

@@ -60,8 +60,8 @@ def _strict_loader() -> type:
 
 
 def structure(kind: type[Kind], value: Any, file: str) -> Kind:
-    """What ``read_structured`` gave as a type: a dataclass of dataclasses, ``tuple[X, ...]``, ``dict[str, X]``, ``Literal``, optional
-    and plain values.
+    """What ``read_structured`` gave as a type: a dataclass of dataclasses, ``tuple[X, ...]``, ``dict[str, X]``, ``Literal``, optional,
+    plain values and ``Any``.
 
     One value stands for a tuple of one.
 
@@ -78,6 +78,8 @@ def structure(kind: type[Kind], value: Any, file: str) -> Kind:
 
 
 def _structured(kind: Any, value: Any, where: str) -> Any:
+    if kind is Any:
+        return value
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind, value, where)

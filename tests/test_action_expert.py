@@ -73,5 +73,5 @@ def test_a_sequence_longer_than_the_positions_is_refused(expert):
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="heads must divide"):
         ActionConfig(heads=7)
-    with pytest.raises(ValueError, match="chunk must have between 1 and 511"):
+    with pytest.raises(ValueError, match="positions must be more than the 512 actions"):
         ActionConfig(chunk=512)

@@ -11,12 +11,15 @@ from shard_fixture import write_shards
 from test_model_training import OPTIONS, observation, smaller, trained
 
 from jobs.command_line import UsageError
-from jobs.lamp_train import Export, Train, export_command, train_command
+from jobs.export_command import Export, export_command
+from jobs.lamp_train import train_command
+from jobs.train_options import Train
 from lamp_model.checkpoints import BadCheckpoint, read_tensors
 from lamp_model.policy import load_policy
-from lamp_model.published.files import read_state
+from lamp_model.published.files import find, read_state
 from lamp_model.run_folder import BadRun, read_config
-from lamp_model.training.run import Request, prepare, train
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
 from schemas.plugins import MissingWeights
 
 
@@ -63,7 +66,7 @@ def test_stage_2_keeps_and_guides_by_published_weights(folder):
     train(smaller(prepare(request(folder, weights))))
     kept, published = (
         read_tensors(folder / "run/motion.safetensors"),
-        read_state(weights / "motion.pt", ("motion_head",)),
+        read_state(find(weights, needs_statistics=False), ("motion_head",)),
     )
     assert set(kept) == set(published) and all(torch.equal(kept[name], published[name]) for name in kept)
     config = read_config(folder / "run")

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from shard_fixture import write_shards
 from test_model_training import observation, trained
 
 from jobs.command_line import UsageError, run_command
-from jobs.lamp_train import Export, export_command
+from jobs.export_command import Export, export_command
 from lamp_model.checkpoints import BadCheckpoint
 from lamp_model.policy import load_motion_expert, load_policy
 from lamp_model.published.config import read_config
@@ -260,16 +261,32 @@ def test_a_name_on_the_hub_may_pin_its_revision(export, monkeypatch):
     import huggingface_hub
 
     asked = []
+    hub = export.parent / "hub" / ("8" * 40)
+    hub.mkdir(parents=True)
 
-    def downloaded(name, revision, allow_patterns):
-        asked.append((name, revision))
-        assert not any(pattern.endswith((".py", ".bin")) for pattern in allow_patterns)
-        return str(export)
+    def downloaded(name, revision, allow_patterns, ignore_patterns):
+        """What the patterns ask for, of what the repository has."""
+        asked.append((name, revision, "*.pt" in allow_patterns))
+        for file in sorted(p.relative_to(export).as_posix() for p in export.rglob("*") if p.is_file()):
+            if any(fnmatch(file, p) for p in allow_patterns) and not any(fnmatch(file, p) for p in ignore_patterns):
+                (hub / file).parent.mkdir(exist_ok=True)
+                shutil.copy(export / file, hub / file)
+        return str(hub)
 
+    (export / "checkpoints").mkdir()
+    (export / "checkpoints/step_1.pt").write_bytes(b"another")
+    (export / "model.py").write_text("never run")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", downloaded)
-    for source in ("owner/LaMP@8264894", "owner/LaMP"):
+    for source, revision in (("owner/LaMP@8264894", "8264894"), ("owner/LaMP", None)):
+        asked.clear()
         assert load_policy(source, device="cpu").cameras == ("image", "wrist")
-    assert asked == [("owner/LaMP", "8264894"), ("owner/LaMP", None)]
+        # The second time by the commit of the first: the repository may have changed in between.
+        assert asked == [("owner/LaMP", revision, False), ("owner/LaMP", "8" * 40, True)]
+    assert not list(hub.rglob("step_1.pt")) and not list(hub.rglob("*.py"))
+    asked.clear()
+    with pytest.raises(BadCheckpoint, match="has no statistics for kuka"):
+        load_policy("owner/LaMP", device="cpu", statistics_key="kuka")
+    assert [large for _, _, large in asked] == [False], "gigabytes were fetched for nothing"
 
 
 def test_the_manifest_is_right_and_what_stands_is_not_overwritten(made):

@@ -23,6 +23,7 @@ from lamp_model.backbones._pictures import resize
 from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
 from lamp_model.backbones._words import plain_words, special_tokens
+from lamp_model.configs import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
 
 IMAGE_TOKEN = "<|image_pad|>"
@@ -61,6 +62,7 @@ class Config:
     def __post_init__(self) -> None:
         check_attention(first_attention(self.attention))
         check_prompt(self.prompt)
+        check_sizes(self, ("image_size",), counts=())
 
 
 def feature_width(config: Config) -> int:

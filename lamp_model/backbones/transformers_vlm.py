@@ -25,6 +25,7 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._words import plain_words, special_tokens
+from lamp_model.configs import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
 
 
@@ -52,6 +53,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_prompt(self.prompt)
+        check_sizes(self, ("image_size",), counts=())
         if not self.weights:
             raise ValueError("transformers-vlm needs a model: weights=FOLDER, or weights=OWNER/NAME,revision=COMMIT")
         if not Path(self.weights).is_dir() and not self.revision:

@@ -8,19 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lamp_model.action_expert import TIME_CHANNELS, ActionConfig
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
-from lamp_model.checkpoints import BadCheckpoint
-from lamp_model.configs import from_values
-from lamp_model.features import PROMPT
+from lamp_model.checkpoints import BadCheckpoint, first_line
 from lamp_model.model import ModelConfig
 from lamp_model.motion_expert import MotionConfig
+from lamp_model.published import OWN
 from schemas.scene_flow import MOTION_SCALE
+from schemas.structured import read_structured, structure
 
-OWN = "lamp"
-"""The section that only this project writes."""
 MOTION = {
     "layers": ("num_layers", 12),
     "heads": ("num_attention_heads", 16),
@@ -63,11 +59,13 @@ class PublishedConfig:
     Attributes:
         mask_z: the network does not see the state's z.
         own_normalisation: the checkpoint is an exported run of this project, which normalises all dimensions alike.
+        feature_width: of the backbone, where the config says it.
     """
 
     model: ModelConfig
     mask_z: bool
     own_normalisation: bool
+    feature_width: int | None
 
 
 def read_config(path: Path) -> PublishedConfig:
@@ -77,15 +75,17 @@ def read_config(path: Path) -> PublishedConfig:
         BadCheckpoint: it is no such config, or asks for what there is not here.
     """
     try:
-        values = yaml.safe_load(path.read_bytes())
+        values = read_structured(path)
         if OWN in values:
-            return PublishedConfig(_own_model(values[OWN]["model"], path.parent), mask_z=False, own_normalisation=True)
+            model = _own_model(values[OWN]["model"], path.parent)
+            return PublishedConfig(model, False, True, _feature_width(values.get("framework", {}).get("qwenvl", {})))
         return _published(values, str(path))
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, BadCheckpoint):
-            raise
-        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise BadCheckpoint(f"{path} is no config of a published checkpoint: {reason}") from error
+    except BadCheckpoint:
+        raise
+    except KeyError as error:
+        raise BadCheckpoint(f"{path} is no config of a published checkpoint: it lacks {error}") from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise BadCheckpoint(f"{path} is no config of a published checkpoint: {first_line(error)}") from error
 
 
 def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
@@ -96,40 +96,58 @@ def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
     data = values["datasets"]["vla_data"]
     _check_fixed(motion, FIXED_MOTION, f"{where}: framework.motion_expert")
     _check_fixed(action, FIXED_ACTION, f"{where}: framework.action_model")
-    size = data["image_size"]
-    if len(set(size)) != 1:
-        raise BadCheckpoint(f"{where} wants images of {size}, only square ones are supported")
     model = ModelConfig(
         backbone="qwen3-vl",
         backbone_options={
             "weights": _backbone(str(qwen["base_vlm"]), Path(where).parent),
             # The released loader, too, takes the pinned revision whatever the file says.
-            "image_size": int(size[0]),
+            "image_size": _image_size(data["image_size"]),
             "prompt": data.get("CoT_prompt", "{instruction}"),
             "tidy": False,
         },
-        motion=_motion(motion, where),
+        motion=_motion(motion),
         fusion="gated",
-        fusion_options={"heads": motion.get("guidance_heads", 40), "dropout": motion.get("guidance_dropout", 0.1)},
+        fusion_options={
+            "heads": _whole(motion, "guidance_heads", 40),
+            "dropout": float(motion.get("guidance_dropout", 0.1)),
+        },
         action=ActionConfig(
-            chunk=action.get("future_action_window_size", 9) + 1,
-            **{field: type(default)(action.get(key, default)) for field, (key, default) in ACTION.items()},
+            chunk=_whole(action, "future_action_window_size", 9) + 1,
+            **{field: _whole(action, key, default) for field, (key, default) in ACTION.items()},
         ),
         padding="repeat",
     )
-    return PublishedConfig(model, mask_z=bool(action.get("use_mask_z", False)), own_normalisation=False)
+    return PublishedConfig(model, bool(action.get("use_mask_z", False)), False, _feature_width(qwen))
 
 
-def _motion(values: Mapping[str, Any], where: str) -> MotionConfig:
-    steps, until = values.get("motion_infer_steps", 10), values.get("tau_v_infer", 0.1)
+def _whole(values: Mapping[str, Any], key: str, default: int) -> int:
+    """A whole number, also one that is written 4.0."""
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        raise ValueError(f"{key} must be a whole number, found {value!r}")
+    return int(value)
+
+
+def _feature_width(qwen: Mapping[str, Any]) -> int | None:
+    return _whole(qwen, "vl_hidden_dim", 0) if qwen.get("vl_hidden_dim") is not None else None
+
+
+def _image_size(size: Any) -> int:
+    sides = size if isinstance(size, list) else [size]
+    whole = [_whole({"image_size": side}, "image_size", 0) for side in sides]
+    if not 1 <= len(whole) <= 2 or len(set(whole)) != 1:
+        raise ValueError(f"image_size must be one side of a square or two that are equal, found {size}")
+    return whole[0]
+
+
+def _motion(values: Mapping[str, Any]) -> MotionConfig:
+    sizes: dict[str, Any] = {field: _whole(values, key, default) for field, (key, default) in MOTION.items()}
+    steps, until = sizes["denoising_steps"], float(values.get("tau_v_infer", 0.1))
     if abs(until * steps - round(until * steps)) > 1e-6:
-        raise BadCheckpoint(f"{where}: tau_v_infer must be a whole number of {steps} steps, found {until}")
-    sizes: dict[str, Any] = {field: int(values.get(key, default)) for field, (key, default) in MOTION.items()}
+        raise ValueError(f"tau_v_infer must be a whole number of {steps} steps, found {until}")
     config = MotionConfig(guidance_steps=round(until * steps), **sizes)
     if values.get("latent_dim", config.width) != config.width:
-        raise BadCheckpoint(
-            f"{where}: latent_dim must be heads times head size {config.width}, found {values['latent_dim']}"
-        )
+        raise ValueError(f"latent_dim must be heads times head size {config.width}, found {values['latent_dim']}")
     return config
 
 
@@ -150,7 +168,7 @@ def _check_fixed(values: Mapping[str, Any], fixed: Mapping[str, Any], where: str
 
 
 def _own_model(values: Mapping[str, Any], folder: Path) -> ModelConfig:
-    model = from_values(ModelConfig, values, f"{OWN}.model")
+    model = structure(ModelConfig, values, f"{OWN}.model")
     weights = str(model.backbone_options.get("weights", ""))
     model.backbone_options["weights"] = _backbone(weights, folder) if weights else Qwen3VLConfig().weights
     return model
@@ -179,7 +197,7 @@ def to_values(model: ModelConfig, feature_width: int) -> dict[str, Any]:
                 "tau_v_infer": motion.guidance_steps / motion.denoising_steps,
             },
         },
-        "datasets": {"vla_data": {"image_size": [backbone.image_size] * 2, "CoT_prompt": PROMPT}},
+        "datasets": {"vla_data": {"image_size": [backbone.image_size] * 2, "CoT_prompt": backbone.prompt}},
         OWN: {"model": _plain(asdict(model))},
     }
 

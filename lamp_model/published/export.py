@@ -3,6 +3,7 @@
 import json
 import secrets
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 import yaml
 
 from lamp_model import run_folder
+from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
 from lamp_model.model import ModelConfig, PolicyModel
-from lamp_model.published import CONFIG, MANIFEST, STATISTICS
+from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.published.config import to_values
 from lamp_model.run_folder import BACKBONE, BadRun
 from schemas.files import sha256_of, sync_folder, write_whole
@@ -65,13 +67,19 @@ def _write(folder: Path, run: Path, model: PolicyModel, config: run_folder.RunCo
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    files = [
-        {"name": path.name, "size": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(folder.iterdir())
+    files = _records(folder, folder.iterdir())
+    weights = next(record for record in files if record["name"] == WEIGHTS)
+    manifest = {"format": "pytorch_state_dict", "format_version": 1, "model": "LaMP", "checkpoint": weights}
+    # Apart from their files, whose names have no folder in them.
+    return {**manifest, "files": files, OWN: {"files": _records(folder, (folder / BACKBONE).rglob("*"))}}
+
+
+def _records(folder: Path, paths: Iterable[Path]) -> list[dict[str, Any]]:
+    return [
+        {"name": path.relative_to(folder).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(paths)
         if path.is_file()
     ]
-    weights = next(record for record in files if record["name"] == WEIGHTS)
-    return {"format": "pytorch_state_dict", "format_version": 1, "model": "LaMP", "checkpoint": weights, "files": files}
 
 
 def check_expressible(run: Path, model: ModelConfig) -> None:
@@ -106,7 +114,23 @@ def _check_normalisation(run: Path, config: run_folder.RunConfig) -> None:
 
 def differences(model: ModelConfig) -> list[str]:
     """What the published code would do otherwise with an exported run than this project does, one sentence each."""
-    said = ["it rounds the gripper to 0 or 1, where this run's actions keep their range"]
+    backbone = Qwen3VLConfig(**model.backbone_options)
+    said = [
+        "it makes 0 or 1 of the gripper in the actions (1 above 0.5), where this run's actions keep their range",
+        "it makes 0 or 1 of the last number of the state (1 above 0.5), where this run normalises it like the others",
+    ]
+    if backbone.tidy:
+        said.append(
+            "it puts the instruction into the prompt as it stands, where this run strips spaces and the full stop"
+        )
     if model.padding == "masked":
         said.append("it repeats the conditioning and masks nothing, where this run was trained with a mask")
+    default = Qwen3VLConfig()
+    if (backbone.min_pixels, backbone.max_pixels) != (default.min_pixels, default.max_pixels):
+        said.append(
+            f"it lets Qwen's processor enlarge images to {default.min_pixels} pixels, where this run shows them with "
+            f"{backbone.min_pixels} to {backbone.max_pixels}"
+        )
+    if model.cameras != ModelConfig().cameras:
+        said.append(f"it shows the images of two cameras, where this run looks at {', '.join(model.cameras)}")
     return said

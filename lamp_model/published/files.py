@@ -1,30 +1,53 @@
-"""Files of a published checkpoint: found, checked against the manifest and read without running anything."""
+"""Files of a published checkpoint: found, held to the manifest and read without running anything.
+
+What is small comes first: a hub's ``.pt`` is downloaded, and any hashed, when everything that can be known without has been looked at.
+"""
 
 import json
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 import torch
 
-from lamp_model.checkpoints import BadCheckpoint
-from lamp_model.published import CONFIG, MANIFEST, STATISTICS
+from lamp_model.checkpoints import BadCheckpoint, first_line
+from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
+from lamp_model.run_folder import BACKBONE
 from schemas.files import sha256_of
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
+SMALL, LARGE = ["*.yaml", "*.json", "*.jinja", "*.txt"], ["*.pt"]
+"""What is fetched from the hub first, and what last."""
+PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a manifest says of a file."""
+
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Where a checkpoint's files are; those that are named exist."""
+    """Where a checkpoint's files are.
+
+    Attributes:
+        file: the ``.pt``; None while it is still on the hub.
+        hub: where it is there, OWNER/NAME and a commit.
+        listed: what the manifest says, by name; empty without a manifest.
+    """
 
     folder: Path
-    weights: Path
+    file: Path | None
+    hub: tuple[str, str | None] | None = None
+    listed: Mapping[str, Listed] = field(default_factory=dict)
 
     @property
     def config(self) -> Path:
@@ -35,6 +58,12 @@ class PublishedFiles:
     def statistics(self) -> Path:
         """``dataset_statistics.json``; a file of motion weights may lack it."""
         return self.folder / STATISTICS
+
+    @property
+    def weights(self) -> Path:
+        """The ``.pt``, once it is here."""
+        assert self.file is not None, "fetch it first"
+        return self.file
 
 
 def is_published(source: str | Path) -> bool:
@@ -48,113 +77,191 @@ def is_published(source: str | Path) -> bool:
 
 
 def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
-    """The files of a checkpoint: a folder, a ``.pt`` in one, or a name on the Hugging Face hub, which is downloaded; ``@COMMIT`` after
-    the name pins it.
+    """The small files of a checkpoint, held to its manifest: a folder, a ``.pt`` in one, or a name on the Hugging Face hub; ``@COMMIT``
+    after the name pins it. Of the ``.pt`` only the size is looked at, where it is here.
 
     Raises:
         BadCheckpoint: a file is missing, there is more than one ``.pt``, the manifest does not agree, or the download failed.
     """
     path = Path(source)
-    folder = path if path.is_dir() else _folder_of(path) if path.suffix == ".pt" else _downloaded(str(source))
-    if path.suffix == ".pt" and not path.is_dir():
-        weights = path
-        if not weights.is_file():
-            raise BadCheckpoint(f"{weights} does not exist")
+    if path.is_dir():
+        files = PublishedFiles(path, _only_weights(path))
+    elif path.suffix == ".pt":
+        # The published training script keeps checkpoints in a folder below config and statistics.
+        folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+        files = PublishedFiles(folder, path)
     else:
-        found = sorted(folder.glob("*.pt"))
-        if len(found) != 1:
-            names = ", ".join(f.name for f in found) or "none"
-            raise BadCheckpoint(f"{folder} must hold exactly one .pt file, found {names}")
-        weights = found[0]
+        files = _on_hub(str(source))
+    if files.file is not None and not files.file.is_file():
+        raise BadCheckpoint(f"{files.file} is no file" if files.file.exists() else f"{files.file} does not exist")
     for name in (CONFIG, STATISTICS) if needs_statistics else (CONFIG,):
-        if not (folder / name).is_file():
-            raise BadCheckpoint(f"{folder} has no {name}: a published checkpoint needs it beside its .pt")
-    _verify(folder, weights)
-    return PublishedFiles(folder, weights)
+        if not (files.folder / name).is_file():
+            raise BadCheckpoint(f"{files.folder} has no {name}: a published checkpoint needs it beside its .pt")
+    if not (files.folder / MANIFEST).is_file():
+        return files
+    files = replace(files, listed=_records(files.folder / MANIFEST))
+    _verify_small(files)
+    return files
 
 
-def _folder_of(weights: Path) -> Path:
-    # The published training script keeps checkpoints in a folder below config and statistics.
-    return weights.parent.parent if weights.parent.name == "checkpoints" else weights.parent
+def fetched(files: PublishedFiles) -> PublishedFiles:
+    """The same with the ``.pt`` here: downloaded, if it was on the hub.
+
+    Raises:
+        BadCheckpoint: the download failed, or there is not exactly one.
+    """
+    if files.hub is None or files.file is not None:
+        return files
+    found = replace(files, file=_only_weights(_downloaded(*files.hub, LARGE)))
+    _check_listed(found)
+    return found
 
 
-def _downloaded(name: str) -> Path:
+def verify_weights(files: PublishedFiles) -> None:
+    """Hold the ``.pt`` to the manifest's SHA-256, if there is one: of gigabytes it takes a while.
+
+    Raises:
+        BadCheckpoint: it differs.
+    """
+    if files.listed and sha256_of(files.weights) != files.listed[files.weights.name].sha256:
+        raise _differs(files.weights)
+
+
+def _only_weights(folder: Path) -> Path:
+    found = sorted(folder.glob("*.pt"))
+    if len(found) != 1:
+        raise BadCheckpoint(
+            f"{folder} must hold exactly one .pt file, found {', '.join(f.name for f in found) or 'none'}"
+        )
+    return found[0]
+
+
+def _on_hub(source: str) -> PublishedFiles:
+    name, _, revision = source.partition("@")
+    folder = _downloaded(name, revision or None, SMALL)
+    # A snapshot's folder is called by its commit: weights of a later one would belong to another config.
+    commit = folder.name if _COMMIT.fullmatch(folder.name) else revision or None
+    return PublishedFiles(folder, None, (name, commit))
+
+
+def _downloaded(name: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        repository, _, revision = name.partition("@")
-        return Path(
-            snapshot_download(repository, revision=revision or None, allow_patterns=["*.yaml", "*.json", "*.pt"])
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*.pt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BadCheckpoint(
-            f"{name} is neither a file or folder here nor could it be had from the Hugging Face hub: {reason}"
+            f"{name} is neither a file nor a folder here, nor could it be had from the Hugging Face hub: {first_line(error)}"
         ) from error
 
 
-def _verify(folder: Path, weights: Path) -> None:
-    """Check all files that the manifest lists: sizes first, for digests of large files take a while."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        return
-    listed = _records(path)
-    for name, record in listed.items():
-        file = weights if name == weights.name else folder / name
-        if not file.is_file():
+def _verify_small(files: PublishedFiles) -> None:
+    folder = files.folder
+    own = sorted(p.relative_to(folder).as_posix() for p in (folder / BACKBONE).rglob("*") if p.is_file())
+    there = [name for name in (CONFIG, STATISTICS) if (folder / name).is_file()]
+    for name in (*there, *own):
+        if name not in files.listed:
+            raise BadCheckpoint(
+                f"{folder / MANIFEST} does not list {name}, so nobody knows whether it is the one that was published: "
+                "fetch or export it again, or remove the manifest"
+            )
+    if files.file is not None:
+        _check_listed(files)
+    small = {name: listed for name, listed in files.listed.items() if not name.endswith(".pt")}
+    for name, listed in small.items():
+        if not (folder / name).is_file():
             raise BadCheckpoint(f"{folder} lacks {name}, which its {MANIFEST} lists")
-        size = record.get("size")
-        if size is not None and file.stat().st_size != size:
-            raise BadCheckpoint(f"{file} has {file.stat().st_size} bytes, its {MANIFEST} says {size}: fetch it again")
-    if weights.name not in listed:
-        raise BadCheckpoint(f"{weights} is not listed in {path}: it belongs to another checkpoint")
-    for name, record in listed.items():
-        file = weights if name == weights.name else folder / name
-        if record.get("sha256") and sha256_of(file) != record["sha256"]:
-            raise BadCheckpoint(f"{file} is not what was published: its SHA-256 differs from that in {MANIFEST}")
+        _check_size(folder / name, listed)
+    for name, listed in small.items():
+        if sha256_of(folder / name) != listed.sha256:
+            raise _differs(folder / name)
 
 
-def _records(path: Path) -> dict[str, Mapping[str, Any]]:
+def _check_listed(files: PublishedFiles) -> None:
+    """The ``.pt`` by name and size."""
+    weights = files.weights
+    if not files.listed:
+        return
+    others = [name for name in files.listed if name.endswith(".pt") and name != weights.name]
+    if others and not (files.folder / others[0]).is_file():
+        raise BadCheckpoint(f"{files.folder} lacks {others[0]}, which its {MANIFEST} lists")
+    if weights.name not in files.listed:
+        raise BadCheckpoint(f"{weights} is not listed in {files.folder / MANIFEST}: it belongs to another checkpoint")
+    _check_size(weights, files.listed[weights.name])
+
+
+def _check_size(file: Path, listed: Listed) -> None:
+    if file.stat().st_size != listed.size:
+        raise BadCheckpoint(
+            f"{file} has {file.stat().st_size} bytes, its {MANIFEST} says {listed.size}: fetch it again"
+        )
+
+
+def _differs(file: Path) -> BadCheckpoint:
+    return BadCheckpoint(f"{file} is not what was published: its SHA-256 differs from that in {MANIFEST}")
+
+
+def _records(path: Path) -> dict[str, Listed]:
     try:
         manifest = json.loads(path.read_bytes())
-        records = list(manifest.get("files", []))
-        if manifest.get("checkpoint"):
-            records.append(manifest["checkpoint"])
-        listed: dict[str, Mapping[str, Any]] = {}
-        for record in records:
-            name = record["name"]
-            if Path(name).name != name or "\\" in name:
+        published = [*manifest.get("files", []), *filter(None, [manifest.get("checkpoint")])]
+        own = manifest.get(OWN, {}).get("files", [])
+        listed: dict[str, Listed] = {}
+        for within, record in (*((False, r) for r in published), *((True, r) for r in own)):
+            name, found = record["name"], Listed(record["size"], str(record["sha256"]).lower())
+            plain = PurePosixPath(name)
+            fits = plain.parts[:1] == (BACKBONE,) and len(plain.parts) > 1 if within else len(plain.parts) == 1
+            if not fits or ".." in plain.parts or "\\" in name or name != plain.as_posix():
                 raise BadCheckpoint(f"{path} lists {name!r}, which is no plain file name")
-            if name in listed and dict(listed[name]) != dict(record):
+            if not _SHA256.fullmatch(found.sha256) or type(found.size) is not int:
+                raise BadCheckpoint(f"{path} must give the size and the SHA-256 of {name}, found {dict(record)}")
+            if listed.get(name, found) != found:
                 raise BadCheckpoint(f"{path} says two different things of {name}")
-            listed[name] = record
-        return listed
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+            listed[name] = found
+    except KeyError as error:
+        raise BadCheckpoint(
+            f"{path} is no manifest of a checkpoint: a file in it lacks {error}; name, size and sha256 are needed"
+        ) from error
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, BadCheckpoint):
             raise
-        raise BadCheckpoint(f"{path} is no manifest of a checkpoint: {error}") from error
+        raise BadCheckpoint(f"{path} is no manifest of a checkpoint: {first_line(error)}") from error
+    if not listed:
+        raise BadCheckpoint(f"{path} is no manifest of a checkpoint: it lists no file")
+    return listed
 
 
-def read_state(path: Path, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """The tensors of a ``.pt``, on the CPU; nothing in it is run, and large files are mapped and not yet read.
+def read_state(files: PublishedFiles, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """The tensors of the ``.pt``, on the CPU; nothing in it is run. A file of today's form is mapped: only its index is read, and what it
+    weighs is to be verified before it is used. One of the old form is read whole, and so verified first.
 
     Raises:
-        BadCheckpoint: it holds anything but tensors, or parts of another model.
+        BadCheckpoint: it holds anything but tensors of floating-point numbers, or parts of another model.
     """
+    path, mapped = files.weights, zipfile.is_zipfile(files.weights)
+    if not mapped:
+        verify_weights(files)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise BadCheckpoint(
             f"{path} holds more than tensors and was not loaded: such a file could run any code"
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise BadCheckpoint(f"{path} does not read as a PyTorch checkpoint: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # a stranger's bytes can make the reader raise anything
+        raise BadCheckpoint(f"{path} does not read as a PyTorch checkpoint: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise BadCheckpoint(f"{path} must hold tensors by name and nothing else")
-    found = {name.split(".", 1)[0] for name in state}
+    _check_parts(path, {name.split(".", 1)[0] for name in state}, parts)
+    for name, tensor in state.items():
+        if reason := _unfit(tensor):
+            raise BadCheckpoint(f"{path} must hold dense tensors of floating-point numbers, and {name} is {reason}")
+    return state
+
+
+def _check_parts(path: Path, found: set[str], parts: tuple[str, ...]) -> None:
     missing, others = sorted(set(parts) - found), sorted(found - set(parts))
     if missing or others:
         lacks = f"lacks {', '.join(missing)}" if missing else ""
@@ -162,4 +269,14 @@ def read_state(path: Path, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
         raise BadCheckpoint(
             f"{path} {' and '.join(filter(None, (lacks, holds)))}: its parts must be exactly {', '.join(parts)}"
         )
-    return state
+
+
+def _unfit(tensor: torch.Tensor) -> str:
+    """Why a tensor cannot be a weight; nothing when it can."""
+    if tensor.dtype not in PRECISIONS:
+        return str(tensor.dtype).removeprefix("torch.")
+    if tensor.device.type != "cpu":
+        return f"without numbers (on the device {tensor.device.type})"
+    if tensor.layout != torch.strided or tensor.is_nested:
+        return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+    return ""

@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 
-from lamp_model.checkpoints import BadCheckpoint, check_state, load_weights
-from lamp_model.model import ModelConfig, PolicyModel
+from lamp_model.checkpoints import BadCheckpoint, check_state, first_line, load_weights
+from lamp_model.embodiments import convention_of
+from lamp_model.model import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig, PolicyModel
 from lamp_model.motion_expert import MotionExpert
-from lamp_model.normalisation import Normaliser, PublishedAction, PublishedState, range_of
+from lamp_model.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
-from lamp_model.published.config import read_config
-from lamp_model.published.files import find, read_state
+from lamp_model.published.config import PublishedConfig, read_config
+from lamp_model.published.files import fetched, find, read_state, verify_weights
+from schemas.episode import ActionConvention
+from schemas.plugins import MissingWeights, configure, load_plugin
 
 KEYS = ("libero", "franka")
 """Keys of the statistics, in the order in which they are looked for."""
@@ -27,12 +30,14 @@ class LoadedPolicy:
 
     Attributes:
         pil_size: side to which PIL resizes images first, as the published code does; None leaves it to the backbone.
+        convention: of the actions, where the statistics say it, as those of an exported run do.
     """
 
     model: PolicyModel
     state: Normaliser
     action: Normaliser
     pil_size: int | None
+    convention: ActionConvention | None
 
 
 def load_published_policy(source: str | Path, statistics_key: str | None = None) -> LoadedPolicy:
@@ -45,21 +50,51 @@ def load_published_policy(source: str | Path, statistics_key: str | None = None)
     files = find(source)
     config = read_config(files.config)
     statistics = read_statistics(files.statistics, statistics_key)
-    _check_statistics(statistics, config.model, files.statistics)
-    tensors = read_state(files.weights, POLICY_PARTS)
+    state, action = _ranges(statistics, config.model, files.statistics)
+    convention = _convention(statistics, files.statistics)
+    check_parts(config, files.config)
+    files = fetched(files)
+    tensors = read_state(files, POLICY_PARTS)
     model_config = replace(config.model, backbone_options={**config.model.backbone_options, "architecture_only": True})
     with init_empty_weights(include_buffers=False):  # names and shapes cost nothing, billions of weights do
         model = PolicyModel(model_config)
     check_state(model, tensors, str(files.weights))
+    verify_weights(files)
     # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a device.
     model.load_state_dict(tensors, assign=True)
     model.qwen_vl_interface.model.tie_weights()
     model.requires_grad_(False).eval()
-    ranges = range_of(statistics, "state"), range_of(statistics, "action")
     if config.own_normalisation:
-        return LoadedPolicy(model, *ranges, pil_size=None)
-    state = PublishedState(ranges[0], mask_z=config.mask_z)
-    return LoadedPolicy(model, state, PublishedAction(ranges[1]), model.qwen_vl_interface.config.image_size)
+        return LoadedPolicy(model, state, action, None, convention)
+    image_size = model.qwen_vl_interface.config.image_size
+    return LoadedPolicy(
+        model, PublishedState(state, mask_z=config.mask_z), PublishedAction(action), image_size, convention
+    )
+
+
+def check_parts(config: PublishedConfig, path: Path) -> None:
+    """Hold what a config asks for to what there is, from the backbone's own config and without a weight.
+
+    Raises:
+        BadCheckpoint: a part is unknown or refuses its sizes, or the features have another width than the config says.
+        MissingWeights: the backbone's config cannot be had.
+    """
+    model = config.model
+    try:
+        backbone = configure(BACKBONES, model.backbone, model.backbone_options)
+        width = load_plugin(BACKBONES, model.backbone).feature_width(backbone)
+        widths = {"feature_width": width, "motion_width": model.motion.width}
+        configure(FUSIONS, model.fusion, {**model.fusion_options, **widths})
+        filled = {"sizes": model.action, "feature_width": width}
+        configure(ACTION_HEADS, model.action_head, {**model.action_head_options, **filled})
+    except MissingWeights:
+        raise
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise BadCheckpoint(f"{path} asks for a model that cannot be: {first_line(error)}") from error
+    if config.feature_width not in (None, width):
+        raise BadCheckpoint(
+            f"{path} says vl_hidden_dim {config.feature_width}, the features of its backbone are {width} wide"
+        )
 
 
 def load_published_motion(source: str | Path) -> MotionExpert:
@@ -80,16 +115,28 @@ def read_published_motion(source: str | Path) -> tuple[ModelConfig, dict[str, to
     """
     files = find(source, needs_statistics=False)
     config = read_config(files.config).model
+    files = fetched(files)
     try:
-        state = read_state(files.weights, MOTION_PARTS)
+        state = read_state(files, MOTION_PARTS)
     except BadCheckpoint as error:
         try:
-            state = read_state(files.weights, POLICY_PARTS)
+            state = read_state(files, POLICY_PARTS)
         except BadCheckpoint:
             raise error from None
     head = f"{MOTION_PARTS[0]}."
     tensors = {name.removeprefix(head): tensor for name, tensor in state.items() if name.startswith(head)}
+    _expected_motion(config, tensors, str(files.weights))
+    verify_weights(files)
     return config, tensors, str(files.weights)
+
+
+def _expected_motion(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> int:
+    """Hold names and shapes to the config; the width of the features is the weights' own."""
+    projection = tensors.get("vlm_proj.weight")
+    width = projection.shape[-1] if projection is not None and projection.ndim == 2 else 1
+    with torch.device("meta"):
+        check_state(MotionExpert(config.motion, max(width, 1)), tensors, where)
+    return width
 
 
 def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> MotionExpert:
@@ -98,11 +145,7 @@ def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], wher
     Raises:
         BadCheckpoint: they are of another model or size.
     """
-    width = tensors["vlm_proj.weight"].shape[-1] if "vlm_proj.weight" in tensors else 1
-    with torch.device("meta"):
-        expected = MotionExpert(config.motion, width)
-    check_state(expected, tensors, where)
-    expert = MotionExpert(config.motion, width)
+    expert = MotionExpert(config.motion, _expected_motion(config, tensors, where))
     load_weights(expert, tensors, set(tensors), where)
     return expert.requires_grad_(False).eval()
 
@@ -115,21 +158,33 @@ def read_statistics(path: Path, key: str | None = None) -> dict[str, Any]:
     """
     try:
         values = json.loads(path.read_bytes())
-        wanted = (key,) if key else KEYS
-        for name in wanted:
-            if name in values:
-                return values[name]
-    except (OSError, ValueError, TypeError) as error:
-        raise BadCheckpoint(f"{path} does not read as statistics: {error}") from error
-    has = ", ".join(sorted(values)) if isinstance(values, dict) and values else "none"
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadCheckpoint(f"{path} does not read as statistics: {first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise BadCheckpoint(f"{path} must hold statistics by the names of data sets, found {type(values).__name__}")
+    wanted = (key,) if key else KEYS
+    for name in wanted:
+        if isinstance(values.get(name), dict):
+            return values[name]
+    has = ", ".join(sorted(values)) or "none"
     raise BadCheckpoint(f"{path} has no statistics for {' or '.join(wanted)}; it has: {has}")
 
 
-def _check_statistics(statistics: Mapping[str, Any], model: ModelConfig, path: Path) -> None:
+def _ranges(statistics: Mapping[str, Any], model: ModelConfig, path: Path) -> tuple[Range, Range]:
+    """Of states and of actions."""
+    found = []
     for name, size in (("state", model.action.state_size), ("action", model.action.action_size)):
         try:
-            found = range_of(statistics, name).size
+            found.append(range_of(statistics, name))
         except ValueError as error:
-            raise BadCheckpoint(f"{path}: {error}") from error
-        if found != size:
-            raise BadCheckpoint(f"{path} has {found} dimensions of {name}, the config says {size}")
+            raise BadCheckpoint(f"{path}: {name}: {first_line(error)}") from error
+        if found[-1].size != size:
+            raise BadCheckpoint(f"{path} has {found[-1].size} dimensions of {name}, the config says {size}")
+    return found[0], found[1]
+
+
+def _convention(statistics: Mapping[str, Any], path: Path) -> ActionConvention | None:
+    try:
+        return convention_of(statistics["action"])
+    except ValueError as error:
+        raise BadCheckpoint(f"{path}: {error}") from error
