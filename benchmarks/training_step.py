@@ -12,7 +12,6 @@ import argparse
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
@@ -27,6 +26,7 @@ from lamp_model import run_folder
 from lamp_model.embodiments import run_statistics
 from lamp_model.training import run as running
 from lamp_model.training.loop import Trainer
+from lamp_model.training.request import Request
 from lamp_model.training.variants import Variants
 
 
@@ -63,17 +63,13 @@ def settle(device: torch.device) -> None:
 
 def prepared_stage(stage: int, data: Path, folder: Path, options: dict, args: argparse.Namespace):
     """A stage's trainer and loader on random shards; stage 2 guides with a Motion Expert that has learnt nothing."""
-    motion, variants = None, Variants()
+    motion, variants = None, Variants(backbone="qwen3-vl:weights=random:4b" if args.preset == "paper" else None)
     if stage == 2:
         motion, variants = folder.parent / "stage1", Variants(lora_rank=args.lora_rank)
-    request = running.Request(
+    request = Request(
         stage, data, folder, motion, preset=args.preset, options=options, variants=variants, device=args.device
     )
     prepared = running.prepare(request)
-    if args.preset == "paper" and stage == 1:
-        weights = {**prepared.config.model.backbone_options, "weights": "random:4b"}
-        model = replace(prepared.config.model, backbone_options=weights)
-        prepared = replace(prepared, config=replace(prepared.config, model=model))
     folder.mkdir()
     run_folder.write_config(folder, prepared.config)
     run_folder.write_statistics(folder, run_statistics(prepared.data, None))

@@ -38,7 +38,7 @@ def add_adapters(language_model: nn.Module, rank: int) -> None:
     They begin without effect: one of the two factors is zero. Their scale is 1 and they have no dropout.
 
     Raises:
-        ValueError: the model has no such projections.
+        ValueError: the model has no such projections, or they are narrower than the rank.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -48,6 +48,9 @@ def add_adapters(language_model: nn.Module, rank: int) -> None:
             f"adapters go beside {' and '.join(PROJECTIONS)}, and {type(language_model).__name__} has none: "
             "take another backbone, or leave --lora-rank out"
         )
+    narrowest = min(min(language_model.get_submodule(name).weight.shape) for name in names)  # pyright: ignore[reportArgumentType]
+    if rank > narrowest:
+        raise ValueError(f"lora-rank must not be above the {narrowest} of the narrowest projection, found {rank}")
     # The names in full: what looks at images only, with projections of the same name, is not meant.
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, language_model)

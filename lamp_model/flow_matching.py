@@ -62,7 +62,9 @@ def integrate_motion(velocity: Velocity, noise: torch.Tensor, steps: int, first:
     """
     taken = steps if first is None else first
     if steps < 1 or not 0 <= taken <= steps:
-        raise ValueError(f"integrating motion takes at least 1 step and no more than there are, found {taken} of {steps}")
+        raise ValueError(
+            f"integrating motion takes at least 1 step and no more than there are, found {taken} of {steps}"
+        )
     x = noise
     for step in range(taken):
         x = x + velocity(x, step / steps) * (1 / steps)

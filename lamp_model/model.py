@@ -4,10 +4,11 @@ Attribute names are the prefixes of the published checkpoints.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
 import torch
+from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import nn
 
@@ -142,9 +143,7 @@ class PolicyModel(MotionModel):
         Raises:
             ValueError: no such mode.
         """
-        modes = torch._inductor.list_mode_options()
-        if mode not in modes:
-            raise ValueError(f"compile must be one of {', '.join(sorted(modes))}, found {mode!r}")
+        check_mode(mode)
         self.qwen_vl_interface.compile_forward(mode)
         if self.config.guided:
             self.motion_head.decoder.cogvideox.compile(mode=mode, fullgraph=True)
@@ -184,3 +183,28 @@ class PolicyModel(MotionModel):
     ) -> Float[torch.Tensor, "B H A"]:
         """A normalised action chunk for a normalised state."""
         return self.action_model.act(guided, state, noise)
+
+
+Model = TypeVar("Model", bound=MotionModel)
+
+
+def outline(kind: type[Model], config: ModelConfig) -> Model:
+    """A model of names and shapes, whose weights take no memory and are looked for nowhere: of the backbone only config and tokenizer are read.
+
+    Raises:
+        ValueError: a plug-in is unknown, an option does not fit, or config or tokenizer are missing.
+    """
+    options = {**config.backbone_options, "architecture_only": True}
+    with init_empty_weights(include_buffers=False):
+        return kind(replace(config, backbone_options=options))
+
+
+def check_mode(mode: str) -> None:
+    """Refuse what torch.compile does not know.
+
+    Raises:
+        ValueError: no such mode.
+    """
+    modes = torch._inductor.list_mode_options()
+    if mode not in modes:
+        raise ValueError(f"compile must be one of {', '.join(sorted(modes))}, found {mode!r}")

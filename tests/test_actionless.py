@@ -11,7 +11,8 @@ from jobs.executors.local import Config as LocalConfig
 from jobs.executors.local import build as local_executor
 from lamp_model.loader import Loader, SampleConfig
 from lamp_model.run_folder import BadRun
-from lamp_model.training.run import Request, prepare
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare
 from pipeline.build import ShardConfig, build
 from pipeline.readers import dataset_choice
 from pipeline.recipe import Recipe, WindowConfig

@@ -7,14 +7,15 @@ from shard_fixture import write_shards
 from test_model_training import OPTIONS, observation, smaller
 
 from jobs.command_line import UsageError
-from jobs.lamp_train import Export, export_command
+from jobs.export_command import Export, export_command
 from lamp_model.adapters import ADAPTERS, add_adapters, is_adapter, part_of
 from lamp_model.backbones import qwen3_vl
 from lamp_model.checkpoints import read_tensors, steps_in
 from lamp_model.policy import load_policy
 from lamp_model.training.learning import describe_learning, set_learning
 from lamp_model.training.loop import Trainer
-from lamp_model.training.run import Request, prepare, train
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
 from lamp_model.training.variants import Variants
 
 RANK = Variants(lora_rank=4)

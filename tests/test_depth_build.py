@@ -15,7 +15,8 @@ from test_pieces import WINDOWS, episode
 
 from jobs.lamp_data import main
 from lamp_model.run_folder import BadRun
-from lamp_model.training.run import Request, prepare, train
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
 from lamp_model.training.variants import Variants
 from pipeline.depth._models import DepthModel
 from pipeline.evaluation.scoring import score_episode

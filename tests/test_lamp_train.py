@@ -9,7 +9,8 @@ import pytest
 from shard_fixture import write_shards
 
 from jobs.command_line import Failed, UsageError, run_command
-from jobs.lamp_train import Train, train_command
+from jobs.lamp_train import train_command
+from jobs.train_options import Train
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,7 +19,9 @@ from lamp_model.run_folder import BadRun
 from lamp_model.samples import BadSample, SampleConfig, to_sample
 from lamp_model.sampling import Order, quotas
 from lamp_model.training import run as running
-from lamp_model.training.run import Request, prepare, train
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
+from lamp_model.training.variants import Variants
 from pipeline.mixture import Part, write_mixture
 from schemas.episode import ActionConvention
 from schemas.manifest import BadManifest, read_manifest
@@ -311,20 +313,16 @@ def test_a_policy_of_several_robots_asks_whose_actions_are_wanted(runs):
 
 def test_a_policy_says_what_its_actions_mean(standard, tmp_path):
     prepared = smaller(
-        prepare(request(2, standard, tmp_path / "run", normalisation="quantile", variants=running.Variants("none")))
+        prepare(request(2, standard, tmp_path / "run", normalisation="quantile", variants=Variants("none")))
     )
     train(prepared)
     policy = load_policy(tmp_path / "run", device="cpu")
     assert policy.action_convention == STANDARD
     assert prepared.config.data.normalisation == "quantile" and type(policy.action_range).__name__ == "Quantiles"
     with pytest.raises(BadRun, match="was begun with normalisation quantile and not min_max"):
-        prepare(
-            request(
-                2, standard, tmp_path / "run", resume=True, normalisation="min_max", variants=running.Variants("none")
-            )
-        )
+        prepare(request(2, standard, tmp_path / "run", resume=True, normalisation="min_max", variants=Variants("none")))
     with pytest.raises(BadRun, match="was begun with actions None and not raw"):
-        prepare(request(2, standard, tmp_path / "run", resume=True, actions="raw", variants=running.Variants("none")))
+        prepare(request(2, standard, tmp_path / "run", resume=True, actions="raw", variants=Variants("none")))
     from lamp_model.published.export import export_policy
 
     with pytest.raises(BadRun, match=r"--normalisation quantile; the published layout|without motion"):
@@ -337,7 +335,7 @@ def test_depth_in_metres_and_without_a_unit_are_not_mixed(tmp_path):
     write_mixture(tmp_path, "m", [Part("a", "a", None), Part("b", "b", None)])
     with pytest.raises(BadRun, match=r"2 of the 4 samples in .* have relative depth"):
         prepare(request(1, tmp_path, tmp_path / "run"))
-    prepare(request(1, tmp_path, tmp_path / "run", variants=running.Variants("2d")))
+    prepare(request(1, tmp_path, tmp_path / "run", variants=Variants("2d")))
 
 
 def test_a_mixture_by_its_file_and_by_its_folder_are_the_same_run(mixture, tmp_path):

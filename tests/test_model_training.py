@@ -21,7 +21,8 @@ from lamp_model.training.inputs import embodiments_in
 from lamp_model.training.learning import CosineRate, check_learning, describe_learning, set_learning
 from lamp_model.training.loop import Trainer
 from lamp_model.training.metrics import read_metrics
-from lamp_model.training.run import Request, prepare, train
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
 
 OPTIONS = {
     "batch_size": 2,

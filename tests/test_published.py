@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from fnmatch import fnmatch
 
 import numpy as np
@@ -14,10 +15,15 @@ from test_model_training import observation, trained
 
 from jobs.command_line import UsageError, run_command
 from jobs.export_command import Export, export_command
-from lamp_model.checkpoints import BadCheckpoint
+from lamp_model import run_folder
+from lamp_model.checkpoints import BadCheckpoint, read_tensors, write_tensors
+from lamp_model.model import ModelConfig
 from lamp_model.policy import load_motion_expert, load_policy
-from lamp_model.published.config import read_config
+from lamp_model.published import files
+from lamp_model.published.config import read_config, to_values
+from lamp_model.published.export import differences
 from lamp_model.published.files import is_published
+from lamp_model.run_folder import BadRun
 from schemas.files import sha256_of
 
 
@@ -182,6 +188,48 @@ def list_elsewhere(folder):
     path.write_text(json.dumps(manifest))
 
 
+BIAS = "action_model.norm.bias"
+
+
+def to(state, kind):
+    state[BIAS] = state[BIAS].to(kind)
+
+
+def unlist(folder):
+    (folder / "checkpoint_manifest.json").unlink()
+
+
+def in_json(name, edit):
+    def spoil(folder):
+        values = json.loads((folder / name).read_text())
+        edit(values)
+        (folder / name).write_text(json.dumps(values))
+
+    return spoil
+
+
+def manifest(edit):
+    return in_json("checkpoint_manifest.json", edit)
+
+
+def statistics(edit):
+    def spoil(folder):
+        in_json("dataset_statistics.json", lambda values: edit(values["franka"]))(folder)
+        unlist(folder)
+
+    return spoil
+
+
+def own(part, **values):
+    def spoil(folder):
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["lamp"]["model"][part] |= values
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        unlist(folder)
+
+    return spoil
+
+
 class Trap:
     def __reduce__(self):
         return (open, ("/tmp/lamp-was-here", "w"))
@@ -215,6 +263,42 @@ def hide_code(folder):
             lambda f: change(f, lambda s: s.update({"action_model.norm.bias": torch.ones(7)})),
             r"of another size than its config: action_model\.norm\.bias is \[7\], \[32\] was expected",
         ),
+        (
+            lambda f: (f / "pytorch_model.pt").write_bytes(b"") or unlist(f),
+            "does not read as a PyTorch checkpoint: EOFError",
+        ),
+        (
+            lambda f: change(f, lambda s: to(s, torch.int64)),
+            r"floating-point numbers, and action_model\.norm\.bias is int64",
+        ),
+        (lambda f: change(f, lambda s: to(s, torch.bool)), r"action_model\.norm\.bias is bool"),
+        (lambda f: change(f, lambda s: to(s, torch.complex64)), r"action_model\.norm\.bias is complex64"),
+        (lambda f: change(f, lambda s: to(s, "meta")), r"action_model\.norm\.bias is without numbers"),
+        (
+            lambda f: change(f, lambda s: s.update({BIAS: s[BIAS].to_sparse()})),
+            r"action_model\.norm\.bias is sparse_coo",
+        ),
+        (statistics(lambda v: v.update(state=None)), "state: the statistics of the data have no minimum and maximum"),
+        (statistics(lambda v: v["state"]["min"].__setitem__(0, float("nan"))), "state: a range needs finite minima"),
+        (statistics(lambda v: v["action"]["max"].__setitem__(1, float("inf"))), "action: .* to inf in dimension 1"),
+        (statistics(lambda v: v["action"].update(convention=3)), "must say the convention of the actions"),
+        (manifest(lambda m: m["files"][0].pop("sha256")), "lacks 'sha256'; name, size and sha256 are needed"),
+        (manifest(lambda m: m["files"][0].update(sha256="")), r"must give the size and the SHA-256 of config\.yaml"),
+        (manifest(lambda m: m["files"].pop(0)), r"does not list config\.yaml, so nobody knows"),
+        (manifest(lambda m: m["files"].pop(1)), r"does not list dataset_statistics\.json"),
+        (manifest(lambda m: m.pop("lamp")), r"does not list backbone/"),
+        (manifest(lambda m: m.clear()), "it lists no file"),
+        (manifest(lambda m: m["lamp"]["files"][0].update(name="backbone/../x")), "which is no plain file name"),
+        (manifest(lambda m: m["lamp"]["files"][0].update(name="/etc/passwd")), "which is no plain file name"),
+        (append("backbone/chat_template.jinja"), r"backbone/chat_template\.jinja has \d+ bytes"),
+        (lambda f: (f / "backbone/extra.json").write_text("{}"), r"does not list backbone/extra\.json"),
+        (remove("backbone/config.json"), r"lacks backbone/config\.json, which its checkpoint_manifest\.json lists"),
+        (own("motion", layers="x"), r"lamp\.model: motion\.layers must be a whole number, found 'x'"),
+        (own("motion", patch_size=0), "patch_size must lie between 1 and 65536, found 0"),
+        (own("motion", layers=10**9), "layers must lie between 1 and 1000"),
+        (own("fusion_options", heads=0), "heads must lie between 1 and 65536, found 0"),
+        (own("backbone_options", prompt="Do it"), r"prompt must be a text with \{instruction\} in it, found 'Do it'"),
+        (own("backbone_options", image_size=0), "image_size must lie between 1 and 65536"),
         (swap("dataset_statistics.json", ('"franka"', '"kuka"')), "no statistics for libero or franka; it has: kuka"),
         (swap("config.yaml", ("framework", "frame\tw: [")), "is no config of a published checkpoint"),
     ],
@@ -232,7 +316,20 @@ def test_every_defect_is_named(export, spoil, says):
         ("motion_expert", "use_rotary_embeddings", True, "use_rotary_embeddings must be False, found True"),
         ("motion_expert", "tau_v_infer", 0.15, "tau_v_infer must be a whole number of 10 steps"),
         ("motion_expert", "latent_dim", 7, "latent_dim must be heads times head size"),
+        ("motion_expert", "guidance_heads", 0, "heads must lie between 1 and 65536, found 0"),
+        ("motion_expert", "guidance_heads", 7, "a number of heads that divides the feature width 192, found 7"),
+        ("motion_expert", "guidance_dropout", 5, "dropout must be at least 0 and below 1"),
+        ("motion_expert", "patch_size", 0, "patch_size must lie between 1"),
+        ("motion_expert", "num_layers", "two", "num_layers must be a whole number, found 'two'"),
+        ("motion_expert", "motion_infer_steps", 0, "denoising_steps must lie between 1"),
+        ("qwenvl", "vl_hidden_dim", 99, "says vl_hidden_dim 99, the features of its backbone are 192 wide"),
+        ("action_model", "num_inference_timesteps", 0, "denoising_steps must lie between 1"),
         ("action_model", "use_adaln", True, "use_adaln must be False"),
+        ("vla_data", "image_size", [0, 0], "image_size must lie between 1"),
+        ("vla_data", "image_size", [], "image_size must be one side of a square or two that are equal, found"),
+        ("vla_data", "image_size", [64, 32], "image_size must be one side of a square or two that are equal, found"),
+        ("vla_data", "CoT_prompt", None, r"must be a text with \{instruction\} in it, found None"),
+        ("vla_data", "CoT_prompt", "Do it.", r"must be a text with \{instruction\} in it, found 'Do it\.'"),
         ("action_model", "state_dim", 9, "has 8 dimensions of state, the config says 9"),
     ],
 )
@@ -240,10 +337,99 @@ def test_a_config_of_what_there_is_not_here_is_refused(export, section, key, val
     as_published(export)
     path = export / "config.yaml"
     values = yaml.safe_load(path.read_text())
-    values["framework"][section][key] = value
+    values["datasets" if section == "vla_data" else "framework"][section][key] = value
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(BadCheckpoint, match=says):
         load_policy(export, device="cpu")
+
+
+def test_everything_small_is_looked_at_before_gigabytes_are(export, monkeypatch):
+    """The SHA-256 of the .pt comes after all that can be known without it, and nothing is used before it."""
+    hashed = []
+    monkeypatch.setattr(files, "sha256_of", lambda path: hashed.append(path.suffix) or sha256_of(path))
+
+    def resized(name):
+        return lambda s: s.update({name: torch.ones(3)})
+
+    kept = (export / "checkpoint_manifest.json").read_text()
+    for spoil, says in (
+        (statistics(lambda v: v["state"]["min"].pop()), "as many minima as maxima"),
+        (own("motion", layers=2), "24 names differ"),
+        (lambda folder: change(folder, resized("extra.x")), "holds extra"),
+        (lambda folder: change(folder, resized("action_model.norm.bias")), r"norm\.bias is \[3\]"),
+    ):
+        folder = shutil.copytree(export, export.parent / "spoilt", dirs_exist_ok=True)
+        spoil(folder)
+        (folder / "checkpoint_manifest.json").write_text(kept)
+        manifest(lambda m, folder=folder: agree(m, folder))(folder)
+        with pytest.raises(BadCheckpoint, match=says):
+            load_policy(folder, device="cpu")
+        assert ".yaml" in hashed and ".pt" not in hashed, says
+        shutil.rmtree(folder)
+    flip(export)
+    with pytest.raises(BadCheckpoint, match="its SHA-256 differs"):
+        load_motion_expert(export, device="cpu")
+
+
+def agree(listed, folder):
+    """Let a manifest say what stands in the folder."""
+    for record in (*listed["files"], listed["checkpoint"], *listed["lamp"]["files"]):
+        path = folder / record["name"]
+        record.update(size=path.stat().st_size, sha256=sha256_of(path))
+
+
+def test_an_export_says_what_its_actions_mean_and_how_it_asks(made):
+    run, back = (load_policy(made / name, device="cpu") for name in ("stage2", "export"))
+    assert run.action_convention and back.action_convention == run.action_convention
+    model = run_folder.read_config(made / "stage2").model
+    asked = {**model.backbone_options, "prompt": "Do {instruction} now", "weights": "x"}
+    values = to_values(replace(model, backbone_options=asked), 192)
+    assert values["datasets"]["vla_data"]["CoT_prompt"] == "Do {instruction} now"
+
+
+def test_what_their_code_would_do_otherwise_is_said_and_no_more():
+    paper = ModelConfig(padding="repeat", backbone_options={"tidy": False})
+    assert len(differences(paper)) == 2, "gripper and state are always other"
+    for change, says in (
+        ({"padding": "masked"}, "masks nothing"),
+        ({"backbone_options": {}}, "strips spaces and the full stop"),
+        ({"backbone_options": {"tidy": False, "min_pixels": 0}}, "enlarge images to 65536 pixels"),
+        ({"cameras": ("image",)}, "two cameras, where this run looks at image"),
+    ):
+        said = differences(replace(paper, **change))
+        assert len(said) == 3 and says in said[-1]
+
+
+def test_motion_of_a_run_of_stage_2_is_what_guides_it(made, tmp_path):
+    expected = load_motion_expert(made / "stage1", device="cpu").state_dict()
+    found = load_motion_expert(made / "stage2", device="cpu").state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+    run = shutil.copytree(
+        made / "stage2", tmp_path / "joint"
+    )  # an objective that taught it on leaves it with what learnt
+    learnt = read_tensors(run / "model.safetensors") | {"motion_head.vlm_proj.weight": torch.ones(32, 192)}
+    write_tensors(run / "model.safetensors", learnt)
+    assert (load_motion_expert(run, device="cpu").vlm_proj.weight == 1).all()
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["guided"] = False
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BadRun, match="trained with --motion none: it has no Motion Expert"):
+        load_motion_expert(run, device="cpu")
+
+
+@pytest.mark.parametrize("load", [load_policy, load_motion_expert])
+def test_a_file_in_place_of_a_folder_is_answered_in_a_sentence(made, load):
+    for name in ("model.safetensors", "curves.png"):
+        with pytest.raises(BadRun, match=f"{name} is a file: give the folder of a run of lamp-train"):
+            load(made / "stage2" / name, device="cpu")
+
+
+@pytest.mark.parametrize("spoil", [lambda v: v["action"]["max"].__setitem__(0, float("inf")), lambda v: v.pop("state")])
+def test_broken_statistics_of_a_run_are_named(made, tmp_path, spoil):
+    run = shutil.copytree(made / "stage2", tmp_path / "run")
+    in_json("statistics.json", spoil)(run)
+    with pytest.raises(BadRun, match=r"run/statistics\.json does not read as statistics"):
+        load_policy(run, device="cpu")
 
 
 def test_what_is_taken_for_a_name_on_the_hub(tmp_path, monkeypatch):

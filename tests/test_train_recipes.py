@@ -11,7 +11,8 @@ from test_model_training import observation, smaller
 from vlm_fixture import write_model
 
 from jobs.command_line import UsageError
-from jobs.lamp_train import Train, _request, train_command
+from jobs.lamp_train import train_command
+from jobs.train_options import Train, request_of
 from jobs.train_recipe import with_recipe
 from lamp_model.adapters import ADAPTERS, part_of
 from lamp_model.checkpoints import read_tensors
@@ -58,7 +59,7 @@ def asked(name, **flags):
 
 def small(args):
     """As asked for, in sizes for a test; sizes of pictures are OpenVLA's own affair."""
-    prepared = prepare(_request(args, args.output))
+    prepared = prepare(request_of(args, args.output))
     if prepared.config.model.backbone == "qwen3-vl" or prepared.config.motion_run:
         return smaller(prepared)
     motion = replace(prepared.config.model.motion, layers=1, heads=2, head_dim=16, patch_size=10)
@@ -130,9 +131,7 @@ def test_flags_go_before_the_file_and_the_run_is_named_after_it(tmp_path):
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason_before_anything_is_loaded(text, says, tmp_path, monkeypatch):
-    from lamp_model import model
-
-    monkeypatch.setattr(model, "load_plugin", lambda *_: pytest.fail("a backbone was loaded"))
+    monkeypatch.setattr(running, "_build", lambda *_: pytest.fail("a model was built"))
     (tmp_path / "r.yaml").write_text(text)
     with pytest.raises(UsageError, match=says) as refused:
         train_command(Train(recipe=tmp_path / "r.yaml", output=tmp_path / "refused", device="cpu"))

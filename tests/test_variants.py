@@ -9,15 +9,19 @@ from shard_fixture import write_shards
 from test_model_training import OPTIONS, observation, smaller
 
 from jobs.command_line import UsageError
-from jobs.lamp_train import Train, train_command
+from jobs.lamp_train import train_command
+from jobs.train_options import Train
 from lamp_model.checkpoints import read_tensors
 from lamp_model.features import Features
 from lamp_model.motion_expert import MotionConfig, MotionExpert
 from lamp_model.motion_tokens import pack
 from lamp_model.policy import load_policy
 from lamp_model.run_folder import BadRun, read_config
-from lamp_model.training.run import Request, prepare, train
-from lamp_model.training.variants import Variants, fusion_options
+from lamp_model.training import run as running
+from lamp_model.training.plugin_options import fusion_options
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
+from lamp_model.training.variants import Variants
 from schemas.plugins import plugin_names
 
 SMALL = MotionConfig(layers=2, heads=2, head_dim=16, time_channels=32, grid=4, horizon=8, conditioning_tokens=12)
@@ -157,16 +161,14 @@ def test_going_on_keeps_the_variant(folder):
         ({"stage": 2, "motion_weight": 0.5}, "--motion-weight is of the joint objective: add --objective joint"),
         ({"stage": 2, "fusion": "glue"}, "no fusion is called 'glue'; there are: add, concat, gated, gated-tokens"),
         ({"stage": 2, "fusion": "add:heads=2"}, "'add' has no option 'heads'"),
-        ({"stage": 2, "fusion": "gated-tokens:layers=0"}, "at least 1 layer, found 0"),
+        ({"stage": 2, "fusion": "gated-tokens:layers=0"}, "layers must lie between 1 and 1000, found 0"),
         ({"stage": 2, "guidance_steps": 11}, "guidance_steps must lie between 0 and denoising_steps 10"),
         ({"stage": 2, "objective": "joint", "motion_weight": -1.0}, "motion-weight must be positive"),
         ({"stage": 2, "objective": "joint", "motion_rate": 1.0}, "motion-rate must not be above learning-rate"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_loaded(folder, given, says, monkeypatch):
-    from lamp_model import model
-
-    monkeypatch.setattr(model, "load_plugin", lambda *_: pytest.fail("a backbone was loaded"))
+    monkeypatch.setattr(running, "_build", lambda *_: pytest.fail("a model was built"))
     if given["stage"] == 2:
         given = {"motion": folder / "stage1", **given}
     with pytest.raises(UsageError, match=says):

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from lamp_model.action_expert import ActionConfig, ActionTransformer
+from lamp_model.configs import check_sizes
 from lamp_model.features import Features
 from lamp_model.losses import masked_mean
 
@@ -30,6 +31,7 @@ class Config:
     bins: int = 256
 
     def __post_init__(self) -> None:
+        check_sizes(self, ("bins",), counts=())
         if self.bins < 2:
             raise ValueError(f"binned actions need at least 2 bins, found {self.bins}")
 

@@ -6,26 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from lamp_model.fusions._gates import GatedConfig
+
 
 @dataclass(frozen=True)
-class Config:
-    """Sizes; the defaults are the paper's.
-
-    Attributes:
-        gate: initial value of the gate before the sigmoid.
-    """
-
-    feature_width: int = 2560
-    motion_width: int = 1024
-    heads: int = 40
-    dropout: float = 0.1
-    gate: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.feature_width % self.heads:
-            raise ValueError(
-                f"gated fusion needs a number of heads that divides the feature width {self.feature_width}, found {self.heads}"
-            )
+class Config(GatedConfig):
+    """There is nothing else to choose."""
 
 
 class GatedCrossAttention(nn.Module):

@@ -6,31 +6,23 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from lamp_model.configs import check_sizes
+from lamp_model.fusions._gates import GatedConfig
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(GatedConfig):
     """Sizes.
 
     Attributes:
-        layers: cross-attentions after each other, each with its own gates.
-        gate: the gates' initial bias before the sigmoid.
+        layers: cross-attentions after each other, each with its own gates, whose bias begins as ``gate``.
     """
 
-    feature_width: int = 2560
-    motion_width: int = 1024
-    heads: int = 40
-    dropout: float = 0.1
     layers: int = 1
-    gate: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.heads < 1 or self.feature_width % self.heads:
-            raise ValueError(
-                f"gated-tokens fusion needs a number of heads that divides the feature width {self.feature_width}, "
-                f"found {self.heads}"
-            )
-        if self.layers < 1:
-            raise ValueError(f"gated-tokens fusion needs at least 1 layer, found {self.layers}")
+        super().__post_init__()
+        check_sizes(self, (), counts=("layers",))
 
 
 class TokenGatedLayer(nn.Module):
@@ -52,9 +44,8 @@ class TokenGatedLayer(nn.Module):
     ) -> Float[torch.Tensor, "B L D"]:
         """Features that have looked once."""
         motion = self.norm_motion(self.motion_proj(hidden))
-        seen = self.norm_vl(features)
-        looked_up, _ = self.cross_attn(seen, motion, motion, need_weights=False)
-        return features + torch.sigmoid(self.gate(seen)) * looked_up
+        looked_up, _ = self.cross_attn(self.norm_vl(features), motion, motion, need_weights=False)
+        return features + torch.sigmoid(self.gate(features)) * looked_up
 
 
 class TokenGates(nn.Module):

@@ -1,7 +1,24 @@
 """How a stage is trained."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+POSITIVE = (
+    "steps",
+    "batch_size",
+    "val_samples",
+    "validate_every",
+    "checkpoint_every",
+    "log_every",
+    "learning_rate",
+    "clip",
+    "motion_weight",
+    "motion_rate",
+)
+RATES = ("learning_rate", "minimum_rate", "motion_rate")
+"""What a run may go on with other than it was begun with: a loss that ran away is mended so."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +39,7 @@ class TrainingConfig:
         instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
         retarget: learn motion in even steps of distance and not of time (``schemas.retargeting``).
         val_samples: at most so many held-out samples are looked at each time, spread evenly.
+        earlier_rates: where a run went on with other rates: those that were in force until a step, by that step.
     """
 
     stage: int
@@ -44,24 +62,14 @@ class TrainingConfig:
     checkpoint_activations: bool = False
     instructions: Literal["own", "all"] = "own"
     retarget: bool = False
+    earlier_rates: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.stage not in (1, 2):
             raise ValueError(f"stage must be 1 or 2, found {self.stage}")
-        for name in (
-            "steps",
-            "batch_size",
-            "val_samples",
-            "validate_every",
-            "checkpoint_every",
-            "log_every",
-            "learning_rate",
-            "clip",
-            "motion_weight",
-            "motion_rate",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name.replace('_', '-')} must be positive, found {getattr(self, name)}")
+        for name in POSITIVE:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name.replace('_', '-')} must be positive and finite, found {getattr(self, name)}")
         if not 0 <= self.val_fraction < 1:
             raise ValueError(f"val-fraction must be at least 0 and below 1, found {self.val_fraction}")
         if not 0 <= self.minimum_rate <= self.learning_rate:
@@ -78,3 +86,25 @@ class TrainingConfig:
             )
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, found {self.seed}")
+
+    def asked(self, options: Mapping[str, Any]) -> "TrainingConfig":
+        """This with options that were given; the rate ends no higher than it begins.
+
+        Raises:
+            ValueError: one makes no sense.
+        """
+        first = options.get("learning_rate", self.learning_rate)
+        options = {"minimum_rate": min(self.minimum_rate, first), **options}
+        return replace(self, **options)
+
+    def with_rates(self, options: Mapping[str, Any], done: int) -> "TrainingConfig":
+        """This with the rates among the options, from step ``done`` on; what was in force until then is written down.
+
+        Raises:
+            ValueError: one makes no sense.
+        """
+        changed = self.asked({name: rate for name, rate in options.items() if name in RATES})
+        if changed == self:
+            return self
+        before = {name: rate for name, rate in asdict(self).items() if name in RATES}
+        return replace(changed, earlier_rates={str(done): before, **self.earlier_rates} if done else {})

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lamp_model.action_expert import TooLong
 from lamp_model.data import Member, TrainingData
 from lamp_model.embodiments import Embodiments, embodiments_of, run_statistics
 from lamp_model.loader import Loader, split_members
-from lamp_model.model import BACKBONES, ModelConfig
+from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
 from lamp_model.run_folder import BadRun, DataSource
 from lamp_model.samples import SampleConfig
 from lamp_model.sampling import Order
@@ -31,7 +32,7 @@ def embodiments_in(data: TrainingData, source: DataSource) -> Embodiments:
     return embodiments_of(run_statistics(data, source.actions), data.embodied[0].name, source.normalisation)
 
 
-def fitted(model: ModelConfig, data: TrainingData, source: DataSource, chunk: int | None) -> ModelConfig:
+def fitted(model: ModelConfig, data: TrainingData, source: DataSource) -> ModelConfig:
     """The model with the sizes that the data decide, and all images that any member has.
 
     Raises:
@@ -41,12 +42,8 @@ def fitted(model: ModelConfig, data: TrainingData, source: DataSource, chunk: in
         raise BadRun(f"{data.path} has no samples: look into its episodes.jsonl for the reasons")
     shown = {role for triplet in data.first_samples() for role in triplet.images}
     embodiments = embodiments_in(data, source)
-    action = replace(
-        model.action,
-        action_size=embodiments.action_size,
-        state_size=embodiments.state_size,
-        chunk=chunk or model.action.chunk,
-    )
+    sizes = {"action_size": embodiments.action_size, "state_size": embodiments.state_size}
+    action = replace(model.action, **sizes)
     return replace(model, action=action, cameras=tuple(role for role in ROLES if role in shown))
 
 
@@ -82,6 +79,33 @@ def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig
         f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): build them with something "
         "to align depth to, leave depth out with --motion 2d in stage 1, or take them as they are with --relative-depth"
     )
+
+
+def check_room(data: TrainingData, policy: PolicyModel) -> None:
+    """Refuse an action chunk that the data do not have or that leaves the features no room, by the first sample of each build.
+
+    Args:
+        policy: its outline is enough.
+
+    Raises:
+        BadRun: the samples have fewer actions.
+        TooLong: the backbone's features do not fit beside the chunk.
+    """
+    sizes, cameras = policy.config.action, len(policy.config.cameras)
+    first = list(data.first_samples())
+    fewest = min(len(triplet.actions) for triplet in first)
+    if sizes.chunk > fewest:
+        raise BadRun(
+            f"a chunk of {sizes.chunk} actions was asked for, the samples in {data.path} have {fewest}: give --chunk {fewest} or less, "
+            "or build the shards with more"
+        )
+    texts = [text for triplet in first for text in triplet.instructions] or [""]
+    longest = max(policy.qwen_vl_interface.length(text, cameras) for text in texts)
+    if longest + sizes.chunk > sizes.positions:
+        raise TooLong(
+            f"{longest} tokens of features and {sizes.chunk} actions exceed the {sizes.positions} positions of the action head: "
+            f"give --positions {longest + sizes.chunk + 64} or more"
+        )
 
 
 def _relative_samples(member: Member) -> int:

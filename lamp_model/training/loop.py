@@ -67,7 +67,7 @@ class Trainer:
             The last validation's figures.
 
         Raises:
-            TrainingFailed: the loss is no longer finite.
+            TrainingFailed: the loss or its gradient is no longer finite.
             CorruptShard, BadSample: a sample cannot be used.
             OSError: the disk is full or failing.
         """
@@ -83,6 +83,7 @@ class Trainer:
                 if self._due(self.config.validate_every):
                     verdict = self.validate()
                 if self._due(self.config.checkpoint_every):
+                    self._check_finite(loss, norm)  # what is kept must be worth going on from
                     self.save()
         return verdict
 
@@ -174,13 +175,19 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.done % every == 0 or self.done == self.config.steps
 
-    def _write_progress(self, loss: torch.Tensor, norm: torch.Tensor, bar: tqdm) -> None:
+    def _check_finite(self, loss: torch.Tensor, norm: torch.Tensor) -> float:
+        """The loss, once it and the gradient that the weights have just taken in are known to be finite."""
         value = float(loss)
-        if not torch.isfinite(loss):
+        if not torch.isfinite(loss + norm):
+            lower = self.config.learning_rate / 10
             raise TrainingFailed(
-                f"the loss is {value} at step {self.done}: go on from the last checkpoint with a lower --learning-rate, "
-                "or look for damaged values in the shards"
+                f"the loss is {value} and its gradient {float(norm)} at step {self.done}: go on from the last checkpoint with a lower "
+                f"rate, --resume --learning-rate {lower:g}, or look for damaged values in the shards"
             )
+        return value
+
+    def _write_progress(self, loss: torch.Tensor, norm: torch.Tensor, bar: tqdm) -> None:
+        value = self._check_finite(loss, norm)
         rate = self._seen / max(time.perf_counter() - self._began, 1e-9)
         self.log.write(
             step=self.done,

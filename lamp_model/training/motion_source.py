@@ -71,25 +71,32 @@ def find_published(source: str) -> MotionSource:
     return MotionSource(source, None, model)
 
 
-def copy_backbone(where: str, folder: Path) -> None:
-    """Take the backbone of a run of stage 1 along; published weights name theirs."""
-    if not is_published(where):
-        run_folder.copy_backbone(Path(where), folder)
+def backbone_source(folder: Path, where: str | None) -> Path:
+    """The run whose kept backbone a run of stage 2 is built with: its own, or, before there is one, that of stage 1."""
+    own = (folder / run_folder.BACKBONE).is_dir()
+    return folder if own or where is None or is_published(where) else Path(where)
 
 
-def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
-    """Load the Motion Expert and keep it with the run of stage 2, so that the run stands alone.
+def load_motion(folder: Path, where: str, policy: PolicyModel) -> None:
+    """Load the Motion Expert that the run keeps or, before it does, from where it comes.
 
     Raises:
         BadCheckpoint: its weights are damaged or of another size.
     """
-    kept = folder / run_folder.MOTION
-    if not kept.is_file():
-        if is_published(where):
-            expert = load_published_motion(where)
-            tensors = {f"motion_head.{name}": tensor for name, tensor in expert.state_dict().items()}
-            load_weights(policy, tensors, run_folder.part_names(policy, "motion_head"), where)
-        else:
-            run_folder.load_motion(Path(where), policy)
-        write_tensors(kept, run_folder.part_weights(policy, "motion_head"))
-    run_folder.load_kept_motion(folder, policy)
+    if (folder / run_folder.MOTION).is_file():
+        run_folder.load_kept_motion(folder, policy)
+    elif is_published(where):
+        expert = load_published_motion(where)
+        tensors = {f"motion_head.{name}": tensor for name, tensor in expert.state_dict().items()}
+        load_weights(policy, tensors, run_folder.part_names(policy, "motion_head"), where)
+    else:
+        run_folder.load_motion(Path(where), policy)
+
+
+def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
+    """Keep the Motion Expert and the backbone of a run of stage 1 with that of stage 2, so that it stands alone. Published weights
+    name a backbone that can be had again."""
+    if not is_published(where):
+        run_folder.copy_backbone(Path(where), folder)
+    if not (folder / run_folder.MOTION).is_file():
+        write_tensors(folder / run_folder.MOTION, run_folder.part_weights(policy, "motion_head"))
