@@ -72,7 +72,7 @@ class Writer(Protocol):
         ...
 
 
-def check_prompt(template: str) -> None:
+def check_prompt(template: object) -> None:
     """Refuse a prompt in which the instruction has no place: the model would never be told its task.
 
     Raises:

@@ -13,12 +13,12 @@ from lamp_model import motion_tokens, observation, run_folder
 from lamp_model.checkpoints import first_line
 from lamp_model.devices import autocast
 from lamp_model.embodiments import Embodiment, embodiments_of
-from lamp_model.model import PolicyModel
+from lamp_model.model import PolicyModel, check_mode
 from lamp_model.motion_expert import MotionExpert
 from lamp_model.normalisation import Normaliser
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
-from lamp_model.run_folder import STATISTICS, BadRun, DataSource, load_model, read_statistics
+from lamp_model.run_folder import STATISTICS, BadRun, DataSource, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 
@@ -162,12 +162,14 @@ def load_policy(
         ValueError: the device or the mode is not there, or whose actions are wanted has to be said, or is not known.
     """
     chosen = choose_device(device)
+    if compile is not None:
+        check_mode(compile)
     if is_published(source):
         loaded = load_published_policy(source, statistics_key)
         policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
     else:
-        model, config = load_model(Path(source))
-        chosen_one = _embodiment(Path(source), config.data, statistics_key)
+        chosen_one = _embodiment(Path(source), finished_run(Path(source), 2).data, statistics_key)
+        model, _ = load_model(Path(source))
         policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)
     policy.model.place(chosen)
     if chosen.type == "cuda":

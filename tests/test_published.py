@@ -24,6 +24,7 @@ from lamp_model.published.config import read_config, to_values
 from lamp_model.published.export import differences
 from lamp_model.published.files import is_published
 from lamp_model.run_folder import BadRun
+from schemas.episode import ActionConvention
 from schemas.files import sha256_of
 
 
@@ -378,9 +379,14 @@ def agree(listed, folder):
         record.update(size=path.stat().st_size, sha256=sha256_of(path))
 
 
-def test_an_export_says_what_its_actions_mean_and_how_it_asks(made):
-    run, back = (load_policy(made / name, device="cpu") for name in ("stage2", "export"))
-    assert run.action_convention and back.action_convention == run.action_convention
+def test_an_export_says_what_its_actions_mean_and_how_it_asks(made, tmp_path):
+    told = {"convention": "twist", "dimensions": ["x"] * 6 + ["gripper"], "description": "metres a second"}
+    shutil.copytree(made / "stage2", tmp_path / "run")
+    in_json("statistics.json", lambda values: values["action"].update(told))(tmp_path / "run")
+    assert run_command(lambda: export_command(Export(tmp_path / "run", tmp_path / "export"))) == 0
+    for name in ("run", "export"):
+        found = load_policy(tmp_path / name, device="cpu").action_convention
+        assert found == ActionConvention("twist", ("x",) * 6 + ("gripper",), "metres a second")
     model = run_folder.read_config(made / "stage2").model
     asked = {**model.backbone_options, "prompt": "Do {instruction} now", "weights": "x"}
     values = to_values(replace(model, backbone_options=asked), 192)

@@ -11,6 +11,7 @@ from typing import Any
 from lamp_model.action_expert import TIME_CHANNELS, ActionConfig
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
 from lamp_model.checkpoints import BadCheckpoint, first_line
+from lamp_model.features import check_prompt
 from lamp_model.model import ModelConfig
 from lamp_model.motion_expert import MotionConfig
 from lamp_model.published import OWN
@@ -77,6 +78,8 @@ def read_config(path: Path) -> PublishedConfig:
     try:
         values = read_structured(path)
         if OWN in values:
+            if not isinstance(values[OWN], dict):
+                raise ValueError(f"its section {OWN} must hold names with values, found {values[OWN]!r}")
             model = _own_model(values[OWN]["model"], path.parent)
             return PublishedConfig(model, False, True, _feature_width(values.get("framework", {}).get("qwenvl", {})))
         return _published(values, str(path))
@@ -96,13 +99,15 @@ def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
     data = values["datasets"]["vla_data"]
     _check_fixed(motion, FIXED_MOTION, f"{where}: framework.motion_expert")
     _check_fixed(action, FIXED_ACTION, f"{where}: framework.action_model")
+    prompt = data.get("CoT_prompt", "{instruction}")
+    check_prompt(prompt)
     model = ModelConfig(
         backbone="qwen3-vl",
         backbone_options={
             "weights": _backbone(str(qwen["base_vlm"]), Path(where).parent),
             # The released loader, too, takes the pinned revision whatever the file says.
             "image_size": _image_size(data["image_size"]),
-            "prompt": data.get("CoT_prompt", "{instruction}"),
+            "prompt": prompt,
             "tidy": False,
         },
         motion=_motion(motion),
