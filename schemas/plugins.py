@@ -4,7 +4,7 @@ A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. 
 them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
 
 It may also define ``check(config)``, called once where the work is started from, before any of it: it fetches what ``build`` will
-need in every worker and raises ``MissingWeights`` if that cannot be had; and ``LIBRARIES``, the names of installed packages whose
+need in every worker and raises ``MissingWeights`` if that cannot be had (that a config's ``device`` is there is looked at for it); and ``LIBRARIES``, the names of installed packages whose
 versions decide what it computes.
 
 Two marks in the metadata of a config's field mind paths: ``place`` says where files lie on this machine, and decides nothing;
