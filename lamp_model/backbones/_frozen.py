@@ -1,7 +1,7 @@
 """What all backbones have in common: frozen weights, their precision and attention on a device, and how loading fails."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from lamp_model.adapters import is_adapter
-from lamp_model.checkpoints import BadCheckpoint
+from lamp_model.checkpoints import BadCheckpoint, first_line
+from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights
 
 AUTO = "auto"
@@ -99,14 +100,13 @@ def loading(weights: str) -> Iterator[None]:
     if Path(weights).is_dir():
         logging.disable_progress_bar()  # a download deserves one, a file on this machine does not
     try:
-        yield
+        with nullcontext() if Path(weights).is_dir() else hub_at_hand():
+            yield
     except (OSError, ValueError) as error:
         if isinstance(error, MissingWeights | BadCheckpoint):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MissingWeights(
-            f"the backbone's weights {weights} could not be loaded (give a folder or a name on the Hugging Face hub, "
-            f"or use the preset tiny, which needs none): {reason}"
+            f"the backbone's weights {weights} could not be loaded (they are a folder here, or a name on the Hugging Face hub): {first_line(error)}"
         ) from error
     finally:
         if shown:

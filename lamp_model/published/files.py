@@ -17,6 +17,7 @@ from lamp_model.checkpoints import BadCheckpoint, first_line
 from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.run_folder import BACKBONE
 from schemas.files import sha256_of
+from schemas.hub import hub_at_hand
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
@@ -149,7 +150,8 @@ def _downloaded(name: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*.pt"]))
+        with hub_at_hand():
+            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*.pt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BadCheckpoint(
             f"{name} is neither a file nor a folder here, nor could it be had from the Hugging Face hub: {first_line(error)}"

@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from pipeline.batches import ShrinkingBatches
 from schemas.devices import choose_device
 from schemas.files import contents_digest
+from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights
 
 LIBRARIES = ("torch", "transformers")
@@ -103,7 +104,8 @@ class Weights:
         from huggingface_hub.errors import HFValidationError
 
         try:
-            return self._download()
+            with hub_at_hand():
+                return self._download()
         except (OSError, HFValidationError) as error:
             raise MissingWeights(
                 f"{self.said} are not on this machine and cannot be downloaded ({_first_line(error)}); with a network run the same "
