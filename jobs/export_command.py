@@ -28,14 +28,18 @@ def export_command(args: Export) -> int:
     from lamp_model.checkpoints import BadCheckpoint
     from lamp_model.published.export import differences, export_policy
     from lamp_model.run_folder import BadRun, read_config
+    from schemas.plugins import MissingWeights
 
     quieten()
     try:
         export_policy(args.run, args.output)
     except BadRun as error:
         raise UsageError(str(error)) from error
-    except BadCheckpoint as error:
+    except (BadCheckpoint, MissingWeights) as error:
         raise Failed(str(error)) from error
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise Failed(f"{error.strerror or error}{where}; nothing was written to {args.output}") from error
     print(f"{args.output}: written; load_policy({str(args.output)!r}) acts exactly as the run does")
     for difference in differences(read_config(args.run).model):
         print(f"  the published code would differ: {difference}")

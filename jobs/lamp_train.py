@@ -71,6 +71,8 @@ def _train(prepared: "Prepared") -> dict[str, float]:
     begun = prepared.folder / CONFIG
     try:
         return train(prepared)
+    except MissingWeights as error:
+        raise Failed(f"{error}; --preset tiny needs none, to try the rest") from error
     except (
         BadCheckpoint,
         TooLong,
@@ -78,7 +80,6 @@ def _train(prepared: "Prepared") -> dict[str, float]:
         BadRun,
         BadSample,
         CorruptShard,
-        MissingWeights,
         TrainingFailed,
     ) as error:
         raise Failed(str(error)) from error

@@ -5,6 +5,7 @@ import pickle
 import shutil
 from dataclasses import replace
 from fnmatch import fnmatch
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from lamp_model.published.files import is_published
 from lamp_model.run_folder import BadRun
 from schemas.episode import ActionConvention
 from schemas.files import sha256_of
+from schemas.plugins import MissingWeights
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +408,17 @@ def test_what_their_code_would_do_otherwise_is_said_and_no_more():
         assert len(said) == 3 and says in said[-1]
 
 
+def test_a_backbone_that_cannot_be_had_is_named_and_no_preset_of_training(export):
+    as_published(export)
+    path = export / "config.yaml"
+    path.write_text(path.read_text().replace(str(export / "backbone"), "no where"))
+    with pytest.raises(
+        MissingWeights, match=r"weights no where could not be loaded \(they are a folder here, or"
+    ) as refused:
+        load_policy(export, device="cpu")
+    assert "preset" not in str(refused.value)
+
+
 def test_motion_of_a_run_of_stage_2_is_what_guides_it(made, tmp_path):
     expected = load_motion_expert(made / "stage1", device="cpu").state_dict()
     found = load_motion_expert(made / "stage2", device="cpu").state_dict()
@@ -490,3 +503,11 @@ def test_the_manifest_is_right_and_what_stands_is_not_overwritten(made):
     with pytest.raises(UsageError, match="holds a run of stage 1"):
         export_command(Export(made / "stage1", made / "other"))
     assert not list(made.glob(".*partial"))
+
+
+def test_where_nothing_can_be_written_nothing_is_said_to_stay(made, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file" / "out", "/proc/out"):
+        assert run_command(lambda output=output: export_command(Export(made / "stage2", Path(output)))) == 1
+        said = capsys.readouterr().err
+        assert f"nothing was written to {output}" in said and "what was finished stays" not in said

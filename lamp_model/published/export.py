@@ -31,17 +31,19 @@ def export_policy(run: Path, output: Path) -> Path:
     Raises:
         BadRun: the run has not finished, the output exists, or the published layout has no words for the model.
         BadCheckpoint: the run's weights are damaged.
+        MissingWeights: those of its backbone cannot be had.
+        OSError: the output cannot be written; nothing is left there.
     """
     config = run_folder.finished_run(run, 2)
     if output.exists():
         raise BadRun(f"{output} exists already: give another --output, or remove it")
     check_expressible(run, config.model)
     _check_normalisation(run, config)
-    model, _ = run_folder.load_model(run)
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    aside.mkdir()  # before the weights are read: there it shows whether anything can be written
     try:
-        aside.mkdir()
+        model, _ = run_folder.load_model(run)
         _write(aside, run, model, config)
         aside.rename(output)
         sync_folder(output.parent)
