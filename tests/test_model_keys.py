@@ -57,6 +57,36 @@ def action_model():
     return shapes
 
 
+def qwen_vl_interface():
+    """Qwen3-VL-4B-Instruct as its published weights name it; the words' embedding is also the last projection."""
+    text, vision, words = 2560, 1024, 151_936
+    shapes = {"model.lm_head.weight": (words, text)}
+    root = "model.model.language_model"
+    shapes |= {f"{root}.embed_tokens.weight": (words, text), f"{root}.norm.weight": (text,)}
+    for i in range(36):
+        layer = f"{root}.layers.{i}"
+        heads = {"q_proj": (32 * 128, text), "k_proj": (8 * 128, text), "v_proj": (8 * 128, text)}
+        heads |= {"o_proj": (text, 32 * 128), "q_norm": (128,), "k_norm": (128,)}
+        wide = {"gate_proj": (9728, text), "up_proj": (9728, text), "down_proj": (text, 9728)}
+        shapes |= {f"{layer}.self_attn.{name}.weight": shape for name, shape in heads.items()}
+        shapes |= {f"{layer}.mlp.{name}.weight": shape for name, shape in wide.items()}
+        shapes |= {f"{layer}.{name}.weight": (text,) for name in ("input_layernorm", "post_attention_layernorm")}
+    root = "model.model.visual"
+    shapes |= {f"{root}.patch_embed.proj.weight": (vision, 3, 2, 16, 16), f"{root}.patch_embed.proj.bias": (vision,)}
+    shapes |= {f"{root}.pos_embed.weight": (48 * 48, vision)}
+    for i in range(24):
+        block = f"{root}.blocks.{i}"
+        shapes |= norm(f"{block}.norm1", vision) | norm(f"{block}.norm2", vision)
+        shapes |= linear(f"{block}.attn.qkv", 3 * vision, vision) | linear(f"{block}.attn.proj", vision, vision)
+        shapes |= linear(f"{block}.mlp.linear_fc1", 4096, vision) | linear(f"{block}.mlp.linear_fc2", vision, 4096)
+    # Four neighbours are merged: the last layer's are normed one by one, those of three layers before it together.
+    for merger, width in (("merger", vision), *((f"deepstack_merger_list.{i}", 4 * vision) for i in range(3))):
+        shapes |= norm(f"{root}.{merger}.norm", width)
+        shapes |= linear(f"{root}.{merger}.linear_fc1", 4 * vision, 4 * vision)
+        shapes |= linear(f"{root}.{merger}.linear_fc2", text, 4 * vision)
+    return shapes
+
+
 @pytest.fixture(scope="module")
 def policy():
     sizes = preset("paper").model
@@ -65,30 +95,20 @@ def policy():
         return PolicyModel(type(sizes)(backbone_options=weightless))
 
 
-@pytest.mark.parametrize("part", [motion_head, motion_guidance, action_model])
+@pytest.mark.parametrize("part", [qwen_vl_interface, motion_head, motion_guidance, action_model])
 def test_names_and_shapes_are_the_published_ones(policy, part):
     found = {name: tuple(t.shape) for name, t in policy.get_submodule(part.__name__).state_dict().items()}
     assert found == part()
 
 
-def test_the_four_parts_and_the_backbones_names(policy):
-    names = set(policy.state_dict())
-    assert {name.split(".")[0] for name in names} == {
-        "qwen_vl_interface",
-        "motion_head",
-        "motion_guidance",
-        "action_model",
-    }
-    backbone = {name for name in names if name.startswith("qwen_vl_interface")}
-    assert all(
-        name.startswith(("qwen_vl_interface.model.model.", "qwen_vl_interface.model.lm_head")) for name in backbone
-    )
-    assert policy.state_dict()["qwen_vl_interface.model.model.language_model.embed_tokens.weight"].shape == (
-        151_936,
-        2560,
-    )
+def test_every_name_belongs_to_one_of_the_four_parts(policy):
+    parts = [qwen_vl_interface, motion_head, motion_guidance, action_model]
+    expected = {f"{part.__name__}.{name}" for part in parts for name in part()}
+    assert set(policy.state_dict()) == expected
     assert policy.qwen_vl_interface.width == FEATURES
     assert sum(p.numel() for p in policy.qwen_vl_interface.parameters()) == 4_437_815_808
+    tied = policy.qwen_vl_interface.model
+    assert tied.lm_head.weight is tied.get_input_embeddings().weight
 
 
 def test_the_paper_preset_has_the_published_numbers():
