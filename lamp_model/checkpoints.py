@@ -142,6 +142,12 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], na
             raise BadCheckpoint(
                 f"{where} is of another size: {name} is {list(tensor.shape)}, the model has {list(state[name].shape)}"
             )
+        if (
+            state[name].is_floating_point() and not tensor.is_floating_point()
+        ):  # a copy would turn it into numbers silently
+            raise BadCheckpoint(
+                f"{where} is damaged: {name} holds {str(tensor.dtype).removeprefix('torch.')}, no weights"
+            )
     with torch.no_grad():
         for name, tensor in tensors.items():
             state[name].copy_(tensor)

@@ -76,6 +76,8 @@ def test_a_missing_file_is_noticed(tmp_path, name):
     [
         ({}, "2 entries are missing"),
         ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "more": torch.zeros(1)}, "1 are left over, e.g. more"),
+        ({"weight": torch.zeros(2, 3).long(), "bias": torch.zeros(2)}, "weight holds int64, no weights"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2) + 1j}, "bias holds complex64, no weights"),
         ({"weight": torch.zeros(9, 3), "bias": torch.zeros(2)}, r"weight is \[9, 3\], the model has \[2, 3\]"),
     ],
 )
