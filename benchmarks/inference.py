@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe
+from machine import at_least_one, describe
 from transformers.utils import logging
 
 from lamp_model.devices import autocast
@@ -119,10 +119,10 @@ def main() -> None:
     parser.add_argument("--preset", default="paper", choices=("tiny", "paper"))
     parser.add_argument("--backbone", help="weights in place of the preset's, e.g. random:tiny")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--repeat", type=int, default=10)
+    parser.add_argument("--repeat", type=at_least_one, default=10)
     parser.add_argument("--compile", help="a mode of torch.compile, e.g. default or reduce-overhead")
     parser.add_argument("--compare", action="store_true", help="also time transformers' own pass of the backbone")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=at_least_one)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if args.threads:

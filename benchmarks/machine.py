@@ -1,5 +1,6 @@
-"""What the figures were measured on."""
+"""What the figures were measured on, and how often."""
 
+import argparse
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -20,3 +21,14 @@ def describe() -> str:
         f"{name} {version(name)}" for name in ("numpy", "opencv-python-headless", "webdataset", "zarr", "torch")
     )
     return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+
+
+def at_least_one(text: str) -> int:
+    """A number of times or things on the command line, of which there must be one.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no whole number, or below 1.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, found {text}")
+    return int(text)

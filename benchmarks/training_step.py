@@ -18,7 +18,7 @@ from resource import RUSAGE_SELF, getrusage
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
-from machine import describe
+from machine import at_least_one, describe
 from shard_fixture import write_shards
 from transformers.utils import logging
 
@@ -84,11 +84,13 @@ def main() -> None:
     """Measure both stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="tiny", choices=("tiny", "paper"))
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=at_least_one, default=10)
+    parser.add_argument("--batch-size", type=at_least_one, default=8)
+    parser.add_argument("--threads", type=at_least_one, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--lora-rank", type=int, help="of adapters in the backbone, in stage 2; without, it has none")
+    parser.add_argument(
+        "--lora-rank", type=at_least_one, help="of adapters in the backbone, in stage 2; without, it has none"
+    )
     parser.add_argument("--checkpoint-activations", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

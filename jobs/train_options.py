@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from jobs.help_words import optional_in_words
+
 if TYPE_CHECKING:
     from lamp_model.training.request import Request
 
@@ -26,6 +28,7 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
+@optional_in_words
 class Train:
     """Train a stage of LaMP from shards that lamp-data built.
 
@@ -67,9 +70,9 @@ class Train:
     motion_weight: float | None = None
     """Of the motion's loss when the objective is joint. [default: 0.1]"""
     motion_rate: float | None = None
-    """The Motion Expert's learning rate when the objective is joint. [default: 1e-5]"""
+    """The Motion Expert's learning rate when the objective is joint; with --resume another may be given. [default: 1e-5]"""
     checkpoint_activations: bool | None = None
-    """Keep fewer activations for the backward pass and compute them again: less memory, about a third more time. [default: no]"""
+    """Keep fewer activations for the backward pass and compute them again: less memory, more time (a tiny step 5 to 25%). [default: no]"""
     actions: Literal["standard", "raw"] | None = None
     """Stage 2: which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]"""
     instructions: Literal["own", "all"] | None = None
@@ -88,7 +91,7 @@ class Train:
     batch_size: int | None = None
     """Samples a step. [default: tiny 4, paper 512]"""
     learning_rate: float | None = None
-    """At the first step; a cosine brings it down. [default: tiny 4e-3 and 1e-3, paper 1e-4]"""
+    """At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 4e-3 and 1e-3, paper 1e-4]"""
     seed: int | None = None
     """Of weights, noise and the order of samples. [default: 0]"""
     val_fraction: float | None = None

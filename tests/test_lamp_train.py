@@ -33,6 +33,7 @@ def test_help_comes_at_once_and_names_the_defaults(tmp_path):
     assert shown.returncode == 0 and time.perf_counter() - began < 2.5  # 0.3 s alone; the machine may be busy
     for word in ("shards/libero", "runs/stage1", "tiny", "paper", "--resume"):
         assert word in shown.stdout
+    assert "None" not in shown.stdout and "--stage {1,2}" in shown.stdout
 
 
 def test_parsing_imports_no_torch():
