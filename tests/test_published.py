@@ -374,6 +374,17 @@ def test_everything_small_is_looked_at_before_gigabytes_are(export, monkeypatch)
         load_motion_expert(export, device="cpu")
 
 
+def test_a_file_of_the_old_form_has_no_index_and_is_hashed_before_it_is_read(export, monkeypatch):
+    path = export / "pytorch_model.pt"
+    torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
+    manifest(lambda m: agree(m, export))(export)
+    assert load_policy(export, device="cpu").model
+    manifest(lambda m: m["checkpoint"].update(sha256="0" * 64) or m["files"][-1].update(sha256="0" * 64))(export)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("read before it was verified"))
+    with pytest.raises(BadCheckpoint, match="its SHA-256 differs"):
+        load_policy(export, device="cpu")
+
+
 def agree(listed, folder):
     """Let a manifest say what stands in the folder."""
     for record in (*listed["files"], listed["checkpoint"], *listed["lamp"]["files"]):

@@ -3,18 +3,18 @@
 What is small comes first: a hub's ``.pt`` is downloaded, and any hashed, when everything that can be known without has been looked at.
 """
 
-import json
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import torch
 
 from lamp_model.checkpoints import BadCheckpoint, first_line
-from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
+from lamp_model.published import CONFIG, MANIFEST, STATISTICS
+from lamp_model.published.manifest import Listed, check_size, differs, read_manifest
 from lamp_model.run_folder import BACKBONE
 from schemas.files import sha256_of
 from schemas.hub import hub_at_hand
@@ -24,15 +24,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 SMALL, LARGE = ["*.yaml", "*.json", "*.jinja", "*.txt"], ["*.pt"]
 """What is fetched from the hub first, and what last."""
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-_COMMIT, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What a manifest says of a file."""
-
-    size: int
-    sha256: str
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +92,7 @@ def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
             raise BadCheckpoint(f"{files.folder} has no {name}: a published checkpoint needs it beside its .pt")
     if not (files.folder / MANIFEST).is_file():
         return files
-    files = replace(files, listed=_records(files.folder / MANIFEST))
+    files = replace(files, listed=read_manifest(files.folder / MANIFEST))
     _verify_small(files)
     return files
 
@@ -125,7 +117,7 @@ def verify_weights(files: PublishedFiles) -> None:
         BadCheckpoint: it differs.
     """
     if files.listed and sha256_of(files.weights) != files.listed[files.weights.name].sha256:
-        raise _differs(files.weights)
+        raise differs(files.weights)
 
 
 def _only_weights(folder: Path) -> Path:
@@ -174,10 +166,10 @@ def _verify_small(files: PublishedFiles) -> None:
     for name, listed in small.items():
         if not (folder / name).is_file():
             raise BadCheckpoint(f"{folder} lacks {name}, which its {MANIFEST} lists")
-        _check_size(folder / name, listed)
+        check_size(folder / name, listed)
     for name, listed in small.items():
         if sha256_of(folder / name) != listed.sha256:
-            raise _differs(folder / name)
+            raise differs(folder / name)
 
 
 def _check_listed(files: PublishedFiles) -> None:
@@ -190,48 +182,7 @@ def _check_listed(files: PublishedFiles) -> None:
         raise BadCheckpoint(f"{files.folder} lacks {others[0]}, which its {MANIFEST} lists")
     if weights.name not in files.listed:
         raise BadCheckpoint(f"{weights} is not listed in {files.folder / MANIFEST}: it belongs to another checkpoint")
-    _check_size(weights, files.listed[weights.name])
-
-
-def _check_size(file: Path, listed: Listed) -> None:
-    if file.stat().st_size != listed.size:
-        raise BadCheckpoint(
-            f"{file} has {file.stat().st_size} bytes, its {MANIFEST} says {listed.size}: fetch it again"
-        )
-
-
-def _differs(file: Path) -> BadCheckpoint:
-    return BadCheckpoint(f"{file} is not what was published: its SHA-256 differs from that in {MANIFEST}")
-
-
-def _records(path: Path) -> dict[str, Listed]:
-    try:
-        manifest = json.loads(path.read_bytes())
-        published = [*manifest.get("files", []), *filter(None, [manifest.get("checkpoint")])]
-        own = manifest.get(OWN, {}).get("files", [])
-        listed: dict[str, Listed] = {}
-        for within, record in (*((False, r) for r in published), *((True, r) for r in own)):
-            name, found = record["name"], Listed(record["size"], str(record["sha256"]).lower())
-            plain = PurePosixPath(name)
-            fits = plain.parts[:1] == (BACKBONE,) and len(plain.parts) > 1 if within else len(plain.parts) == 1
-            if not fits or ".." in plain.parts or "\\" in name or name != plain.as_posix():
-                raise BadCheckpoint(f"{path} lists {name!r}, which is no plain file name")
-            if not _SHA256.fullmatch(found.sha256) or type(found.size) is not int:
-                raise BadCheckpoint(f"{path} must give the size and the SHA-256 of {name}, found {dict(record)}")
-            if listed.get(name, found) != found:
-                raise BadCheckpoint(f"{path} says two different things of {name}")
-            listed[name] = found
-    except KeyError as error:
-        raise BadCheckpoint(
-            f"{path} is no manifest of a checkpoint: a file in it lacks {error}; name, size and sha256 are needed"
-        ) from error
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, BadCheckpoint):
-            raise
-        raise BadCheckpoint(f"{path} is no manifest of a checkpoint: {first_line(error)}") from error
-    if not listed:
-        raise BadCheckpoint(f"{path} is no manifest of a checkpoint: it lists no file")
-    return listed
+    check_size(weights, files.listed[weights.name])
 
 
 def read_state(files: PublishedFiles, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
