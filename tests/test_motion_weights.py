@@ -18,6 +18,7 @@ from lamp_model.checkpoints import BadCheckpoint, read_tensors
 from lamp_model.policy import load_policy
 from lamp_model.published.files import find, read_state
 from lamp_model.run_folder import BadRun, read_config
+from lamp_model.training.motion_source import find_published
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from schemas.plugins import MissingWeights
@@ -83,11 +84,11 @@ def test_stage_2_keeps_and_guides_by_published_weights(folder):
 
 def test_a_whole_policy_and_a_file_alone_serve_as_well(folder):
     """The exported run's config says where its backbone is; it has sizes there and no weights, which only training needs."""
-    for weights in (folder / "motion/motion.pt", folder / "export"):
-        model = prepare(request(folder, weights, output=f"from-{weights.name}")).config.model
-        assert model.motion == read_config(folder / "stage1").model.motion or weights.name == "motion.pt"
-    with pytest.raises(MissingWeights):
-        train(prepare(request(folder, folder / "export", output="unborn")))
+    assert prepare(request(folder, folder / "motion/motion.pt", output="from-file")).config.model.padding == "repeat"
+    assert find_published(str(folder / "export")).model.motion == read_config(folder / "stage1").model.motion
+    with pytest.raises(MissingWeights, match=r"but no weights: .* give the run of stage 1 behind that as --motion"):
+        prepare(request(folder, folder / "export", output="unborn"))
+    assert not (folder / "unborn").exists()
 
 
 def narrow(state):

@@ -93,6 +93,8 @@ def test_a_start_that_fails_while_it_builds_leaves_nothing(folder, monkeypatch):
         ({"stage": 1, "normalisation": "quantile"}, "--normalisation belongs to stage 2"),
         ({"stage": 1, "backbone": "qwen3-vl:prompt=hello"}, "{instruction}"),
         ({"stage": 1, "backbone": "qwen3-vl:image_size=0"}, "image_size must .* found 0"),
+        ({"stage": 1, "backbone": "qwen3-vl:max_pixels=0"}, "min_pixels must be at least 0 and max_pixels no less"),
+        ({"stage": 1, "backbone": "qwen3-vl:seed=-1"}, "seed must not be negative, found -1"),
         ({"stage": 1, "backbone": "qwen3-vl:attention=foo"}, "attention .* found 'foo'"),
     ],
 )
@@ -101,6 +103,16 @@ def test_options_that_make_no_sense_are_a_sentence_before_anything_is_built(fold
     with pytest.raises(UsageError, match=says) as refused:
         asked(folder, "refused", **options)
     assert "\n" not in str(refused.value) and not (folder / "refused").exists()
+
+
+def test_a_backbone_without_weights_is_refused_before_anything_is_built(folder, tmp_path, monkeypatch):
+    MotionModel(tiny().model).qwen_vl_interface.save(str(tmp_path / "backbone"))
+    for weights in (tmp_path / "backbone").glob("*.safetensors"):
+        weights.unlink()
+    monkeypatch.setattr(running, "_build", lambda *_: pytest.fail("a model was built"))
+    with pytest.raises(UsageError, match="config and tokenizer but no weights: put its"):
+        asked(folder, "refused", stage=1, backbone=f"qwen3-vl:weights={tmp_path / 'backbone'}")
+    assert not (folder / "refused").exists()
 
 
 def test_every_number_of_the_training_must_be_finite():

@@ -63,6 +63,12 @@ class Config:
         check_attention(first_attention(self.attention))
         check_prompt(self.prompt)
         check_sizes(self, ("image_size",), counts=())
+        if not 0 <= self.min_pixels <= self.max_pixels or not self.max_pixels:
+            raise ValueError(
+                f"min_pixels must be at least 0 and max_pixels no less, found {self.min_pixels} and {self.max_pixels}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, found {self.seed}")
 
 
 def feature_width(config: Config) -> int:

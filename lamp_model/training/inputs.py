@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lamp_model.run_folder import BadRun, DataSource
 from lamp_model.samples import SampleConfig
 from lamp_model.sampling import Order
 from lamp_model.training.config import TrainingConfig
-from schemas.plugins import configure
+from schemas.plugins import MissingWeights, configure
 from schemas.triplet import Triplet
 
 ROLES = ("image", "wrist")
@@ -79,6 +80,20 @@ def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig
         f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): build them with something "
         "to align depth to, leave depth out with --motion 2d in stage 1, or take them as they are with --relative-depth"
     )
+
+
+def check_backbone_files(model: ModelConfig) -> None:
+    """Refuse a backbone's folder that has everything but weights, as exported policies have one: theirs are in the ``.pt``.
+
+    Raises:
+        MissingWeights: the folder has none.
+    """
+    folder = Path(str(model.backbone_options.get("weights", "")))
+    if (folder / "config.json").is_file() and not any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.bin")):
+        raise MissingWeights(
+            f"{folder} holds a backbone's config and tokenizer but no weights: put its .safetensors there; where it is part of an "
+            "exported policy, give the run of stage 1 behind that as --motion"
+        )
 
 
 def check_room(data: TrainingData, policy: PolicyModel) -> None:

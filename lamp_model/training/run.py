@@ -13,7 +13,15 @@ from lamp_model.loader import Loader
 from lamp_model.model import MotionModel, PolicyModel, outline
 from lamp_model.presets import preset
 from lamp_model.run_folder import BadRun, DataSource, RunConfig
-from lamp_model.training.inputs import check_actions, check_depth, check_room, embodiments_in, fitted, loaders
+from lamp_model.training.inputs import (
+    check_actions,
+    check_backbone_files,
+    check_depth,
+    check_room,
+    embodiments_in,
+    fitted,
+    loaders,
+)
 from lamp_model.training.loop import Trainer
 from lamp_model.training.metrics import draw_curves
 from lamp_model.training.motion_source import (
@@ -138,6 +146,7 @@ def _check_outline(config: RunConfig, folder: Path, data: TrainingData) -> None:
         ValueError: they do not, or there is no such backbone.
     """
     model = run_folder.local_backbone(backbone_source(folder, config.motion_run), config.model)
+    check_backbone_files(model)
     if config.training.stage == 1:
         outline(MotionModel, model)
     else:
