@@ -143,6 +143,13 @@ def test_going_on_keeps_the_variant(folder):
         (Variants(fusion="concat"), "begun with fusion add and not concat"),
         (Variants(guidance_steps=1), "begun with guidance-steps 5 and not 1"),
         (Variants(motion="none"), "begun with motion 3d and not none"),
+        (Variants(chunk=9), "begun with chunk 10 and not 9"),
+        (Variants(action_head="binned"), "begun with action-head flow-matching and not binned"),
+        (Variants(backbone="openvla-7b"), "begun with backbone qwen3-vl and not openvla-7b"),
+        (
+            Variants(backbone="qwen3-vl:image_size=32,seed=0"),
+            "begun with backbone qwen3-vl:image_size=64 and not qwen3-vl:image_size=32,seed=0",
+        ),
     ):
         with pytest.raises(BadRun, match=says):
             run(folder, 2, "kept", resume=True, variants=variants)
