@@ -1,5 +1,8 @@
 """What a policy takes and gives: everything else is refused in a sentence, and only numbers reach a robot."""
 
+from contextlib import contextmanager
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +19,8 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 GOOD = {"images": [IMAGE, IMAGE[::-1]], "instruction": "open the drawer", "state": np.zeros(STATE)}
 
 
-def made(action_head="flow-matching", published=False, guidance_steps=1):
+@cache
+def network(action_head, guidance_steps):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = ModelConfig(
@@ -28,11 +32,27 @@ def made(action_head="flow-matching", published=False, guidance_steps=1):
         action=ActionConfig(action_size=ACTION, state_size=STATE, chunk=2, layers=1, width=16, heads=2, positions=200),
         action_head=action_head,
     )
-    model = PolicyModel(config).requires_grad_(False).eval()
+    return PolicyModel(config).requires_grad_(False).eval()
+
+
+def made(action_head="flow-matching", published=False, guidance_steps=1):
+    model = network(action_head, guidance_steps)
     ranges = Range((-1.0,) * STATE, (1.0,) * STATE), Range((-2.0,) * ACTION, (2.0,) * ACTION)
     if published:
         return LampPolicy(model, PublishedState(ranges[0]), PublishedAction(ranges[1]), pil_size=64)
     return LampPolicy(model, *ranges)
+
+
+@contextmanager
+def broken(tensor, value):
+    """One number of a weight is not what it was."""
+    last = tensor.view(-1)[-1:]
+    before = last.clone()
+    last.fill_(value)
+    try:
+        yield
+    finally:
+        last.copy_(before)
 
 
 @pytest.fixture(scope="module")
@@ -135,15 +155,16 @@ def test_what_is_no_number_never_reaches_the_robot(head, weights, value, publish
     """One broken number is enough, also where clipping, the likeliest bin or the gripper's rule would make a number of it."""
     policy = made(head, published)
     assert np.isfinite(policy.predict(**GOOD)).all()
-    policy.model.state_dict()[weights].view(-1)[-1] = value
-    with pytest.raises(NotFinite, match="numbers of the actions came out as NaN or infinity, and none was returned"):
+    with (
+        broken(policy.model.state_dict()[weights], value),
+        pytest.raises(NotFinite, match="numbers of the actions came out as NaN or infinity, and none was returned"),
+    ):
         policy.predict(**GOOD)
 
 
 def test_nor_does_motion_that_is_no_number():
     policy = made(guidance_steps=0)
-    broken = policy.model.motion_head.decoder.cogvideox.proj_out.bias
-    broken[0] = np.nan
-    assert np.isfinite(policy.predict(**GOOD)).all(), "without a step, acting does not use the last projection"
-    with pytest.raises(NotFinite, match="numbers of the motion"):
-        policy.predict(**GOOD, return_motion=True)
+    with broken(policy.model.motion_head.decoder.cogvideox.proj_out.bias, np.nan):
+        assert np.isfinite(policy.predict(**GOOD)).all(), "without a step, acting does not use the last projection"
+        with pytest.raises(NotFinite, match="numbers of the motion"):
+            policy.predict(**GOOD, return_motion=True)
