@@ -55,7 +55,9 @@ def parts_of(model: PolicyModel, device: torch.device) -> dict[str, Callable[[],
     pictures = [rng.integers(0, 256, (1, size, size, 3), np.uint8) for _ in model.config.cameras]
     motion_noise = model.motion_noise(1, generator)
     action_noise = model.action_noise(1, generator)
-    motion_noise, action_noise = (None if n is None else n.to(device) for n in (motion_noise, action_noise))
+    assert motion_noise is not None, "what is measured is guided"
+    motion_noise = motion_noise.to(device)
+    action_noise = None if action_noise is None else action_noise.to(device)
     state = torch.zeros(1, model.config.action.state_size, device=device)
     made: dict[str, Any] = {}
 

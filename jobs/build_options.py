@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from jobs.command_line import refusing
+from jobs.help_words import optional_in_words
 from pipeline.quality import QualityConfig
 from pipeline.readers import dataset_choice, dataset_info
 from pipeline.recipe import Recipe, WindowConfig
@@ -17,6 +18,7 @@ from schemas.scene_flow import HORIZON
 
 
 @dataclass(frozen=True)
+@optional_in_words
 class Build:
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from jobs.command_line import Failed, UsageError, refusing
+from jobs.help_words import optional_in_words
 from pipeline.evaluation.replay import ReplayConfig
 from pipeline.quality import QualityConfig
 from schemas.plugins import PluginChoice
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+@optional_in_words
 class Evaluate:
     """Measure how true flow is against exact flow; every combination of the parts named. A part is NAME or NAME:OPTION=VALUE,..."""
 

@@ -8,9 +8,11 @@ from typing import Literal
 import tyro
 
 from jobs.command_line import Failed, UsageError
+from jobs.help_words import optional_in_words
 
 
 @dataclass(frozen=True)
+@optional_in_words
 class Inspect:
     """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything. Of a dataset's own folder: form,
     cameras, words, conventions, faults."""

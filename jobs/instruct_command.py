@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command_line import Failed, UsageError
+from jobs.help_words import optional_in_words
 from pipeline.selection import Selection
 from schemas.plugins import configure, load_plugin, parse_options, recorded_options
 
 
 @dataclass(frozen=True)
+@optional_in_words
 class Instruct:
     """Have a local vision-language model write instructions for episodes, in up to three styles. lamp-data build takes them along with
     --generated-instructions, tagged as generated. Run again, it goes on where it stopped."""

@@ -40,7 +40,7 @@ def test_refusals():
 def test_bounds_that_would_make_nan_of_an_action_are_refused(bounds):
     low, high = bounds
     for kind in (Range, Quantiles):
-        with pytest.raises(ValueError, match="finite minima and maxima, found .* in dimension 1"):
+        with pytest.raises(ValueError, match=r"finite minima and maxima, found .* in dimension 1"):
             kind((0.0, low), (1.0, high))
     with pytest.raises(ValueError, match="finite"):
         range_of({"action": {"min": [low], "max": [high], "q01": [0], "q99": [0]}}, "action", "quantile")

@@ -92,7 +92,7 @@ def test_the_same_number_is_the_same_however_it_is_written():
     ]
     assert [(value, type(value)) for value in written] == [(1.0, float)] * 4
     for wrong in (True, [1], 0.5):
-        with pytest.raises(ValueError, match="lk.window must be int, found"):
+        with pytest.raises(ValueError, match=r"lk\.window must be int, found"):
             configure("pipeline.trackers", "lk", {"window": wrong})
 
 
