@@ -46,7 +46,9 @@ class ActionConfig:
 
     def __post_init__(self) -> None:
         sizes = ["width", "heads", "mlp_ratio", "positions"]
-        sizes += [name for name in ("action_size", "state_size") if getattr(self, name)]  # plain video has none of either
+        sizes += [
+            name for name in ("action_size", "state_size") if getattr(self, name)
+        ]  # plain video has none of either
         check_sizes(self, sizes, counts=("layers", "denoising_steps"))
         check_dropout(self.dropout)
         if self.width % self.heads:
