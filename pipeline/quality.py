@@ -124,7 +124,9 @@ def judge(
     pixels = raw.uvz * [*size, 1]
     points = lift(pixels, intrinsics)
     static = _static(pixels, raw.valid, config)
-    jump = np.zeros_like(raw.valid) if lifted.exact else _after_jump(points, raw.valid, config.max_speed / fps)
+    jump = np.zeros_like(raw.valid)
+    if not lifted.exact:
+        jump[~static] = _after_jump(points[~static], raw.valid[~static], config.max_speed / fps)
     edge = lifted.edge & ~static[:, None]
     edge[:, 0] = False  # the reference position is a pixel's own depth, no interpolation
     # Once a moving point has touched an edge, nobody knows on which side it went on.

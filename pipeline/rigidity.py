@@ -1,5 +1,6 @@
 """Where a point must be if it moves with the things around it: rigid motions fitted to its neighbours in 3D."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +67,16 @@ def predict(
     row, step, leader, usable = row[enough], step[enough], leader[enough], usable[enough]
     if len(row) == 0:
         return nothing
-    before, after = start[leader], np.where(usable[..., None], xyz[leader, step[:, None]], 0)
+    # Coordinates go first: sums over long rows are fast, over rows of three they are not.
+    flat = np.ascontiguousarray(xyz.reshape(-1, 3).T)
+    place = leader * xyz.shape[1]
+    before, after = flat.take(place, axis=1), np.where(usable, flat.take(place + step[:, None], axis=1), 0)
     rotation, shift, spread = fit_rigid(before, after, usable)
     off = _residual(before, after, rotation, shift)
     trimmed = usable & (off < OUTLIER)
     again = np.flatnonzero((trimmed != usable).any(axis=1))
     if len(again):
-        anew = before[again], after[again]
+        anew = before[:, again], after[:, again]
         rotation[again], shift[again], spread[again] = fit_rigid(*anew, trimmed[again])
         off[again] = _residual(*anew, rotation[again], shift[again])
     count = trimmed.sum(axis=1)
@@ -84,20 +88,22 @@ def predict(
 
 
 def fit_rigid(
-    before: Float[np.ndarray, "N n 3"], after: Float[np.ndarray, "N n 3"], used: Bool[np.ndarray, "N n"]
+    before: Float[np.ndarray, "3 N n"], after: Float[np.ndarray, "3 N n"], used: Bool[np.ndarray, "N n"]
 ) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
     """Least-squares rotations and shifts with ``after = rotation @ before + shift``, over the points used.
 
     Returns:
         Rotation, shift, and about the second singular value of the covariance: near 0 where the points lie on a line.
     """
-    weight = (used / np.maximum(used.sum(axis=1, keepdims=True), 1))[:, None]
-    centre, target = ((weight @ p)[:, 0] for p in (before, after))
-    from_centre, from_target = ((p - c[:, None]) * used[..., None] for p, c in ((before, centre), (after, target)))
-    covariance = from_target.swapaxes(1, 2) @ from_centre
-    size = np.maximum(np.linalg.norm(from_centre, axis=(1, 2)) * np.linalg.norm(from_target, axis=(1, 2)), TINY)
+    weight = used.astype(np.float64)
+    count = np.maximum(used.sum(axis=1), 1)
+    centre, target = ((p * weight).sum(axis=2) / count for p in (before, after))
+    from_centre, from_target = ((p - c[..., None]) * weight for p, c in ((before, centre), (after, target)))
+    covariance = np.einsum("ink,jnk->nij", from_target, from_centre)
+    squares = (np.einsum("ink,ink->n", p, p) for p in (from_centre, from_target))
+    size = np.maximum(np.sqrt(math.prod(squares)), TINY)
     rotation, spread = _best_rotation(covariance / size[:, None, None])
-    return rotation, target - (rotation @ centre[..., None])[..., 0], size * spread
+    return rotation, target.T - np.einsum("nij,jn->ni", rotation, centre), size * spread
 
 
 def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N"]]:
@@ -134,10 +140,15 @@ def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 
 
 
 def _residual(
-    before: Float[np.ndarray, "N n 3"],
-    after: Float[np.ndarray, "N n 3"],
+    before: Float[np.ndarray, "3 N n"],
+    after: Float[np.ndarray, "3 N n"],
     rotation: Float[np.ndarray, "N 3 3"],
     shift: Float[np.ndarray, "N 3"],
 ) -> Float[np.ndarray, "N n"]:
-    off = before @ rotation.swapaxes(1, 2) + shift[:, None] - after
-    return np.sqrt((off * off).sum(axis=-1))
+    x, y, z = before
+    squares = np.zeros(x.shape)
+    for axis in range(3):
+        a, b, c = rotation[:, axis].T[..., None]
+        off = a * x + b * y + c * z + (shift[:, axis, None] - after[axis])
+        squares += off * off
+    return np.sqrt(squares)

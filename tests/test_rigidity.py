@@ -23,13 +23,19 @@ def predicted(xyz, valid, leaders, wanted):
     return predict(xyz, valid, leaders, wanted, neighbours=10, reach=0.2, agree=0.005)
 
 
+def fitted(before: np.ndarray, after: np.ndarray, used: np.ndarray | None = None):
+    """``fit_rigid`` with the coordinates last."""
+    used = np.ones(before.shape[:2], bool) if used is None else used
+    return fit_rigid(before.transpose(2, 0, 1), after.transpose(2, 0, 1), used)
+
+
 def test_a_rigid_motion_is_found_and_never_a_mirror():
     before = RNG.normal(size=(5, 8, 3))
     after = before @ turned(2.5).T + [1, 2, 3]
-    rotation, shift, _ = fit_rigid(before, after, np.ones((5, 8), bool))
+    rotation, shift, _ = fitted(before, after)
     np.testing.assert_allclose(rotation, np.broadcast_to(turned(2.5), (5, 3, 3)), atol=1e-12)
     np.testing.assert_allclose(shift, np.broadcast_to([1, 2, 3], (5, 3)), atol=1e-12)
-    mirrored, _, _ = fit_rigid(before, before * [1, 1, -1], np.ones((5, 8), bool))
+    mirrored, _, _ = fitted(before, before * [1, 1, -1])
     np.testing.assert_allclose(np.linalg.det(mirrored), 1)
 
 
@@ -48,7 +54,7 @@ def test_rotations_are_those_of_the_decomposition_for_flat_noisy_and_mirrored_po
     before -= before.mean(axis=1, keepdims=True)
     after = before @ turned(2).T @ np.diag([1, -1, 1 if thickness else -1]) + noise * RNG.normal(size=before.shape)
     after -= after.mean(axis=1, keepdims=True)
-    rotation, _, spread = fit_rigid(before, after, np.ones(before.shape[:2], bool))
+    rotation, _, spread = fitted(before, after)
     np.testing.assert_allclose(rotation, kabsch(before, after), atol=1e-7)
     second = np.linalg.svd(before.swapaxes(1, 2) @ after, compute_uv=False)[:, 1]
     assert (spread > 0.7 * second).all() and (spread < 1.42 * second).all()
@@ -59,7 +65,7 @@ def test_points_on_a_line_or_in_one_place_spread_not_at_all_and_give_some_rotati
     before = np.stack([line, np.zeros((8, 3)), line])
     used = np.ones((3, 8), bool)
     used[2, 1:] = False
-    rotation, _, spread = fit_rigid(before, before, used)
+    rotation, _, spread = fitted(before, before, used)
     np.testing.assert_allclose(spread, 0, atol=1e-7)
     assert np.isfinite(rotation).all()
 

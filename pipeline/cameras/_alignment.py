@@ -175,11 +175,11 @@ def _propose(first: Float[np.ndarray, "N 3"], second: Float[np.ndarray, "N 3"]) 
     """Poses that three points each agree with."""
     rng = np.random.default_rng(0)
     triples = rng.random((PROPOSALS, len(first))).argsort(axis=1)[:, :3]
-    before, after = first[triples], second[triples]
+    before, after = first.T[:, triples], second.T[:, triples]
     rotation, shift, spread = fit_rigid(before, after, np.ones(triples.shape, bool))
     poses = np.tile(np.eye(4), (PROPOSALS, 1, 1))
     poses[:, :3, :3], poses[:, :3, 3] = rotation, shift
-    return poses[spread > THINNEST * (before[..., 2] ** 2).mean(axis=1)]
+    return poses[spread > THINNEST * (before[2] ** 2).mean(axis=1)]
 
 
 def _scale(seen: Float[np.ndarray, "N 3"], noise: Noise) -> Float[np.ndarray, "N 3"]:
