@@ -162,15 +162,16 @@ class TrackTester:
             pose = invert_pose(cameras.world_from_camera[frames]) @ cameras.world_from_camera[frames[0]]
             expected = project(transform(pose, lift(start, cameras.intrinsics)), cameras.intrinsics)
         else:
-            expected = np.broadcast_to(start, (*tracks.uv.shape[:2], 3))
+            expected = start  # of one step, which stands for all
         uv, z = expected[..., :2], expected[..., 2]
         found = _at(self.depth, frames, uv)
         sure = flow.valid[:, :1] & np.isfinite(found) & ((uv >= 0) & (uv < cameras.size)).all(axis=-1)
         if cameras.moving:  # the expected place lies between pixels, where an edge would give either side's depth
             sure &= ~_at(self.edges, frames, uv)
+        off = tracks.uv - uv
         return Standing(
-            uv=uv,
-            away=tracks.visible & (np.linalg.norm(tracks.uv - uv, axis=-1) > c.away),
+            uv=np.broadcast_to(uv, off.shape),
+            away=tracks.visible & (off[..., 0] ** 2 + off[..., 1] ** 2 > c.away**2),
             there=sure & (np.abs(found - z) <= c.depth_noise * z),
             covered=sure & (found < (1 - c.covered) * z),
             gone=sure & (found > (1 + c.depth_noise) * z),
@@ -193,11 +194,14 @@ class TrackTester:
         self, tracks: Tracks2D, stand: Standing, home: Bool[np.ndarray, "K S"], frames: Int[np.ndarray, "S"]
     ) -> Bool[np.ndarray, "K S"]:
         """Where a track wanders that was found at its start at another step, or that something nearer may have led away."""
-        found_again = home.any(axis=1, keepdims=True)
-        own = _at(self.depth, frames, tracks.uv)
-        beside_nearer = _at(self.nearest, frames, tracks.uv) < (1 - self.config.covered) * own
-        led = stand.away & beside_nearer & ~_ever_gone(stand) & (stand.there | stand.covered)
-        return stand.away & (found_again | np.maximum.accumulate(led, axis=1))
+        dragged = np.zeros(home.shape, bool)
+        who = np.flatnonzero(stand.away.any(axis=1))
+        away, found_again = stand.away[who], home[who].any(axis=1, keepdims=True)
+        own = _at(self.depth, frames, tracks.uv[who])
+        beside_nearer = _at(self.nearest, frames, tracks.uv[who]) < (1 - self.config.covered) * own
+        led = away & beside_nearer & (~_ever_gone(stand) & (stand.there | stand.covered))[who]
+        dragged[who] = away & (found_again | np.maximum.accumulate(led, axis=1))
+        return dragged
 
     def _ask_neighbours(
         self, uvz: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"], edge: Bool[np.ndarray, "M S"]
@@ -270,7 +274,7 @@ def _ever_gone(stand: Standing) -> Bool[np.ndarray, "K 1"]:
     return stand.gone.sum(axis=1, keepdims=True) >= 2
 
 
-def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "*k S 2"]) -> Shaped[np.ndarray, "*k S"]:
+def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "*k #S 2"]) -> Shaped[np.ndarray, "*k S"]:
     """The pixels in which image points lie, the last axis in these frames; points outside take the border's."""
     height, width = maps.shape[1:]
     uv = np.nan_to_num(uv)
