@@ -21,7 +21,7 @@ def fusion_options(fusion: str, preset: Mapping[str, Any]) -> dict[str, Any]:
     # The width of the features is known when the backbone is there; until then, one that this number of heads divides.
     heads = str(taken.get("heads", ""))
     width = {"feature_width": int(heads)} if heads.isdecimal() and int(heads) else {}
-    config = configure(FUSIONS, choice.name, {**taken, **width})
+    config = _config(FUSIONS, choice.name, {**taken, **width})
     return {key: getattr(config, key) for key in taken}
 
 
@@ -46,8 +46,15 @@ def backbone_options(backbone: str) -> dict[str, Any]:
 def _configured(package: str, text: str, of_the_model: tuple[str, ...]) -> dict[str, Any]:
     choice = PluginChoice.parse(text)
     given = _given(choice, of_the_model)
-    config = choice.configure(package)
+    config = _config(package, choice.name, choice.options)
     return {key: getattr(config, key) for key in given}
+
+
+def _config(package: str, name: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return configure(package, name, options)
+    except ValueError as error:  # a part that is also built in code does not say what it is called on the command line
+        raise error if name in str(error) else ValueError(f"{name}: {error}") from error
 
 
 def _given(choice: PluginChoice, of_the_model: tuple[str, ...]) -> dict[str, Any]:
