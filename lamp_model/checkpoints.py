@@ -27,11 +27,6 @@ class BadCheckpoint(ValueError):
     """A file of weights is missing, damaged or of another model; the message names it."""
 
 
-def first_line(error: BaseException) -> str:
-    """What an error of a library says first; some say nothing, and are called by their name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 @dataclass(frozen=True)
 class Checkpoint:
     """What is needed to go on.

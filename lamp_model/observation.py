@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 
 from lamp_model.normalisation import Normaliser
+from schemas.errors import first_line
 
 
 def check_images(images: object, cameras: Sequence[str]) -> None:
@@ -75,8 +76,9 @@ def _numbers(state: object, size: int) -> np.ndarray:
     try:
         values = np.asarray(state)
     except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"the state must be {size} numbers, found {type(state).__name__}: {reason}") from error
+        raise ValueError(
+            f"the state must be {size} numbers, found {type(state).__name__}: {first_line(error)}"
+        ) from error
     if values.dtype.kind not in "fiub":
         inner = type(values.flat[0]).__name__ if values.size else str(values.dtype)
         raise ValueError(f"the state must be {size} numbers, found {inner}")

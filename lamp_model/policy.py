@@ -10,7 +10,6 @@ from PIL import Image
 from torch.nn import functional
 
 from lamp_model import motion_tokens, observation, run_folder
-from lamp_model.checkpoints import first_line
 from lamp_model.devices import autocast
 from lamp_model.embodiments import Embodiment, embodiments_of
 from lamp_model.model import PolicyModel, check_mode
@@ -21,6 +20,7 @@ from lamp_model.published.loading import load_published_motion, load_published_p
 from lamp_model.run_folder import STATISTICS, BadRun, DataSource, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
+from schemas.errors import first_line
 
 
 class NotFinite(ValueError):

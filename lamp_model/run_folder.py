@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from lamp_model.adapters import ADAPTERS, part_of
-from lamp_model.checkpoints import first_line, load_weights, read_tensors, write_tensors
+from lamp_model.checkpoints import load_weights, read_tensors, write_tensors
 from lamp_model.model import ModelConfig, MotionModel, PolicyModel
 from lamp_model.training.config import TrainingConfig
+from schemas.errors import first_line
 from schemas.files import write_whole
 from schemas.structured import structure
 

@@ -14,7 +14,8 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from lamp_model.adapters import is_adapter
-from lamp_model.checkpoints import BadCheckpoint, first_line
+from lamp_model.checkpoints import BadCheckpoint
+from schemas.errors import first_line
 from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights
 

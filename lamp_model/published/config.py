@@ -10,11 +10,12 @@ from typing import Any
 
 from lamp_model.action_expert import TIME_CHANNELS, ActionConfig
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
-from lamp_model.checkpoints import BadCheckpoint, first_line
+from lamp_model.checkpoints import BadCheckpoint
 from lamp_model.features import check_prompt
 from lamp_model.model import ModelConfig
 from lamp_model.motion_expert import MotionConfig
 from lamp_model.published import OWN
+from schemas.errors import first_line
 from schemas.scene_flow import MOTION_SCALE
 from schemas.structured import read_structured, structure
 

@@ -2,22 +2,22 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 
-from lamp_model.checkpoints import BadCheckpoint, check_state, first_line, load_weights
+from lamp_model.checkpoints import BadCheckpoint, check_state, load_weights
 from lamp_model.embodiments import convention_of
-from lamp_model.model import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig, PolicyModel
+from lamp_model.model import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig, PolicyModel, outline
 from lamp_model.motion_expert import MotionExpert
 from lamp_model.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
 from lamp_model.published.config import PublishedConfig, read_config
 from lamp_model.published.files import fetched, find, read_state, verify_weights
 from schemas.episode import ActionConvention
+from schemas.errors import first_line
 from schemas.plugins import MissingWeights, configure, load_plugin
 
 KEYS = ("libero", "franka")
@@ -55,9 +55,7 @@ def load_published_policy(source: str | Path, statistics_key: str | None = None)
     check_parts(config, files.config)
     files = fetched(files)
     tensors = read_state(files, POLICY_PARTS)
-    model_config = replace(config.model, backbone_options={**config.model.backbone_options, "architecture_only": True})
-    with init_empty_weights(include_buffers=False):  # names and shapes cost nothing, billions of weights do
-        model = PolicyModel(model_config)
+    model = outline(PolicyModel, config.model)
     check_state(model, tensors, str(files.weights))
     verify_weights(files)
     # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a device.

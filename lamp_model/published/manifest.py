@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lamp_model.checkpoints import BadCheckpoint, first_line
+from lamp_model.checkpoints import BadCheckpoint
 from lamp_model.published import MANIFEST, OWN
 from lamp_model.run_folder import BACKBONE
+from schemas.errors import first_line
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

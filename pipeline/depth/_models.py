@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 
 from pipeline.batches import ShrinkingBatches
 from schemas.devices import choose_device
+from schemas.errors import LONGEST, first_line
 from schemas.files import contents_digest
 from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights
@@ -76,7 +77,9 @@ class Weights:
         try:
             config = json.loads((folder / "config.json").read_bytes())
         except (OSError, ValueError) as error:
-            raise MissingWeights(f"{self.said}: its config.json cannot be read: {_first_line(error)}") from error
+            raise MissingWeights(
+                f"{self.said}: its config.json cannot be read: {first_line(error, LONGEST)}"
+            ) from error
         self._check_kind(config if isinstance(config, dict) else {})
         if not (folder / PROCESSOR).is_file() or not any(p for kind in FILES for p in folder.glob(kind)):
             raise MissingWeights(f"{self.said}: {folder} must hold config.json, {PROCESSOR} and model.safetensors")
@@ -108,7 +111,7 @@ class Weights:
                 return self._download()
         except (OSError, HFValidationError) as error:
             raise MissingWeights(
-                f"{self.said} are not on this machine and cannot be downloaded ({_first_line(error)}); with a network run the same "
+                f"{self.said} are not on this machine and cannot be downloaded ({first_line(error, LONGEST)}); with a network run the same "
                 f"command again, without one give weights=FOLDER, a folder with a copy of {self.name}"
             ) from error
 
@@ -232,7 +235,7 @@ def _load(weights: Weights) -> tuple[Any, Any]:
             folder, dtype="float32", output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, pickle.UnpicklingError) as error:
-        raise MissingWeights(f"{weights.said} cannot be loaded: {_first_line(error)}") from error
+        raise MissingWeights(f"{weights.said} cannot be loaded: {first_line(error, LONGEST)}") from error
     learned = {name for name, _ in model.named_parameters()}
     missing = sorted(name for name in set(report["missing_keys"]) & learned if UNUSED not in name)
     if missing:
@@ -256,8 +259,3 @@ def _quiet() -> Iterator[None]:
         talk.set_verbosity(level)
         if shown:
             talk.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

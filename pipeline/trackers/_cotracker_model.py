@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from schemas.errors import LONGEST, first_line
 from schemas.plugins import MissingWeights
 
 REPOSITORY = "facebookresearch/co-tracker:82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
@@ -52,7 +53,7 @@ class Origin:
             predictor.model.load_state_dict(self._state())
         except (RuntimeError, AttributeError, TypeError) as error:
             raise MissingWeights(
-                f"the weights {self.weights or PUBLISHED.format(mode=self.mode)} are not those of cotracker3_{self.mode}: {_first_line(error)}"
+                f"the weights {self.weights or PUBLISHED.format(mode=self.mode)} are not those of cotracker3_{self.mode}: {first_line(error, LONGEST)}"
             ) from error
         return predictor.requires_grad_(False).eval()
 
@@ -70,7 +71,7 @@ class Origin:
                     )
                 except (OSError, ValueError, RuntimeError) as error:  # URLError is an OSError
                     raise MissingWeights(
-                        f"CoTracker3's code is not on this machine and cannot be fetched from GitHub ({_first_line(error)}); {OTHERWISE}"
+                        f"CoTracker3's code is not on this machine and cannot be fetched from GitHub ({first_line(error, LONGEST)}); {OTHERWISE}"
                     ) from error
             if not (Path(self.repo) / "hubconf.py").is_file():
                 raise MissingWeights(
@@ -79,7 +80,7 @@ class Origin:
             try:
                 return torch.hub.load(self.repo, entry, source="local", pretrained=False)
             except Exception as error:  # whatever strangers' code raises
-                raise MissingWeights(f"{self.repo} gives no {entry}: {_first_line(error)}") from error
+                raise MissingWeights(f"{self.repo} gives no {entry}: {first_line(error, LONGEST)}") from error
 
     def _state(self) -> Any:
         """The weights, read without running anything that they hold."""
@@ -95,16 +96,11 @@ class Origin:
                 )
             except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
                 raise MissingWeights(
-                    f"CoTracker3's weights are not on this machine and {address} cannot be had ({_first_line(error)}); {OTHERWISE}"
+                    f"CoTracker3's weights are not on this machine and {address} cannot be had ({first_line(error, LONGEST)}); {OTHERWISE}"
                 ) from error
         if not Path(self.weights).is_file():
             raise MissingWeights(f"cotracker3.weights must be a file, found {self.weights!r}")
         try:
             return torch.load(self.weights, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            raise MissingWeights(f"the weights {self.weights} cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
+            raise MissingWeights(f"the weights {self.weights} cannot be read: {first_line(error, LONGEST)}") from error
