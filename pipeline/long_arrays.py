@@ -2,7 +2,7 @@
 
 import mmap
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -38,3 +38,16 @@ def blocks(length: int) -> Iterator[Int[np.ndarray, "N"]]:
     """The numbers of all frames, in rising order, some at a time."""
     for start in range(0, length, AT_A_TIME):
         yield np.arange(start, min(start + AT_A_TIME, length))
+
+
+def gathered(length: int, some: Callable[[Int[np.ndarray, "N"]], np.ndarray]) -> np.ndarray:
+    """What ``some`` gives of all frames of a long episode, asked for some at a time."""
+    array = None
+    for numbers in blocks(length):
+        found = some(numbers)
+        if array is None:
+            array = empty((length, *found.shape[1:]), found.dtype.type, long=True)
+        array[numbers] = found
+        let_go(array)
+    assert array is not None, "an episode has frames"
+    return array

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from pipeline.appearance import grey_clip
 from pipeline.depth._checks import check_inverse
 from pipeline.depth._models import DepthModel, Precision, Weights
 from pipeline.depth._steadying import steady
@@ -152,8 +153,6 @@ class EstimatedDepth:
         self, view: CameraView, long: bool
     ) -> tuple[Float[np.ndarray, "T H W"], UInt8[np.ndarray, "T H W"] | None]:
         """The model's inverse depth, and the grey pictures where they are needed for steadying."""
-        import cv2
-
         shape = (view.length, *view.size[::-1])
         inverse = empty(shape, np.float32, long)
         grey = empty(shape, np.uint8, long) if self.config.steady and view.fixed else None
@@ -161,7 +160,7 @@ class EstimatedDepth:
             frames = view.some_frames(numbers)
             inverse[numbers] = self.model.inverse_depth(frames)
             if grey is not None:
-                grey[numbers] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+                grey[numbers] = grey_clip(frames)
                 let_go(grey)
             let_go(inverse)
         return inverse, grey

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.depth._checks import bounds, check_varies
-from pipeline.long_arrays import blocks, empty, let_go
-from schemas.episode import BadEpisode, CameraView, Episode, RecordedDepth
+from pipeline.long_arrays import gathered
+from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
 from schemas.plugins import plugin_names
 
@@ -34,7 +34,8 @@ class RecordedDepthReader:
                 f"camera {view.name} has no usable recorded depth; choose another with --depth: {others}; or LIBERO files can be recorded "
                 "again (create_dataset.py --use-depth, with znear_m and zfar_m or the model's extent) or replayed (--flow simulator)",
             )
-        depth = _kept(view.depth, view.length) if long else _cleaned(view.depth.read())
+        recorded = view.depth
+        depth = gathered(view.length, lambda n: _cleaned(recorded.some(n))) if long else _cleaned(recorded.read())
         low, high = bounds(depth)
         if low > high:
             raise BadEpisode(
@@ -42,19 +43,6 @@ class RecordedDepthReader:
             )
         check_varies(view.name, low, high, "recorded")
         return DepthMaps(depth, view.depth.unit, f"recorded: {view.depth.description}")
-
-
-def _kept(recorded: RecordedDepth, length: int) -> Float[np.ndarray, "T H W"]:
-    """The cleaned depth of a long episode."""
-    depth = None
-    for numbers in blocks(length):
-        found = _cleaned(recorded.some(numbers))
-        if depth is None:
-            depth = empty((length, *found.shape[1:]), found.dtype.type, long=True)
-        depth[numbers] = found
-        let_go(depth)
-    assert depth is not None, "an episode has frames"
-    return depth
 
 
 def _cleaned(depth: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, UInt8
 
 from pipeline.cuts import check_cuts
 from pipeline.lift import depth_edges
-from pipeline.long_arrays import blocks, empty, let_go
+from pipeline.long_arrays import gathered, let_go
 from pipeline.stopwatch import Stopwatch
 from schemas.cameras import Cameras
 from schemas.episode import CameraView, Episode
@@ -115,11 +115,5 @@ def _kept(view: CameraView) -> CameraView:
     """The view with its frames in a temporary file; as it is where only all of them can be loaded, into memory."""
     if view.read_some is None:
         return view
-    frames = None
-    for numbers in blocks(view.length):
-        found = view.some_frames(numbers)
-        if frames is None:
-            frames = empty((view.length, *found.shape[1:]), np.uint8, long=True)
-        frames[numbers] = found
-        let_go(frames)
+    frames = gathered(view.length, view.some_frames)
     return replace(view, read_frames=lambda: frames, read_some=None)
