@@ -13,7 +13,7 @@ from pipeline.evaluation.combinations import choices
 from pipeline.evaluation.metrics import measure
 from pipeline.evaluation.report import as_json, as_markdown, as_text
 from pipeline.evaluation.run import BASELINE, evaluate
-from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, refused_windows
+from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_labelled, nothing_moves, windows_labelled
 from pipeline.evaluation.truth import from_rigid_world, libero_episodes
 from pipeline.quality import QualityConfig
 from pipeline.rigid_world import moving_card
@@ -139,7 +139,7 @@ def test_a_part_that_cannot_serve_an_episode_says_so_and_the_rest_goes_on():
 
 def test_refusing_half_of_the_windows_halves_coverage_and_leaves_errors_as_they_are():
     still = from_rigid_world(WORLD, "still", (0,), fixed=True, horizon=24)
-    (absent,) = refused_windows(still)
+    (absent,) = windows_labelled(still, nothing_labelled, refused=True)
     full = ScoredWindow(
         "a", 0, EXACT, EXACT, compare(shifted(EVERY, (0, 0, 0.03)), EXACT, WORLD.intrinsics, WORLD.size), None
     )

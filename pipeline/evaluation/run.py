@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.replay import ReplayConfig, replayed_episodes
-from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_moves, refused_windows, score_episode
+from pipeline.evaluation.scoring import ScoredWindow, nothing_labelled, nothing_moves, score_episode, windows_labelled
 from pipeline.evaluation.truth import ExactEpisode, libero_episodes, rigid_world_episodes
 from pipeline.flow_sources import FlowSource
 from pipeline.quality import QualityConfig
@@ -89,7 +89,7 @@ def evaluate(
         if isinstance(episode, BadEpisode):
             results[0].refused.append(str(episode))
             continue
-        scored[0] += _baseline(episode)
+        scored[0] += windows_labelled(episode, nothing_moves)
         for row, (_, source) in enumerate(sources, start=1):
             start = time.perf_counter()
             try:
@@ -97,7 +97,7 @@ def evaluate(
             except BadEpisode as error:
                 name, said = episode.episode.ref.name, str(error)
                 results[row].refused.append(said if said.startswith(name) else f"{name}: {said}")
-                scored[row] += refused_windows(episode)
+                scored[row] += windows_labelled(episode, nothing_labelled, refused=True)
                 continue
             seconds[row] += time.perf_counter() - start
             frames[row] += episode.episode.length
@@ -107,15 +107,6 @@ def evaluate(
         result.metrics = measure(scored[row]) if scored[row] else None
         result.frames_per_second = float(frames[row] / seconds[row]) if seconds[row] else None
     return results
-
-
-def _baseline(exact: ExactEpisode) -> list[ScoredWindow]:
-    windows = []
-    for reference, truth in exact.windows:
-        label = nothing_moves(truth)
-        scores = compare(label, truth, exact.intrinsics, exact.size)
-        windows.append(ScoredWindow(exact.episode.ref.name, reference, label, truth, scores, None))
-    return windows
 
 
 def _clips(exact: ExactEpisode, windows: list[ScoredWindow]) -> list[BadClip]:

@@ -1,5 +1,6 @@
 """Labels of a flow source beside exact flow, point by point and step by step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,15 +98,22 @@ def score_episode(
     return scored
 
 
-def refused_windows(exact: ExactEpisode) -> list[ScoredWindow]:
-    """The windows of an episode that a source could not label: every point absent, so that all sources are scored over the same points."""
-    windows = []
+def windows_labelled(
+    exact: ExactEpisode, label_of: Callable[[SceneFlow], SceneFlow], refused: bool = False
+) -> list[ScoredWindow]:
+    """All windows of an episode, with labels that are made of the exact flow itself."""
+    name, windows = exact.episode.ref.name, []
     for reference, truth in exact.windows:
-        nothing = np.zeros(truth.valid.shape, bool)
-        label = SceneFlow(truth.uvz, nothing, nothing)
+        label = label_of(truth)
         scores = compare(label, truth, exact.intrinsics, exact.size)
-        windows.append(ScoredWindow(exact.episode.ref.name, reference, label, truth, scores, None, refused=True))
+        windows.append(ScoredWindow(name, reference, label, truth, scores, None, refused))
     return windows
+
+
+def nothing_labelled(exact: SceneFlow) -> SceneFlow:
+    """What a source that refuses an episode gives: every point absent. So all sources are scored over the same points."""
+    nothing = np.zeros(exact.valid.shape, bool)
+    return SceneFlow(exact.uvz, nothing, nothing)
 
 
 def nothing_moves(exact: SceneFlow) -> SceneFlow:

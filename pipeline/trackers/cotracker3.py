@@ -72,10 +72,8 @@ def check(config: Config) -> None:
 
     Raises:
         MissingWeights: they cannot be had, or do not fit.
-        ValueError: there is no such device.
     """
     config.origin.load()
-    choose_device(config.device)
 
 
 def build(config: Config) -> "CoTracker":
