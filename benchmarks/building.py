@@ -24,7 +24,7 @@ from typing import Any
 from machine import describe
 
 from jobs.executors.local import LocalExecutor
-from pipeline.build import ShardConfig, build
+from pipeline.build.run import ShardConfig, build
 from pipeline.recipe import Recipe
 from schemas.plugins import PluginChoice
 

@@ -11,19 +11,19 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from pipeline.depth._estimated import EstimatedDepth, EstimatorConfig
+from pipeline.depth._monocular import EstimatedDepth, EstimatorConfig
+from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.scoring import ScoredWindow, score_episode
-from pipeline.evaluation.truth import from_rigid_world
+from pipeline.evaluation.synthetic_scene import moving_card
 from pipeline.flow_sources.tracked import Config, TrackedFlow
-from pipeline.quality import QualityConfig
-from pipeline.rigid_world import moving_card
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing import Stopwatch
+from pipeline.windows.quality import QualityConfig
 
 FRAMES, SIZE, FLICKER, SMOOTH_PX = 44, 256, 0.03, 6
 
 
 class NoisyEstimate:
-    """See ``pipeline.depth._estimated.InverseDepthModel``."""
+    """See ``pipeline.depth._monocular.InverseDepthModel``."""
 
     name, metric = "the world's depth with noise", False
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from machine import describe
 
-from pipeline.evaluation.combinations import combinations, sources
+from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.evaluation.metrics import Metrics
-from pipeline.evaluation.replay import ReplayConfig
 from pipeline.evaluation.report import as_markdown
 from pipeline.evaluation.run import Evaluation, evaluate, exact_episodes
-from pipeline.evaluation.truth import ExactEpisode
-from pipeline.quality import QualityConfig
+from pipeline.evaluation.simulator_truth import ReplayConfig
+from pipeline.evaluation.sweep import combinations, sources
 from pipeline.recipe import Recipe
+from pipeline.windows.quality import QualityConfig
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
 

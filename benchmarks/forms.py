@@ -223,7 +223,7 @@ def film(camera: str, episode: int, length: int, width: int, height: int) -> np.
 
 
 def write_hdf5(folder: Path, episodes: int, length: int) -> None:
-    from libero_fixture import Demo, write_file
+    from fixtures.libero import Demo, write_file
 
     folder.mkdir(parents=True)
     write_file(
@@ -232,7 +232,7 @@ def write_hdf5(folder: Path, episodes: int, length: int) -> None:
 
 
 def write_droid_rlds(folder: Path, episodes: int, length: int) -> None:
-    from rlds_fixture import jpeg, write_rlds
+    from fixtures.rlds import jpeg, write_rlds
     from test_droid_reader import CAMERAS, features_of, step_of
 
     made = []
@@ -251,7 +251,7 @@ def write_droid_rlds(folder: Path, episodes: int, length: int) -> None:
 
 
 def write_libero_lerobot(folder: Path, episodes: int, length: int, codec: str, image: bool = False) -> None:
-    from lerobot_fixture import encode_video, write_lerobot
+    from fixtures.lerobot import encode_video, write_lerobot
 
     keys = {"observation.images.image": "agentview_rgb", "observation.images.wrist_image": "eye_in_hand_rgb"}
     made = []
@@ -296,7 +296,7 @@ def describe_for_lerobot(folder: Path, episodes: int, length: int, keys: dict[st
 def write_bridge_raw(folder: Path, episodes: int, length: int) -> None:
     import pickle
 
-    from rlds_fixture import jpeg
+    from fixtures.rlds import jpeg
 
     for number in range(episodes):
         place = folder / f"bridge_data_v2/kitchen/task/01/2022-03-04_14-36-57/raw/traj_group0/traj{number}"

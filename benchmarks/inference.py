@@ -23,8 +23,8 @@ import torch
 from machine import at_least_one, describe
 from transformers.utils import logging
 
-from lamp_model.devices import autocast
 from lamp_model.model import PolicyModel
+from lamp_model.networks.precision import autocast
 from lamp_model.presets import preset
 from schemas.devices import choose_device
 

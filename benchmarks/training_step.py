@@ -18,16 +18,16 @@ from resource import RUSAGE_SELF, getrusage
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
+from fixtures.shard import write_shards
 from machine import at_least_one, describe
-from shard_fixture import write_shards
 from transformers.utils import logging
 
-from lamp_model import run_folder
-from lamp_model.embodiments import run_statistics
+from lamp_model.data.embodiments import run_statistics
+from lamp_model.storage import run_folder
 from lamp_model.training import run as running
-from lamp_model.training.loop import Trainer
+from lamp_model.training.overrides import Variants
 from lamp_model.training.request import Request
-from lamp_model.training.variants import Variants
+from lamp_model.training.trainer import Trainer
 
 
 def measure(trainer: Trainer, loader, steps: int) -> tuple[float, float]:

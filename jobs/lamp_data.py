@@ -5,12 +5,12 @@ from typing import Annotated
 
 import tyro
 
-from jobs.build_command import build_command
-from jobs.build_options import Build
-from jobs.command_line import run_command
-from jobs.evaluate_command import Evaluate, evaluate_command
-from jobs.inspect_command import Inspect, inspect_command
-from jobs.instruct_command import Instruct, instruct_command
+from jobs.cli.build_options import Build
+from jobs.cli.exit_codes import run_command
+from jobs.commands.build import build_command
+from jobs.commands.evaluate import Evaluate, evaluate_command
+from jobs.commands.inspect import Inspect, inspect_command
+from jobs.commands.instruct import Instruct, instruct_command
 
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from jobs.command_line import Failed, UsageError, run_command
-from jobs.export_command import Export, export_command
-from jobs.torch_manners import quieten, wait_politely
-from jobs.train_options import Train, request_of
-from jobs.train_recipe import with_recipe
+from jobs.cli.exit_codes import Failed, UsageError, run_command
+from jobs.cli.torch_env import quieten, wait_politely
+from jobs.cli.train_options import Train, request_of
+from jobs.cli.train_recipe import with_recipe
+from jobs.commands.export import Export, export_command
 from schemas.structured import BadFile
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def train_command(args: Train) -> int:
     output = args.output or Path(f"runs/stage{args.stage}")
     _check_data(args, output)
     wait_politely()
-    from lamp_model.training import run as training  # torch takes seconds to import
+    from lamp_model.training import run as training
     from schemas.shard_formats import CorruptShard
 
     quieten()
@@ -57,12 +57,12 @@ def _with_recipe(args: Train) -> Train:
 
 
 def _train(prepared: "Prepared") -> dict[str, float]:
-    from lamp_model.action_expert import TooLong
-    from lamp_model.checkpoints import BadCheckpoint
-    from lamp_model.run_folder import CONFIG, BadRun
-    from lamp_model.samples import BadSample
-    from lamp_model.training.loop import TrainingFailed
+    from lamp_model.data.sample import BadSample
+    from lamp_model.networks.action_transformer import TooLong
+    from lamp_model.storage.checkpoints import BadCheckpoint
+    from lamp_model.storage.run_folder import CONFIG, BadRun
     from lamp_model.training.run import train
+    from lamp_model.training.trainer import TrainingFailed
     from schemas.manifest import BadManifest
     from schemas.plugins import MissingWeights
     from schemas.shard_formats import CorruptShard

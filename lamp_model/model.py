@@ -12,11 +12,11 @@ from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from lamp_model.action_expert import ActionConfig, ActionTransformer
-from lamp_model.adapters import add_adapters, check_rank
-from lamp_model.devices import round_weights_once
 from lamp_model.features import Features
-from lamp_model.motion_expert import MotionConfig, MotionExpert, MotionTransformer
+from lamp_model.networks.action_transformer import ActionConfig, ActionTransformer
+from lamp_model.networks.lora import add_adapters, check_rank
+from lamp_model.networks.motion_expert import MotionConfig, MotionExpert, MotionTransformer
+from lamp_model.networks.precision import round_weights_once
 from schemas.plugins import configure, load_plugin
 
 BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
@@ -128,7 +128,7 @@ class PolicyModel(MotionModel):
             add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
     def round_weights(self) -> None:
-        """Round the weights of the experts and the guidance once, for acting on a GPU (``lamp_model.devices.round_weights_once``)."""
+        """Round the weights of the experts and the guidance once, for acting on a GPU (``lamp_model.networks.precision.round_weights_once``)."""
         for name, part in self.named_children():
             if name != "qwen_vl_interface":  # it is in bfloat16 there
                 round_weights_once(part)

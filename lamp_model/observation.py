@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lamp_model.normalisation import Normaliser
+from lamp_model.data.normalisation import Normaliser
 from schemas.errors import first_line
 
 

@@ -9,15 +9,17 @@ from jaxtyping import Float
 from PIL import Image
 from torch.nn import functional
 
-from lamp_model import motion_tokens, observation, run_folder
-from lamp_model.devices import autocast
-from lamp_model.embodiments import Embodiment, embodiments_of
+from lamp_model import observation
+from lamp_model.data.embodiments import Embodiment, embodiments_of
+from lamp_model.data.normalisation import Normaliser
 from lamp_model.model import PolicyModel, check_mode
-from lamp_model.motion_expert import MotionExpert
-from lamp_model.normalisation import Normaliser
+from lamp_model.networks import motion_layout
+from lamp_model.networks.motion_expert import MotionExpert
+from lamp_model.networks.precision import autocast
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
-from lamp_model.run_folder import STATISTICS, BadRun, DataSource, finished_run, load_model, read_statistics
+from lamp_model.storage import run_folder
+from lamp_model.storage.run_folder import STATISTICS, BadRun, DataSource, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
@@ -110,7 +112,7 @@ class LampPolicy:
         chunk = self.action_range.denormalise(own)[0].numpy()
         if motion is None:
             return chunk
-        return chunk, motion_tokens.denormalise(_finite(motion.float().cpu(), "motion"))[0].numpy()
+        return chunk, motion_layout.denormalise(_finite(motion.float().cpu(), "motion"))[0].numpy()
 
     def _check_length(self, instruction: str) -> None:
         room = self.model.config.action.positions - self.model.config.action.chunk

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from lamp_model.action_expert import ActionConfig
 from lamp_model.model import ModelConfig
-from lamp_model.motion_expert import MotionConfig
+from lamp_model.networks.action_transformer import ActionConfig
+from lamp_model.networks.motion_expert import MotionConfig
 from lamp_model.training.config import TrainingConfig
 
 

@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import Any, Literal
 
 from pipeline.actions import STANDARD, standard_of
-from pipeline.chosen_cameras import PRIMARY, checked_cameras
-from pipeline.execution import BuildError
-from pipeline.quality import QualityConfig
+from pipeline.build.executor import BuildError
+from pipeline.episodes.camera_choice import PRIMARY, checked_cameras
 from pipeline.readers import dataset_info
+from pipeline.windows.quality import QualityConfig
 from schemas.devices import choose_device
 from schemas.episode import DatasetInfo
 from schemas.files import digest_of
@@ -29,11 +29,11 @@ class WindowConfig:
     Attributes:
         stride: frames from one reference frame to the next.
         horizon: steps that each is followed, T.
-        horizon_seconds: that those steps cover, whatever the frames per second; None for a frame a step (``pipeline.resampling``).
+        horizon_seconds: that those steps cover, whatever the frames per second; None for a frame a step (``pipeline.windows.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
         piece_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are gone through in
-            pieces (``pipeline.pieces``). It bounds a worker's memory: some 20 bytes a pixel.
+            pieces (``pipeline.episodes.chunks``). It bounds a worker's memory: some 20 bytes a pixel.
     """
 
     stride: int = 5

@@ -96,7 +96,7 @@ class Triplet:
         action_mask: whether the episode still has that action.
         fps: frames per second of the episode: of actions, and of flow unless it was resampled.
         success: what the dataset says of the episode's outcome.
-        quality: what the checks measured of this window, by name (``pipeline.quality.CHECKS``), so that thresholds can be drawn
+        quality: what the checks measured of this window, by name (``pipeline.windows.quality.CHECKS``), so that thresholds can be drawn
             tighter without another build.
         generated_instructions: texts that a model wrote; nobody's own words, and never among ``instructions``.
         standard_actions: the same actions in the field's standard form; None where that is the raw form, or not known.

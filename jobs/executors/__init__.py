@@ -1,4 +1,4 @@
-"""Ways to run work (``pipeline.execution.Executor``): one module each (see ``schemas.plugins``).
+"""Ways to run work (``pipeline.build.executor.Executor``): one module each (see ``schemas.plugins``).
 
 A module defines ``Config`` and ``build(config)``. The bytes that come out are the same for all of them.
 """

@@ -19,10 +19,10 @@ def build(config: Config) -> "LocalExecutor":
 
 
 class LocalExecutor:
-    """See ``pipeline.execution.Executor``."""
+    """See ``pipeline.build.executor.Executor``."""
 
     def run(self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]) -> Iterator[tuple[T, R]]:
-        """See ``pipeline.execution.Executor.run``."""
+        """See ``pipeline.build.executor.Executor.run``."""
         worker = make_worker()
         for task in tasks:
             yield task, worker(task)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.execution import BuildError, WorkerDied
+from pipeline.build.executor import BuildError, WorkerDied
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +46,7 @@ def build(config: Config) -> "RayExecutor":
 
 
 class RayExecutor:
-    """See ``pipeline.execution.Executor``."""
+    """See ``pipeline.build.executor.Executor``."""
 
     def __init__(self, config: Config):
         self.config = config
@@ -54,7 +54,7 @@ class RayExecutor:
     def run(
         self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
     ) -> Iterator[tuple[T, R | WorkerDied]]:
-        """See ``pipeline.execution.Executor.run``. At most one task is under way on each actor.
+        """See ``pipeline.build.executor.Executor.run``. At most one task is under way on each actor.
 
         Raises:
             BuildError: no cluster answers, or it cannot start a worker.

@@ -24,7 +24,7 @@ from lamp_model.backbones._frozen import (
     loading,
     plain_weights,
 )
-from lamp_model.backbones._words import plain_words, special_tokens
+from lamp_model.backbones._prompt_safety import plain_words, special_tokens
 from lamp_model.configs import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
 

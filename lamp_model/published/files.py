@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from lamp_model.checkpoints import BadCheckpoint
 from lamp_model.published import CONFIG, MANIFEST, STATISTICS
 from lamp_model.published.manifest import Listed, check_size, differs, read_manifest
-from lamp_model.run_folder import BACKBONE
+from lamp_model.storage.checkpoints import BadCheckpoint
+from lamp_model.storage.run_folder import BACKBONE
 from schemas.errors import first_line
 from schemas.files import sha256_of
 from schemas.hub import hub_at_hand

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from lamp_model.checkpoints import BadCheckpoint
 from lamp_model.published import MANIFEST, OWN
-from lamp_model.run_folder import BACKBONE
+from lamp_model.storage.checkpoints import BadCheckpoint
+from lamp_model.storage.run_folder import BACKBONE
 from schemas.errors import first_line
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lamp_model.adapters import check_rank
-from lamp_model.normalisation import NORMALISATIONS
+from lamp_model.data.normalisation import NORMALISATIONS
+from lamp_model.networks.lora import check_rank
+from lamp_model.training.overrides import Variants
 from lamp_model.training.plugin_options import backbone_options, fusion_options, head_options
-from lamp_model.training.variants import Variants
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Request:
 
     Attributes:
         options: fields of ``TrainingConfig`` that were given.
-        variants: deviations from the paper's model; see ``lamp_model.training.variants``.
+        variants: deviations from the paper's model; see ``lamp_model.training.overrides``.
         motion: stage 2: a finished run of stage 1.
         motion_weights: stage 2: published motion weights in its place.
-        actions: form of the actions that stage 2 learns; see ``lamp_model.embodiments.run_statistics``.
+        actions: form of the actions that stage 2 learns; see ``lamp_model.data.embodiments.run_statistics``.
         normalisation: of states and actions.
         threads: that decode samples.
         relative_depth: motion may be learned from depth without a scale.

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import torch
 
-from lamp_model import run_folder
-from lamp_model.checkpoints import steps_in
-from lamp_model.data import TrainingData
-from lamp_model.embodiments import run_statistics
-from lamp_model.loader import Loader
+from lamp_model.data.dataset import TrainingData
+from lamp_model.data.embodiments import run_statistics
+from lamp_model.data.loader import Loader
 from lamp_model.model import MotionModel, PolicyModel, outline
 from lamp_model.presets import preset
-from lamp_model.run_folder import BadRun, DataSource, RunConfig
-from lamp_model.training.inputs import (
+from lamp_model.storage import run_folder
+from lamp_model.storage.checkpoints import steps_in
+from lamp_model.storage.run_folder import BadRun, DataSource, RunConfig
+from lamp_model.training.data_setup import (
     check_actions,
     check_backbone_files,
     check_depth,
@@ -22,9 +22,7 @@ from lamp_model.training.inputs import (
     fitted,
     loaders,
 )
-from lamp_model.training.loop import Trainer
-from lamp_model.training.metrics import draw_curves
-from lamp_model.training.motion_source import (
+from lamp_model.training.init_motion import (
     FROM_STAGE_1,
     backbone_source,
     find_published,
@@ -32,10 +30,12 @@ from lamp_model.training.motion_source import (
     keep_motion,
     load_motion,
 )
-from lamp_model.training.randomness import Purpose, stream_seed
+from lamp_model.training.metrics import draw_curves
+from lamp_model.training.overrides import apply, check_resumed
 from lamp_model.training.request import Request, check
+from lamp_model.training.rng import Purpose, stream_seed
 from lamp_model.training.stages import MotionStage, PolicyStage, Stage
-from lamp_model.training.variants import apply, check_resumed
+from lamp_model.training.trainer import Trainer
 from schemas.devices import choose_device
 from schemas.files import remove_partials
 

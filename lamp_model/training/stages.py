@@ -5,14 +5,14 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 
-from lamp_model import motion_tokens
-from lamp_model.batch import Batch
-from lamp_model.embodiments import Embodiments
+from lamp_model.data.batch import Batch
+from lamp_model.data.embodiments import Embodiments
 from lamp_model.features import Features
-from lamp_model.flow_matching import TIMESTEPS, motion_path, sample_motion_time
 from lamp_model.losses import masked_mean
 from lamp_model.model import MotionModel, PolicyModel
-from lamp_model.training.rollout import RolloutErrors
+from lamp_model.networks import motion_layout
+from lamp_model.networks.flow_matching import TIMESTEPS, motion_path, sample_motion_time
+from lamp_model.training.rollout_error import RolloutErrors
 
 
 @runtime_checkable
@@ -57,7 +57,7 @@ class MotionStage:
         features = self.model.encode(batch.images, batch.instructions)
         shape = self.model.motion_head.noise_shape(batch.size)
         noise = torch.randn(shape, generator=generator, device=generator.device)
-        motion = motion_tokens.denormalise(self.model.motion_head.rollout(features, noise).float()).cpu().numpy()
+        motion = motion_layout.denormalise(self.model.motion_head.rollout(features, noise).float()).cpu().numpy()
         for increments, scene in zip(motion, batch.scenes, strict=True):
             self._errors.add(increments, scene)
 
@@ -122,9 +122,9 @@ def motion_loss(
 ) -> Float[torch.Tensor, ""]:
     """Flow matching of the batch's motion (paper, section 3.2), over valid increments only; without depth where it is masked."""
     head, motion = model.motion_head, model.config.motion
-    data = motion_tokens.pack(motion_tokens.normalise(batch.motion), motion.steps_per_frame)
-    mask = motion_tokens.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), motion.steps_per_frame)
-    mask = mask * motion_tokens.component_mask(motion.steps_per_frame, motion.depth).to(mask.device)
+    data = motion_layout.pack(motion_layout.normalise(batch.motion), motion.steps_per_frame)
+    mask = motion_layout.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), motion.steps_per_frame)
+    mask = mask * motion_layout.component_mask(motion.steps_per_frame, motion.depth).to(mask.device)
     noise = torch.randn(data.shape, generator=generator, device=data.device)
     t = sample_motion_time(len(data), generator)
     noisy, velocity = motion_path(data, noise, t)

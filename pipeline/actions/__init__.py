@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool
 
-from pipeline.frame_selection import take_frames
+from pipeline.episodes.slicing import take_frames
 from schemas.episode import BadEpisode, Episode, StandardActions
 from schemas.plugins import load_plugin, plugin_names
 

@@ -3,14 +3,14 @@
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.cameras._background import corners
-from pipeline.lift import depth_edges, sample_depth
-from pipeline.long_arrays import AT_A_TIME, let_go
+from pipeline.cameras._corners import corners
+from pipeline.episodes.spill import AT_A_TIME, let_go
+from pipeline.vision.lift import depth_edges, sample_depth
 from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
 EDGE = 0.05
-"""Bend of inverse depth that counts as an edge (``pipeline.lift.depth_edges``); no corner near one is used."""
+"""Bend of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); no corner near one is used."""
 NOISY = 0.3
 """Share of pixels above which edges are the depth's noise."""
 LOOKS = 16

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.cameras._alignment import Noise
-from pipeline.cameras._bundle import refine
+from pipeline.cameras._bundle_adjustment import refine
 from pipeline.cameras._clip import Clip
-from pipeline.cameras._focal import estimated_intrinsics
+from pipeline.cameras._focal_search import estimated_intrinsics
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
-from pipeline.cameras._keyframes import Follower, Placed
-from pipeline.resampling import poses_between
+from pipeline.cameras._keyframe_tracking import Follower, Placed
+from pipeline.cameras._ransac_pose import Noise
+from pipeline.windows.resampling import poses_between
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from pipeline.cameras._background import area_weights, corners, weighted_quantile
+from pipeline.cameras._corners import area_weights, corners, weighted_quantile
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
-from pipeline.lucas_kanade import Matching, match
+from pipeline.vision.lucas_kanade import Matching, match
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps

@@ -14,7 +14,7 @@ class DepthEstimator(Protocol):
     """Gives depth for every frame of a camera.
 
     One that says something of all the frames that it sees, such as a scale, or whose frames cost much, says ``sees_whole = True``: an
-    episode that is gone through in pieces is then shown to it as a whole, once (``pipeline.pieces``).
+    episode that is gone through in pieces is then shown to it as a whole, once (``pipeline.episodes.chunks``).
     """
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
@@ -24,7 +24,7 @@ class DepthEstimator(Protocol):
             episode: what else is known, by which relative depth is brought to metres.
             view: one of its cameras.
             long: the episode is too long for memory: frames are asked for some at a time, and depth is put into a temporary file
-                (``pipeline.long_arrays``).
+                (``pipeline.episodes.spill``).
 
         Raises:
             BadEpisode: this episode cannot be given depth by this estimator; the message names the choices.

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.depth._estimated import EstimatorConfig, build, check
-from pipeline.depth._models import LIBRARIES, Family, Weights
+from pipeline.depth._hub_models import LIBRARIES, Family, Weights
+from pipeline.depth._monocular import EstimatorConfig, build, check
 
 __all__ = ["LIBRARIES", "Config", "build", "check"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.depth._checks import bounds, check_varies
-from pipeline.long_arrays import gathered
+from pipeline.depth._validity import bounds, check_varies
+from pipeline.episodes.spill import gathered
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
 from schemas.plugins import plugin_names

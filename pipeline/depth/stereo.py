@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from pipeline.depth._checks import bounds, check_varies
-from pipeline.long_arrays import blocks, empty, in_turn, let_go
+from pipeline.depth._validity import bounds, check_varies
+from pipeline.episodes.spill import blocks, empty, in_turn, let_go
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps

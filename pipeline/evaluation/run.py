@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.evaluation.ground_truth import ExactEpisode, libero_episodes, rigid_world_episodes
 from pipeline.evaluation.metrics import Metrics, measure
-from pipeline.evaluation.replay import ReplayConfig, replayed_episodes
 from pipeline.evaluation.scoring import ScoredWindow, nothing_labelled, nothing_moves, score_episode, windows_labelled
-from pipeline.evaluation.truth import ExactEpisode, libero_episodes, rigid_world_episodes
+from pipeline.evaluation.simulator_truth import ReplayConfig, replayed_episodes
 from pipeline.flow_sources import FlowSource
-from pipeline.quality import QualityConfig
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing import Stopwatch
+from pipeline.windows.quality import QualityConfig
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.evaluation.truth import ExactEpisode
+from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.flow_sources import FlowSource
-from pipeline.quality import Judged, QualityConfig, judge
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing import Stopwatch
+from pipeline.windows.quality import Judged, QualityConfig, judge
 from schemas.cameras import lift
 from schemas.episode import BadEpisode
 from schemas.scene_flow import SceneFlow

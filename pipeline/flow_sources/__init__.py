@@ -12,8 +12,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.lift import LiftedTracks
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing import Stopwatch
+from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import Cameras
 from schemas.episode import Episode
 from schemas.perception import DepthAlignment
@@ -46,7 +46,7 @@ class FlowSource(Protocol):
 
     One that looks at no pictures says ``looks_at_pictures = False``: then only those of the reference frames are read. One that says
     something of all frames at once also has ``see_whole(episode, watch)``: it is called before an episode is gone through in pieces
-    (``pipeline.pieces``), and gives the episode that pieces are taken of.
+    (``pipeline.episodes.chunks``), and gives the episode that pieces are taken of.
     """
 
     def follow(
@@ -65,7 +65,7 @@ class FlowSource(Protocol):
             references: indices of frames, ascending.
             keypoints: in pixels (``schemas.cameras``), set anew on every reference frame.
             horizon: steps; those beyond the episode's end are given as not visible.
-            depth_edge: what counts as a depth discontinuity (``pipeline.lift.depth_edges``).
+            depth_edge: what counts as a depth discontinuity (``pipeline.vision.lift.depth_edges``).
             watch: counts the time of each stage.
 
         Raises:

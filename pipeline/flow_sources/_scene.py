@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from pipeline.cuts import check_cuts
-from pipeline.lift import depth_edges
-from pipeline.long_arrays import gathered, let_go
-from pipeline.stopwatch import Stopwatch
+from pipeline.episodes.spill import gathered, let_go
+from pipeline.timing import Stopwatch
+from pipeline.vision.lift import depth_edges
+from pipeline.vision.scene_cuts import check_cuts
 from schemas.cameras import Cameras
 from schemas.episode import CameraView, Episode
 from schemas.perception import DepthMaps
@@ -53,7 +53,7 @@ class SceneParts:
     Args:
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
-        cut_level: see ``pipeline.cuts``; None not to look for cuts.
+        cut_level: see ``pipeline.vision.scene_cuts``; None not to look for cuts.
     """
 
     def __init__(self, depth: PluginChoice, camera: PluginChoice, cut_level: float | None):
@@ -86,7 +86,7 @@ class SceneParts:
     def see(
         self, episode: Episode, depth_edge: float, watch: Stopwatch
     ) -> tuple[DepthMaps, Bool[np.ndarray, "T H W"], Cameras]:
-        """Depth of the primary view, its edges (``pipeline.lift.depth_edges``) and the view's cameras; of a piece of an episode that was seen
+        """Depth of the primary view, its edges (``pipeline.vision.lift.depth_edges``) and the view's cameras; of a piece of an episode that was seen
         whole, its part of what was found then.
 
         Raises:

@@ -1,6 +1,6 @@
 """Flow from depth alone: small patches of each frame's point cloud are registered with the next one's, and carry the points.
 
-A second way to labels, for the ablation; it uses no picture. What it cannot see is told in ``pipeline.registration``. Needs the extra
+A second way to labels, for the ablation; it uses no picture. What it cannot see is told in ``pipeline.flow_sources._patch_registration``. Needs the extra
 ``icp``.
 """
 
@@ -11,11 +11,8 @@ from functools import cache
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.cuts import check_level
 from pipeline.flow_sources import EpisodeFlow
-from pipeline.flow_sources._scene import SceneParts
-from pipeline.lift import LiftedTracks
-from pipeline.registration import (
+from pipeline.flow_sources._patch_registration import (
     Cloud,
     PatchConfig,
     PatchMotions,
@@ -25,7 +22,10 @@ from pipeline.registration import (
     registration_library,
     unchanged,
 )
-from pipeline.stopwatch import Stopwatch
+from pipeline.flow_sources._scene import SceneParts
+from pipeline.timing import Stopwatch
+from pipeline.vision.lift import LiftedTracks
+from pipeline.vision.scene_cuts import check_level
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import Episode
 from schemas.plugins import PluginChoice
@@ -42,7 +42,7 @@ class Config(PatchConfig):
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
         there: metres by which depth may differ from what it must be for a point to be seen.
-        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.cuts``); None not to look for cuts.
+        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``); None not to look for cuts.
     """
 
     depth: PluginChoice = PluginChoice("recorded")

@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.flow_sources import EpisodeFlow
-from pipeline.lift import LiftedTracks
-from pipeline.simulator.asset_options import AssetOptions
+from pipeline.simulator.assets import AssetOptions
 from pipeline.simulator.model import load_model
 from pipeline.simulator.rendering import SceneCamera
 from pipeline.simulator.replay import Replay, exact_flow
-from pipeline.stopwatch import Stopwatch
+from pipeline.timing import Stopwatch
+from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.appearance import grey_clip
-from pipeline.cuts import check_level
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.flow_sources._scene import SceneParts
-from pipeline.lift import LiftedTracks, lift_tracks
-from pipeline.stopwatch import Stopwatch
-from pipeline.trust import TrackTester, TrustConfig
+from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
+from pipeline.timing import Stopwatch
+from pipeline.vision.lift import LiftedTracks, lift_tracks
+from pipeline.vision.patches import grey_clip
+from pipeline.vision.scene_cuts import check_level
 from schemas.episode import Episode
 from schemas.plugins import PluginChoice, load_plugin
 
@@ -25,8 +25,8 @@ class Config(TrustConfig):
         tracker: of ``pipeline.trackers``.
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
-        test: whether tracks are tested against depth and each other (``pipeline.trust``).
-        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.cuts``); None not to look for cuts.
+        test: whether tracks are tested against depth and each other (``pipeline.flow_sources._track_checks``).
+        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``); None not to look for cuts.
     """
 
     tracker: PluginChoice = PluginChoice("lk")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.inspection.collection import Finding
+from pipeline.inspection.shard_paths import Finding
 from schemas.files import digest_of, sha256_of
 from schemas.manifest import NAME as MANIFEST_NAME
 from schemas.manifest import Manifest

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.inspection.collection import CannotInspect
 from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, change_colours, nice_limit
 from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
 from pipeline.inspection.retargeted import RAW, RETARGETED, retargeted
+from pipeline.inspection.shard_paths import CannotInspect
 from schemas.files import write_whole
 from schemas.triplet import Triplet
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.inspection.checks import thresholds_of
+from pipeline.inspection.quality_table import thresholds_of
 from pipeline.inspection.text import percent
-from pipeline.quality import CHECKS, Check
+from pipeline.windows.quality import CHECKS, Check
 from schemas.files import digest_of
 from schemas.manifest import EPISODES, Manifest
 from schemas.triplet import Source

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.inspection.collection import Collection, Finding
+from pipeline.inspection.counters import Words
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import (
     KeyBook,
@@ -19,7 +19,7 @@ from pipeline.inspection.integrity import (
     size_of,
 )
 from pipeline.inspection.score import score_of
-from pipeline.inspection.words import Words
+from pipeline.inspection.shard_paths import Collection, Finding
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import CorruptShard, Shard
 from schemas.triplet import Triplet

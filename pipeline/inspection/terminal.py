@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from pipeline.inspection.checks import quality_table
+from pipeline.inspection.quality_table import quality_table
 from pipeline.inspection.retargeted import retargeting_table
 from pipeline.inspection.score import SCORE_MEANS
 from pipeline.inspection.summary import Summary

@@ -110,7 +110,7 @@ def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
     """
     if not said.endswith(SUFFIXES):
         return PluginChoice(said, options)
-    from pipeline.readers._mapping import load_mapping
+    from pipeline.readers._mapping_file import load_mapping
 
     return PluginChoice("mapped", {**options, "mapping": load_mapping(Path(said))})
 

@@ -3,9 +3,9 @@
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.forms.lerobot import LeRobotEpisode
-from pipeline.forms.lerobot_meta import LeRobotMeta
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.formats.lerobot import LeRobotEpisode
+from pipeline.formats.lerobot_meta import LeRobotMeta
+from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.episode import ActionConvention, CameraView, Episode, EpisodeRef
 
 CAMERAS = tuple(f"observation.images.image_{number}" for number in range(4))

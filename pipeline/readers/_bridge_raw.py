@@ -3,7 +3,7 @@
 * ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. Which of them stood still and which was on the wrist
   stands in ``<date>/config.json``; where that is missing, the first stood still and the fourth was on the wrist.
 * ``obs_dict.pkl`` holds ``full_state`` [T, 7], ``policy_out.pkl`` the T - 1 actions. Pickles come from strangers
-  (``pipeline.forms.restricted_pickle``); ``agent_data.pkl`` holds a robot's messages and is not opened.
+  (``pipeline.formats.safe_pickle``); ``agent_data.pkl`` holds a robot's messages and is not opened.
 * ``lang.txt`` has a line for each instruction, and lines of ``confidence`` that are none.
 * Before 23 July 2021 pictures came one step late: picture and state t + 1 belong to action t.
 * ``depth_images0`` (some trajectories) has no unit: it is used when ``--dataset-options depth_unit=METRES`` says what one is.
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.forms.pictures import PictureFiles
-from pipeline.forms.restricted_pickle import DamagedPickle, HostilePickle, read_pickle
-from pipeline.forms.stamps import stamps_of
+from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.images import PictureFiles
+from pipeline.formats.safe_pickle import DamagedPickle, HostilePickle, read_pickle
 from pipeline.readers import UnreadableSource, Words
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
+from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
 
 OBSERVATIONS, POLICY, LANGUAGE, CONFIG = "obs_dict.pkl", "policy_out.pkl", "lang.txt", "config.json"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.readers._reprojection import intrinsics_fault, mounted_on, pose_fault
+from pipeline.readers._pose_check import intrinsics_fault, mounted_on, pose_fault
 from schemas.episode import CameraView
 
 PATHS, SERIALS, INTRINSICS, POSES = (

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.forms.lerobot import LeRobotEpisode
-from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.formats.lerobot import LeRobotEpisode
+from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.readers import Words
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
 EXTERIOR = tuple(f"observation.images.exterior_{number}_left" for number in (1, 2))

@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.forms.stamps import stamps_of
-from pipeline.forms.video import VideoFrames, VideoSpan, read_video
+from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.video import VideoFrames, VideoSpan, read_video
 from pipeline.readers import UnreadableSource, Words
+from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_video
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_video
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
 
 TRAJECTORY, VIDEOS = "trajectory.h5", "recordings/MP4"

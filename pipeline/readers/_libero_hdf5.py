@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation, rows
+from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
 from schemas.cameras import intrinsics_from_fov

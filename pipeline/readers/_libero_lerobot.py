@@ -14,11 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot
-from pipeline.forms.lerobot_meta import INFO, LeRobotMeta
+from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot
+from pipeline.formats.lerobot_meta import INFO, LeRobotMeta
 from pipeline.readers import SeveralForms, UnreadableSource
+from pipeline.readers._camera_views import (
+    black_note,
+    enough_frames,
+    numbers,
+    spoken,
+    usable_views,
+    view_of_lerobot,
+    with_fov,
+)
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot, with_fov
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
 OPEN_IS_ONE = ActionConvention(

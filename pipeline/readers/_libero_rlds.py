@@ -7,10 +7,18 @@
 
 import numpy as np
 
-from pipeline.forms.rlds import RldsEpisode
+from pipeline.formats.rlds import RldsEpisode
 from pipeline.readers import Words
+from pipeline.readers._camera_views import (
+    black_note,
+    enough_frames,
+    numbers,
+    spoken,
+    usable_views,
+    view_of_pictures,
+    with_fov,
+)
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
-from pipeline.readers._views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures, with_fov
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 
 PRIMARY, WRIST = "image", "wrist_image"

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.forms.folders import list_forms
-from pipeline.forms.lerobot import list_lerobot, read_lerobot
-from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
+from pipeline.formats.discovery import list_forms
+from pipeline.formats.lerobot import list_lerobot, read_lerobot
+from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource, Words
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
-from pipeline.readers._views import (
+from pipeline.readers._camera_views import (
     black_note,
     enough_frames,
     numbers,

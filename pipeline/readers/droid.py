@@ -19,10 +19,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.forms.folders import list_forms, root_of
-from pipeline.forms.lerobot import list_lerobot, read_lerobot
-from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
+from pipeline.formats.discovery import list_forms, root_of
+from pipeline.formats.lerobot import list_lerobot, read_lerobot
+from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource, Words
+from pipeline.readers._camera_views import (
+    black_note,
+    enough_frames,
+    numbers,
+    spoken,
+    usable_views,
+    view_of_pictures,
+    with_kinds,
+)
 from pipeline.readers._droid_calibration import (
     BadCalibration,
     Calibration,
@@ -32,15 +41,6 @@ from pipeline.readers._droid_calibration import (
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
 from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
-from pipeline.readers._views import (
-    black_note,
-    enough_frames,
-    numbers,
-    spoken,
-    usable_views,
-    view_of_pictures,
-    with_kinds,
-)
 from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(

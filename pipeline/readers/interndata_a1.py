@@ -18,13 +18,20 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.forms.folders import list_forms
-from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
-from pipeline.forms.lerobot_meta import LeRobotMeta
+from pipeline.formats.discovery import list_forms
+from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
+from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.readers import UnreadableSource, Words
-from pipeline.readers._packed import CacheConfig, is_packed, list_packed, read_packed
-from pipeline.readers._reprojection import intrinsics_fault, mounted_on, pose_fault
-from pipeline.readers._views import black_note, enough_frames, numbers, usable_views, view_of_lerobot, words_of_tasks
+from pipeline.readers._camera_views import (
+    black_note,
+    enough_frames,
+    numbers,
+    usable_views,
+    view_of_lerobot,
+    words_of_tasks,
+)
+from pipeline.readers._lerobot_tar import CacheConfig, is_packed, list_packed, read_packed
+from pipeline.readers._pose_check import intrinsics_fault, mounted_on, pose_fault
 from schemas.cameras import pose_from_quaternion
 from schemas.episode import ActionConvention, CameraView, DatasetInfo, Episode, EpisodeRef
 

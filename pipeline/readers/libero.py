@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from pipeline.forms.folders import list_forms
-from pipeline.forms.lerobot import read_lerobot
-from pipeline.forms.rlds import list_rlds, read_rlds
+from pipeline.formats.discovery import list_forms
+from pipeline.formats.lerobot import read_lerobot
+from pipeline.formats.rlds import list_rlds, read_rlds
 from pipeline.readers import UnreadableSource, Words
+from pipeline.readers._camera_views import words_of_tasks
 from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
 from pipeline.readers._libero_lerobot import OneLine, episode_of_lerobot
 from pipeline.readers._libero_rlds import NEEDED, episode_of_record, words_of_record
-from pipeline.readers._views import words_of_tasks
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(

@@ -13,17 +13,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pipeline.forms.depth_pictures import decode_depth_pictures
-from pipeline.forms.folders import list_forms
-from pipeline.forms.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
-from pipeline.forms.lerobot_meta import LeRobotMeta
-from pipeline.forms.orientation import upright_view
-from pipeline.forms.rlds import RldsEpisode, list_rlds, read_rlds
+from pipeline.formats.depth_images import decode_depth_pictures
+from pipeline.formats.discovery import list_forms
+from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
+from pipeline.formats.lerobot_meta import LeRobotMeta
+from pipeline.formats.orientation import upright_view
+from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import UnreadableSource, Words
-from pipeline.readers._mapping import ActionMapping, CameraMapping, DatasetMapping, DepthMapping, Numbers
-from pipeline.readers._packed import CacheConfig, is_packed, list_packed, read_packed
-from pipeline.readers._reprojection import intrinsics_fault
-from pipeline.readers._views import (
+from pipeline.readers._camera_views import (
     NO_ACTIONS,
     enough_frames,
     numbers,
@@ -33,6 +30,9 @@ from pipeline.readers._views import (
     view_of_pictures,
     with_fov,
 )
+from pipeline.readers._lerobot_tar import CacheConfig, is_packed, list_packed, read_packed
+from pipeline.readers._mapping_file import ActionMapping, CameraMapping, DatasetMapping, DepthMapping, Numbers
+from pipeline.readers._pose_check import intrinsics_fault
 from schemas.episode import (
     BLACK_CAMERAS,
     ActionConvention,

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from pipeline.forms.folders import list_forms
-from pipeline.forms.hdf5_demos import Node, list_demos, read_demo, read_simulation, rows
+from pipeline.formats.discovery import list_forms
+from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
-from pipeline.simulator.asset_options import AssetOptions
+from pipeline.simulator.assets import AssetOptions
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (
     ActionConvention,

@@ -1,7 +1,7 @@
 """Folders of plain videos with a text each: motion without actions, for stage 1.
 
 * Videos of any length are cut into clips of equal length, each an episode, so that a worker's memory is bounded.
-* Frames are taken at a constant rate, the video's own unless one is given; see ``pipeline.forms.clips``.
+* Frames are taken at a constant rate, the video's own unless one is given; see ``pipeline.formats.video_clips``.
 * There are no states and no actions: both have width 0, and every action is masked.
 * Nothing is known of the camera unless it is said: ``fixed=true`` where it stands still in every video of the folder.
 """
@@ -17,12 +17,12 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.forms.clips import MOST_FPS, SUFFIXES, ClipSpan, open_clip, video_timing
-from pipeline.forms.folders import list_forms, root_of
-from pipeline.forms.stamps import stamps_of
+from pipeline.formats.discovery import list_forms, root_of
+from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.video_clips import MOST_FPS, SUFFIXES, ClipSpan, open_clip, video_timing
 from pipeline.readers import UnreadableSource, Words
-from pipeline.readers._texts import BadTexts, texts_beside
-from pipeline.readers._views import NO_ACTIONS, spoken
+from pipeline.readers._camera_views import NO_ACTIONS, spoken
+from pipeline.readers._text_files import BadTexts, texts_beside
 from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(name="video", version="unknown", licence="unknown", credit="unknown")

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.batches import ShrinkingBatches
 from pipeline.trackers._cotracker_model import TRAINED_SIZE, Origin
+from pipeline.vision.auto_batch import ShrinkingBatches
 from schemas.devices import choose_device
 from schemas.perception import Tracks2D
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.trackers._chained import ChainConfig, ChainedTracker, GreyClip
+from pipeline.trackers._frame_to_frame import ChainConfig, ChainedTracker, GreyClip
 
 LICENCE = None
 PRESETS = {"ultrafast": 0, "fast": 1, "medium": 2}

@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from pipeline.lucas_kanade import Matching, match
-from pipeline.trackers._chained import ChainConfig, ChainedTracker, GreyClip
+from pipeline.trackers._frame_to_frame import ChainConfig, ChainedTracker, GreyClip
+from pipeline.vision.lucas_kanade import Matching, match
 
 LICENCE = None
 LEAST_WINDOWS = 3

@@ -1,0 +1,184 @@
+"""What ``lamp-data build`` may be asked for, and the recipe that the answers describe."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jobs.cli.exit_codes import refusing
+from jobs.cli.help_text import optional_in_words
+from pipeline.build.selection import Selection
+from pipeline.readers import dataset_choice, dataset_info
+from pipeline.recipe import Recipe, WindowConfig
+from pipeline.windows.quality import QualityConfig
+from schemas.generated_instructions import GeneratedFile
+from schemas.plugins import PluginChoice, parse_options
+from schemas.scene_flow import HORIZON
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class Build:
+    """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
+
+    dataset: str | None = None
+    """libero, bridge, droid, interndata-a1, robosuite or video, in any form that docs/datasets.md names; or a mapping file, my.yaml, for
+    any other LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
+    recipe: Path | None = None
+    """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md). Each is built into a folder of its own
+    below --output, from one below --input."""
+    input: Path | None = None
+    """Folder of the dataset's files. [default: data/<dataset>]"""
+    dataset_options: tuple[str, ...] = ()
+    """Options of the dataset's reader as NAME=VALUE ..."""
+    form: str | None = None
+    """Read only this form, where the folder holds the dataset in several: rlds, lerobot, hdf5 ..."""
+    output: Path | None = None
+    """Folder for shards and manifest. [default: shards/<dataset>]"""
+    flow: str = "tracked"
+    """Where flow comes from: a module of pipeline/flow_sources. tracked uses tracker, depth and camera."""
+    flow_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    tracker: str = "lk"
+    """Point tracker: a module of pipeline/trackers."""
+    tracker_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    depth: str = "recorded"
+    """Depth estimator: a module of pipeline/depth."""
+    depth_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    camera: str = "static"
+    """Camera solver: a module of pipeline/cameras."""
+    camera_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    cameras: tuple[str, ...] = ("primary",)
+    """Cameras whose windows are made: primary, all (those that cannot be used are skipped and counted), or names ..."""
+    stride: int = 5
+    """Frames from one reference frame to the next."""
+    horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
+    """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
+    horizon_seconds: float | None = None
+    """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated."""
+    piece_megapixels: float = 32.0
+    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are gone through in
+    pieces. Less for less memory."""
+    grid: int = 20
+    """Keypoints along each side of the image."""
+    action_horizon: int = 32
+    """Following actions kept with each sample."""
+    actions: str = "standard"
+    """Standard form made of the actions, beside the raw one: standard is the dataset's own; raw makes none."""
+    action_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..., e.g. relabel=no"""
+    quality: Annotated[QualityConfig, tyro.conf.arg(constructor=refusing(QualityConfig))] = field(
+        default_factory=QualityConfig
+    )
+    """Thresholds of the quality checks; distances in metres."""
+    language: Literal["required", "optional"] = "required"
+    """Whether an episode without an instruction is left out, or kept with samples that say so."""
+    generated_instructions: Path | None = None
+    """File of lamp-data instruct: samples carry its texts too, tagged as generated. [default: none]"""
+    jpeg_quality: int = 95
+    """Of the pictures in the samples."""
+    format: str = "webdataset"
+    """Shard format: webdataset (tar) or zarr."""
+    samples_per_shard: int = 2048
+    """At most."""
+    seed: int = 0
+    """Of the order in which samples stand in the shards."""
+    executor: Literal["ray", "local"] = "ray"
+    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
+    executor_options: tuple[str, ...] = ()
+    """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    episodes: tuple[str, ...] = ()
+    """Take only these: numbers and ranges in the folder's listing, from 0 (0-9,20), and names (demo_3, a file, file:demo_3)."""
+    split: str | None = None
+    """Take only this split, e.g. train, where the folder names any (RLDS, LeRobot)."""
+    match: str | None = None
+    """Take only episodes of which an instruction, or the file's name, contains this text."""
+    success: Literal["any", "succeeded", "not-failed"] = "any"
+    """Take only episodes that the data call a success; not-failed takes those of unknown outcome too."""
+    limit: int | None = None
+    """Take only the first so many of those."""
+    max_quarantined: float = 0.01
+    """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
+    keep_parts: bool = False
+    """Keep the parts of a finished build, so that more episodes or another layout need no new tracking."""
+    dry_run: bool = False
+    """Write nothing: say how many triplets, bytes and hours it would come to, from a trial of some 20 seconds."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+
+def dataset_of(args: Build) -> str:
+    """The dataset that the command line names.
+
+    Raises:
+        ValueError: it names none.
+    """
+    if args.dataset is None:
+        raise ValueError(
+            "--dataset is missing: a dataset or a mapping file; or, in its place, --recipe with a file of several"
+        )
+    return args.dataset
+
+
+def selection_of(args: Build) -> Selection:
+    """Which episodes the command line wants.
+
+    Raises:
+        ValueError: a value that makes no sense.
+    """
+    return Selection(args.episodes, args.split, args.match, args.success, args.limit)
+
+
+def generated_file(path: Path | None, dataset: PluginChoice) -> GeneratedFile | None:
+    """The generated instructions that the command line wants.
+
+    Raises:
+        ValueError: the file cannot be used for this dataset.
+    """
+    if path is None:
+        return None
+    return GeneratedFile.at(path, dataset_info(dataset.name, dataset.configure("pipeline.readers")).name)
+
+
+def windows_of(args: Build) -> WindowConfig:
+    """Which windows the command line wants.
+
+    Raises:
+        ValueError: a value that makes no sense, or two that exclude each other.
+    """
+    if args.horizon_steps is not None and args.horizon_seconds is not None:
+        raise ValueError(
+            f"--horizon-steps {args.horizon_steps} and --horizon-seconds {args.horizon_seconds:g} exclude each other: steps are frames, "
+            f"or {HORIZON} steps cover the seconds"
+        )
+    steps = HORIZON if args.horizon_steps is None else args.horizon_steps
+    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.piece_megapixels)
+
+
+def recipe_of(args: Build) -> Recipe:
+    """The recipe that the command line describes.
+
+    Raises:
+        ValueError: a plug-in, an option or a value that there is not.
+    """
+    dataset = dataset_choice(dataset_of(args), parse_options(args.dataset_options))
+    recipe = Recipe(
+        dataset=dataset,
+        flow=PluginChoice(args.flow, parse_options(args.flow_options)),
+        tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
+        depth=PluginChoice(args.depth, parse_options(args.depth_options)),
+        camera=PluginChoice(args.camera, parse_options(args.camera_options)),
+        windows=windows_of(args),
+        actions=PluginChoice(args.actions, parse_options(args.action_options)),
+        cameras=args.cameras,
+        quality=args.quality,
+        language=args.language,
+        jpeg_quality=args.jpeg_quality,
+        generated_instructions=generated_file(args.generated_instructions, dataset),
+    )
+    recipe.configs()
+    return recipe

@@ -1,0 +1,176 @@
+"""``lamp-data build``: check what was asked for, run it, and say what came of it."""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.cli.build_options import Build, dataset_of, recipe_of, selection_of
+from jobs.cli.build_report import summary_json, summary_text, trial_text
+from jobs.cli.exit_codes import Failed, UsageError
+from pipeline.build.selection import Selection
+from pipeline.recipe import Recipe
+from schemas.plugins import configure, load_plugin, parse_options, plugin_names
+from schemas.structured import SUFFIXES
+
+if TYPE_CHECKING:
+    from pipeline.build.run import ShardConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line comes to."""
+
+    recipe: Recipe
+    selection: Selection
+    source: Path
+    output: Path
+    shards: "ShardConfig"
+    executor_options: Any
+
+
+def build_command(args: Build) -> int:
+    """Run a build or those of a recipe, or only try it, and say what came of it; the exit code."""
+    if args.recipe is not None:
+        from jobs.commands.mixture import mixture_command
+
+        return mixture_command(args)
+    said = build_one(args, plan_of(args))
+    print(json.dumps(said.values, indent=1) if args.json else said.text)
+    if said.failure is not None:
+        raise Failed(said.failure)
+    return 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a build, or of trying it.
+
+    Attributes:
+        values: for ``--json``.
+        failure: why the exit code is 1 all the same.
+    """
+
+    values: dict[str, Any]
+    text: str
+    failure: str | None = None
+
+
+def build_one(args: Build, plan: Plan) -> Outcome:
+    """Run the build of one dataset, or only try it.
+
+    Raises:
+        UsageError, Failed: it cannot be.
+    """
+    from pipeline import readers
+    from pipeline.build.executor import BuildError
+    from pipeline.build.selection import BadSelection
+    from pipeline.licences import licences_of, restriction_words
+    from schemas.shard_formats import CorruptShard, UnfitSamples
+
+    if (warning := restriction_words(licences_of(plan.recipe))) is not None:
+        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
+    try:
+        return _try(args, plan) if args.dry_run else _build(args, plan)
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        raise UsageError(str(error)) from error
+    except (readers.SeveralForms, readers.UnknownForm, BadSelection) as error:
+        raise UsageError(str(error)) from error
+    except (BuildError, CorruptShard, UnfitSamples) as error:
+        raise Failed(str(error)) from error
+
+
+def plan_of(args: Build) -> Plan:
+    """Check what was asked for.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    from pipeline import readers
+    from pipeline.build.run import ShardConfig
+
+    try:
+        dataset = dataset_of(args)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if dataset in readers.PLANNED:
+        known = ", ".join(plugin_names("pipeline.readers"))
+        raise UsageError(
+            f"--dataset {dataset} is recognised, but this version has no reader for it yet; it reads: {known}"
+        )
+    if dataset not in readers.recognised_datasets() and not dataset.endswith(SUFFIXES):
+        known = ", ".join(readers.recognised_datasets())
+        raise UsageError(
+            f"--dataset must be one of {known}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
+        )
+    if not 0 <= args.max_quarantined <= 1:
+        raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
+    try:
+        recipe = recipe_of(args)
+        load_plugin("schemas.shard_formats", args.format)
+        return Plan(
+            recipe=recipe,
+            selection=selection_of(args),
+            source=(args.input or Path("data") / recipe.info.name).resolve(),
+            output=args.output or Path("shards") / recipe.info.name,
+            shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
+            executor_options=configure("jobs.executors", args.executor, parse_options(args.executor_options)),
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _build(args: Build, plan: Plan) -> Outcome:
+    from jobs.cli.progress import progress_bar
+    from pipeline.build.run import build
+
+    summary = build(
+        plan.recipe,
+        plan.source,
+        plan.output.resolve(),
+        plan.shards,
+        load_plugin("jobs.executors", args.executor).build(plan.executor_options),
+        progress_bar,
+        plan.selection,
+        keep_parts=args.keep_parts,
+        form=args.form,
+    )
+    summary.output = plan.output
+    failure = None
+    if summary.quarantined_share > args.max_quarantined:
+        failure = (
+            f"{len(summary.quarantined)} of {summary.episodes + len(summary.quarantined)} episodes were quarantined, more than "
+            f"--max-quarantined {args.max_quarantined:g} allows; the rest is built, see {plan.output}/episodes.jsonl"
+        )
+    return Outcome(summary_json(summary), summary_text(summary), failure)
+
+
+def _try(args: Build, plan: Plan) -> Outcome:
+    from pipeline.build.dry_run import try_build
+    from pipeline.build.listing import list_chosen
+    from pipeline.build.selection import BadSelection, counted
+
+    listing = list_chosen(plan.recipe, plan.source, plan.selection, args.form)
+    if not listing.chosen.refs:
+        raise BadSelection(
+            f"no episode of {plan.source} is left to try: {counted(listing.chosen.left_out) or 'none is listed'}"
+        )
+    workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
+    trial = try_build(plan.recipe, listing, plan.selection, workers)
+    free = free_bytes(plan.output.resolve())
+    failure = None
+    if all(tried.outcome == "quarantined" for tried in trial.tried):
+        failure = f"none of the episodes tried could be used; the first: {trial.tried[0].message}"
+    text = trial_text(trial, plan.source, free, args.samples_per_shard)
+    return Outcome({**trial.as_dict(), "free_bytes": free}, text, failure)
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk on which a folder is or would be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,106 @@
+"""``lamp-data build --recipe FILE``: each dataset into its own folder, and then the mixture that names them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from jobs.cli.build_options import Build
+from jobs.cli.build_report import trials_text
+from jobs.cli.exit_codes import Failed, UsageError
+from jobs.cli.options_file import RecipeFile, Section, read_recipe_file
+from jobs.commands.build import Plan, build_one, plan_of
+from schemas.manifest import BadManifest
+from schemas.mixture import NAME, Mixture
+
+
+def mixture_command(args: Build) -> int:
+    """Build every dataset of a recipe, one after the other, and write ``mixture.json`` last; the exit code.
+
+    A dataset of which too much is quarantined, or that fails, keeps the others from nothing; the exit code is then 1, and there is no mixture where
+    a build is missing. The same command goes on with what is missing.
+    """
+    try:
+        recipe = read_recipe_file(args)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    plans = [(section, _plan(recipe, section)) for section in recipe.sections]
+    values: dict[str, Any] = {"datasets": {}}
+    failures = {}
+    for section, plan in plans:
+        print(f"lamp-data: {section.name}, from {plan.source}", file=sys.stderr, flush=True)
+        try:
+            outcome = build_one(section.build, plan)
+        except (Failed, UsageError) as error:
+            failures[section.name] = str(error)
+            continue
+        values["datasets"][section.name] = outcome.values
+        if outcome.failure is not None:
+            failures[section.name] = outcome.failure
+        if not args.json:
+            print(outcome.text)
+    if args.dry_run and values["datasets"]:
+        values["total"] = _total(values["datasets"], args.json)
+    if not args.dry_run and len(values["datasets"]) == len(plans):
+        mixture = _written(recipe)
+        values |= {"mixture": str(recipe.output / NAME), "samples": sum(m.samples for m in mixture.members)}
+        if not args.json:
+            print(mixture_text(recipe.output, mixture))
+    if args.json:
+        print(json.dumps(values, indent=1))
+    if failures:
+        said = "; ".join(f"{name}: {message}" for name, message in failures.items())
+        raise Failed(f"{len(failures)} of {len(plans)} datasets of {args.recipe} failed ({said})")
+    return 0
+
+
+def _plan(recipe: RecipeFile, section: Section) -> Plan:
+    """A section's plan, its folder being there: hours of building must not end in a misspelt name."""
+    try:
+        plan = plan_of(section.build)
+    except UsageError as error:
+        raise UsageError(f"{section.name}: {error}") from error
+    if not plan.source.is_dir():
+        raise UsageError(
+            f"{plan.source} does not exist: put {section.name} there, name the folder above with --input, or the folder below it in the recipe"
+        )
+    return plan
+
+
+def _total(tried: dict[str, Any], silent: bool) -> dict[str, Any]:
+    """What the builds that were tried come to together, for ``--json``; printed if not silent."""
+    from pipeline.build.dry_run import Estimate, summed
+
+    totals = {
+        name: summed([Estimate(**values[name]) for values in tried.values()])
+        for name in ("episodes", "frames", "windows", "triplets", "bytes", "hours")
+    }
+    if not silent:
+        print(trials_text(totals, len(tried), min(values["free_bytes"] for values in tried.values())))
+    return {name: vars(estimate) for name, estimate in totals.items()}
+
+
+def _written(recipe: RecipeFile) -> Mixture:
+    from pipeline.build.mixture import Part, write_mixture
+
+    try:
+        return write_mixture(
+            recipe.output,
+            recipe.name,
+            [Part(section.name, section.name, section.weight) for section in recipe.sections],
+        )
+    except BadManifest as error:
+        raise Failed(str(error)) from error
+
+
+def mixture_text(output: Path, mixture: Mixture) -> str:
+    """What a mixture holds, and how often each of its members is drawn."""
+    members = mixture.members
+    lines = [f"{output / NAME}: {sum(m.samples for m in members)} triplets of {len(members)} dataset(s)"]
+    weights = [member.samples if member.weight is None else member.weight for member in members]
+    for member, weight in zip(members, weights, strict=True):
+        lines.append(
+            f"  {member.name:<16} {member.samples} triplets of {member.episodes} episodes, {weight / sum(weights):.1%} of those drawn"
+        )
+    lines.append(f"next: lamp-train --stage 1 --data {output}")
+    return "\n".join(lines)

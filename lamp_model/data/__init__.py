@@ -1,0 +1,1 @@
+"""From shards to batches: datasets, order of samples, decoding, normalisation."""

@@ -1,0 +1,169 @@
+"""Whose states and actions a run learns: their ranges, their conventions, and how robots of different widths share a batch.
+
+States and actions of narrower robots are filled up with zeros to the widest; those dimensions are masked out of the loss.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch.nn import functional
+
+from lamp_model.data.dataset import TrainingData
+from lamp_model.data.normalisation import Normaliser, range_of
+from lamp_model.storage.run_folder import BadRun
+from schemas.episode import ActionConvention
+
+RAW, STANDARD = "raw", "standard"
+
+
+@dataclass(frozen=True)
+class Embodiment:
+    """One robot's normalisation.
+
+    Attributes:
+        name: by which a policy is told whose actions are wanted.
+        standard: its actions are the standard ones of the samples, not the raw ones.
+        mean_action: in the convention of the data.
+        convention: of the actions that are learnt; None for shards that do not say it beside their statistics.
+    """
+
+    name: str
+    standard: bool
+    state: Normaliser
+    action: Normaliser
+    mean_action: tuple[float, ...]
+    convention: ActionConvention | None
+
+
+def run_statistics(data: TrainingData, actions: str | None) -> dict[str, Any]:
+    """The statistics that a run keeps: of the states, and of those actions that are learnt, under ``action``.
+
+    Args:
+        actions: ``raw``; ``standard``; None takes the standard form where there is one.
+
+    Raises:
+        BadRun: the standard form was asked for and is not there.
+    """
+    chosen = {one.name: _chosen(one.name, one.statistics, actions) for one in data.embodied}
+    return next(iter(chosen.values())) if len(chosen) == 1 else {"embodiments": chosen}
+
+
+def _chosen(name: str, statistics: Mapping[str, Any], actions: str | None) -> dict[str, Any]:
+    there = statistics.get("standard_action", {}).get("count", 0) > 0
+    if actions == STANDARD and not there:
+        raise BadRun(
+            f"{name} has no standard actions: its form has none, or it was built with --actions raw or by an earlier version; "
+            "train with --actions raw, or build it again"
+        )
+    standard = there and actions != RAW
+    kept = {key: value for key, value in statistics.items() if key != "standard_action"}
+    return {
+        **kept,
+        "action": statistics["standard_action" if standard else "action"],
+        "actions": STANDARD if standard else RAW,
+    }
+
+
+def embodiments_of(statistics: Mapping[str, Any], name: str, normalisation: str) -> "Embodiments":
+    """The embodiments of a run from the statistics that it keeps.
+
+    Args:
+        name: of the only one, where the statistics hold one.
+        normalisation: ``min_max`` or ``quantile``.
+
+    Raises:
+        ValueError: the statistics lack something.
+    """
+    several = statistics.get("embodiments", {name: statistics})
+    return Embodiments([_embodiment(one, values, normalisation) for one, values in several.items()])
+
+
+def _embodiment(name: str, statistics: Mapping[str, Any], normalisation: str) -> Embodiment:
+    action = statistics.get("action", {})
+    return Embodiment(
+        name=name,
+        standard=statistics.get("actions", RAW) == STANDARD,
+        state=range_of(statistics, "state", normalisation),
+        action=range_of(statistics, "action", normalisation),
+        mean_action=tuple(map(float, action["mean"])),
+        convention=convention_of(action),
+    )
+
+
+def convention_of(action: Mapping[str, Any]) -> ActionConvention | None:
+    """What actions mean, from their statistics; None where these do not say it.
+
+    Raises:
+        ValueError: they say it by halves.
+    """
+    if "convention" not in action:
+        return None
+    name, dimensions, description = (action.get(key) for key in ("convention", "dimensions", "description"))
+    if isinstance(name, str) and isinstance(description, str) and isinstance(dimensions, list):
+        return ActionConvention(name, tuple(map(str, dimensions)), description)
+    raise ValueError(
+        "the statistics must say the convention of the actions, a name for each dimension and a description"
+    )
+
+
+class Embodiments:
+    """All embodiments of a run, and the normalisation of batches in which they are mixed.
+
+    Attributes:
+        state_size, action_size: of the widest.
+    """
+
+    def __init__(self, members: Sequence[Embodiment]):
+        self.members = tuple(members)
+        self.state_size = max(one.state.size for one in self.members)
+        self.action_size = max(one.action.size for one in self.members)
+
+    def __getitem__(self, name: str) -> Embodiment:
+        """By name.
+
+        Raises:
+            ValueError: there is no such embodiment; the message names those that there are.
+        """
+        for one in self.members:
+            if one.name == name:
+                return one
+        raise ValueError(
+            f"there is no {name!r} among what this was trained on; there are: {', '.join(m.name for m in self.members)}"
+        )
+
+    def states(self, states: Float[torch.Tensor, "B S"], which: Int[torch.Tensor, "B"]) -> Float[torch.Tensor, "B S"]:
+        """Normalised; zero beyond a robot's width."""
+        return self._each(states, which, lambda one, rows: one.state.normalise(rows[..., : one.state.size]))
+
+    def actions(
+        self, actions: Float[torch.Tensor, "B H A"], which: Int[torch.Tensor, "B"]
+    ) -> Float[torch.Tensor, "B H A"]:
+        """Normalised; zero beyond a robot's width."""
+        return self._each(actions, which, lambda one, rows: one.action.normalise(rows[..., : one.action.size]))
+
+    def mean_actions(self, which: Int[torch.Tensor, "B"]) -> Float[torch.Tensor, "B A"]:
+        """Normalised mean action of each sample's robot."""
+        means = torch.zeros(len(which), self.action_size, device=which.device)
+        return self._each(
+            means, which, lambda one, rows: one.action.normalise(rows.new_tensor(one.mean_action).expand(len(rows), -1))
+        )
+
+    def mask(self, mask: Bool[torch.Tensor, "B H"], which: Int[torch.Tensor, "B"]) -> Bool[torch.Tensor, "B H A"]:
+        """Which numbers of the actions there are: those of steps that the episode has, within the robot's width."""
+        sizes = torch.tensor([one.action.size for one in self.members], device=which.device)
+        within = torch.arange(self.action_size, device=which.device) < sizes[which][:, None]
+        return mask[..., None] & within[:, None]
+
+    def _each(self, values: torch.Tensor, which: torch.Tensor, normalise) -> torch.Tensor:
+        if len(self.members) == 1:
+            return normalise(self.members[0], values)
+        result = torch.zeros_like(values)
+        for number, one in enumerate(self.members):
+            rows = which == number
+            if rows.any():
+                made = normalise(one, values[rows])
+                result[rows] = functional.pad(made, (0, values.shape[-1] - made.shape[-1]))
+        return result

@@ -1,0 +1,154 @@
+"""Batches out of shards: which sample comes when is a pure function of (seed, epoch, position).
+
+The state of the data in a run is one integer, the step. Threads decode ahead; they decide when a sample is ready, never which.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from lamp_model.data.batch import Batch
+from lamp_model.data.dataset import TrainingData
+from lamp_model.data.sample import SampleConfig, collate, texts_of, to_sample
+from lamp_model.data.sampler import Order
+from schemas.triplet import Triplet
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Numbered samples: a ``ShardSet`` or ``lamp_model.data.dataset.TrainingData``."""
+
+    @property
+    def index(self) -> np.ndarray:
+        """One row a sample (``schemas.shard_formats.INDEX_DTYPE``)."""
+        ...
+
+    def read(self, number: int) -> Triplet:
+        """A sample, its checksum verified."""
+        ...
+
+
+def split_members(data: TrainingData, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sample numbers for training and for validation: ``split_episodes`` of each member, so that each is in both.
+
+    An episode that several members hold is held out of all of them if it is of one.
+    """
+    held_out = []
+    for member in data.members:
+        _, numbers = split_episodes(member.shards, val_fraction)
+        held_out.append(member.shards.index["episode"][numbers])
+    is_validation = np.isin(data.index["episode"], np.concatenate(held_out))
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
+def split_episodes(shards: Samples, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Sample numbers for training and for validation, split by episode so that no episode is on both sides.
+
+    Episodes are ordered by a hash of their digest; the first ``val_fraction`` of them are held out, at least one of each
+    kind when there are two or more, none when there is one or the fraction is 0.
+    """
+    episodes = shards.index["episode"]
+    order = sorted(set(episodes.tolist()), key=lambda digest: hashlib.sha256(b"split:" + digest).digest())
+    held_out = 0
+    if val_fraction > 0 and len(order) > 1:
+        held_out = min(max(round(val_fraction * len(order)), 1), len(order) - 1)
+    is_validation = np.isin(episodes, np.array(order[:held_out], episodes.dtype))
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
+class Loader:
+    """Batches of a fixed set of samples.
+
+    Attributes:
+        numbers: the samples' numbers in the shard set.
+    """
+
+    def __init__(
+        self,
+        shards: Samples,
+        numbers: Sequence[int] | np.ndarray,
+        config: SampleConfig | Callable[[int, Triplet], SampleConfig],
+        batch_size: int,
+        seed: int,
+        threads: int = 2,
+        rank: int = 0,
+        world: int = 1,
+        order: Order | None = None,
+    ):
+        """Prepare; nothing is read yet.
+
+        Args:
+            shards: the samples.
+            numbers: which of them.
+            config: what is taken from a sample, or, where samples differ, how that is found from its number and itself.
+            order: of a mixture; else all samples are shuffled together in each epoch.
+
+        Raises:
+            ValueError: there are no samples, or the batch does not divide among the ranks.
+        """
+        if not len(numbers):
+            raise ValueError("there are no samples to train on")
+        if batch_size % world:
+            raise ValueError(f"the batch size must be a multiple of the {world} ranks, found {batch_size}")
+        self.shards, self.numbers, self.config = shards, np.asarray(numbers), config
+        self.batch_size, self.seed, self.threads = batch_size, seed, threads
+        self.rank, self.world = rank, world
+        self.order = order or Order(seed, [len(numbers)])
+
+    def samples_of(self, step: int) -> list[tuple[int, int, int]]:
+        """(sample number, epoch, position in the epoch) of this rank's slice of a step's global batch."""
+        local = self.batch_size // self.world
+        first = step * self.batch_size + self.rank * local
+        count = len(self.numbers)
+        places = [divmod(position, count) for position in range(first, first + local)]
+        return [(int(self.numbers[self.order.at(epoch, offset)]), epoch, offset) for epoch, offset in places]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step.
+
+        Raises:
+            CorruptShard: a sample is damaged, by shard and key.
+            BadSample: a sample does not fit the model, by key.
+        """
+        return collate([self._sample(*sample) for sample in self.samples_of(step)])
+
+    def batch_in_order(self, step: int) -> Batch:
+        """Samples as they are stored and their first instruction, for validation; the last batch may be smaller.
+
+        Where people gave an instruction, that is it, whatever else is learnt from.
+        """
+        first = step * self.batch_size
+        numbers = self.numbers[first : first + self.batch_size]
+        triplets = [self.shards.read(int(number)) for number in numbers]
+        configs = [self._config(int(number), t) for number, t in zip(numbers, triplets, strict=True)]
+        return collate([to_sample(t, c, texts_of(t, c)[0]) for t, c in zip(triplets, configs, strict=True)])
+
+    def batches(self, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
+        """The batches of steps first..last - 1, decoded ahead by threads."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[list[Future]] = deque()
+            try:
+                for step in range(first, last + ahead):
+                    if step < last:
+                        waiting.append([pool.submit(self._sample, *sample) for sample in self.samples_of(step)])
+                    if step >= first + ahead and waiting:
+                        yield collate([future.result() for future in waiting.popleft()])
+            finally:
+                for future in (f for batch in waiting for f in batch):
+                    future.cancel()
+
+    def _config(self, number: int, triplet: Triplet) -> SampleConfig:
+        return self.config if isinstance(self.config, SampleConfig) else self.config(number, triplet)
+
+    def _sample(self, number: int, epoch: int, position: int) -> Batch:
+        triplet = self.shards.read(number)
+        config = self._config(number, triplet)
+        texts = texts_of(triplet, config)
+        choice = 0
+        if len(texts) > 1:
+            choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
+        return to_sample(triplet, config, texts[choice])

@@ -1,0 +1,181 @@
+"""From a triplet to a batch of one, and from those to a batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lamp_model.data.batch import Batch, Scene
+from lamp_model.networks.image_resize import resize
+from schemas.jpeg import decode_jpeg
+from schemas.retargeting import retarget
+from schemas.scene_flow import PointFlag
+from schemas.shard_formats import CorruptShard
+from schemas.triplet import Triplet
+
+JOINED = ("motion", "motion_mask", "state", "actions", "action_mask", "embodiment")
+
+
+class BadSample(ValueError):
+    """A sample does not fit the model; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What is taken from a triplet.
+
+    Attributes:
+        cameras: roles of the images.
+        chunk: the first so many actions.
+        points, horizon: what the flow must have.
+        standard: take the standard actions, not the raw ones.
+        embodiment: number of the sample's robot in the run (``lamp_model.data.embodiments``).
+        state_size, action_size: to which states and actions are filled up with zeros; None leaves them.
+        image_size: side in pixels to which images are resized, for pictures of several sizes in a batch; None leaves them.
+        black: roles that these samples do not have and of which a black image is shown.
+        generated: also take instructions that a model wrote.
+        retargeted: take the flow in even steps of distance (``schemas.retargeting``).
+    """
+
+    cameras: tuple[str, ...]
+    chunk: int
+    points: int
+    horizon: int
+    standard: bool = False
+    embodiment: int = 0
+    state_size: int | None = None
+    action_size: int | None = None
+    image_size: int | None = None
+    black: tuple[str, ...] = ()
+    generated: bool = False
+    retargeted: bool = False
+
+
+def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
+    """The instructions that may be learnt from, the people's own first; one blank text where there is none."""
+    generated = tuple(g.text for g in triplet.generated_instructions) if config.generated else ()
+    return (*triplet.instructions, *generated) or ("",)
+
+
+def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch:
+    """A batch of one.
+
+    Raises:
+        BadSample: the triplet does not fit the model, by key.
+    """
+    check_fits(triplet, config)
+    actions, action_mask = _actions(triplet, config)
+    flow = triplet.flow
+    if config.retargeted:
+        flow = retarget(flow, triplet.camera.intrinsics, triplet.camera.size)
+    motion, mask = flow.increments(seen_only=True)
+    scene = Scene(
+        uvz=flow.uvz,
+        valid=flow.valid,
+        static=(triplet.point_flags & PointFlag.STATIC) > 0,
+        intrinsics=triplet.camera.intrinsics,
+        size=triplet.camera.size,
+        depth_unit=triplet.depth_unit,
+    )
+    return Batch(
+        images=tuple(torch.from_numpy(_image(triplet, role, config))[None] for role in config.cameras),
+        instructions=(instruction,),
+        motion=torch.from_numpy(motion.astype(np.float32))[None],
+        motion_mask=torch.from_numpy(mask)[None],
+        state=torch.from_numpy(_filled(triplet, "state", triplet.state, config.state_size))[None],
+        actions=torch.from_numpy(_filled(triplet, "actions", actions[: config.chunk], config.action_size))[None],
+        action_mask=torch.from_numpy(action_mask[: config.chunk].copy())[None],
+        embodiment=torch.tensor([config.embodiment]),
+        scenes=(scene,),
+    )
+
+
+def _actions(triplet: Triplet, config: SampleConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Actions and mask, in the form that is learnt."""
+    if not config.standard:
+        return triplet.actions, triplet.action_mask
+    if triplet.standard_actions is None:
+        raise BadSample(
+            f"sample {triplet.key} has no standard actions, others of its set have: train with --actions raw, or build it again"
+        )
+    return triplet.standard_actions.values, triplet.standard_actions.mask
+
+
+def _filled(triplet: Triplet, name: str, values: np.ndarray, size: int | None) -> np.ndarray:
+    """The numbers as float32, filled up with zeros to a size."""
+    missing = 0 if size is None else size - values.shape[-1]
+    if missing < 0:
+        raise BadSample(
+            f"sample {triplet.key} has {name} of {values.shape[-1]} numbers, its statistics of {size}: build it again"
+        )
+    return np.pad(values.astype(np.float32), [(0, 0)] * (values.ndim - 1) + [(0, missing)])
+
+
+def _image(triplet: Triplet, role: str, config: SampleConfig) -> np.ndarray:
+    """An image as the batch holds it: of its own size, or resized as the backbone would do it first of all."""
+    side = config.image_size
+    if role in config.black:
+        reference = decode_image(triplet, "image").shape if side is None else (side, side, 3)
+        return np.zeros(reference, np.uint8)
+    image = decode_image(triplet, role)
+    if side is None or image.shape[:2] == (side, side):
+        return image
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    return resize(pixels, (side, side))[0].permute(1, 2, 0).byte().contiguous().numpy()
+
+
+def check_fits(triplet: Triplet, config: SampleConfig) -> None:
+    """Refuse a triplet that the model cannot take.
+
+    Raises:
+        BadSample: what was expected and found, by key.
+    """
+    points, steps = triplet.flow.uvz.shape[0], triplet.flow.horizon
+    if (points, steps) != (config.points, config.horizon):
+        raise BadSample(
+            f"sample {triplet.key} has flow of {points} points over {steps} steps, the model needs {config.points} over "
+            f"{config.horizon}: build the shards with that grid and horizon"
+        )
+    if len(triplet.actions) < config.chunk:
+        raise BadSample(
+            f"sample {triplet.key} has {len(triplet.actions)} actions, the model predicts {config.chunk}: "
+            "build the shards with more actions, or train with a smaller chunk"
+        )
+
+
+def decode_image(triplet: Triplet, role: str) -> np.ndarray:
+    """An image of a triplet as upright RGB, uint8 [H, W, 3].
+
+    Raises:
+        BadSample: the triplet has no such image.
+        CorruptShard: the image does not decode.
+    """
+    if role not in triplet.images:
+        raise BadSample(
+            f"sample {triplet.key} has no image {role!r}, others of its set have: they cannot be trained together"
+        )
+    try:
+        return decode_jpeg(triplet.images[role])
+    except ValueError as error:
+        raise CorruptShard(f"sample {triplet.key}: the image {role!r} is a JPEG picture that {error}") from error
+
+
+def collate(samples: list[Batch]) -> Batch:
+    """Samples side by side.
+
+    Raises:
+        BadSample: their images or their states and actions differ in size.
+    """
+
+    def joined(name: str) -> torch.Tensor:
+        return torch.cat([getattr(sample, name) for sample in samples])
+
+    try:
+        return Batch(
+            images=tuple(torch.cat(camera) for camera in zip(*(s.images for s in samples), strict=True)),
+            instructions=tuple(text for s in samples for text in s.instructions),
+            scenes=tuple(scene for s in samples for scene in s.scenes),
+            **{name: joined(name) for name in JOINED},
+        )
+    except RuntimeError as error:
+        raise BadSample(f"samples of different sizes cannot be trained together: {error}") from error

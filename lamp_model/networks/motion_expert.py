@@ -1,0 +1,271 @@
+"""The Motion Expert: a CogVideoX-style 3D transformer that turns noise into scene flow (paper, section 3.2).
+
+Built from diffusers' pieces under the names of the published checkpoints (``motion_head.*``).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.embeddings import CogVideoXPatchEmbed, TimestepEmbedding, Timesteps, get_3d_sincos_pos_embed
+from diffusers.models.normalization import AdaLayerNorm
+from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
+from jaxtyping import Bool, Float
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from lamp_model.configs import check_dropout, check_sizes
+from lamp_model.features import Features
+from lamp_model.networks import motion_layout
+from lamp_model.networks.flow_matching import integrate_motion, motion_timestep
+from schemas.scene_flow import GRID, HORIZON
+
+SPATIAL_SCALE = 1.875
+"""CogVideoX's interpolation scale of the spatial positions; part of the checkpoints' meaning."""
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """Sizes of the Motion Expert; the defaults are the paper's.
+
+    Attributes:
+        time_channels: of the sinusoid that embeds the flow time.
+        steps_per_frame: adjacent steps packed into one frame of tokens.
+        patch_size: keypoints along each side of a token.
+        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
+        denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
+        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's ablation).
+    """
+
+    layers: int = 12
+    heads: int = 16
+    head_dim: int = 64
+    time_channels: int = 512
+    patch_size: int = 2
+    steps_per_frame: int = 2
+    dropout: float = 0.1
+    grid: int = GRID
+    horizon: int = HORIZON
+    conditioning_tokens: int = 256
+    denoising_steps: int = 10
+    guidance_steps: int = 1
+    depth: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = ("heads", "head_dim", "time_channels", "patch_size", "steps_per_frame", "grid", "horizon")
+        check_sizes(self, (*sizes, "conditioning_tokens"), counts=("layers", "denoising_steps"))
+        check_dropout(self.dropout)
+        if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
+            raise ValueError(
+                f"the grid must be a multiple of patch_size and the horizon of steps_per_frame, found "
+                f"{self.grid} / {self.patch_size} and {self.horizon} / {self.steps_per_frame}"
+            )
+        if self.width % 16:
+            raise ValueError(f"heads * head_dim must be a multiple of 16 for the 3D positions, found {self.width}")
+        if not 0 <= self.guidance_steps <= self.denoising_steps:
+            raise ValueError(
+                f"guidance_steps must lie between 0 and denoising_steps {self.denoising_steps}, found {self.guidance_steps}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Width of the transformer and of its hidden state."""
+        return self.heads * self.head_dim
+
+    @property
+    def channels(self) -> int:
+        """Channels of a packed frame."""
+        return 3 * self.steps_per_frame
+
+    @property
+    def frames(self) -> int:
+        """Packed frames."""
+        return self.horizon // self.steps_per_frame
+
+    @property
+    def tokens(self) -> int:
+        """M, the number of motion tokens."""
+        return self.frames * (self.grid // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the Motion Expert sees of the observation, the same for every evaluation.
+
+    Attributes:
+        tokens: as they enter the first block.
+        mask: true where a token may be attended to; None when all may.
+    """
+
+    tokens: Float[torch.Tensor, "B C W"]
+    mask: Bool[torch.Tensor, "B C"] | None
+
+
+class MotionTransformer(nn.Module):
+    """Joint attention over conditioning and motion tokens with adaptive layer norm from the flow time.
+
+    Attributes:
+        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the same
+            gradients.
+    """
+
+    seen: torch.Tensor
+    checkpointing = False
+
+    def __init__(self, config: MotionConfig):
+        super().__init__()
+        c = config
+        self.config = c
+        self.patch_embed = CogVideoXPatchEmbed(
+            patch_size=c.patch_size,
+            patch_size_t=1,
+            in_channels=c.channels,
+            embed_dim=c.width,
+            text_embed_dim=c.width,
+            # Its positions assume a fixed number of conditioning tokens, where they are zero; see below.
+            use_positional_embeddings=False,
+            use_learned_positional_embeddings=False,
+        )
+        self.embedding_dropout = nn.Dropout(c.dropout)
+        self.time_proj = Timesteps(c.time_channels, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(c.time_channels, c.width, "silu")
+        self.transformer_blocks = nn.ModuleList(
+            CogVideoXBlock(
+                dim=c.width,
+                num_attention_heads=c.heads,
+                attention_head_dim=c.head_dim,
+                time_embed_dim=c.width,
+                dropout=c.dropout,
+                attention_bias=True,
+            )
+            for _ in range(c.layers)
+        )
+        self.norm_final = nn.LayerNorm(c.width, 1e-5)
+        self.norm_out = AdaLayerNorm(c.width, output_dim=2 * c.width, norm_elementwise_affine=True, chunk_dim=1)
+        self.proj_out = nn.Linear(c.width, c.patch_size**2 * c.channels)
+        # From scratch, the first prediction is "no velocity" and not a random one.
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+        side = c.grid // c.patch_size
+        positions = get_3d_sincos_pos_embed(c.width, (side, side), c.frames, SPATIAL_SCALE, 1.0, output_type="pt")
+        self.register_buffer("positions", positions.flatten(0, 1).float()[None], persistent=False)
+        self.register_buffer("seen", motion_layout.component_mask(c.steps_per_frame, c.depth), persistent=False)
+
+    def forward(
+        self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning
+    ) -> tuple[Float[torch.Tensor, "B F C G G"], Float[torch.Tensor, "B M W"]]:
+        """Velocity, and the last block's motion tokens before the final norm."""
+        words, count = conditioning.tokens, conditioning.tokens.shape[1]
+        packed = packed if self.config.depth else packed * self.seen
+        temb = self.time_embedding(self.time_proj(timestep).to(packed.dtype))
+        # The words are projected already: the library's module is given none of them.
+        motion = self.patch_embed(words[:, :0], packed)
+        motion = motion + self.positions.to(motion.dtype)
+        joint = self.embedding_dropout(torch.cat([words.to(motion.dtype), motion], dim=1))
+        words, hidden = joint[:, :count], joint[:, count:]
+        options = self._attention_options(conditioning.mask)
+        for block in self.transformer_blocks:
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden, words = checkpoint(block, hidden, words, temb, None, options, use_reentrant=False)
+            else:
+                hidden, words = block(hidden, words, temb, attention_kwargs=options)
+        out = self.proj_out(self.norm_out(self.norm_final(hidden), temb=temb))
+        velocity = self._unpatchify(out)
+        return velocity if self.config.depth else velocity * self.seen, hidden
+
+    def project(self, tokens: Float[torch.Tensor, "B C W"]) -> Float[torch.Tensor, "B C W"]:
+        """Conditioning tokens as they enter the first block."""
+        return self.patch_embed.text_proj(tokens)
+
+    def _attention_options(self, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        if mask is None:
+            return {}
+        attend = torch.cat([mask, mask.new_ones(mask.shape[0], self.config.tokens)], dim=1)
+        return {"attention_mask": attend[:, None]}  # [B, 1, keys]: the same for every query
+
+    def _unpatchify(self, out: torch.Tensor) -> torch.Tensor:
+        c, p = self.config, self.config.patch_size
+        side = c.grid // p
+        out = out.reshape(out.shape[0], c.frames, side, side, c.channels, p, p)
+        return out.permute(0, 1, 4, 2, 5, 3, 6).reshape(out.shape[0], c.frames, c.channels, c.grid, c.grid)
+
+
+class MotionDecoder(nn.Module):
+    """The transformer with what fits the conditioning to it."""
+
+    def __init__(self, config: MotionConfig):
+        super().__init__()
+        self.learnable_padding_tokens = nn.Parameter(torch.randn(1, config.conditioning_tokens, config.width) * 0.01)
+        self.trunk_to_text_proj = nn.Identity()  # the widths agree, as in the published sizes: no weights
+        self.cogvideox = MotionTransformer(config)
+
+
+class MotionExpert(nn.Module):
+    """Generates normalised motion from the backbone's features.
+
+    Noise, states and velocities are packed: ``[B, F, C, G, G]`` (``lamp_model.networks.motion_layout``).
+    """
+
+    def __init__(self, config: MotionConfig, feature_width: int):
+        super().__init__()
+        self.config = config
+        self.vlm_proj = nn.Linear(feature_width, config.width, bias=False)
+        self.decoder = MotionDecoder(config)
+
+    def condition(self, features: Features) -> Conditioning:
+        """Project the features, once, however many evaluations follow.
+
+        With a mask all tokens are used and padding is attended to by nobody. Without one (the published checkpoints) the
+        sequence is repeated as often as it fits into the fixed number of tokens and filled up with learned ones.
+        """
+        tokens = self.decoder.trunk_to_text_proj(self.vlm_proj(features.tokens))
+        if features.mask is None:
+            tokens = self._repeated(tokens)
+        return Conditioning(self.decoder.cogvideox.project(tokens), features.mask)
+
+    def _repeated(self, tokens: torch.Tensor) -> torch.Tensor:
+        room = self.config.conditioning_tokens
+        if tokens.shape[1] >= room:
+            return tokens[:, :room]
+        tokens = tokens.repeat(1, room // tokens.shape[1], 1)
+        padding = self.decoder.learnable_padding_tokens[:, : room - tokens.shape[1]]
+        return torch.cat([tokens, padding.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
+
+    def velocity(
+        self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning
+    ) -> Float[torch.Tensor, "B F C G G"]:
+        """The velocity at a time given as a whole number of thousandths."""
+        return self.decoder.cogvideox(packed, timestep, conditioning)[0]
+
+    def guidance_state(
+        self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
+    ) -> Float[torch.Tensor, "B M W"]:
+        """The half-formed thought that guides the policy (paper, section 3.3), in training and inference alike.
+
+        ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time reached, whose
+        last block's motion tokens are the result: two evaluations in all. The release is known for one step only; here N steps are the
+        rollout's first N, at the same times.
+        """
+        first, steps = self.config.guidance_steps, self.config.denoising_steps
+        conditioning = self.condition(features)
+        state = integrate_motion(self._velocity_at(conditioning), noise, steps, first)
+        return self.decoder.cogvideox(state, _filled(motion_timestep(first / steps), state), conditioning)[1]
+
+    def rollout(self, features: Features, noise: Float[torch.Tensor, "B F C G G"]) -> Float[torch.Tensor, "B K T 3"]:
+        """The whole motion, normalised. Only ever run to look at it; guidance takes its beginning."""
+        conditioning = self.condition(features)
+        if not self.config.depth:
+            noise = noise * self.decoder.cogvideox.seen
+        packed = integrate_motion(self._velocity_at(conditioning), noise, self.config.denoising_steps)
+        return motion_layout.unpack(packed, self.config.steps_per_frame)
+
+    def noise_shape(self, batch: int) -> tuple[int, int, int, int, int]:
+        """Shape of packed noise for a batch."""
+        c = self.config
+        return batch, c.frames, c.channels, c.grid, c.grid
+
+    def _velocity_at(self, conditioning: Conditioning):
+        return lambda x, t: self.velocity(x, _filled(motion_timestep(t), x), conditioning)
+
+
+def _filled(timestep: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.full((like.shape[0],), float(timestep), device=like.device)

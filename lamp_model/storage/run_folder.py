@@ -1,0 +1,241 @@
+"""A run's folder: what training leaves and ``load_policy`` and stage 2 read.
+
+=======================  ==================================================================================
+``config.json``          the model, the training, the data; written when the run begins
+``statistics.json``      of states and actions, as the shards had them
+``backbone/``            weights and tokenizer, when they were made here and not downloaded
+``motion.safetensors``   stage 2: the frozen Motion Expert, so that the run stands alone
+``checkpoints/``         see ``lamp_model.storage.checkpoints``
+``metrics.jsonl``        curves, one JSON object a line; ``curves.png`` at the end
+``model.safetensors``    what learnt; written last and the sign that the run is finished
+=======================  ==================================================================================
+"""
+
+import json
+import os
+import secrets
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lamp_model.model import ModelConfig, MotionModel, PolicyModel
+from lamp_model.networks.lora import ADAPTERS, part_of
+from lamp_model.storage.checkpoints import load_weights, read_tensors, write_tensors
+from lamp_model.training.config import TrainingConfig
+from schemas.errors import first_line
+from schemas.files import write_whole
+from schemas.structured import structure
+
+CONFIG, STATISTICS, BACKBONE = "config.json", "statistics.json", "backbone"
+MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
+    "motion.safetensors",
+    "model.safetensors",
+    "metrics.jsonl",
+    "curves.png",
+    "checkpoints",
+)
+
+
+class BadRun(ValueError):
+    """A run's folder is missing, unfinished or not what was expected; one sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """The shards that a run reads.
+
+    Attributes:
+        path: as given.
+        dataset: its name.
+        recipe_digest: of the build; a run goes on only with the same.
+        samples: how many.
+        actions: as asked for: ``raw``, ``standard``, or None: the standard form where there is one.
+        normalisation: of states and actions, by ``min_max`` or by ``quantile`` s.
+    """
+
+    path: str
+    dataset: str
+    recipe_digest: str
+    samples: int
+    actions: str | None = "raw"
+    normalisation: str = "min_max"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What stands in ``config.json``.
+
+    Attributes:
+        motion_run: stage 2: the stage 1 run that the Motion Expert came from.
+    """
+
+    preset: str
+    model: ModelConfig
+    training: TrainingConfig
+    data: DataSource
+    motion_run: str | None = None
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write ``config.json`` whole."""
+    write_whole(folder / CONFIG, json.dumps(asdict(config), indent=1).encode() + b"\n")
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The config of a run.
+
+    Raises:
+        BadRun: the folder is no run.
+    """
+    path = folder / CONFIG
+    try:
+        return structure(RunConfig, json.loads(path.read_bytes()), CONFIG)
+    except FileNotFoundError:
+        raise BadRun(f"{path} does not exist: {folder} is no run of lamp-train") from None
+    except NotADirectoryError:
+        raise BadRun(f"{folder} is a file: give the folder of a run of lamp-train") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadRun(f"{path} is no config of a run: {first_line(error)}") from error
+
+
+def write_statistics(folder: Path, statistics: dict[str, Any]) -> None:
+    """Keep the data's statistics with the run."""
+    write_whole(folder / STATISTICS, json.dumps(statistics, indent=1).encode() + b"\n")
+
+
+def read_statistics(folder: Path) -> dict[str, Any]:
+    """The statistics kept with a run.
+
+    Raises:
+        BadRun: they are missing or damaged.
+    """
+    try:
+        return json.loads((folder / STATISTICS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadRun(f"{folder / STATISTICS} is missing or damaged: {error}") from error
+
+
+def save_backbone(folder: Path, model: MotionModel) -> None:
+    """Keep the backbone with the run when it was not downloaded; whole or absent."""
+    weights = str(model.config.backbone_options.get("weights", ""))
+    final = folder / BACKBONE
+    if final.exists() or not weights.startswith("random:"):
+        return
+    aside = folder / f".{BACKBONE}.{secrets.token_hex(4)}.partial"
+    model.qwen_vl_interface.save(str(aside))
+    os.rename(aside, final)
+
+
+def copy_backbone(source: Path, folder: Path) -> None:
+    """Take another run's backbone along; whole or absent."""
+    final = folder / BACKBONE
+    if final.exists() or not (source / BACKBONE).is_dir():
+        return
+    aside = folder / f".{BACKBONE}.{secrets.token_hex(4)}.partial"
+    shutil.copytree(source / BACKBONE, aside)
+    os.rename(aside, final)
+
+
+def local_backbone(folder: Path, config: ModelConfig) -> ModelConfig:
+    """The model's config with the backbone that is kept in the run's folder, if any."""
+    if not (folder / BACKBONE).is_dir():
+        return config
+    options = {**config.backbone_options, "weights": str(folder / BACKBONE)}
+    return replace(config, backbone_options=options)
+
+
+def learning_parts(model: ModelConfig, training: TrainingConfig) -> tuple[str, ...]:
+    """The parts of a model that a stage trains."""
+    if training.stage == 1:
+        return ("motion_head",)
+    parts = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
+    if training.objective == "joint":
+        parts.append("motion_head")
+    if model.lora_rank:
+        parts.append(ADAPTERS)
+    return tuple(parts)
+
+
+def part_names(model: MotionModel, *parts: str) -> set[str]:
+    """Names in the model's state that belong to its parts."""
+    return {name for name in model.state_dict() if part_of(name) in parts}
+
+
+def part_weights(model: MotionModel, *parts: str) -> dict[str, Any]:
+    """State of the model's parts by name."""
+    names = part_names(model, *parts)
+    return {name: tensor for name, tensor in model.state_dict().items() if name in names}
+
+
+def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
+    """Write ``model.safetensors``."""
+    write_tensors(folder / MODEL, part_weights(model, *learning_parts(model.config, training)))
+
+
+def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
+    """The config of a finished run, of one stage or of either.
+
+    Raises:
+        BadRun: there is no such run, it is of the other stage or it has not finished.
+    """
+    config = read_config(folder)
+    found = config.training.stage
+    stage = found if stage is None else stage
+    if found != stage:
+        raise BadRun(f"{folder} holds a run of stage {found}, a run of stage {stage} was expected")
+    if not (folder / MODEL).is_file():
+        raise BadRun(f"{folder} has not finished: go on with lamp-train --stage {stage} --output {folder} --resume")
+    return config
+
+
+def load_motion(folder: Path, model: MotionModel) -> None:
+    """Load the Motion Expert of a finished stage 1 run into a model.
+
+    Raises:
+        BadCheckpoint: its weights are damaged or of another size.
+    """
+    load_weights(model, read_tensors(folder / MODEL), part_names(model, "motion_head"), str(folder / MODEL))
+
+
+def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
+    """The Motion Expert of a finished run of either stage: the model that it belongs to, the tensors by their names in ``MotionExpert``,
+    and where they were.
+
+    Raises:
+        BadRun: there is no such run, it has not finished, or it has no Motion Expert.
+        BadCheckpoint: the weights are missing or damaged.
+    """
+    config, head = finished_run(folder), "motion_head."
+    if not config.model.guided:
+        raise BadRun(f"{folder} was trained with --motion none: it has no Motion Expert")
+    kept = read_tensors(folder / MOTION) if config.training.stage == 2 else {}
+    learnt = read_tensors(folder / MODEL)  # where both stages taught it, the last word is here
+    found = {**kept, **{name: tensor for name, tensor in learnt.items() if name.startswith(head)}}
+    where = folder / (MODEL if config.training.stage == 1 else MOTION)
+    return config.model, {name.removeprefix(head): tensor for name, tensor in found.items()}, str(where)
+
+
+def load_kept_motion(folder: Path, model: MotionModel) -> None:
+    """Load the Motion Expert that a stage 2 run keeps.
+
+    Raises:
+        BadCheckpoint: it is missing, damaged or of another size.
+    """
+    load_weights(model, read_tensors(folder / MOTION), part_names(model, "motion_head"), str(folder / MOTION))
+
+
+def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
+    """The whole policy of a finished stage 2 run, frozen and in evaluation mode.
+
+    Raises:
+        BadRun: the run is missing, unfinished or of stage 1.
+        BadCheckpoint: its weights are damaged or of another model.
+    """
+    config = finished_run(folder, 2)
+    model = PolicyModel(local_backbone(folder, config.model))
+    if config.model.guided:
+        load_kept_motion(folder, model)
+    learnt = part_names(model, *learning_parts(config.model, config.training))
+    load_weights(model, read_tensors(folder / MODEL), learnt, str(folder / MODEL))
+    return model.requires_grad_(False).eval(), config

@@ -1,0 +1,102 @@
+"""Where stage 2's Motion Expert comes from: a finished run of stage 1, or weights as the authors publish them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
+from lamp_model.networks.motion_expert import MotionExpert
+from lamp_model.published.files import is_published
+from lamp_model.published.loading import load_published_motion, read_published_motion
+from lamp_model.storage import run_folder
+from lamp_model.storage.checkpoints import check_state, load_weights, write_tensors
+from lamp_model.storage.run_folder import BadRun
+from schemas.plugins import configure, load_plugin
+
+FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding")
+"""What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load."""
+
+
+@dataclass(frozen=True)
+class MotionSource:
+    """A Motion Expert that was found.
+
+    Attributes:
+        where: the run's folder, or where the published weights are.
+        preset: of the run; None for published weights.
+        model: what it was trained in.
+    """
+
+    where: str
+    preset: str | None
+    model: ModelConfig
+
+
+def find_run(folder: Path) -> MotionSource:
+    """A finished run of stage 1.
+
+    Raises:
+        BadRun: there is none.
+    """
+    if not folder.is_dir():
+        raise BadRun(
+            f"stage 2 needs the Motion Expert of stage 1, and there is no run at {folder.resolve()}: "
+            "train it first with lamp-train --stage 1, or give --motion (a folder, or none) or --motion-weights"
+        )
+    config = run_folder.finished_run(folder, 1)
+    return MotionSource(str(folder), config.preset, config.model)
+
+
+def find_published(source: str) -> MotionSource:
+    """Weights in the authors' layout: a folder, a ``.pt`` or a name on the Hugging Face hub. Their names and shapes are held to their
+    config and to the backbone that it names; no model is made.
+
+    Raises:
+        BadRun: it does not look like one.
+        BadCheckpoint: it is incomplete, tampered with, or of another size.
+        MissingWeights: the backbone cannot be had.
+    """
+    if not is_published(source):
+        raise BadRun(
+            f"{source} holds no published weights: --motion-weights takes a folder with a .pt and its config.yaml, the .pt, or a "
+            "name on the Hugging Face hub; a run of lamp-train is given as --motion"
+        )
+    model, tensors, where = read_published_motion(source)
+    options = configure(BACKBONES, model.backbone, model.backbone_options)
+    width = load_plugin(BACKBONES, model.backbone).feature_width(options)
+    with torch.device("meta"):
+        expected = MotionExpert(model.motion, width)
+    check_state(expected, tensors, where)
+    return MotionSource(source, None, model)
+
+
+def backbone_source(folder: Path, where: str | None) -> Path:
+    """The run whose kept backbone a run of stage 2 is built with: its own, or, before there is one, that of stage 1."""
+    own = (folder / run_folder.BACKBONE).is_dir()
+    return folder if own or where is None or is_published(where) else Path(where)
+
+
+def load_motion(folder: Path, where: str, policy: PolicyModel) -> None:
+    """Load the Motion Expert that the run keeps or, before it does, from where it comes.
+
+    Raises:
+        BadCheckpoint: its weights are damaged or of another size.
+    """
+    if (folder / run_folder.MOTION).is_file():
+        run_folder.load_kept_motion(folder, policy)
+    elif is_published(where):
+        expert = load_published_motion(where)
+        tensors = {f"motion_head.{name}": tensor for name, tensor in expert.state_dict().items()}
+        load_weights(policy, tensors, run_folder.part_names(policy, "motion_head"), where)
+    else:
+        run_folder.load_motion(Path(where), policy)
+
+
+def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
+    """Keep the Motion Expert and the backbone of a run of stage 1 with that of stage 2, so that it stands alone. Published weights
+    name a backbone that can be had again."""
+    if not is_published(where):
+        run_folder.copy_backbone(Path(where), folder)
+    if not (folder / run_folder.MOTION).is_file():
+        write_tensors(folder / run_folder.MOTION, run_folder.part_weights(policy, "motion_head"))

@@ -1,0 +1,210 @@
+"""The training loop of both stages: batch, loss, step, and now and then a look and a checkpoint."""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from lamp_model.data.batch import Batch
+from lamp_model.data.loader import Loader
+from lamp_model.networks.lora import part_of
+from lamp_model.networks.precision import autocast
+from lamp_model.storage.checkpoints import BadCheckpoint, Checkpoint, load_newest, load_weights, save_checkpoint
+from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, learning_parts, part_names, part_weights
+from lamp_model.training.config import TrainingConfig
+from lamp_model.training.metrics import MetricsLog
+from lamp_model.training.parameters import (
+    CosineRate,
+    check_learning,
+    describe_learning,
+    set_learning,
+    training_mode,
+)
+from lamp_model.training.rng import Purpose, generator, seed_dropout
+from lamp_model.training.stages import Stage
+
+
+class TrainingFailed(RuntimeError):
+    """Training cannot go on; one sentence says why and what to try."""
+
+
+class Trainer:
+    """Trains one stage in a run's folder.
+
+    Attributes:
+        done: optimiser steps done; with the run's config this is the whole state of data and chance.
+    """
+
+    def __init__(self, stage: Stage, config: TrainingConfig, folder: Path, train: Loader, validation: Loader | None):
+        """Take a built model on its device, and go on from the folder's newest checkpoint if there is one.
+
+        Raises:
+            BadCheckpoint: the checkpoint is damaged or of another model.
+        """
+        self.stage, self.config, self.folder = stage, config, folder
+        self.train, self.validation = train, validation
+        self.parts = learning_parts(stage.model.config, config)
+        self.learning = set_learning(stage.model, self.parts)
+        stage.model.checkpoint_activations(config.checkpoint_activations)
+        self.rate = CosineRate(config.steps, config.learning_rate, config.minimum_rate)
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=config.learning_rate, betas=config.betas)
+        self.done = self._restore()
+        self.log = MetricsLog(folder / METRICS, self.done)
+        self._began, self._seen = time.perf_counter(), 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.stage.model.device
+
+    def run(self) -> dict[str, float]:
+        """Train to the last step.
+
+        Returns:
+            The last validation's figures.
+
+        Raises:
+            TrainingFailed: the loss or its gradient is no longer finite.
+            CorruptShard, BadSample: a sample cannot be used.
+            OSError: the disk is full or failing.
+        """
+        print(describe_learning(self.stage.model, self.learning))
+        verdict = self.validate() if self.done == 0 else {}
+        self._began, self._seen = time.perf_counter(), 0
+        with self._bar() as bar:
+            for batch in self.train.batches(self.done, self.config.steps):
+                loss, norm = self.step(batch)
+                bar.update()
+                if self._due(self.config.log_every):
+                    self._write_progress(loss, norm, bar)
+                if self._due(self.config.validate_every):
+                    verdict = self.validate()
+                if self._due(self.config.checkpoint_every):
+                    self._check_finite(loss, norm)  # what is kept must be worth going on from
+                    self.save()
+        return verdict
+
+    def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimiser step; loss and gradient norm before clipping, not yet brought to the CPU."""
+        step = self.done
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step) * group["share"]
+        seed_dropout(self.config.seed, step)
+        chance = generator(self.device, self.config.seed, Purpose.NOISE, step)
+        with autocast(self.device):
+            loss = self.stage.loss(batch.to(self.device), chance)
+        loss.backward()
+        if step == 0:
+            self._check_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(list(self.learning.values()), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        self._seen += batch.size
+        return loss.detach(), norm
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Look at the held-out episodes with the same noise each time, and log it."""
+        if self.validation is None:
+            return {}
+        began = time.perf_counter()
+        self.stage.model.eval()
+        total, count = 0.0, 0
+        for index, batch in enumerate(self._held_out(self.validation)):
+            chance = generator(self.device, self.config.seed, Purpose.VALIDATION, index)
+            with autocast(self.device):
+                total += float(self.stage.loss(batch, chance)) * batch.size
+                self.stage.judge(batch, chance)
+            count += batch.size
+        training_mode(self.stage.model, self.parts)
+        check_learning(self.stage.model, self.learning, self.parts)
+        verdict = {"val_loss": total / count, **self.stage.verdict()}
+        self.log.write(step=self.done, **verdict)
+        self._began += time.perf_counter() - began  # samples per second are of training
+        return verdict
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        names = {id(parameter): name for name, parameter in self.learning.items()}
+        moments = {
+            f"{names[id(parameter)]}::{key}": value
+            for parameter, state in self.optimizer.state.items()
+            for key, value in state.items()
+        }
+        weights = part_weights(self.stage.model, *self.parts)
+        save_checkpoint(self.folder / CHECKPOINTS, Checkpoint(self.done, weights, moments))
+
+    def _restore(self) -> int:
+        folder = self.folder / CHECKPOINTS
+        checkpoint = load_newest(folder)
+        if checkpoint is None:
+            return 0
+        load_weights(self.stage.model, checkpoint.weights, part_names(self.stage.model, *self.parts), str(folder))
+        for entry, value in checkpoint.optimizer.items():
+            name, _, key = entry.rpartition("::")
+            if name not in self.learning:
+                raise BadCheckpoint(f"{folder} holds the optimiser's state of {name!r}, which does not learn here")
+            parameter = self.learning[name]
+            # AdamW counts its steps on the CPU and keeps its moments beside the weights.
+            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        return checkpoint.step
+
+    def _groups(self) -> list[dict]:
+        """Parameters by weight decay (matrices only) and by their share of the rate: where the objective is joint, the Motion
+        Expert's is its own."""
+        shares = {"motion_head": self.config.motion_rate / self.config.learning_rate} if self.config.stage == 2 else {}
+        groups: dict[tuple[float, float], list] = {}
+        for name, parameter in self.learning.items():
+            decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((decay, shares.get(part_of(name), 1.0)), []).append(parameter)
+        return [{"params": g, "weight_decay": decay, "share": share} for (decay, share), g in groups.items()]
+
+    def _check_gradients(self) -> None:
+        strangers = [n for n, p in self.stage.model.named_parameters() if p.grad is not None and n not in self.learning]
+        if strangers:
+            raise AssertionError(f"frozen parameters received gradients: {strangers[:5]}")
+
+    def _held_out(self, loader: Loader) -> Iterator[Batch]:
+        for step in range(-(-len(loader.numbers) // loader.batch_size)):
+            yield loader.batch_in_order(step).to(self.device)
+
+    def _due(self, every: int) -> bool:
+        return self.done % every == 0 or self.done == self.config.steps
+
+    def _check_finite(self, loss: torch.Tensor, norm: torch.Tensor) -> float:
+        """The loss, once it and the gradient that the weights have just taken in are known to be finite."""
+        value = float(loss)
+        if not torch.isfinite(loss + norm):
+            lower = self.config.learning_rate / 10
+            raise TrainingFailed(
+                f"the loss is {value} and its gradient {float(norm)} at step {self.done}: go on from the last checkpoint with a lower "
+                f"rate, --resume --learning-rate {lower:g}, or look for damaged values in the shards"
+            )
+        return value
+
+    def _write_progress(self, loss: torch.Tensor, norm: torch.Tensor, bar: tqdm) -> None:
+        value = self._check_finite(loss, norm)
+        rate = self._seen / max(time.perf_counter() - self._began, 1e-9)
+        self.log.write(
+            step=self.done,
+            loss=value,
+            learning_rate=self.rate(self.done - 1),
+            gradient_norm=float(norm),
+            samples_per_second=round(rate, 2),
+        )
+        bar.set_postfix_str(f"loss {value:.4f}, {rate:.1f} samples/s")
+
+    def _bar(self) -> tqdm:
+        pause = 0.1 if sys.stderr.isatty() else 10.0
+        return tqdm(
+            total=self.config.steps,
+            initial=self.done,
+            desc=f"stage {self.stage.number}",
+            unit="step",
+            mininterval=pause,
+            dynamic_ncols=True,
+        )

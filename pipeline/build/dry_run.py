@@ -1,0 +1,210 @@
+"""What a build would make, from a short trial in memory: nothing is written.
+
+Episodes are tried in an order that is evenly spread over the listing however early it stops, so that the first ones stand for all.
+"""
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.build.listing import Listing
+from pipeline.build.selection import Selection
+from pipeline.build.workers import EpisodeMaker, LeftOut, Part, Quarantined
+from pipeline.readers import words_of
+from pipeline.recipe import Recipe
+from pipeline.timing import Stopwatch
+from schemas.episode import BadEpisode, EpisodeRef
+
+SECONDS = 20.0
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One episode of the trial."""
+
+    outcome: str
+    """``taken``, ``left out`` or ``quarantined``."""
+    seconds: float
+    frames: int = 0
+    triplets: int = 0
+    bytes: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A total over the whole build; ``low`` to ``high`` holds it in 19 of 20 cases, as far as the tried episodes tell; None from a
+    single episode, which tells no spread."""
+
+    about: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was listed and tried, and what follows for the whole.
+
+    Attributes:
+        listed: episodes in the folder.
+        left_out: by the choice, as far as the listing decides it.
+        unreadable: files that could not be listed.
+        candidates: episodes that the listing leaves.
+        tried: some of them.
+        seconds: the trial took.
+        workers: processes that the build would use.
+        totals: of ``episodes``, ``frames``, ``windows``, ``triplets``, ``bytes`` and ``hours``.
+        reasons: share of the tried windows that were rejected, by reason.
+    """
+
+    listed: int
+    left_out: dict[str, int]
+    unreadable: int
+    candidates: int
+    tried: list[Tried]
+    seconds: float
+    workers: int
+    totals: dict[str, Estimate]
+    reasons: dict[str, float]
+
+    @property
+    def exact(self) -> bool:
+        """Every episode was tried."""
+        return len(self.tried) == self.candidates
+
+    def outcomes(self, outcome: str) -> dict[str, int]:
+        """Of the tried episodes, those left out or quarantined, by reason."""
+        return dict(sorted(Counter(t.reason for t in self.tried if t.outcome == outcome).items()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "listed": self.listed,
+            "left_out": self.left_out,
+            "unreadable": self.unreadable,
+            "candidates": self.candidates,
+            "tried": len(self.tried),
+            "tried_left_out": self.outcomes("left out"),
+            "tried_quarantined": self.outcomes("quarantined"),
+            "seconds": self.seconds,
+            "workers": self.workers,
+            "exact": self.exact,
+            "rejected_share": self.reasons,
+            **{name: vars(estimate) for name, estimate in self.totals.items()},
+        }
+
+
+def try_build(
+    recipe: Recipe, listing: Listing, selection: Selection, workers: int | None = None, seconds: float = SECONDS
+) -> Trial:
+    """Make some episodes and throw them away.
+
+    Args:
+        workers: processes of the build; None for one to each CPU that this process may use.
+        seconds: after which no further episode is begun.
+
+    Raises:
+        BuildError: what a plug-in needs cannot be had.
+    """
+    recipe.check()
+    refs = listing.chosen.refs
+    maker, tried, start = EpisodeMaker(recipe), [], time.perf_counter()
+    for number in spread(len(refs)):
+        elapsed = time.perf_counter() - start
+        if tried and elapsed + elapsed / len(tried) > seconds:
+            break
+        tried.append(_try(maker, selection, refs[number]))
+    workers = workers or len(os.sched_getaffinity(0))
+    windows = sum(t.triplets + sum(t.rejected.values()) for t in tried)
+    reasons = sum((Counter(t.rejected) for t in tried), Counter[str]())
+    return Trial(
+        listed=listing.total,
+        left_out=listing.chosen.left_out,
+        unreadable=len(listing.unreadable),
+        candidates=len(refs),
+        tried=tried,
+        seconds=time.perf_counter() - start,
+        workers=workers,
+        totals=_totals(tried, len(refs), selection.limit, workers),
+        reasons={reason: count / windows for reason, count in sorted(reasons.items())},
+    )
+
+
+def spread(count: int) -> Iterator[int]:
+    """All numbers below ``count``, each once; any beginning of them is evenly spread."""
+    seen: set[int] = set()
+    step = 0
+    while len(seen) < count:
+        number = int((0.5 + step * GOLDEN) % 1 * count)
+        step += 1
+        if number not in seen:
+            seen.add(number)
+            yield number
+
+
+def estimate(values: Sequence[float], total: int) -> Estimate:
+    """The sum over ``total`` of which these are some, or over as many of their kind where there are fewer."""
+    count = len(values)
+    mean = sum(values) / max(count, 1)
+    if count == total:
+        return Estimate(mean * total, mean * total, mean * total)
+    if count < 2:
+        return Estimate(mean * total, None, None)
+    variance = sum((v - mean) ** 2 for v in values) / (count - 1)
+    unseen = 1 - count / total if count < total else 1
+    error = 2 * total * math.sqrt(variance / count * unseen)
+    return Estimate(mean * total, max(mean * total - error, 0), mean * total + error)
+
+
+def summed(estimates: Sequence[Estimate]) -> Estimate:
+    """The total of builds that were tried each by itself: their errors have nothing to do with each other."""
+    about = sum(e.about for e in estimates)
+    bounds = [(e.low, e.high) for e in estimates]
+    if any(low is None or high is None for low, high in bounds):
+        return Estimate(about, None, None)
+    below = math.hypot(*(e.about - e.low for e in estimates if e.low is not None))
+    above = math.hypot(*(e.high - e.about for e in estimates if e.high is not None))
+    return Estimate(about, about - below, about + above)
+
+
+def _try(maker: EpisodeMaker, selection: Selection, ref: EpisodeRef) -> Tried:
+    start = time.perf_counter()
+    try:
+        reason = selection.takes(ref, words_of(maker.reader, ref)) if selection.needs_words else None
+        made = LeftOut(ref.source, ref.episode, reason) if reason else maker.make(ref, Stopwatch())
+    except BadEpisode as error:
+        made = Quarantined.of(ref, error)
+    seconds = time.perf_counter() - start
+    if isinstance(made, LeftOut):
+        return Tried("left out", seconds, reason=made.reason)
+    if isinstance(made, Quarantined):
+        return Tried("quarantined", seconds, reason=made.code, message=made.message)
+    assert isinstance(made, Part)
+    size = sum(len(data) for _, _, data in made.regions)
+    return Tried("taken", seconds, made.report.frames, len(made.regions), size, made.report.rejected)
+
+
+def _totals(tried: Sequence[Tried], candidates: int, limit: int | None, workers: int) -> dict[str, Estimate]:
+    """Sums over the candidates, or over as many as are taken where the limit ends the build before the last of them."""
+    taken = [t for t in tried if t.outcome == "taken"]
+    share = len(taken) / max(len(tried), 1)
+    if limit is not None and limit < candidates * share:
+        counted, total, looked_at = taken, limit, math.ceil(limit / share)
+    else:
+        counted, total, looked_at = tried, candidates, candidates
+    values = {
+        "episodes": [float(t.outcome == "taken") for t in counted],
+        "frames": [float(t.frames) for t in counted],
+        "windows": [float(t.triplets + sum(t.rejected.values())) for t in counted],
+        "triplets": [float(t.triplets) for t in counted],
+        "bytes": [float(t.bytes) for t in counted],
+    }
+    hours = estimate([t.seconds / 3600 / workers for t in tried], looked_at)
+    return {**{name: estimate(numbers, total) for name, numbers in values.items()}, "hours": hours}

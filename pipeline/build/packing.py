@@ -1,0 +1,112 @@
+"""Stage two of a build: parts become shards.
+
+Sorted sample keys, a seeded permutation, shards of nearly equal size: which sample stands where is a function of the set of
+samples and the seed alone, so neither the number of workers nor the order in which they finish can change a byte.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from pipeline.build.workers import PartReport, part_path
+from schemas.files import digest_of, sync_folder, write_whole
+from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard to be written.
+
+    Attributes:
+        stem: its name without the suffix.
+        samples: key, episode digest, part key, offset and size, in order.
+    """
+
+    stem: str
+    samples: list[tuple[str, str, str, int, int]]
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies the shard's contents: the parts' names are digests themselves."""
+        return digest_of([self.stem, self.samples])
+
+
+def plan_shards(reports: list[PartReport], dataset: str, samples_per_shard: int, seed: int) -> list[ShardPlan]:
+    """Which sample goes where."""
+    samples = sorted(
+        (key, report.episode, report.key, offset, size) for report in reports for key, offset, size in report.rows
+    )
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(samples))
+    count = -(-len(samples) // samples_per_shard)
+    return [
+        ShardPlan(f"{dataset}-{number:06d}", [samples[i] for i in chunk])
+        for number, chunk in enumerate(np.array_split(order, count) if count else [])
+    ]
+
+
+class ShardWorker:
+    """Writes planned shards; lives in a worker process."""
+
+    def __init__(self, output: Path, parts: Path, records: Path, format_name: str):
+        self.output, self.parts, self.records, self.format = output, parts, records, format_name
+
+    def __call__(self, plan: ShardPlan) -> ShardFile:
+        """Write one shard and then the record that it is done.
+
+        Raises:
+            CorruptShard: a part is damaged; its name is in the message.
+            OSError: the shard cannot be written.
+        """
+        record_path = self.records / f"{plan.stem}.json"
+        if record_path.exists():  # it may speak of another plan's shard of this name
+            record_path.unlink()
+            sync_folder(self.records)
+        regions = self._regions(plan)
+        if self.format == "webdataset":
+            written = webdataset.write_regions(self.output, plan.stem, regions)
+        else:
+            samples = ((key, episode, webdataset.unpack_sample(key, region)) for key, episode, region in regions)
+            written = write_shard(self.format, self.output, plan.stem, samples)
+        record = {"plan": plan.digest, "format": self.format, "shard": asdict(written)}
+        write_whole(record_path, json.dumps(record).encode())
+        return written
+
+    def _regions(self, plan: ShardPlan):
+        sums: dict[str, dict[str, int]] = {}
+        for key, episode, part, offset, size in plan.samples:
+            path = part_path(self.parts, part)
+            if part not in sums:
+                index = webdataset.read_index(path)
+                sums[part] = {row["key"].decode(): int(row["crc32c"]) for row in index}
+            with open(path, "rb") as file:
+                file.seek(offset)
+                region = file.read(size)
+            if google_crc32c.value(region) != sums[part].get(key):
+                raise CorruptShard(f"{path}: sample {key} is damaged; delete this part and run the build again")
+            yield key, episode, region
+
+
+def finished_shard(output: Path, records: Path, plan: ShardPlan, format_name: str) -> ShardFile | None:
+    """The shard of a plan if it was written before and still stands there whole, else None."""
+    try:
+        record = json.loads((records / f"{plan.stem}.json").read_bytes())
+        shard = ShardFile(**record["shard"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    same = record["plan"] == plan.digest and record["format"] == format_name
+    return shard if same and stands(output, shard) else None
+
+
+def stands(output: Path, shard: ShardFile) -> bool:
+    """Whether a shard lies there in its full size and with its index; its bytes are not read."""
+    path = output / shard.name
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    return (
+        path.exists()
+        and sum(file.stat().st_size for file in files) == shard.bytes
+        and (not shard.index_sha256 or webdataset.index_path(path).is_file())
+    )

@@ -1,0 +1,238 @@
+"""A whole build: list, make parts, pack shards, and write the manifest last.
+
+Interrupted at any point and run again, it goes on with what is missing; the result is the same bytes as without the
+interruption, for any number of workers.
+"""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.build.executor import BuildError, Executor, Progress, WorkerDied
+from pipeline.build.listing import list_chosen, wanted_episodes
+from pipeline.build.packing import ShardWorker, finished_shard, plan_shards, stands
+from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
+from pipeline.build.statistics import dataset_statistics
+from pipeline.build.summary import Summary
+from pipeline.build.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
+from pipeline.build.workers import EpisodeWorker, LeftOut, PartReport, Quarantined, finished_part, part_key
+from pipeline.licences import licences_of
+from pipeline.recipe import Recipe
+from schemas.episode import EpisodeRef
+from schemas.files import canonical_json, digest_of, sha256_of, write_whole
+from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
+from schemas.shard_formats import ShardFile
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """How samples are laid out in files.
+
+    Attributes:
+        format: a module of ``schemas.shard_formats``.
+        samples_per_shard: at most.
+        seed: of the order in which samples stand in the shards.
+    """
+
+    format: str = "webdataset"
+    samples_per_shard: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples_per_shard < 1:
+            raise ValueError(f"samples_per_shard must be 1 or more, found {self.samples_per_shard}")
+
+
+def build(
+    recipe: Recipe,
+    source: Path,
+    output: Path,
+    shards: ShardConfig,
+    executor: Executor,
+    progress: Progress,
+    selection: Selection = EVERYTHING,
+    keep_parts: bool = False,
+    form: str | None = None,
+) -> Summary:
+    """Build shards from the episodes below a folder.
+
+    Args:
+        recipe: what to make.
+        source: the dataset's folder.
+        output: where shards and manifest go; a ``.lamp`` folder in it holds the parts while they are needed.
+        shards: layout.
+        executor: where the work runs.
+        progress: shows it.
+        selection: which episodes.
+        keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
+        form: read the episodes that lie in this form, where the folder holds several.
+
+    Raises:
+        FileNotFoundError: there is nothing to build from.
+        BadSelection: nothing can be chosen like that, or no episode is left.
+        SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that one.
+        BuildError: nothing came out, or somebody else builds into the same folder.
+        OSError: the output cannot be written.
+    """
+    listing = list_chosen(recipe, source, selection, form)
+    chosen, unreadable = listing.chosen, listing.unreadable
+    keys = [part_key(recipe, ref) for ref in chosen.refs]
+    inputs = digest_of([recipe.digest, asdict(shards), selection.as_dict(), keys])
+    with locked(output) as work:
+        clear_partials(output, work)
+        done = None if unreadable else _complete(output, work, inputs)
+        if done is not None:
+            if not keep_parts:
+                clear_work(work)
+            return done
+        wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress)
+        left_out = {**chosen.left_out, **wanted.left_out}
+        if left_out and not wanted.refs and not silent:
+            raise BadSelection(f"no episode of {source} is left: {counted(left_out)} of {listing.total} were left out")
+        summary, reports = _make_parts(recipe, wanted.refs, work / "parts", executor, progress)
+        summary.output, summary.left_out = output, {**left_out, **summary.left_out}
+        summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
+        if not any(report.rows for report in reports):
+            raise BuildError(f"no triplet came out of {source}: {summary.why_nothing()}")
+        written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
+        layout = {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed, "selection": selection.as_dict()}
+        _publish(recipe, reports, output, shards.format, layout, written, summary)
+        if not summary.quarantined:
+            write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
+            if not keep_parts:
+                clear_work(work)
+    return summary
+
+
+def _make_parts(
+    recipe: Recipe, refs: list[EpisodeRef], parts: Path, executor: Executor, progress: Progress
+) -> tuple[Summary, list[PartReport]]:
+    """Reports of all episodes in the order of their refs; those finished before are only read."""
+    found = {ref.digest: finished_part(parts, part_key(recipe, ref)) for ref in refs}
+    missing = [ref for ref in refs if found[ref.digest] is None]
+    summary = Summary(output=Path())
+    if missing:
+        recipe.check()
+    results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
+    seconds: Counter[str] = Counter()
+    for ref, result in progress("episodes", len(missing), results):
+        if isinstance(result, WorkerDied):
+            result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
+        if isinstance(result, Quarantined):
+            summary.quarantined.append(result)
+        elif isinstance(result, LeftOut):
+            summary.left_out[result.reason] = summary.left_out.get(result.reason, 0) + 1
+        else:
+            found[ref.digest] = result
+            summary.made += 1
+            seconds.update(result.seconds)
+    reports = [report for ref in refs if (report := found[ref.digest]) is not None]
+    summary.count(reports)
+    summary.seconds = dict(seconds)
+    return summary, reports
+
+
+def _pack(
+    recipe: Recipe,
+    reports: list[PartReport],
+    output: Path,
+    work: Path,
+    config: ShardConfig,
+    executor: Executor,
+    progress: Progress,
+    summary: Summary,
+) -> list[ShardFile]:
+    """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
+    plans = plan_shards(reports, recipe.info.name, config.samples_per_shard, config.seed)
+    (output / NAME).unlink(missing_ok=True)
+    (work / COMPLETE).unlink(missing_ok=True)
+    missing = [p for p in plans if finished_shard(output, work / "records", p, config.format) is None]
+    factory = _ShardWorkerFactory(output, work / "parts", work / "records", config.format)
+    results = executor.run(factory, missing) if missing else iter(())
+    for plan, result in progress("shards", len(missing), results):
+        if isinstance(result, WorkerDied):
+            raise BuildError(f"shard {plan.stem} could not be written: {result.message}")
+    found = [finished_shard(output, work / "records", p, config.format) for p in plans]
+    written = [shard for shard in found if shard is not None]
+    assert len(written) == len(plans), "every planned shard was written"
+    summary.kept = sum(len(r.rows) for r in reports)
+    summary.shards, summary.bytes = len(written), sum(s.bytes for s in written)
+    remove_stale(output, work, {s.name for s in written}, recipe.info.name)
+    return written
+
+
+def _publish(
+    recipe: Recipe,
+    reports: list[PartReport],
+    output: Path,
+    format_name: str,
+    layout: dict[str, Any],
+    shards: list[ShardFile],
+    summary: Summary,
+) -> None:
+    """Write what stands beside the shards, and last of all the manifest."""
+    lines = [
+        {
+            **report.ref,
+            "digest": report.episode,
+            "frames": report.frames,
+            "kept": len(report.rows),
+            "rejected": report.rejected,
+            "rejected_windows": report.rejected_windows,
+            "instructions": report.instructions,
+            "success": report.success,
+            "notes": report.notes,
+            "skipped_cameras": report.skipped_cameras,
+        }
+        for report in reports
+    ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
+    write_whole(output / EPISODES, b"".join(canonical_json(line) + b"\n" for line in lines))
+    write_statistics(output, dataset_statistics(reports, output / WORK / "parts"))
+    Manifest(
+        dataset=asdict(recipe.info),
+        recipe=recipe.as_dict(),
+        recipe_digest=recipe.digest,
+        format=format_name,
+        layout=layout,
+        licences=licences_of(recipe),
+        shards=shards,
+        samples=summary.kept,
+        counts=summary.counts(),
+        files={name: sha256_of(output / name) for name in (EPISODES, STATISTICS)},
+    ).write(output)
+
+
+def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
+    """The summary of a build that is already there with just these inputs, else None."""
+    try:
+        if json.loads((work / COMPLETE).read_bytes())["inputs"] != inputs:
+            return None
+        manifest = read_manifest(output)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, BadManifest):
+        return None
+    beside = all((output / name).is_file() and sha256_of(output / name) == sha for name, sha in manifest.files.items())
+    if not beside or not all(stands(output, shard) for shard in manifest.shards):
+        return None
+    return Summary.of_manifest(output, manifest)
+
+
+@dataclass(frozen=True)
+class _EpisodeWorkerFactory:
+    recipe: Recipe
+    parts: Path
+
+    def __call__(self) -> EpisodeWorker:
+        return EpisodeWorker(self.recipe, self.parts)
+
+
+@dataclass(frozen=True)
+class _ShardWorkerFactory:
+    output: Path
+    parts: Path
+    records: Path
+    format: str
+
+    def __call__(self) -> ShardWorker:
+        return ShardWorker(self.output, self.parts, self.records, self.format)

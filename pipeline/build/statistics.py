@@ -1,0 +1,108 @@
+"""Statistics of states and actions over a dataset: all that training needs to normalise them.
+
+Everything is exact and over every frame of every episode that was used (standard actions that are relative to where a chunk begins: over every
+action of every sample). The values lie in files beside the parts and are read in the order of the episodes, so that neither workers nor
+the order in which they finish can change a digit.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from pipeline.build.episode_values import KINDS, read_values
+from pipeline.build.executor import BuildError
+from pipeline.build.quantiles import exact_quantiles
+from pipeline.build.workers import PartReport, values_path
+
+BATCH = 1 << 16
+"""Rows that are looked at together."""
+
+NOT_RECORDED: dict[str, Any] = {"count": 0, **{name: [] for name in ("min", "max", "mean", "std", "q01", "q99")}}
+"""Of states or actions that have no dimension, as those of plain video."""
+
+
+def dataset_statistics(reports: Sequence[PartReport], parts: Path) -> dict[str, Any]:
+    """``min``, ``max``, ``mean``, ``std``, ``q01``, ``q99`` of ``state``, ``action`` and, where there is one, ``standard_action``.
+
+    Robots whose raw actions go by different conventions are kept apart, under ``embodiments``, by the convention's name; where there is one only,
+    its statistics stand at the top.
+
+    Args:
+        reports: in the order of the episodes.
+        parts: where the parts lie.
+
+    Raises:
+        BuildError: episodes differ in state or standard action while their raw actions are of one convention.
+    """
+    groups: dict[str, list[PartReport]] = {}
+    for report in reports:
+        groups.setdefault(report.embodiment["action"]["convention"], []).append(report)
+    made = {name: _of_embodiment(name, group, parts) for name, group in groups.items()}
+    if len(made) == 1:
+        return next(iter(made.values()))
+    return {**_counts(reports), "embodiments": made}
+
+
+def _counts(reports: Sequence[PartReport]) -> dict[str, int]:
+    return {
+        "num_trajectories": len(reports),
+        "num_frames": sum(r.frames for r in reports),
+        "num_samples": sum(len(r.rows) for r in reports),
+    }
+
+
+def _of_embodiment(name: str, reports: Sequence[PartReport], parts: Path) -> dict[str, Any]:
+    first = reports[0].embodiment
+    for report in reports:
+        for kind in KINDS:
+            if report.embodiment.get(kind) != first.get(kind):
+                raise BuildError(
+                    f"episodes with the actions {name} differ in {kind.replace('_', ' ')}: {_said(first.get(kind))} and "
+                    f"{_said(report.embodiment.get(kind))}; build them into separate folders"
+                )
+    result: dict[str, Any] = _counts(reports)
+    for kind in (kind for kind in KINDS if kind in first):
+        recorded = bool(first[kind]["dimensions"])
+        result[kind] = {
+            **first[kind],
+            **(_statistics(partial(_batches, reports, parts, kind)) if recorded else NOT_RECORDED),
+        }
+    return result
+
+
+def _statistics(batches) -> dict[str, Any]:
+    count, total, low, high = 0, 0.0, None, None
+    for values in batches():
+        count += len(values)
+        total = total + values.astype(np.float64).sum(axis=0)
+        low = values.min(axis=0) if low is None else np.minimum(low, values.min(axis=0))
+        high = values.max(axis=0) if high is None else np.maximum(high, values.max(axis=0))
+    if low is None or high is None:
+        return {"count": 0}
+    mean = total / count
+    squares = sum(((values - mean) ** 2).sum(axis=0) for values in batches())
+    q01, q99 = exact_quantiles(batches, (0.01, 0.99))
+    named = {"min": low, "max": high, "mean": mean, "std": np.sqrt(squares / count), "q01": q01, "q99": q99}
+    return {"count": count, **{key: np.asarray(value, np.float64).tolist() for key, value in named.items()}}
+
+
+def _batches(reports: Sequence[PartReport], parts: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
+    """All values of a kind, some thousand rows at a time: episodes are short, and each look at a batch has its cost."""
+    waiting, rows = [], 0
+    for report in reports:
+        values = read_values(values_path(parts, report.key))[kind]
+        waiting.append(values)
+        rows += len(values)
+        if rows >= BATCH:
+            yield np.concatenate(waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield np.concatenate(waiting)
+
+
+def _said(values: dict[str, Any] | None) -> str:
+    return "none" if values is None else f"{values.get('convention', '')}({', '.join(values['dimensions'])})"

@@ -1,0 +1,73 @@
+"""The output folder as a place of work: one build at a time, nothing half-written, nothing of an earlier build left."""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.build.executor import BuildError
+from schemas.files import remove, remove_partials
+
+WORK = ".lamp"
+"""Parts, records of finished shards and the lock, in the output folder."""
+CHOSEN = "chosen.json"
+"""The episodes that were chosen by their words."""
+COMPLETE = "complete.json"
+"""Names the inputs of which the shards are complete."""
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[Path]:
+    """The work folder, held against a second build; the lock goes with the process, however it ends.
+
+    Raises:
+        BuildError: the folder cannot be made or is in use.
+    """
+    work = output / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        (work / "lock").touch()
+    except OSError as error:
+        raise BuildError(
+            f"{output} cannot be written to ({error.strerror}: {error.filename}); make room for it or choose another --output"
+        ) from error
+    with open(work / "lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(
+                f"another build is writing into {output}; wait for it or choose another --output"
+            ) from None
+        yield work
+
+
+def clear_partials(output: Path, work: Path) -> None:
+    """Remove what killed writers left aside."""
+    for folder in (output, work, work / "records", *(work / "parts").glob("??")):
+        if folder.is_dir():
+            remove_partials(folder)
+
+
+def clear_work(work: Path) -> None:
+    """Remove what a complete build needs no longer."""
+    for name in ("parts", "records"):
+        shutil.rmtree(work / name, ignore_errors=True)
+    (work / CHOSEN).unlink(missing_ok=True)
+
+
+def remove_stale(output: Path, work: Path, shards: set[str], dataset: str) -> None:
+    """Remove shards of an earlier build, and their records, that the new one does not have.
+
+    Args:
+        shards: names of the new build's shards; the index beside a tar is its own.
+    """
+    stems = {name.split(".", 1)[0] for name in shards}
+    numbered = f"{dataset}-[0-9][0-9][0-9][0-9][0-9][0-9]*"
+    for path in output.glob(f"{numbered}.*"):
+        stem = path.name.split(".", 1)[0]
+        if path.name not in shards and not (path.name == f"{stem}.index.npy" and f"{stem}.tar" in shards):
+            remove(path)
+    for path in (work / "records").glob(f"{numbered}.json"):
+        if path.stem not in stems:
+            remove(path)

@@ -1,0 +1,131 @@
+"""Intrinsics that nobody recorded, from the clip: with the wrong focal length no rigid motion fits tracks and depth.
+
+A camera that turns, or a scene in which depth changes while things turn, tells it; one that only slides before things does not, and
+then the answer is that the clip does not say. Square pixels and an axis through the middle of the image are taken for granted.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from pipeline.cameras._clip import Clip
+from pipeline.cameras._corners import area_weights
+from pipeline.cameras._keyframe_tracking import CELLS
+from pipeline.cameras._ransac_pose import AGREES, Noise, Sighting, find_motion, misfit, noise_shown, residuals_of
+from pipeline.vision.lucas_kanade import Matching, match
+from schemas.cameras import intrinsics_from_fov, lift
+from schemas.episode import BadEpisode
+
+FIELDS = np.geomspace(18.0, 110.0, 12)
+"""Vertical fields of view in degrees that are tried first."""
+PAIRS = 4
+"""Pairs of frames that are asked."""
+APART = 0.05
+"""Share of the image's width by which the background must move between two frames to be asked."""
+LONGEST = 24
+"""Frames between them, at most."""
+FEWEST = 24
+LOOSER = 2.0
+"""Times the noise of the median point that is allowed for in the second look; the tails are heavier than a bell."""
+NARROWED = 6
+"""Times that the bracket around the best field of view is narrowed, to 6% of what it was."""
+TELLS = 1.15
+"""A focal length a quarter longer or shorter must fit worse by this factor, or the clip does not say."""
+
+
+def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3 3"], str]:
+    """Intrinsics and words that say how they were found.
+
+    Args:
+        clip: whose depth has one scale, without shift.
+        noise: of what is measured.
+
+    Raises:
+        BadEpisode: ``no_intrinsics``: the clip does not say.
+    """
+    width, height = clip.size
+    refusal = BadEpisode(
+        "no_intrinsics",
+        f"camera {clip.name} has no intrinsics, and its motion does not say what they are; give its vertical field of view with "
+        "--camera-options fov_y=DEGREES",
+    )
+    if clip.unit != "m":
+        raise refusal
+    sightings = _pairs(clip)
+    if not sightings:
+        raise refusal
+
+    def cost(fov: float) -> float:
+        return _cost(sightings, intrinsics_from_fov(fov, width, height), noise)
+
+    costs = [cost(fov) for fov in FIELDS]
+    best = int(np.argmin(costs))
+    if best in (0, len(FIELDS) - 1):
+        raise refusal
+    # Looked at once more with the noise that there really is: a clip says more the better it was measured.
+    noise = _noise_at(sightings, intrinsics_from_fov(FIELDS[best], width, height), noise)
+    fov = _smallest(cost, FIELDS[best - 1], FIELDS[best + 1])
+    if min(cost(_with_focal(fov, 1.25)), cost(_with_focal(fov, 0.8))) < TELLS * cost(fov):
+        raise refusal
+    return (
+        intrinsics_from_fov(fov, width, height),
+        f"vertical field of view of {fov:.1f} degrees, estimated from tracks and depth of {len(sightings)} pairs of frames",
+    )
+
+
+def _with_focal(fov: float, by: float) -> float:
+    """The field of view of a focal length that is so many times as long."""
+    return float(np.degrees(2 * np.arctan(np.tan(np.radians(fov) / 2) / by)))
+
+
+def _noise_at(sightings: list[Sighting], intrinsics: Float[np.ndarray, "3 3"], noise: Noise) -> Noise:
+    residuals = []
+    for sighting in sightings:
+        motion, agree, _ = find_motion(sighting, intrinsics, noise, np.eye(4)[None])
+        first = lift(sighting.uvz, intrinsics)
+        residuals.append(residuals_of(motion, first[agree], sighting.seen[agree], intrinsics))
+    found = noise_shown(np.concatenate(residuals), noise)
+    return Noise(min(noise.px, LOOSER * found.px), min(noise.depth, LOOSER * found.depth))
+
+
+def _pairs(clip: Clip) -> list[Sighting]:
+    """Corners of a few frames and where they are some frames later, far enough to tell."""
+    sightings = []
+    for start in np.unique(np.linspace(0, max(clip.length - 2, 0), PAIRS).astype(int)).tolist():
+        uvz = clip.corners(start, CELLS)
+        here, alive = uvz[:, :2].copy(), np.ones(len(uvz), bool)
+        for frame in range(start + 1, min(start + 1 + LONGEST, clip.length)):
+            rows = np.flatnonzero(alive)
+            here[rows], alive[rows] = match(clip.grey(frame - 1), clip.grey(frame), here[rows], Matching())
+            if alive.sum() < FEWEST:
+                break
+            moved = np.median(np.linalg.norm(here - uvz[:, :2], axis=1)[alive])
+            if moved > APART * clip.size[0]:
+                z, usable = clip.sample(frame, here)
+                good = alive & usable
+                if good.sum() >= FEWEST:
+                    seen = np.concatenate([here, z[:, None]], axis=1)[good]
+                    sightings.append(Sighting(uvz[good], seen, area_weights(uvz[good, 2])))
+                break
+    return sightings
+
+
+def _cost(sightings: list[Sighting], intrinsics: Float[np.ndarray, "3 3"], noise: Noise) -> float:
+    """How badly rigid motions fit with these intrinsics; each point counts up to a limit."""
+    total = 0.0
+    for sighting in sightings:
+        motion, _, _ = find_motion(sighting, intrinsics, noise, np.eye(4)[None])
+        error = misfit(motion[None], lift(sighting.uvz, intrinsics), sighting.seen, intrinsics, noise)[0]
+        total += float((np.minimum(error, AGREES**2) * sighting.weight).sum() / sighting.weight.sum())
+    return total / len(sightings)
+
+
+def _smallest(cost, low: float, high: float) -> float:
+    """Where a cost is least between two bounds, by golden section."""
+    golden = (5**0.5 - 1) / 2
+    for _ in range(NARROWED):
+        a, b = high - golden * (high - low), low + golden * (high - low)
+        if cost(a) < cost(b):
+            high = b
+        else:
+            low = a
+    return (low + high) / 2

@@ -1,0 +1,235 @@
+"""Following the background: corners of a few key frames are followed as long as they last, each frame is placed by those it still sees.
+
+A frame is compared with a key frame directly and not with its neighbour, so that errors add up from key frame to key frame only, and a
+camera that stands still has none at all.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from pipeline.cameras._clip import Clip
+from pipeline.cameras._corners import area_weights
+from pipeline.cameras._ransac_pose import AGREES, Noise, Sighting, find_motion, misfit
+from pipeline.vision.lucas_kanade import Matching, match
+from schemas.cameras import invert_pose, lift
+from schemas.episode import BadEpisode
+
+CELLS = 16
+"""Rows and columns of a key frame, each with a corner if it has one."""
+WORN = 0.6
+"""Share of its weight below which the newest key frame is followed by another."""
+ALIVE = 3
+"""Key frames that are followed at a time."""
+STRIKES = 3
+"""Frames in a row after which a point that does not agree is given up."""
+STRAY = 2.0
+"""Px by which a direct match with the key frame may correct what was followed from frame to frame."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """What a frame sees of a key frame's background.
+
+    Attributes:
+        key: the key frame's number among the key frames.
+        frame: index of the frame that sees it.
+        points: which of the key frame's points agreed.
+        seen: where they are in the frame: u px, v px, depth.
+    """
+
+    key: int
+    frame: int
+    points: Int[np.ndarray, "N"]
+    seen: Float[np.ndarray, "N 3"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A first estimate of every pose, and what it rests on.
+
+    Attributes:
+        world_from_camera: the first camera is the world.
+        keys: indices of the key frames; the first is 0.
+        points: of each key frame's background: u px, v px, depth.
+        links: of all frames, in their order; each to one of the ``ALIVE`` newest key frames before it.
+        blind: frames in which the background is seen, but has no depth: they could not be placed.
+    """
+
+    world_from_camera: Float[np.ndarray, "T 4 4"]
+    keys: list[int]
+    points: list[Float[np.ndarray, "_ 3"]]
+    links: list[Link]
+    blind: list[int]
+
+
+@dataclass
+class _KeyFrame:
+    number: int
+    frame: int
+    grey: UInt8[np.ndarray, "H W"] | None  # its picture, as long as its points are followed
+    uvz: Float[np.ndarray, "N 3"]  # where its points were set
+    weight: Float[np.ndarray, "N"]
+    uv: Float[np.ndarray, "N 2"]  # where they are now
+    alive: Bool[np.ndarray, "N"]
+    strikes: Int[np.ndarray, "N"]  # frames in a row in which it did not agree
+    moving: Bool[np.ndarray, "N"]  # it did not too often, so it lies on a thing that moves
+    fresh: float = 1.0  # share of the weight that agreed in the first frame after it
+    sightings: int = 0
+
+
+class Follower:
+    """Follows the background of one clip.
+
+    Args:
+        clip: its pictures and depth, gone through once from the first frame to the last.
+        intrinsics: of the camera.
+        noise: of what is measured.
+        fewest: points that must agree for a frame to be placed; a first frame needs twice as many corners.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        intrinsics: Float[np.ndarray, "3 3"],
+        noise: Noise,
+        fewest: int,
+    ):
+        self.fewest = fewest
+        self.clip, self.intrinsics, self.noise = clip, intrinsics, noise
+        self.poses = np.tile(np.eye(4), (clip.length, 1, 1))
+        self.active: list[_KeyFrame] = []
+        self.keys: list[_KeyFrame] = []
+        self.links: list[Link] = []
+        self.blind: list[int] = []
+
+    def place(self) -> Placed:
+        """Place every frame.
+
+        Raises:
+            BadEpisode: ``no_background`` where there is too little to follow, ``camera_jump`` where it is lost at once.
+        """
+        self._add_key(0)
+        for frame in range(1, self.clip.length):
+            self._advance(frame)
+            worn = self._place(frame)
+            if worn and frame + 1 < self.clip.length:
+                self._add_key(frame)
+        links = [self._of_the_background(link) for link in self.links]
+        return Placed(self.poses, [key.frame for key in self.keys], [key.uvz for key in self.keys], links, self.blind)
+
+    def _of_the_background(self, link: Link) -> Link:
+        """Without the points of which a later frame showed that they move; the first frames see too little of it."""
+        still = ~self.keys[link.key].moving[link.points]
+        return Link(link.key, link.frame, link.points[still], link.seen[still])
+
+    def _add_key(self, frame: int) -> None:
+        uvz = self.clip.corners(frame, CELLS)
+        if frame == 0 and len(uvz) < 2 * self.fewest:
+            raise BadEpisode(
+                "no_background",
+                f"camera {self.clip.name}: its first frame has {len(uvz)} corners with depth, {2 * self.fewest} are needed to follow the "
+                "background",
+            )
+        if len(uvz) < self.fewest:
+            return  # the older key frames have to do
+        key = _KeyFrame(
+            len(self.keys),
+            frame,
+            self.clip.grey(frame),
+            uvz,
+            area_weights(uvz[:, 2]),
+            uvz[:, :2].copy(),
+            np.ones(len(uvz), bool),
+            np.zeros(len(uvz), int),
+            np.zeros(len(uvz), bool),
+        )
+        self.keys.append(key)
+        self.active.append(key)
+        if len(self.active) > ALIVE:
+            self.active.pop(0).grey = None
+
+    def _advance(self, frame: int) -> None:
+        """Follow all points to a frame: from the one before it, corrected by their key frame itself."""
+        rows = [np.flatnonzero(key.alive) for key in self.active]
+        together = np.concatenate([key.uv[mine] for key, mine in zip(self.active, rows, strict=True)])
+        grey = self.clip.grey(frame)
+        moved, good = match(self.clip.grey(frame - 1), grey, together, Matching())
+        ends = np.cumsum([len(mine) for mine in rows])[:-1]
+        for key, mine, place, found in zip(self.active, rows, np.split(moved, ends), np.split(good, ends), strict=True):
+            if key.frame < frame - 1:
+                place = _corrected(key, mine, place, grey)
+            found = found & (place >= 0).all(axis=1) & (place < self.clip.size).all(axis=1)
+            key.uv[mine[found]] = place[found]
+            key.alive[mine[~found]] = False
+
+    def _place(self, frame: int) -> bool:
+        """Place a frame by the newest key frame that can; whether that one is worn."""
+        placed, share, measured = None, 0.0, False
+        for key in reversed(self.active):
+            rows, sighting = self._sighting(key, frame)
+            if len(rows) < self.fewest:
+                continue
+            measured = True
+            if placed is None:
+                hints = invert_pose(self._hints(frame)) @ self.poses[key.frame]
+                motion, agree, share = find_motion(sighting, self.intrinsics, self.noise, hints)
+                if agree.sum() < self.fewest:
+                    continue
+                placed = self.poses[key.frame] @ invert_pose(motion)
+                share *= sighting.weight.sum()
+                if not key.sightings:
+                    key.fresh = share
+            else:
+                motion = invert_pose(placed) @ self.poses[key.frame]
+                first = lift(sighting.uvz, self.intrinsics)
+                agree = misfit(motion[None], first, sighting.seen, self.intrinsics, self.noise)[0] < 4 * AGREES**2
+            self._note(key, rows, agree)
+            if agree.sum() >= self.fewest:
+                key.sightings += 1
+                self.links.append(Link(key.number, frame, rows[agree], sighting.seen[agree]))
+        if placed is None and not measured and any(key.alive.sum() >= self.fewest for key in self.active):
+            self.poses[frame] = self._hints(frame)[-1]
+            self.blind.append(frame)
+            return False
+        if placed is None:
+            raise BadEpisode(
+                "camera_jump",
+                f"camera {self.clip.name}: hardly anything of the background of frame {frame - 1} is found again in frame {frame}; the camera "
+                "jumps there, or moves faster than it can be followed",
+            )
+        self.poses[frame] = placed
+        newest = self.active[-1]
+        return bool(share < WORN * newest.fresh) or newest.sightings == 0
+
+    def _sighting(self, key: _KeyFrame, frame: int) -> tuple[np.ndarray, Sighting]:
+        """Points of a key frame that are seen, with depth away from edges."""
+        rows = np.flatnonzero(key.alive)
+        z, usable = self.clip.sample(frame, key.uv[rows])
+        rows = rows[usable]
+        seen = np.concatenate([key.uv[rows], z[usable, None]], axis=1)
+        return rows, Sighting(key.uvz[rows], seen, key.weight[rows])
+
+    def _hints(self, frame: int) -> Float[np.ndarray, "P 4 4"]:
+        """Where the camera may be: where it was, and where it would be if it went on as before."""
+        before = self.poses[frame - 1]
+        if frame < 2:
+            return before[None]
+        return np.stack([before, before @ invert_pose(self.poses[frame - 2]) @ before])
+
+    def _note(self, key: _KeyFrame, rows: np.ndarray, agree: Bool[np.ndarray, "N"]) -> None:
+        """Points that go on disagreeing lie on things that move."""
+        key.strikes[rows] = np.where(agree, 0, key.strikes[rows] + 1)
+        key.moving |= key.strikes >= STRIKES
+        key.alive &= ~key.moving
+
+
+def _corrected(
+    key: _KeyFrame, rows: Int[np.ndarray, "N"], place: Float[np.ndarray, "N 2"], grey: UInt8[np.ndarray, "H W"]
+) -> Float[np.ndarray, "N 2"]:
+    """Places in a picture, matched with the key frame directly where it still looks the same."""
+    assert key.grey is not None, "it is followed"
+    direct, sure = match(key.grey, grey, key.uvz[rows, :2], Matching(), guess=place)
+    sure &= np.linalg.norm(direct - place, axis=1) < STRAY
+    return np.where(sure[:, None], direct, place)

@@ -1,0 +1,192 @@
+"""Depth from pictures by a model: what its kinds have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.depth._hub_models import DepthModel, Precision, Weights
+from pipeline.depth._metric_alignment import CannotAlign, Method, align
+from pipeline.depth._temporal import steady
+from pipeline.depth._validity import check_inverse
+from pipeline.episodes.spill import blocks, empty, in_turn, let_go
+from pipeline.vision.patches import grey_clip
+from schemas.episode import BadEpisode, CameraView, Episode
+from schemas.perception import DepthAlignment, DepthMaps
+
+SMALLEST = 64
+"""Pixels of height below which no network sees anything."""
+FARTHEST_M = 50.0
+"""Metres beyond which depth counts as unknown: there an aligned line has crossed zero, or soon will."""
+FARTHEST_RELATIVE = 50.0
+"""The same for relative depth, in medians."""
+SAID = {"recorded": "recorded depth", "plane": "the table's plane", "robot": "the robot's tool"}
+"""An alignment in words; its figures differ from episode to episode and stand in ``DepthAlignment``."""
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """Settings of every depth model.
+
+    Attributes:
+        weights: a name on the Hugging Face hub or a folder that holds a copy; None for the published ones.
+        revision: of the hub's repository; None for the pinned one.
+        resolution: height in pixels that pictures are scaled to for the network; None for the published one. Time goes with its square.
+        batch_size: frames at a time; halved by itself when a GPU's memory runs out.
+        device: auto takes a GPU when there is one; else cpu, cuda or cuda:N.
+        precision: auto is float16 on a GPU and float32 on a CPU.
+        align: what depth is brought to metres by: recorded depth, the table's plane or the robot's tool; auto takes the first that the
+            episode offers, and leaves depth as it is where there is none; a named one must be there.
+        table_height: z of the table in the world, metres; None for 0 with align=plane, and for no use of the plane with align=auto.
+        steady: where a camera stands still, frames are brought to the clip's median first, and places that look the same keep its depth.
+    """
+
+    weights: str | None = field(default=None, metadata={"contents": True})
+    revision: str | None = None
+    resolution: int | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    precision: Precision = "auto"
+    align: Literal["auto", "recorded", "plane", "robot", "none"] = "auto"
+    table_height: float | None = None
+    steady: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more, found {self.batch_size}")
+        if self.resolution is not None and self.resolution < SMALLEST:
+            raise ValueError(f"resolution must be {SMALLEST} or more, found {self.resolution}")
+        if self.table_height is not None and self.align not in ("auto", "plane"):
+            raise ValueError(f"table_height is for align=plane or align=auto, found align={self.align}")
+
+    def chosen_weights(self) -> Weights:
+        """Which weights the settings mean; each kind of model says it."""
+        raise NotImplementedError
+
+    def methods(self) -> Sequence[Method]:
+        """Ways of alignment in the order in which they are tried."""
+        if self.align == "auto":
+            return ("recorded", "robot") if self.table_height is None else ("recorded", "plane", "robot")
+        return () if self.align == "none" else (self.align,)
+
+
+def build(config: EstimatorConfig) -> "EstimatedDepth":
+    """The estimator.
+
+    Raises:
+        MissingWeights: the weights cannot be loaded.
+        ValueError: there is no such device.
+    """
+    weights = config.chosen_weights()
+    return EstimatedDepth(
+        config, DepthModel(weights, config.device, config.precision, config.batch_size, config.resolution)
+    )
+
+
+def check(config: EstimatorConfig) -> None:
+    """Have the weights downloaded and looked at.
+
+    Raises:
+        MissingWeights: they cannot be had, or are those of another model.
+    """
+    config.chosen_weights().check()
+
+
+@runtime_checkable
+class InverseDepthModel(Protocol):
+    """Sees frames one by one.
+
+    Attributes:
+        name: what a sample says of it.
+        metric: whether it gives 1/m; else inverse depth up to scale and shift.
+    """
+
+    name: str
+    metric: bool
+
+    def inverse_depth(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "T H W"]:
+        """Inverse depth at every pixel, in an array that the caller may change."""
+        ...
+
+
+class EstimatedDepth:
+    """See ``pipeline.depth.DepthEstimator``."""
+
+    sees_whole = True
+
+    def __init__(self, config: EstimatorConfig, model: InverseDepthModel):
+        self.config, self.model = config, model
+
+    def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
+        """Depth of every frame: metres where the model gives them or something to align to is there, else relative.
+
+        Raises:
+            BadEpisode: the model's answer is unusable, or what ``align`` names is not there.
+            BuildError: a single frame does not fit into the GPU's memory.
+        """
+        inverse, grey = self._look(view, long)
+        check_inverse(view.name, inverse)
+        source = f"{self.model.name}, {'metric' if self.model.metric else 'relative'}"
+        if grey is not None:
+            steady(inverse, grey, shifted=not self.model.metric)
+            source += ", steadied"
+        alignment, why_not = self._align(episode, view, inverse)
+        if alignment is not None:
+            for frame in in_turn(inverse):
+                frame *= np.float32(alignment.scale)
+                frame += np.float32(alignment.shift)
+            return DepthMaps(
+                _depth(inverse, FARTHEST_M), "m", f"{source}, aligned to {SAID[alignment.method]}", alignment
+            )
+        if self.model.metric:
+            return DepthMaps(_depth(inverse, FARTHEST_M), "m", f"{source}, not aligned{why_not}")
+        middle = np.float32(np.nanmedian(inverse[:: max(len(inverse) // 16, 1)]))
+        if middle <= 0:
+            raise BadEpisode("depth_infinite", f"camera {view.name}: half of the estimated depth is infinitely far")
+        for frame in in_turn(inverse):
+            frame /= middle
+        return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, not aligned{why_not}; median 1")
+
+    def _look(
+        self, view: CameraView, long: bool
+    ) -> tuple[Float[np.ndarray, "T H W"], UInt8[np.ndarray, "T H W"] | None]:
+        """The model's inverse depth, and the grey pictures where they are needed for steadying."""
+        shape = (view.length, *view.size[::-1])
+        inverse = empty(shape, np.float32, long)
+        grey = empty(shape, np.uint8, long) if self.config.steady and view.fixed else None
+        for numbers in blocks(view.length):
+            frames = view.some_frames(numbers)
+            inverse[numbers] = self.model.inverse_depth(frames)
+            if grey is not None:
+                grey[numbers] = grey_clip(frames)
+                let_go(grey)
+            let_go(inverse)
+        return inverse, grey
+
+    def _align(
+        self, episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]
+    ) -> tuple[DepthAlignment | None, str]:
+        """By the first method that can be; None when none can, and why, or when none is wanted."""
+        refused = []
+        for method in self.config.methods():
+            try:
+                return align(method, episode, view, inverse, not self.model.metric, self.config.table_height or 0.0), ""
+            except CannotAlign as error:
+                refused.append(str(error))
+        if self.config.align not in ("auto", "none"):
+            raise BadEpisode(
+                "no_depth_anchors",
+                f"camera {view.name}: depth cannot be aligned by {'; '.join(refused)}; --depth-options align=auto takes what there is",
+            )
+        return None, f" ({'; '.join(refused)})" if refused else ""
+
+
+def _depth(inverse: Float[np.ndarray, "T H W"], farthest: float) -> Float[np.ndarray, "T H W"]:
+    """Depth from inverse depth, in its place; NaN where that is unknown or beyond the farthest."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for frame in in_turn(inverse):
+            frame[~(frame > 1 / farthest)] = np.nan
+            np.divide(np.float32(1), frame, out=frame)
+    return inverse

@@ -1,0 +1,90 @@
+"""Estimates of one frame at a time flicker, and still things seem to move; where the camera stands still that can be mended.
+
+Most of the picture is then the same in every frame, so two things are known:
+
+* Scale and shift differ a little from frame to frame. Each frame is brought to the clip's median by the line with which most of its
+  pixels agree; what moves does not agree and has no say.
+* A place whose picture has not changed has not changed its depth. Where its estimate is no farther from the median than such places
+  are in general, it is the median's: exactly still, as the thing is.
+"""
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.depth._metric_alignment import fit_line
+from pipeline.episodes.spill import in_turn
+
+MEDIAN_FRAMES = 31
+PIXELS = 1024
+"""Of each frame, on a regular grid, by which its line is found."""
+TOLERANCE = 0.05
+"""Standard deviations of the median frame within which a pixel agrees with a line."""
+AGREEING = 0.3
+"""Share of the pixels that must agree, or the frame is left as it is."""
+SAME = 5.0
+"""Mean grey difference (0..255) over a patch up to which a place shows what it shows in the median frame."""
+PATCH = 7
+"""Pixels along the patch's side."""
+NOISE = 6.0
+"""Standard deviations of the still places' estimates within which one counts as noise."""
+
+
+def steady(
+    inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H W"], shifted: bool
+) -> Float[np.ndarray, "T H W"]:
+    """Steadied inverse depth of a camera that stands still, in its place.
+
+    Args:
+        inverse: estimates; NaN where unknown.
+        grey: the pictures.
+        shifted: whether frames differ by a shift too, and not by the scale only.
+    """
+    whole = np.flatnonzero([np.isfinite(frame).all() for frame in in_turn(inverse)])
+    if len(whole) == 0:
+        return inverse
+    places = np.linspace(0, len(whole) - 1, min(len(whole), MEDIAN_FRAMES)).round().astype(int)
+    chosen = whole[np.unique(places)].tolist()
+    level(inverse, chosen, shifted)
+    hold_still(inverse, grey, chosen)
+    return inverse
+
+
+def level(inverse: Float[np.ndarray, "T H W"], chosen: list[int], shifted: bool) -> None:
+    """Bring each frame to the median of the chosen ones by one line."""
+    _, height, width = inverse.shape
+    step = max(int(np.sqrt(height * width / PIXELS)), 1)
+    grid = (slice(step // 2, None, step), slice(step // 2, None, step))
+    middle = np.median(inverse[(slice(None), *grid)][chosen], axis=0).astype(np.float64)
+    tolerance = np.full(middle.shape, TOLERANCE * middle.std())
+    if not tolerance.any():
+        return
+    for frame in in_turn(inverse):
+        sample = frame[grid].astype(np.float64)
+        usable = np.isfinite(sample)
+        if usable.sum() < 3:
+            continue
+        line = fit_line(sample[usable], middle[usable], tolerance[usable], shifted)
+        if line is not None and line.agreeing >= AGREEING:
+            frame *= np.float32(line.scale)
+            frame += np.float32(line.shift)
+
+
+def hold_still(inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H W"], chosen: list[int]) -> None:
+    """Give places that look as in the median of the chosen frames the median's depth."""
+    import cv2
+
+    usual = np.median(grey[chosen], axis=0).astype(np.uint8)
+    middle = np.median(inverse[chosen], axis=0)
+
+    def looks_same(number: int) -> np.ndarray:
+        return cv2.blur(cv2.absdiff(np.asarray(grey[number]), usual).astype(np.float32), (PATCH, PATCH)) <= SAME
+
+    off = np.concatenate([np.abs(inverse[n] - middle)[looks_same(n)] for n in chosen])
+    if len(off) == 0:
+        return
+    limit = (
+        NOISE * 1.4826 * float(np.median(off))
+    )  # of normal noise, the median distance is 1 / 1.4826 standard deviations
+    for number, frame in enumerate(in_turn(inverse)):
+        still = looks_same(number) & (np.abs(frame - middle) <= limit)
+        frame[still] = middle[still]

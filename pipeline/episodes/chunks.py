@@ -1,0 +1,67 @@
+"""A long episode is gone through in pieces, so that a worker's memory does not grow with it.
+
+Each piece has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window depends on no other
+frame: what is made in pieces is what is made at once. What does depend on others, the scale of estimated depth and the world and focal length
+of an estimated camera, is found before, from all frames, which then lie in a temporary file with their depth
+(``pipeline.flow_sources._scene.SceneParts.see_whole``). What only refuses, the look for cuts and at a camera that is said to stand still, is
+done piece by piece where nothing needs all frames.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.episodes.slicing import take_frames
+from schemas.episode import Episode
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames ``first`` to ``stop`` - 1 of an episode.
+
+    Attributes:
+        references: reference frames, counted from ``first``.
+    """
+
+    first: int
+    stop: int
+    references: tuple[int, ...]
+
+    def of(self, episode: Episode) -> Episode:
+        """The piece of an episode; the episode itself where it is the whole."""
+        if self.first == 0 and self.stop == episode.length:
+            return episode
+        return take_frames(episode, np.arange(self.first, self.stop))
+
+
+def most_frames(megapixels: float, size: tuple[int, int], reach: int) -> int:
+    """Frames of a piece; never so few that most of them would be worked on twice.
+
+    Args:
+        size: (width, height) of a frame.
+        reach: frames after a reference frame that it is followed through.
+    """
+    return max(int(megapixels * 1e6) // (size[0] * size[1]), 2 * (reach + 1))
+
+
+def pieces_of(length: int, references: Sequence[int], reach: int, most: int) -> Iterator[Piece]:
+    """The pieces of an episode; one where it is no longer than ``most``.
+
+    Args:
+        references: in rising order.
+        reach: see ``most_frames``.
+        most: frames of a piece.
+    """
+    if length <= most:
+        yield Piece(0, length, tuple(references))
+        return
+    start = 0
+    while start < len(references):
+        first = references[start]
+        end = start + 1
+        while end < len(references) and references[end] + reach + 1 - first <= most:
+            end += 1
+        stop = min(references[end - 1] + reach + 1, length)
+        yield Piece(first, stop, tuple(reference - first for reference in references[start:end]))
+        start = end

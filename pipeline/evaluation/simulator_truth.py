@@ -1,0 +1,96 @@
+"""Episodes of LIBERO and of robosuite seen again through the simulator, at any size: pictures, exact depth and exact flow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.evaluation.ground_truth import ExactEpisode
+from pipeline.simulator.assets import AssetOptions
+from pipeline.simulator.model import AssetFolders, load_model
+from pipeline.simulator.rendering import SceneCamera
+from pipeline.simulator.replay import Replay, exact_flow
+from schemas.episode import BadEpisode, Episode, EpisodeRef, RecordedDepth
+from schemas.plugins import PluginChoice, load_plugin
+from schemas.scene_flow import HORIZON, keypoint_grid
+
+OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
+
+
+@dataclass(frozen=True)
+class ReplayConfig(AssetOptions):
+    """How the simulator shows episodes again (``docs/simulator.md``).
+
+    Attributes:
+        size: sides of the square image in px.
+        stride: frames from one window to the next; only windows of full length are taken.
+    """
+
+    size: int = 256
+    stride: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 32:
+            raise ValueError(f"replay.size must be 32 or more, found {self.size}")
+        if self.stride < 1:
+            raise ValueError(f"replay.stride must be 1 or more, found {self.stride}")
+
+
+def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -> Iterator[ExactEpisode | BadEpisode]:
+    """Every demo below a folder; one without the simulator's states, or that cannot be read, is given as the reason why.
+
+    Args:
+        root: of the HDF5 files.
+        dataset: their reader, ``libero`` or ``robosuite``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown reader, option or value.
+    """
+    folders = replace(config.asset_folders("the replay"), options=OPTIONS)
+    reader = load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
+    for ref in reader.list_episodes(root):
+        if not isinstance(ref, EpisodeRef):
+            yield BadEpisode(ref.code, str(ref))
+            continue
+        try:
+            yield replay_episode(reader.read(ref), folders, config.size, config.stride)
+        except BadEpisode as error:
+            yield error
+
+
+def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: int) -> ExactEpisode:
+    """One episode with its primary view rendered anew.
+
+    Raises:
+        BadEpisode: it has no states, is too short, or cannot be replayed.
+    """
+    view = episode.views[episode.primary]
+    recorded, name = view.simulation, episode.ref.name
+    if recorded is None:
+        raise BadEpisode("no_simulation", f"{name} has no recorded simulator states")
+    xml, states = recorded.read()
+    model = load_model(name, xml, folders)
+    replay = Replay(name, model, states, recorded.camera, (size, size))
+    references = range(0, int(replay.known.sum()) - HORIZON, stride)
+    if not references:
+        raise BadEpisode("too_short", f"{name} has no window of {HORIZON} steps")
+    eye = SceneCamera(model, recorded.camera, (size, size))
+    seen = replay.see(eye)
+    eye.close()
+    eye = SceneCamera(model, recorded.camera, (size, size), smooth=True)
+    frames = replay.pictures(eye)
+    eye.close()
+    keypoints, motion = keypoint_grid(size, size), replay.motion
+    rendered = replace(
+        view,
+        read_frames=lambda: frames,
+        size=(size, size),
+        intrinsics=motion.intrinsics,
+        intrinsics_source="the simulator",
+        world_from_camera=motion.world_from_camera,
+        pose_source="the simulator",
+        depth=RecordedDepth(lambda: seen.depth, "m", "rendered without multisampling"),
+    )
+    windows = tuple((r, exact_flow(motion, seen, r, keypoints, HORIZON)) for r in references)
+    return ExactEpisode(replace(episode, views={episode.primary: rendered}, wrist=None), keypoints, windows)

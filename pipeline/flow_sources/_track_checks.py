@@ -1,0 +1,283 @@
+"""Tracks tested against depth and against each other, before anybody believes them.
+
+A tracker follows what looks alike. Where something passes in front of a point that stands still, the point is dragged along; where a
+moving point comes to the rim of its object, it slides off. Depth tells both, whatever the tracker:
+
+* *Depth test.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there is what it
+  was, the point may still be there; if it is less, something covers it; if it is more, the point has gone. A track that wanders
+  off while its start is still there and looks the same was dragged.
+* *Rigidity test.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is believed
+  only where it keeps them, and one that plainly does not keep them is not believed at all.
+
+Two repairs are made, and each is checked by depth: a point found at its start is put there, and a moving point that was lost or has
+strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second is flagged.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+
+from pipeline.vision.lift import LiftedTracks
+from pipeline.vision.patches import patches, unlikeness
+from pipeline.vision.rigid_motion import predict
+from schemas.cameras import Cameras, invert_pose, lift, project, transform
+from schemas.perception import Tracks2D
+from schemas.scene_flow import SceneFlow
+
+
+@dataclass(frozen=True)
+class TrustConfig:
+    """Thresholds. Metres are medians of the depth over the episode where depth is relative.
+
+    Attributes:
+        depth_noise: share of depth by which the depth of one place differs between frames when nothing moves.
+        covered: share of depth by which a thing is nearer than a still point to hide it, or to drag it along.
+        away: farther than this many px from where it would stand still, a track claims to move.
+        alike: mean grey difference (0..255) up to which two patches show the same.
+        rim: half the side, in px, of the square in which something nearer can drag a point along.
+        neighbours: as many of the nearest moving points are asked ...
+        reach: ... if they are within this many metres.
+        stretch: metres by which the distance to a neighbour may change.
+        carry: whether lost and strayed moving points are put where their neighbours carry them.
+        agree: root mean square in metres up to which neighbours move as one.
+        astray: metres from where they carry a point at which its track is not believed.
+        match: metres up to which depth is what it must be where a point was carried.
+        tolerance: factor on ``stretch``, ``agree``, ``astray`` and ``match``, the bounds on motion: above 1 keeps more moving points with larger
+            errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
+    """
+
+    depth_noise: float = 0.005
+    covered: float = 0.02
+    away: float = 1.0
+    alike: float = 6.0
+    rim: int = 5
+    neighbours: int = 16
+    reach: float = 0.2
+    stretch: float = 0.008
+    carry: bool = True
+    agree: float = 0.006
+    astray: float = 0.01
+    match: float = 0.01
+    tolerance: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in (f.name for f in fields(TrustConfig)):
+            if name != "carry" and not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+
+    @property
+    def bounds(self) -> "TrustConfig":
+        """The same thresholds with the tolerance multiplied in."""
+        scaled = {name: self.tolerance * getattr(self, name) for name in ("stretch", "agree", "astray", "match")}
+        return replace(self, **scaled, tolerance=1.0)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where points would be seen if they stood still, and what is there; all false where depth does not say.
+
+    Attributes:
+        uv: in px of each step's own camera.
+        away: the track claims to be elsewhere.
+        there: depth is what it would be.
+        covered: something is plainly nearer.
+        gone: depth is larger: the point cannot be there.
+        plainly_gone: by more than ``covered``.
+    """
+
+    uv: Float[np.ndarray, "K S 2"]
+    away: Bool[np.ndarray, "K S"]
+    there: Bool[np.ndarray, "K S"]
+    covered: Bool[np.ndarray, "K S"]
+    gone: Bool[np.ndarray, "K S"]
+    plainly_gone: Bool[np.ndarray, "K S"]
+
+
+class TrackTester:
+    """Tests the tracks of one clip.
+
+    Args:
+        grey: its frames.
+        depth: its depth maps, NaN where unknown.
+        edges: depth discontinuities (``pipeline.vision.lift.depth_edges``).
+        cameras: its cameras.
+        config: thresholds.
+    """
+
+    def __init__(
+        self,
+        grey: UInt8[np.ndarray, "T H W"],
+        depth: Float[np.ndarray, "T H W"],
+        edges: Bool[np.ndarray, "T H W"],
+        cameras: Cameras,
+        config: TrustConfig,
+    ):
+        import cv2
+
+        self.grey, self.depth, self.edges, self.cameras, self.config = grey, depth, edges, cameras, config.bounds
+        square = np.ones((2 * config.rim + 1,) * 2, np.uint8)
+        self.nearest = np.empty(depth.shape, np.float32)
+        # One frame at a time: a second array of all would double the memory.
+        for nearest, frame in zip(self.nearest, depth, strict=True):
+            nearest[:] = cv2.erode(np.where(np.isfinite(frame), frame, np.inf).astype(np.float32), square)
+
+    def test(self, tracks: Tracks2D, lifted: LiftedTracks) -> LiftedTracks:
+        """A window with what is not to be believed taken out."""
+        steps = tracks.reference + np.arange(tracks.uv.shape[1])
+        frames, within = np.minimum(steps, len(self.depth) - 1), steps < len(self.depth)
+        flow = lifted.flow
+        stand = self._stand(tracks, flow, frames)
+        home = self._still_there(tracks, stand, frames) & within
+        doubted = self._dragged(tracks, stand, home, frames)
+        # A track that stays while its place is taken, or has emptied, shows something else.
+        doubted |= tracks.visible & ~stand.away & (stand.covered | stand.plainly_gone)
+        visible = (tracks.visible & ~doubted) | home
+        uvz = np.where(home[..., None], flow.uvz[:, :1], flow.uvz)
+        valid = (flow.valid & ~doubted) | (home & flow.valid[:, :1])
+        edge = lifted.edge & visible & ~home
+        moved = stand.away & ~home & valid
+        movers = np.flatnonzero(moved.any(axis=1))
+        if len(movers):
+            valid[movers], edge[movers] = self._ask_neighbours(uvz[movers], valid[movers], edge[movers])
+        draft = SceneFlow(uvz, visible, valid)
+        carried = np.zeros(valid.shape, bool)
+        if self.config.carry:
+            left = _ever_gone(stand) & stand.gone
+            wanted = (left | np.maximum.accumulate(moved & valid, axis=1)) & within & flow.valid[:, :1]
+            # Twice: points that were found lead others, and without those that had strayed more strays are seen.
+            first, newly = self._carry(draft, wanted, movers, frames)
+            changed = newly | (first.valid != draft.valid)
+            draft, later = self._carry(first, wanted, movers, frames, changed)
+            carried = newly | later
+        valid_later = np.maximum.accumulate(draft.valid[:, ::-1], axis=1)[:, ::-1]
+        edge[movers] &= ~valid_later[movers]
+        return LiftedTracks(draft, lifted.hole & draft.visible & ~home & ~carried, edge & ~carried, carried)
+
+    def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, "S"]) -> Standing:
+        cameras, c = self.cameras, self.config
+        start = flow.uvz[:, :1] * [*cameras.size, 1]
+        if cameras.moving:
+            pose = invert_pose(cameras.world_from_camera[frames]) @ cameras.world_from_camera[frames[0]]
+            expected = project(transform(pose, lift(start, cameras.intrinsics)), cameras.intrinsics)
+        else:
+            expected = start  # of one step, which stands for all
+        uv, z = expected[..., :2], expected[..., 2]
+        found = _at(self.depth, frames, uv)
+        sure = flow.valid[:, :1] & np.isfinite(found) & ((uv >= 0) & (uv < cameras.size)).all(axis=-1)
+        if cameras.moving:  # the expected place lies between pixels, where an edge would give either side's depth
+            sure &= ~_at(self.edges, frames, uv)
+        off = tracks.uv - uv
+        return Standing(
+            uv=np.broadcast_to(uv, off.shape),
+            away=tracks.visible & (off[..., 0] ** 2 + off[..., 1] ** 2 > c.away**2),
+            there=sure & (np.abs(found - z) <= c.depth_noise * z),
+            covered=sure & (found < (1 - c.covered) * z),
+            gone=sure & (found > (1 + c.depth_noise) * z),
+            plainly_gone=sure & (found > (1 + c.covered) * z),
+        )
+
+    def _still_there(self, tracks: Tracks2D, stand: Standing, frames: Int[np.ndarray, "S"]) -> Bool[np.ndarray, "K S"]:
+        """Where the tracker is lost or elsewhere, but depth and looks say that the point is at its start.
+
+        A point whose start was ever seen to be empty does move: another part of its own thing may then look like it.
+        """
+        home = stand.there & ~_ever_gone(stand) & (stand.away | ~tracks.visible)
+        rows, columns = np.nonzero(home)
+        first = patches(self.grey, np.full(len(rows), tracks.reference), tracks.uv[rows, 0])
+        then = patches(self.grey, frames[columns], stand.uv[rows, columns])
+        home[rows, columns] = unlikeness(first, then) <= self.config.alike
+        return home
+
+    def _dragged(
+        self, tracks: Tracks2D, stand: Standing, home: Bool[np.ndarray, "K S"], frames: Int[np.ndarray, "S"]
+    ) -> Bool[np.ndarray, "K S"]:
+        """Where a track wanders that was found at its start at another step, or that something nearer may have led away."""
+        dragged = np.zeros(home.shape, bool)
+        who = np.flatnonzero(stand.away.any(axis=1))
+        away, found_again = stand.away[who], home[who].any(axis=1, keepdims=True)
+        own = _at(self.depth, frames, tracks.uv[who])
+        beside_nearer = _at(self.nearest, frames, tracks.uv[who]) < (1 - self.config.covered) * own
+        led = away & beside_nearer & (~_ever_gone(stand) & (stand.there | stand.covered))[who]
+        dragged[who] = away & (found_again | np.maximum.accumulate(led, axis=1))
+        return dragged
+
+    def _ask_neighbours(
+        self, uvz: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"], edge: Bool[np.ndarray, "M S"]
+    ) -> tuple[Bool[np.ndarray, "M S"], Bool[np.ndarray, "M S"]]:
+        """What moving points' neighbours leave valid, and from where on they had touched an edge."""
+        c = self.config
+        points = lift(uvz * [*self.cameras.size, 1], self.cameras.intrinsics)
+        asked, stretch = self._stretch(points, valid)
+        vouched = (asked >= 2) & (stretch <= c.stretch)
+        refuted = (asked >= 3) & (stretch > 2 * c.stretch)
+        touched = np.maximum.accumulate(edge & (np.arange(edge.shape[1]) > 0), axis=1)
+        valid = valid & (vouched | ~touched) & ~refuted
+        return valid, touched
+
+    def _carry(
+        self,
+        flow: SceneFlow,
+        wanted: Bool[np.ndarray, "K S"],
+        movers: Int[np.ndarray, "M"],
+        frames: Int[np.ndarray, "S"],
+        changed: Bool[np.ndarray, "K S"] | None = None,
+    ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
+        """Put lost and strayed points where their neighbours carry them, or take them out; and which were put.
+
+        Where none of them has ``changed`` they would say again what they said.
+        """
+        c, cameras = self.config, self.cameras
+        scale = np.array([*cameras.size, 1])
+        xyz = lift(flow.uvz * scale, cameras.intrinsics)
+        leaders = np.zeros(len(xyz), bool)
+        leaders[movers] = True
+        wanted = wanted & (np.arange(wanted.shape[1]) > 0)
+        found = predict(xyz, flow.valid, leaders, wanted, c.neighbours, c.reach, c.agree, changed)
+        at = found.point, found.step
+        poses = cameras.world_from_camera[frames]
+        own = project(transform(invert_pose(poses[found.step]) @ poses[0], found.xyz), cameras.intrinsics)
+        depth = _at(self.depth, frames[found.step], own[:, :2])
+        inside = ((own[:, :2] >= 0) & (own[:, :2] < cameras.size)).all(axis=-1)
+        there = project(found.xyz, cameras.intrinsics)
+        with np.errstate(invalid="ignore"):
+            confirmed = inside & (np.abs(depth - own[:, 2]) < c.match) & np.isfinite(there).all(axis=-1)
+        strayed = ~flow.valid[at] | (np.linalg.norm(xyz[at] - found.xyz, axis=-1) > c.astray)
+        put = np.zeros(wanted.shape, bool)
+        put[at] = confirmed & strayed
+        uvz, valid = flow.uvz.copy(), flow.valid.copy()
+        uvz[put] = (there / scale)[confirmed & strayed]
+        valid[at] &= ~strayed
+        return SceneFlow(uvz, flow.visible | put, valid | put), put
+
+    def _stretch(
+        self, points: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"]
+    ) -> tuple[Int[np.ndarray, "M S"], Float[np.ndarray, "M S"]]:
+        """How many neighbours each point has at each step, and the median change of the distance to them."""
+        start = points[:, 0]
+        apart = np.linalg.norm(start[:, None] - start, axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        near = np.argsort(apart, axis=1)[:, : self.config.neighbours]
+        before = np.take_along_axis(apart, near, axis=1)[..., None]
+        now = np.linalg.norm(points[:, None] - points[near], axis=-1)
+        usable = valid[near] & (before < self.config.reach)
+        with np.errstate(invalid="ignore"):
+            change = np.sort(np.where(usable, np.abs(now - before), np.inf), axis=1)
+        asked = usable.sum(axis=1)
+        middle = np.maximum((asked - 1) // 2, 0)[:, None]
+        return asked, np.take_along_axis(change, middle, axis=1)[:, 0]
+
+
+def _ever_gone(stand: Standing) -> Bool[np.ndarray, "K 1"]:
+    """Points whose start was empty at some step; two, so that one bad depth decides nothing."""
+    return stand.gone.sum(axis=1, keepdims=True) >= 2
+
+
+def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "*k #S 2"]) -> Shaped[np.ndarray, "*k S"]:
+    """The pixels in which image points lie, the last axis in these frames; points outside take the border's."""
+    height, width = maps.shape[1:]
+    uv = np.nan_to_num(uv)
+    row = np.clip(np.floor(uv[..., 1]).astype(int), 0, height - 1)
+    column = np.clip(np.floor(uv[..., 0]).astype(int), 0, width - 1)
+    return maps.take((frames * height + row) * width + column)

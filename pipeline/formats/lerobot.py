@@ -1,0 +1,216 @@
+"""Episodes of a LeRobot dataset, versions 2.0, 2.1 and 3.0: columns by PyArrow, videos by PyAV, each only when it is asked for."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.lerobot_meta import INFO, BadMeta, EpisodeRow, LeRobotMeta, meta_files, read_meta
+from pipeline.formats.video import VideoSpan
+from pipeline.readers import UnreadableSource
+from schemas.episode import BadEpisode, EpisodeRef
+
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
+"""What PyArrow raises for a damaged table, beside its own ``ArrowException``."""
+
+
+def list_lerobot(
+    dataset: str, root: Path, folder: Path, is_ours: Callable[[LeRobotMeta], str | None]
+) -> Iterator[EpisodeRef | UnreadableSource]:
+    """The episodes of a LeRobot folder, in the order of its own list.
+
+    Args:
+        dataset: name for the refs.
+        root: the dataset's folder, to which sources are relative.
+        folder: where ``meta/info.json`` is.
+        is_ours: says what is missing if these are another dataset's files.
+    """
+    within = folder.relative_to(root)
+    described = (within / INFO).as_posix()
+    try:
+        fingerprint = _meta_fingerprint(folder)
+        meta = _meta(str(folder), fingerprint)
+    except (BadMeta, OSError) as error:
+        yield UnreadableSource(described, "bad_meta", str(error))
+        return
+    foreign = is_ours(meta)
+    if foreign is not None:
+        yield UnreadableSource(
+            described,
+            "foreign_features",
+            f"{described} has no {foreign}, so it is not {dataset}; is it another dataset's folder?",
+        )
+        return
+    if len(meta.episodes) != meta.promised:
+        yield UnreadableSource(
+            described, "missing_episodes", f"{described} says {meta.promised} episodes, {len(meta.episodes)} are listed"
+        )
+    seen: set[int] = set()
+    missing: set[str] = set()
+    for row in meta.episodes:
+        source = (within / row.data).as_posix()
+        path = folder / row.data
+        if row.index in seen:
+            yield UnreadableSource(described, "duplicate_episode", f"{described}: episode {row.index} is listed twice")
+        elif path.is_file():
+            files = stamps_of([path, *(span.path for span in row.videos.values() if span.path.is_file())])
+            split = next((name for name, numbers in meta.splits.items() if row.index in numbers), None)
+            yield EpisodeRef(dataset, source, row.name, str(path), f"{fingerprint}-{files}", split)
+        elif row.data not in missing:
+            missing.add(row.data)
+            yield UnreadableSource(source, "missing_file", f"{source} is named by {described} and is not there")
+        seen.add(row.index)
+
+
+def folder_of(ref: EpisodeRef) -> Path:
+    """The LeRobot folder that a ref's parquet file belongs to."""
+    return next(parent for parent in Path(ref.path).parents if (parent / INFO).is_file())
+
+
+def read_lerobot(ref: EpisodeRef) -> "LeRobotEpisode":
+    """One episode; columns and frames are read when they are asked for.
+
+    Raises:
+        BadEpisode: it cannot be read, or its table does not fit the dataset's own list.
+    """
+    try:
+        folder = folder_of(ref)
+        meta = _meta(str(folder), _meta_fingerprint(folder))
+        row = meta.by_name[ref.episode]
+    except (BadMeta, OSError, StopIteration, KeyError) as error:
+        raise BadEpisode("unreadable_episode", f"{ref.name} cannot be found in its dataset: {error}") from error
+    episode = LeRobotEpisode(ref, meta, row)
+    episode.check_rows()
+    return episode
+
+
+class LeRobotEpisode:
+    """One episode's columns and cameras.
+
+    Attributes:
+        meta: of the dataset.
+        row: where the episode lies.
+        length: T.
+    """
+
+    def __init__(self, ref: EpisodeRef, meta: LeRobotMeta, row: EpisodeRow):
+        self.ref, self.meta, self.row, self.length = ref, meta, row, row.length
+
+    @cached_property
+    def _file(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.ParquetFile(self.ref.path)
+        except (*UNREADABLE, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+
+    def has(self, key: str) -> bool:
+        """Whether the table has this column."""
+        return key in self._file.schema_arrow.names
+
+    def array(self, key: str) -> Shaped[np.ndarray, "T *d"]:
+        """A column of numbers; lists of equal length become further dimensions.
+
+        Raises:
+            BadEpisode: no such column, a gap in it, lists of different lengths, or no numbers.
+        """
+        column = self._column(key)
+        try:
+            values = np.asarray(column.to_pylist())
+        except ValueError as error:
+            raise BadEpisode("wrong_shape", f"{self.ref.name}: {key} must hold lists of one length") from error
+        if values.dtype.kind not in "fiub" or column.null_count:
+            raise BadEpisode(
+                "wrong_dtype", f"{self.ref.name}: {key} must hold numbers without gaps, found {column.type}"
+            )
+        return values
+
+    def texts(self, key: str) -> list[str]:
+        """A column of texts; blank where there is none."""
+        return [str(text) if text is not None else "" for text in self._column(key).to_pylist()]
+
+    def tasks(self) -> list[str]:
+        """The instruction of each step, by ``task_index``."""
+        return [self.meta.tasks.get(int(index), "") for index in self.array("task_index").reshape(-1)]
+
+    def pictures(self, key: str) -> list[bytes]:
+        """A camera of dtype ``image``: encoded pictures that stand in the table."""
+        values = self._column(key).to_pylist()
+        found = [value.get("bytes") if isinstance(value, dict) else None for value in values]
+        if not all(found):
+            raise BadEpisode("missing_camera", f"{self.ref.name}: {key} has no picture in row {found.index(None)}")
+        return [data for data in found if data]
+
+    def video(self, key: str) -> VideoSpan:
+        """A camera of dtype ``video``.
+
+        Raises:
+            BadEpisode: the dataset has no such camera.
+        """
+        if key not in self.row.videos:
+            raise BadEpisode("missing_camera", f"{self.ref.name} has no video {key}")
+        return self.row.videos[key]
+
+    def check_rows(self) -> None:
+        """Refuse a table that is not the one that the dataset's list describes.
+
+        Raises:
+            BadEpisode: other rows than expected, or times that do not advance by one frame.
+        """
+        rows, end = self._file.metadata.num_rows, self.row.first_row + self.length
+        if rows < end or (self.row.rows_alone and rows != self.length):
+            raise BadEpisode("rows_mismatch", f"{self.ref.name} must end at row {end}, its file has {rows} rows")
+        for key in ("frame_index", "index"):
+            if self.has(key):
+                counted = self.array(key).reshape(-1).astype(np.int64)
+                if (np.diff(counted) != 1).any() or (key == "frame_index" and self.length and counted[0] != 0):
+                    raise BadEpisode("rows_mismatch", f"{self.ref.name}: {key} does not count this episode's rows")
+        if self.has("timestamp"):
+            gaps = np.diff(self.array("timestamp").reshape(-1).astype(np.float64)) * self.meta.fps
+            if (np.abs(gaps - 1) > 0.5).any():
+                worst = int(np.abs(gaps - 1).argmax())
+                raise BadEpisode(
+                    "timestamps_off",
+                    f"{self.ref.name}: from row {worst} to the next {gaps[worst] / self.meta.fps:.3f} s pass, one frame is {1 / self.meta.fps:.3f} s",
+                )
+
+    def _column(self, key: str) -> Any:
+        """The episode's rows of a column, from the row groups that hold them."""
+        import pyarrow as pa
+
+        if not self.has(key):
+            raise BadEpisode("missing_field", f"{self.ref.name} has no column {key}")
+        first, last = self.row.first_row, self.row.first_row + self.length
+        groups, skipped, start = [], 0, 0
+        for number in range(self._file.num_row_groups):
+            count = self._file.metadata.row_group(number).num_rows
+            if start < last and start + count > first:
+                groups.append(number)
+            elif start + count <= first:
+                skipped = start + count
+            start += count
+        try:
+            table = self._file.read_row_groups(groups, columns=[key])
+            return table[key].slice(first - skipped, self.length).combine_chunks()
+        except (*UNREADABLE, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: BaseException) -> BadEpisode:
+        said = " ".join(str(error).split())
+        return BadEpisode("unreadable_episode", f"{self.ref.name} cannot be read as parquet: {said}")
+
+
+def _meta_fingerprint(folder: Path) -> str:
+    return stamps_of(meta_files(folder))
+
+
+@lru_cache(maxsize=16)
+def _meta(folder: str, fingerprint: str) -> LeRobotMeta:
+    """A dataset's description, read once in each process and again when it changed."""
+    return read_meta(Path(folder))

@@ -1,0 +1,228 @@
+"""What a LeRobot dataset says of itself: versions 2.0, 2.1 (a file an episode) and 3.0 (many episodes in a file).
+
+``meta/info.json`` gives features, frames per second and the templates of paths. Episodes stand in ``meta/episodes.jsonl`` (2.x) or
+``meta/episodes/**.parquet`` (3.0), instructions in ``meta/tasks.jsonl`` or ``meta/tasks.parquet``.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.formats.video import VideoSpan
+
+INFO = "meta/info.json"
+
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError)
+"""What broken descriptions raise: JSON of another shape, damaged parquet, nonsense in numbers."""
+
+
+class BadMeta(ValueError):
+    """The dataset's own description cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """Where one episode lies.
+
+    Attributes:
+        index: its number in the dataset.
+        length: T.
+        data: the parquet file, relative to the dataset's folder.
+        first_row: its first row in that file.
+        rows_alone: whether the file holds this episode only.
+        videos: its part of a video file, by camera.
+    """
+
+    index: int
+    length: int
+    data: str
+    first_row: int
+    rows_alone: bool
+    videos: Mapping[str, VideoSpan]
+
+    @property
+    def name(self) -> str:
+        """As files of version 2 are called."""
+        return f"episode_{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class LeRobotMeta:
+    """A dataset's description.
+
+    Attributes:
+        version: ``v2.0``, ``v2.1`` or ``v3.0``.
+        fps: as labelled, which is not always the truth.
+        features: by key, as ``info.json`` has them.
+        tasks: instruction by ``task_index``.
+        promised: how many episodes ``info.json`` says there are.
+        splits: the indices of each split's episodes.
+    """
+
+    folder: Path
+    version: str
+    fps: float
+    features: Mapping[str, Mapping[str, Any]]
+    episodes: tuple[EpisodeRow, ...]
+    tasks: Mapping[int, str]
+    promised: int
+    splits: Mapping[str, range] = field(default_factory=dict)
+
+    @cached_property
+    def by_name(self) -> dict[str, EpisodeRow]:
+        """The episodes by their names."""
+        return {row.name: row for row in self.episodes}
+
+    def keys_of(self, dtype: str) -> list[str]:
+        """Features of a type, e.g. ``video``."""
+        return [key for key, feature in self.features.items() if feature.get("dtype") == dtype]
+
+
+def meta_files(folder: Path) -> list[Path]:
+    """The files that describe a dataset."""
+    return sorted(p for p in (folder / "meta").rglob("*") if p.suffix in (".json", ".jsonl", ".parquet"))
+
+
+def read_meta(folder: Path) -> LeRobotMeta:
+    """Read a dataset's description.
+
+    Raises:
+        BadMeta: a file of it is missing or broken, or the version is not known.
+    """
+    try:
+        info = json.loads((folder / INFO).read_bytes())
+        version = str(info["codebase_version"])
+        if version not in ("v2.0", "v2.1", "v3.0"):
+            raise BadMeta(f"{folder.name}/{INFO} says version {version}; v2.0, v2.1 and v3.0 are read")
+        if not 0 < float(info["fps"]) < 10_000:
+            raise BadMeta(f"{folder.name}/{INFO} says {info['fps']} frames a second")
+        read = _read_v3 if version == "v3.0" else _read_v2
+        episodes, tasks = read(folder, info)
+        return LeRobotMeta(
+            folder,
+            version,
+            float(info["fps"]),
+            info["features"],
+            episodes,
+            tasks,
+            int(info["total_episodes"]),
+            _splits(info.get("splits")),
+        )
+    except BadMeta:
+        raise
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename or "meta")).name
+        raise BadMeta(f"{folder.name} lacks {missing} in meta") from error
+    except UNREADABLE as error:
+        raise BadMeta(f"the files in {folder.name}/meta do not describe a LeRobot dataset: {_plain(error)}") from error
+
+
+def _splits(said: Any) -> dict[str, range]:
+    """``{"train": "0:90"}``: from the first index up to the second; what is written otherwise is no split."""
+    if not isinstance(said, Mapping):
+        return {}
+    spans = {str(name): re.fullmatch(r"(\d+):(\d+)", str(text)) for name, text in said.items()}
+    return {name: range(int(span[1]), int(span[2])) for name, span in spans.items() if span}
+
+
+def _video_keys(info: Mapping[str, Any]) -> list[str]:
+    return [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
+
+
+def _read_v2(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, ...], dict[int, str]]:
+    tasks = {int(line["task_index"]): str(line["task"]) for line in _lines(folder / "meta/tasks.jsonl")}
+    rows = []
+    for line in _lines(folder / "meta/episodes.jsonl"):
+        index, length = int(line["episode_index"]), int(line["length"])
+        place = {"episode_chunk": index // int(info["chunks_size"]), "episode_index": index}
+        videos = {
+            key: VideoSpan(
+                folder / _placed(info["video_path"], video_key=key, **place), 0.0, length, float(info["fps"]), True
+            )
+            for key in _video_keys(info)
+        }
+        rows.append(EpisodeRow(index, length, _placed(info["data_path"], **place), 0, True, videos))
+    return tuple(rows), tasks
+
+
+def _read_v3(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, ...], dict[int, str]]:
+    import pyarrow.parquet as pq
+
+    keys = _video_keys(info)
+    columns = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
+    columns += [f"videos/{key}/{name}" for key in keys for name in ("chunk_index", "file_index", "from_timestamp")]
+    files = sorted((folder / "meta/episodes").rglob("*.parquet"))
+    if not files:
+        raise BadMeta(f"{folder.name} has no meta/episodes/*/*.parquet")
+    lines = []
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            there = set(file.schema_arrow.names)
+            lines += file.read(columns=[c for c in columns if c in there]).to_pylist()
+    starts: dict[tuple[int, int], int] = {}
+    for line in lines:  # row numbers run through the whole dataset, and each file starts where the last one ended
+        file, first = (line["data/chunk_index"], line["data/file_index"]), int(line["dataset_from_index"])
+        starts[file] = min(starts.get(file, first), first)
+    return tuple(_v3_row(folder, info, line, starts, keys) for line in lines), _v3_tasks(folder)
+
+
+def _v3_row(
+    folder: Path,
+    info: Mapping[str, Any],
+    line: Mapping[str, Any],
+    starts: Mapping[tuple[int, int], int],
+    keys: list[str],
+) -> EpisodeRow:
+    file = (line["data/chunk_index"], line["data/file_index"])
+    videos = {}
+    for key in keys:
+        if line.get(f"videos/{key}/file_index") is not None:
+            place = {name: line[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
+            path = folder / _placed(info["video_path"], video_key=key, **place)
+            start = float(line[f"videos/{key}/from_timestamp"])
+            videos[key] = VideoSpan(path, start, int(line["length"]), float(info["fps"]), False)
+    return EpisodeRow(
+        index=int(line["episode_index"]),
+        length=int(line["length"]),
+        data=_placed(info["data_path"], chunk_index=file[0], file_index=file[1]),
+        first_row=int(line["dataset_from_index"]) - starts[file],
+        rows_alone=False,
+        videos=videos,
+    )
+
+
+def _placed(template: str, **place: Any) -> str:
+    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a stranger's words may not.
+
+    Raises:
+        BadMeta: it leads out of the dataset's folder.
+    """
+    name = template.format(**place)
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+        raise BadMeta(f"{INFO} names the file {name!r}, which leads out of the dataset's folder")
+    return name
+
+
+def _v3_tasks(folder: Path) -> dict[int, str]:
+    """The text stands in the table's index, whose column's name has changed over time: it is the one that holds text."""
+    import pyarrow.parquet as pq
+    import pyarrow.types as types
+
+    with pq.ParquetFile(folder / "meta/tasks.parquet") as file:
+        table = file.read()
+    texts = [f.name for f in table.schema if types.is_string(f.type) or types.is_large_string(f.type)]
+    if len(texts) != 1:
+        raise BadMeta(f"{folder.name}/meta/tasks.parquet must have one column of text, found {texts}")
+    return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+
+
+def _plain(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())

@@ -1,0 +1,242 @@
+"""Plain video files as clips at a constant rate: upright, with square pixels, of bounded size, by the times that the file gives.
+
+A file of variable frame rate is taken on a regular grid of times, each time showing the frame nearest to it. Only the packets of a
+clip are looked at to learn its times, and only its frames are decoded.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from pipeline.formats.video import opened_video, same_size
+from schemas.episode import BadEpisode
+
+SUFFIXES = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts")
+"""Of files that are taken for videos."""
+
+MOST_FPS = 240.0
+RATE_S, SAME_RATE = 4.0, 0.01
+SAME_S = 1e-4
+GAP_S, GAP_FRAMES = 0.5, 3
+"""A pause longer than both is a hole in the recording, not a variable rate."""
+
+
+@dataclass(frozen=True)
+class ClipSpan:
+    """A clip of a video file.
+
+    Attributes:
+        fps: of the grid of times.
+        first, count: the grid's numbers: frame i of the clip is shown at (first + i) / fps seconds. There are fewer where the file ends
+            before.
+        longest_side: pictures are made smaller to fit; never larger.
+    """
+
+    path: Path
+    fps: float
+    first: int
+    count: int
+    longest_side: int
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a file says of its frames.
+
+    Attributes:
+        fps: its mean rate, or that of most frames where it states none.
+        seconds: how long it is; the last clip may turn out shorter.
+    """
+
+    fps: float
+    seconds: float
+
+
+def video_timing(name: str, path: Path) -> Timing:
+    """Rate and length from the file's header, and from its packets where the header does not say.
+
+    Raises:
+        BadEpisode: no video, or one without times.
+    """
+    with opened_video(name, path) as (container, stream):
+        rate = float(stream.average_rate or 0)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        stated = 0 < rate <= MOST_FPS and seconds > 0
+        times = _packet_times(container, stream, RATE_S if stated else None)
+    if len(times) < 2:
+        raise BadEpisode("too_short", f"{name}: {path.name} has {len(times)} frame(s) with a time; a clip needs 2")
+    gaps = np.diff(times)
+    regular = float(np.ptp(gaps)) < 0.1 * gaps.mean()
+    measured = 1 / float(gaps.mean() if regular else np.median(gaps))
+    if measured > MOST_FPS:
+        raise BadEpisode(
+            "timestamps_off", f"{name}: {path.name} shows {measured:.0f} frames a second, which is no video"
+        )
+    if stated and not (regular and abs(rate / measured - 1) > SAME_RATE):  # some headers do not count the last frame
+        return Timing(rate, seconds)
+    return Timing(measured, seconds if stated else float(times[-1] - times[0]) + 1 / measured)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of which the times are known.
+
+    Attributes:
+        length: T; less than was asked for where the file ends before.
+        size: (width, height) of the pictures as they are given.
+        variable: what had to be done to bring the frames to a constant rate, in words; empty where nothing.
+    """
+
+    span: ClipSpan
+    length: int
+    size: tuple[int, int]
+    variable: str
+    _times: tuple[float, ...]
+
+    def read(self, name: str) -> UInt8[np.ndarray, "T H W 3"]:
+        """All frames, RGB.
+
+        Raises:
+            BadEpisode: the file is missing or damaged.
+        """
+        frames = np.empty((self.length, self.size[1], self.size[0], 3), np.uint8)
+        done, stored = 0, None
+        with opened_video(name, self.span.path) as (container, stream):
+            _seek(container, stream, self._times[0] - SAME_S)
+            for frame in container.decode(stream):
+                seconds = _seconds(frame, stream)
+                if seconds is None or seconds < self._times[done] - SAME_S:
+                    continue
+                if frame.is_corrupt:
+                    raise BadEpisode(
+                        "bad_video", f"{name}: the frame at {seconds:.2f} s of {self.span.path.name} is damaged"
+                    )
+                stored = same_size(name, frame, stored, f"the frame at {seconds:.2f} s of {self.span.path.name}")
+                image = _upright(name, frame, self.size)
+                while done < self.length and abs(seconds - self._times[done]) <= SAME_S:
+                    frames[done] = image
+                    done += 1
+                if done == self.length:
+                    return frames
+                if self._times[done] < seconds - SAME_S:
+                    break
+        raise BadEpisode(
+            "bad_video",
+            f"{name}: {self.span.path.name} announces a frame at {self._times[done]:.2f} s that cannot be decoded",
+        )
+
+
+def open_clip(name: str, span: ClipSpan) -> Clip:
+    """A clip's times, from its packets, and the size of its pictures, from its first frame.
+
+    Raises:
+        BadEpisode: the file is missing or no video, ends before the clip begins, or has a hole in it.
+    """
+    grid = (span.first + np.arange(span.count)) / span.fps
+    with opened_video(name, span.path) as (container, stream):
+        _seek(container, stream, float(grid[0]) - 1 / span.fps)
+        times = _packet_times(container, stream, float(grid[-1]) + 1 / span.fps)
+        grid = grid[: _within(times, grid)]
+        if len(grid) < 2:
+            raise BadEpisode("too_short", f"{name}: {span.path.name} ends before the clip has 2 frames")
+        chosen = _nearest(times, grid)
+        _seek(container, stream, float(times[chosen[0]]))
+        size = None
+        for frame in container.decode(stream):
+            size = _shown_size(name, frame, stream, span.longest_side)
+            break
+    if size is None:
+        raise BadEpisode("bad_video", f"{name}: {span.path.name} cannot be decoded at {grid[0]:.2f} s")
+    _check_gaps(name, span, times[chosen[0] : chosen[-1] + 1])
+    return Clip(span, len(grid), size, _variable(chosen), tuple(times[chosen].tolist()))
+
+
+def _packet_times(container: Any, stream: Any, until: float | None) -> Float[np.ndarray, "N"]:
+    """When the frames are shown, in order, in seconds from the file's beginning; packets come in another order, slightly."""
+    found = set()
+    for packet in container.demux(stream):
+        seconds = _seconds(packet, stream)
+        if seconds is not None and seconds > -1e-6:
+            found.add(seconds)
+        decoded = packet.dts
+        if until is not None and decoded is not None and _since_start(decoded, stream) > until + 1:
+            break
+    times = np.array(sorted(found), np.float64)
+    return times if until is None else times[times <= until]
+
+
+def _seconds(timed: Any, stream: Any) -> float | None:
+    moment = timed.pts if timed.pts is not None else timed.dts
+    return None if moment is None else _since_start(moment, stream)
+
+
+def _since_start(moment: int, stream: Any) -> float:
+    return float((moment - (stream.start_time or 0)) * stream.time_base)
+
+
+def _seek(container: Any, stream: Any, seconds: float) -> None:
+    """Go to the key frame before a time."""
+    if seconds > 0:
+        container.seek((stream.start_time or 0) + int(seconds / stream.time_base), stream=stream)
+    else:
+        container.seek(stream.start_time or 0, stream=stream)
+
+
+def _nearest(times: Float[np.ndarray, "N"], grid: Float[np.ndarray, "T"]) -> Int[np.ndarray, "T"]:
+    """For each time of the grid the number of the frame shown nearest to it."""
+    after = np.clip(np.searchsorted(times, grid), 1, max(len(times) - 1, 1))
+    after = np.minimum(after, len(times) - 1)
+    before = np.maximum(after - 1, 0)
+    return np.where(grid - times[before] <= times[after] - grid, before, after)
+
+
+def _within(times: Float[np.ndarray, "N"], grid: Float[np.ndarray, "T"]) -> int:
+    """How many times of the grid the frames reach: half a frame beyond the last."""
+    if len(times) < 2:
+        return 0
+    return int((grid <= times[-1] + 0.5 * np.median(np.diff(times))).sum())
+
+
+def _check_gaps(name: str, span: ClipSpan, times: Float[np.ndarray, "N"]) -> None:
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > max(GAP_S, GAP_FRAMES / span.fps):
+        where = int(gaps.argmax())
+        raise BadEpisode(
+            "timestamps_off",
+            f"{name}: {span.path.name} shows nothing new for {gaps[where]:.2f} s from {times[where]:.2f} s on",
+        )
+
+
+def _variable(chosen: Int[np.ndarray, "T"]) -> str:
+    repeated, dropped = int((np.diff(chosen) == 0).sum()), int((np.diff(chosen) - 1).clip(min=0).sum())
+    return f"{repeated} frames shown twice, {dropped} left out" if repeated or dropped else ""
+
+
+def _shown_size(name: str, frame: Any, stream: Any, longest_side: int) -> tuple[int, int]:
+    """Width and height of a frame with square pixels, upright, within the longest side."""
+    aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+    width, height = frame.width * aspect, float(frame.height)
+    if _quarter_turns(name, frame) % 2:
+        width, height = height, width
+    scale = min(1.0, longest_side / max(width, height))
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def _quarter_turns(name: str, frame: Any) -> int:
+    """How often the stored picture is turned anticlockwise by 90 degrees to be upright, as its file says."""
+    turns, rest = divmod(int(frame.rotation), 90)
+    if rest:
+        raise BadEpisode("bad_video", f"{name}: its pictures are to be turned by {frame.rotation} degrees")
+    return turns % 4
+
+
+def _upright(name: str, frame: Any, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    import cv2
+
+    image = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(name, frame))
+    if (image.shape[1], image.shape[0]) == size:
+        return np.ascontiguousarray(image)
+    return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)

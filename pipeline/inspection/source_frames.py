@@ -1,0 +1,149 @@
+"""The way back from a sample to the dataset's own frames, through the dataset's reader."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from pipeline.actions import RAW, with_standard_actions
+from pipeline.formats.discovery import find_forms
+from pipeline.readers import Reader, SeveralForms, UnknownForm
+from schemas.episode import BadEpisode, Episode, EpisodeRef
+from schemas.manifest import Manifest
+from schemas.plugins import load_plugin
+from schemas.structured import structure
+from schemas.triplet import Source, Triplet
+
+LARGEST_SIDE = 320
+"""Frames on a page are made no larger than this, in px."""
+JPEG_QUALITY = 80
+
+
+class NoWayBack(Exception):
+    """The frames of a sample cannot be had; the message says why, in a sentence."""
+
+
+@dataclass(frozen=True)
+class _Listing:
+    reader: Any
+    standard: Any
+    episodes: dict[str, EpisodeRef]
+
+
+class WayBack:
+    """Frames of a dataset by where they come from. One episode is held at a time, so ask for them in the order of episodes.
+
+    Args:
+        root: the dataset's folder, or a folder of folders that have the datasets' names.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._listings: dict[str, _Listing | NoWayBack] = {}
+        self._last: tuple[str, Episode] | None = None
+
+    def frames(
+        self, source: Source, digest: str, offsets: Int[np.ndarray, "N"], manifest: Manifest | None
+    ) -> list[UInt8[np.ndarray, "H W 3"]]:
+        """Frames of an episode; those after its end are its last.
+
+        Args:
+            source: names dataset, camera and the frame from which is counted.
+            digest: the episode's.
+            offsets: which frames, from that one.
+            manifest: of the build, for the reader's options.
+
+        Raises:
+            NoWayBack: the folder does not hold the episode, or it cannot be read.
+        """
+        episode = self._episode(source, digest, manifest)
+        if source.camera not in episode.views:
+            raise NoWayBack(f"{episode.ref.name} has no camera {source.camera} any more")
+        view = episode.views[source.camera]
+        try:
+            frames = view.frames
+        except (BadEpisode, OSError) as error:
+            raise NoWayBack(str(error)) from error
+        numbers = episode.source_frames
+        first = source.frame if numbers is None else int(np.searchsorted(numbers, source.frame))
+        return [frames[i] for i in np.clip(first + offsets, 0, len(frames) - 1)]
+
+    def _episode(self, source: Source, digest: str, manifest: Manifest | None) -> Episode:
+        if self._last is not None and self._last[0] == digest:
+            return self._last[1]
+        if source.dataset not in self._listings:
+            self._listings[source.dataset] = self._list(source.dataset, manifest.recipe if manifest else {})
+        listing = self._listings[source.dataset]
+        if isinstance(listing, NoWayBack):
+            raise listing
+        if digest not in listing.episodes:
+            raise NoWayBack(f"{self.root} does not hold {source.file}, {source.episode}")
+        self._last = None  # before the next one is read, so that two are never held
+        try:
+            # Frames that the build left out are left out again, so that steps are the same ones.
+            episode = with_standard_actions(listing.reader.read(listing.episodes[digest]), listing.standard)
+        except (BadEpisode, OSError) as error:
+            raise NoWayBack(str(error)) from error
+        self._last = (digest, episode)
+        return episode
+
+    def _list(self, dataset: str, recipe: Mapping[str, Any]) -> "_Listing | NoWayBack":
+        folder = self.root / dataset
+        folder = folder.resolve() if folder.is_dir() and folder.parent == self.root else self.root.resolve()
+        try:
+            reader = _built("pipeline.readers", recipe.get("dataset") or {"name": dataset})
+            standard = _built("pipeline.actions", recipe.get("actions") or {"name": RAW})
+            found = _episodes_in(reader, folder)
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            return NoWayBack(str(error))
+        return _Listing(reader, standard, {ref.digest: ref for ref in found})
+
+
+def _episodes_in(reader: Reader, folder: Path) -> list[EpisodeRef]:
+    """Every episode, of every form in which the folder holds the dataset: a digest says which one is meant.
+
+    Raises:
+        FileNotFoundError: there is nothing of this dataset.
+        SeveralForms: there is more than the form to choose.
+    """
+    try:
+        return [ref for ref in reader.list_episodes(folder) if isinstance(ref, EpisodeRef)]
+    except SeveralForms:
+        found: list[EpisodeRef] = []
+        for form in sorted({form for form, _ in find_forms(folder)}):
+            with contextlib.suppress(UnknownForm):
+                found += [ref for ref in reader.list_episodes(folder, form) if isinstance(ref, EpisodeRef)]
+        return found
+
+
+def _built(package: str, recorded: Mapping[str, Any]) -> Any:
+    """A plug-in as a recipe records it.
+
+    Raises:
+        ValueError: there is no such plug-in here, or it has not those options.
+    """
+    module = load_plugin(package, recorded["name"])
+    return module.build(structure(module.Config, recorded.get("options") or {}, "the recipe in the manifest"))
+
+
+def frame_offsets(t: Triplet) -> Int[np.ndarray, "S"]:
+    """How many frames after the reference frame each of the steps 0..T is; the nearer one for steps between two."""
+    return np.rint(np.arange(t.flow.horizon + 1) * t.step_seconds * t.fps).astype(np.int64)
+
+
+def small_jpeg(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
+    """A frame as JPEG, no larger than a page needs."""
+    import cv2
+
+    height, width = frame.shape[:2]
+    scale = min(1.0, LARGEST_SIDE / max(height, width))
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", np.ascontiguousarray(frame[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[
+        1
+    ].tobytes()

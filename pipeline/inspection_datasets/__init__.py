@@ -1,0 +1,1 @@
+"""Reports about a dataset's own files, before anything is built."""

@@ -1,0 +1,151 @@
+"""Pieces of an episode that every reader makes alike: views of encoded pictures, finite numbers, spoken words."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from pipeline.formats.images import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
+from pipeline.formats.lerobot import LeRobotEpisode
+from pipeline.formats.orientation import Orientation, upright_view
+from pipeline.formats.video import VideoFrames, VideoSpan, first_frame, read_video
+from pipeline.readers import Words
+from schemas.cameras import intrinsics_from_fov
+from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
+
+NO_ACTIONS = ActionConvention("none", (), "no actions were recorded")
+"""Of episodes that show motion and do not say how it was brought about; their actions are T x 0 and masked."""
+
+
+def view_of_pictures(
+    ref: EpisodeRef,
+    name: str,
+    encoded: Encoded,
+    fixed: bool = False,
+    orientation: Orientation = "upright",
+) -> CameraView | None:
+    """A camera whose frames are encoded pictures; only the first is decoded now, and three where that one is black.
+
+    Args:
+        fixed: the dataset says that the camera stands still.
+        orientation: how the pictures are stored, which is undone.
+
+    Returns:
+        None when every frame is black, which is how datasets write that there was no such camera.
+
+    Raises:
+        BadEpisode: the first picture cannot be decoded.
+    """
+    said = f"{ref.name}: {name}"
+    first = decode_picture(said, encoded[0])
+    if is_black(said, encoded, first):
+        return None
+    read = partial(decode_pictures, said, encoded)
+    view = CameraView(name, read, len(encoded), (first.shape[1], first.shape[0]), fixed=fixed, read_some=read)
+    return upright_view(view, orientation)
+
+
+def view_of_lerobot(
+    episode: LeRobotEpisode, key: str, fixed: bool = False, orientation: Orientation = "upright"
+) -> CameraView | None:
+    """A camera of a LeRobot episode, whose frames are a video or pictures in the table; see ``view_of_pictures``.
+
+    Raises:
+        BadEpisode: the camera is missing, or its first frame cannot be decoded.
+    """
+    if episode.meta.features[key].get("dtype") == "image":
+        return view_of_pictures(episode.ref, key, episode.pictures(key), fixed, orientation)
+    return view_of_video(episode.ref, key, episode.video(key), fixed, orientation)
+
+
+def view_of_video(
+    ref: EpisodeRef, name: str, span: VideoSpan, fixed: bool = False, orientation: Orientation = "upright"
+) -> CameraView | None:
+    """A camera whose frames are a part of a video; only the first is decoded now; where that one is black, middle and last too.
+
+    Raises:
+        BadEpisode: the first frame cannot be decoded.
+    """
+    said = f"{ref.name}: {name}"
+    first, some = first_frame(said, span), VideoFrames(said, span).some
+    looked_at = np.unique([0, span.length // 2, span.length - 1])
+    if first.max() < BLACK_LEVEL and some(looked_at).max() < BLACK_LEVEL:
+        return None
+    size, read = (first.shape[1], first.shape[0]), partial(read_video, said, span)
+    return upright_view(CameraView(name, read, span.length, size, fixed=fixed, read_some=some), orientation)
+
+
+def with_fov(view: CameraView, fov_y_degrees: float) -> CameraView:
+    """The view with the intrinsics of a vertical field of view."""
+    return replace(
+        view,
+        intrinsics=intrinsics_from_fov(fov_y_degrees, *view.size),
+        intrinsics_source=f"vertical field of view of {fov_y_degrees:g} degrees",
+    )
+
+
+def with_kinds(episode: Episode, kind: CameraKind, wrist: CameraKind | None = None) -> Episode:
+    """The episode with the kinds of its cameras, for want of intrinsics: one kind for all but the wrist's."""
+    kinds = {name: wrist if name == episode.wrist else kind for name in episode.views}
+    return replace(episode, views={name: replace(view, kind=kinds[name]) for name, view in episode.views.items()})
+
+
+def usable_views(ref: EpisodeRef, views: Iterable[tuple[str, CameraView | None]]) -> dict[str, CameraView]:
+    """The cameras that are there, by name; the primary one may be missing (``pipeline.episodes.camera_choice``).
+
+    Raises:
+        BadEpisode: all are black.
+    """
+    found = dict(views)
+    there = {name: view for name, view in found.items() if view is not None}
+    if not there:
+        raise BadEpisode(
+            "black_camera", f"{ref.name}: every frame of {', '.join(found)} is black; no camera was recorded"
+        )
+    return there
+
+
+def black_note(views: Iterable[tuple[str, CameraView | None]]) -> dict[str, str]:
+    """The note that names black cameras, if there are any."""
+    black = [name for name, view in views if view is None]
+    return {BLACK_CAMERAS: ", ".join(black)} if black else {}
+
+
+def numbers(
+    ref: EpisodeRef, name: str, array: Shaped[np.ndarray, "T *d"], width: int
+) -> Float[np.ndarray, "T {width}"]:
+    """State or action as float32, T x width.
+
+    Raises:
+        BadEpisode: another shape, or a value that is not finite.
+    """
+    if array.ndim == 1 and width == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != width:
+        raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be [T, {width}], found {list(array.shape)}")
+    values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise BadEpisode("not_finite", f"{ref.name}: {name} hold a value that is not finite")
+    return values
+
+
+def enough_frames(ref: EpisodeRef, length: int) -> None:
+    """Refuse an episode in which nothing can have moved.
+
+    Raises:
+        BadEpisode: fewer than two frames.
+    """
+    if length < 2:
+        raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
+
+
+def words_of_tasks(episode: LeRobotEpisode) -> Words:
+    """The instructions of a LeRobot episode, where the data say nothing of the outcome."""
+    return Words(spoken(episode.tasks()))
+
+
+def spoken(texts: Iterable[str]) -> tuple[str, ...]:
+    """The texts that say something, each once, in their order."""
+    return tuple(dict.fromkeys(said for text in texts if (said := text.strip())))

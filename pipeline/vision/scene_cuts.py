@@ -1,0 +1,71 @@
+"""Cuts in a video: from one frame to the next everything is another picture, and before and after it hardly anything changes.
+
+Frames are compared as small grey pictures of mean 0 and length 1, so that light and exposure do not count; a camera that swings changes
+them much for many frames, a flash comes and goes, a cut is alone.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from pipeline.episodes.spill import in_turn
+from schemas.episode import BadEpisode
+
+SIDE = 32
+"""Px, sides of the small pictures."""
+ALONE = 3.0
+"""Times the change of the frames beside it that a cut must be."""
+BESIDE = 2
+"""Frames on each side of it that are asked."""
+
+
+def check_level(name: str, level: float | None) -> None:
+    """Refuse a level at which everything or nothing is a cut, by the name of the part whose option it is.
+
+    Raises:
+        ValueError: it is not between 0 and 2.
+    """
+    if level is not None and not 0 < level < 2:
+        raise ValueError(f"{name}.cut_level must lie between 0 and 2, or be none not to look for cuts, found {level:g}")
+
+
+def check_cuts(
+    name: str, frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]], level: float
+) -> None:
+    """Refuse a clip that was cut.
+
+    Args:
+        name: of its camera, for messages.
+        frames: RGB.
+        level: change between neighbouring frames, 0 (the same) to 2 (the negative), from which it may be a cut.
+
+    Raises:
+        BadEpisode: ``scene_cut``, with the frame.
+    """
+    change = changes(frames)
+    for frame in np.flatnonzero(change > level):
+        beside = np.concatenate([change[max(frame - BESIDE, 0) : frame], change[frame + 1 : frame + 1 + BESIDE]])
+        if len(beside) >= BESIDE and change[frame] > ALONE * beside.max():
+            raise BadEpisode(
+                "scene_cut",
+                f"camera {name}: frame {frame + 1} shows another picture than frame {frame} (change {change[frame]:.2f}, cut_level="
+                f"{level:g}); an episode must be filmed in one go",
+            )
+
+
+def changes(frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N"]:
+    """One minus the correlation of each two neighbouring frames; N = T - 1. A flat frame is like any other."""
+    small = [_small(frame) for frame in in_turn(frames)]
+    return np.array([1.0 - float(one @ other) if one.any() and other.any() else 0.0 for one, other in pairwise(small)])
+
+
+def _small(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "P"]:
+    import cv2
+
+    tiny = cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(tiny, cv2.COLOR_RGB2GRAY).astype(np.float64).ravel()
+    grey -= grey.mean()
+    length = np.linalg.norm(grey)
+    return grey / length if length > SIDE else np.zeros_like(grey)  # less than a grey level apiece is noise

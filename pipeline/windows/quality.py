@@ -1,0 +1,198 @@
+"""What is kept: checks of each keypoint's trajectory and of each window, all by named thresholds that the manifest records.
+
+A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid and not repaired here
+(``pipeline.flow_sources._track_checks`` has tested and carried them before); but a point that plainly stands still is set to exactly zero
+displacement, and flagged.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from pipeline.vision.lift import LiftedTracks
+from schemas.cameras import lift
+from schemas.scene_flow import PointFlag, SceneFlow
+
+
+@dataclass(frozen=True)
+class Check:
+    """One reason to reject a window.
+
+    Attributes:
+        measure: the name under which a sample keeps what was measured.
+        threshold: the field of ``QualityConfig``.
+        least: the measure must reach the threshold; else it must not exceed it.
+        means: what is measured, in words.
+    """
+
+    reason: str
+    measure: str
+    threshold: str
+    least: bool
+    means: str
+
+
+CHECKS = (
+    Check("too_short", "steps", "min_steps", True, "steps left in the episode"),
+    Check("too_few_visible", "valid_share", "min_valid", True, "share of keypoints and steps that are valid"),
+    Check("depth_holes", "hole_share", "max_holes", False, "share of visible keypoints and steps without depth"),
+    Check("depth_edges", "edge_share", "max_edges", False, "share of visible keypoints and steps on depth edges"),
+    Check("jumps", "jump_share", "max_jumps", False, "share of keypoints that jump"),
+    Check("no_motion", "moving_points", "min_moving_points", True, "keypoints that move"),
+)
+"""In the order in which they are made: a window is rejected for the first that fails."""
+REASONS = tuple(check.reason for check in CHECKS)
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Thresholds. Distances are in metres; with relative depth, in medians of the depth over the episode.
+
+    Attributes:
+        min_steps: steps that the episode must still have after the reference frame (too_short).
+        min_valid: share of keypoints and steps that must be valid, of those within the episode (too_few_visible).
+        max_holes: share of visible keypoints and steps that may lack depth (depth_holes).
+        max_edges: share of visible keypoints and steps that may lie on depth edges (depth_edges).
+        max_jumps: share of keypoints that may have jumped (jumps).
+        min_moving_points: keypoints that must move farther than ``moving_distance`` (no_motion); 0 keeps still windows.
+        moving_distance: from the start, in 3D.
+        depth_edge: bend of inverse depth from one pixel to the next, as a share of it, that counts as an edge.
+        max_speed: per second; a point that comes farther than this allows since it was last trusted has jumped.
+        static_px: a point that stays within this many pixels of its start ...
+        static_distance: ... and whose depth stays within this distance of the start is static.
+    """
+
+    min_steps: int = 8
+    min_valid: float = 0.5
+    max_holes: float = 0.3
+    max_edges: float = 0.5
+    max_jumps: float = 0.2
+    min_moving_points: int = 1
+    moving_distance: float = 0.005
+    depth_edge: float = 0.05
+    max_speed: float = 1.0
+    static_px: float = 0.5
+    static_distance: float = 0.005
+
+    def __post_init__(self) -> None:
+        for name in ("min_valid", "max_holes", "max_edges", "max_jumps"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"quality.{name} is a share between 0 and 1, found {getattr(self, name)}")
+        for name in ("depth_edge", "max_speed"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"quality.{name} must be above 0, found {getattr(self, name)}")
+        for name in ("min_steps", "min_moving_points", "moving_distance", "static_px", "static_distance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"quality.{name} must be 0 or more, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A window after the checks.
+
+    Attributes:
+        reason: None when it is kept, else one of ``REASONS``.
+        measures: what each of ``CHECKS`` measured, by the measure's name.
+    """
+
+    flow: SceneFlow
+    point_flags: UInt8[np.ndarray, "K"]
+    reason: str | None
+    measures: dict[str, float]
+
+
+def judge(
+    lifted: LiftedTracks,
+    steps: int,
+    fps: float,
+    intrinsics: Float[np.ndarray, "3 3"],
+    size: tuple[int, int],
+    config: QualityConfig,
+) -> Judged:
+    """Check one window.
+
+    Args:
+        lifted: its flow and depth troubles.
+        steps: how many of its steps after the reference frame lie within the episode.
+        fps: steps per second.
+        intrinsics: of the reference camera.
+        size: (width, height) of its image.
+        config: thresholds.
+    """
+    raw = lifted.flow
+    pixels = raw.uvz * [*size, 1]
+    points = lift(pixels, intrinsics)
+    static = _static(pixels, raw.valid, config)
+    jump = np.zeros_like(raw.valid)
+    if not lifted.exact:
+        jump[~static] = _after_jump(points[~static], raw.valid[~static], config.max_speed / fps)
+    edge = lifted.edge & ~static[:, None]
+    edge[:, 0] = False  # the reference position is a pixel's own depth, no interpolation
+    # Once a moving point has touched an edge, nobody knows on which side it went on.
+    valid = raw.valid & ~jump & ~np.maximum.accumulate(edge, axis=1) & raw.valid[:, :1]
+    uvz = raw.uvz if lifted.exact else np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
+    within = np.arange(raw.horizon + 1) <= steps
+    flags = np.zeros(len(uvz), np.uint8)
+    troubles = (
+        (PointFlag.STATIC, static),
+        (PointFlag.LOST, (~raw.visible & within).any(1)),
+        (PointFlag.DEPTH_HOLE, lifted.hole.any(1)),
+        (PointFlag.DEPTH_EDGE, edge.any(1)),
+        (PointFlag.JUMP, jump.any(1)),
+        (PointFlag.CARRIED, static & False if lifted.carried is None else lifted.carried.any(1)),
+    )
+    for flag, which in troubles:
+        flags[which] |= np.uint8(flag)
+    moved = np.where(valid, np.linalg.norm(lift(uvz * [*size, 1], intrinsics) - points[:, :1], axis=-1), 0).max(1)
+    seen = max(int(np.count_nonzero(raw.visible)), 1)
+    measures = {
+        "steps": float(steps),
+        "valid_share": float(valid[:, : steps + 1].mean()),
+        "hole_share": int(np.count_nonzero(lifted.hole)) / seen,
+        "edge_share": int(np.count_nonzero(lifted.edge)) / seen,
+        "jump_share": float(jump.any(1).mean()),
+        "moving_points": float(np.count_nonzero(moved > config.moving_distance)),
+    }
+    reason = next((check.reason for check in CHECKS if _fails(check, measures, config)), None)
+    rounded = {name: round(value, 4) for name, value in measures.items()}
+    return Judged(SceneFlow(uvz, raw.visible, valid), flags, reason, rounded)
+
+
+def measure_of(reason: str) -> str:
+    """The measure that a reason goes by."""
+    return next(check.measure for check in CHECKS if check.reason == reason)
+
+
+def _fails(check: Check, measures: dict[str, float], config: QualityConfig) -> bool:
+    measure, threshold = measures[check.measure], getattr(config, check.threshold)
+    return measure < threshold if check.least else measure > threshold
+
+
+def _static(
+    pixels: Float[np.ndarray, "K S 3"], valid: Bool[np.ndarray, "K S"], config: QualityConfig
+) -> Bool[np.ndarray, "K"]:
+    """Points that never leave their start by more than the thresholds at any valid step."""
+    away = np.where(valid[..., None], np.abs(pixels - pixels[:, :1]), 0)
+    stays = (np.hypot(away[..., 0], away[..., 1]) <= config.static_px) & (away[..., 2] <= config.static_distance)
+    return stays.all(axis=1) & valid[:, 0]
+
+
+def _after_jump(
+    points: Float[np.ndarray, "K S 3"], valid: Bool[np.ndarray, "K S"], distance: float
+) -> Bool[np.ndarray, "K S"]:
+    """Steps at which a point is farther from its last trusted position than it can have come since.
+
+    A point that slid off its object onto the background stays untrusted until it is back within reach, which grows with
+    the time since it was last trusted.
+    """
+    jump = np.zeros(valid.shape, bool)
+    last, since = points[:, 0], np.zeros(len(points))
+    for step in range(1, valid.shape[1]):
+        since += 1
+        near = np.linalg.norm(points[:, step] - last, axis=-1) <= distance * since
+        jump[:, step] = valid[:, step] & ~near
+        trusted = valid[:, step] & near
+        last = np.where(trusted[:, None], points[:, step], last)
+        since[trusted] = 0
+    return jump

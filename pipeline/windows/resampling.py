@@ -1,0 +1,95 @@
+"""Flow over so many seconds and not so many frames: robots are recorded at 5 to 30 frames a second.
+
+Positions between two frames are interpolated in the reference camera, linearly in space, which is exact for a point of constant
+velocity. A position is visible, valid and free of holes only if it is so in both frames. Where steps are longer than a frame the frames
+between them are passed over, but a depth edge that a point touched in one of them is remembered.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pipeline.vision.lift import LiftedTracks
+from schemas.triplet import Resampling
+
+NEAR = 1e-6
+"""Frames; a step that is nearer to a frame than this is at it, so that rounding of seconds decides nothing."""
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """When the steps of flow are.
+
+    Attributes:
+        frames: of each step 0..T, how many frames after the reference frame, in fractions.
+        per_second: steps per second.
+        resampled: what the sample says of it; None where each step is a frame.
+    """
+
+    frames: Float[np.ndarray, "S"]
+    per_second: float
+    resampled: Resampling | None
+
+    @property
+    def reach(self) -> int:
+        """Frames after the reference frame that must be followed."""
+        return math.ceil(self.frames[-1])
+
+    def within(self, remaining: int) -> int:
+        """How many steps after the reference frame lie within an episode that has so many frames after it."""
+        return int(np.searchsorted(self.frames, remaining, side="right")) - 1
+
+
+def step_times(horizon: int, seconds: float | None, fps: float) -> StepTimes:
+    """``horizon`` steps over some seconds; over as many frames where ``seconds`` is None."""
+    if seconds is None:
+        return StepTimes(np.arange(horizon + 1.0), fps, None)
+    frames = np.arange(horizon + 1) * (seconds * fps / horizon)
+    whole = np.rint(frames)
+    frames = np.where(np.abs(frames - whole) < NEAR, whole, frames)
+    if np.array_equal(frames, np.arange(horizon + 1)):
+        return StepTimes(frames, fps, None)
+    how = "frames passed over" if np.array_equal(frames, whole) else "interpolated"
+    said = f"{horizon} steps over {seconds:g} s from {fps:g} fps, {how}"
+    return StepTimes(frames, horizon / seconds, Resampling(seconds / horizon, said))
+
+
+def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
+    """Flow that was followed frame by frame for ``times.reach`` frames, at the times of the steps."""
+    if times.resampled is None:
+        return lifted
+    lower, upper = np.floor(times.frames).astype(int), np.ceil(times.frames).astype(int)
+    flow = lifted.flow.at(times.frames)
+    return LiftedTracks(
+        flow=flow,
+        hole=(lifted.hole[:, lower] | lifted.hole[:, upper]) & flow.visible,
+        edge=_since_last_step(lifted.edge, lower, upper),
+        carried=None if lifted.carried is None else lifted.carried[:, lower] | lifted.carried[:, upper],
+        exact=lifted.exact,
+    )
+
+
+def poses_between(poses: Float[np.ndarray, "T 4 4"], frames: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S 4 4"]:
+    """Poses at fractional frames: the shift linear, the rotation about a fixed axis at constant speed."""
+    import cv2
+
+    lower, upper = np.floor(frames).astype(int), np.ceil(frames).astype(int)
+    made = poses[lower].copy()
+    for step in np.flatnonzero(lower != upper):
+        first, second, share = poses[lower[step]], poses[upper[step]], frames[step] - lower[step]
+        turn, _ = cv2.Rodrigues(first[:3, :3].T @ second[:3, :3])
+        made[step, :3, :3] = first[:3, :3] @ cv2.Rodrigues(turn * share)[0]
+        made[step, :3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
+    return made
+
+
+def _since_last_step(edge: Bool[np.ndarray, "K N"], lower: np.ndarray, upper: np.ndarray) -> Bool[np.ndarray, "K S"]:
+    """Whether a point touched an edge after the step before, or at this one."""
+    made = np.zeros((len(edge), len(lower)), bool)
+    first = 0
+    for step, (low, high) in enumerate(zip(lower, upper, strict=True)):
+        made[:, step] = edge[:, min(first, low) : high + 1].any(axis=1)
+        first = low + 1
+    return made

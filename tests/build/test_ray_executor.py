@@ -1,0 +1,206 @@
+"""Ray runs the work and plays no part in being correct: the same bytes, and a death costs nobody but the one who dies."""
+
+import errno
+import json
+import os
+import signal
+import time
+
+import pytest
+from fixtures.command import lamp_data, said, start_lamp_data
+from fixtures.libero import FAST, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
+from fixtures.ray_session import running_ray
+
+from jobs.executors import ray as ray_executor
+from jobs.executors.local import LocalExecutor
+from pipeline.build.executor import BuildError, WorkerDied
+from pipeline.build.run import ShardConfig, build
+from schemas.manifest import EPISODES, read_manifest
+
+__all__ = ["running_ray"]
+SMALL = ShardConfig(samples_per_shard=4)
+
+
+def executor(workers=2, attempts=3):
+    return ray_executor.build(ray_executor.Config(address="local", workers=workers, attempts=attempts))
+
+
+def run(source, output, executor, **options):
+    return build(fast_recipe(), source, output, SMALL, executor, lambda *a: a[2], **options)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("libero")
+    write_file(folder / "a_demo.hdf5", [Demo(0), Demo(1, 0, 14), Demo(2, 0, 28), Demo(3, 1)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wanted(source, tmp_path_factory):
+    output = tmp_path_factory.mktemp("wanted")
+    run(source, output, LocalExecutor())
+    return outputs_of(output)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers_gives_the_bytes_of_one_process(running_ray, source, wanted, tmp_path, workers):
+    """Three are more than there are CPUs, which must not leave tasks waiting for ever."""
+    run(source, tmp_path / "out", executor(workers))
+    assert outputs_of(tmp_path / "out") == wanted
+
+
+def test_every_task_comes_back_once_with_its_own_result(running_ray):
+    tasks = list(range(25))
+    found = list(executor(2).run(lambda: lambda n: n * n, tasks))
+    assert sorted(found) == [(n, n * n) for n in tasks]
+    assert list(executor().run(lambda: lambda n: n, [])) == []
+
+
+def test_more_workers_than_cpus_work_at_the_same_time(running_ray, tmp_path):
+    def make():
+        def work(task):
+            (tmp_path / str(os.getpid())).touch()
+            until = time.monotonic() + 180
+            while len(list(tmp_path.iterdir())) < 3 and time.monotonic() < until:
+                time.sleep(0.02)
+            return len(list(tmp_path.iterdir()))
+
+        return work
+
+    assert [count for _, count in executor(3).run(make, range(3))] == [3, 3, 3]
+
+
+def test_a_worker_is_made_once_and_not_for_every_task(running_ray, tmp_path):
+    def make():
+        (tmp_path / f"made-{os.getpid()}-{time.monotonic_ns()}").touch()
+        return lambda task: os.getpid()
+
+    pids = {pid for _, pid in executor(2).run(make, range(12))}
+    assert len(list(tmp_path.iterdir())) == len(pids) <= 2 and os.getpid() not in pids
+
+
+class Poisoned:
+    """Runs a build on Ray with one episode that kills whoever touches it; every attempt is noted."""
+
+    def __init__(self, episode: str, notes):
+        self.episode, self.notes, self.inner = episode, notes, executor(2)
+
+    def run(self, make_worker, tasks):
+        episode, notes = self.episode, self.notes
+
+        def make():
+            worker = make_worker()
+
+            def work(task):
+                if getattr(task, "episode", None) == episode:
+                    (notes / f"{time.monotonic_ns()}").touch()
+                    os._exit(1)
+                return worker(task)
+
+            return work
+
+        return self.inner.run(make, tasks)
+
+
+def test_an_episode_that_kills_its_worker_is_tried_three_times_and_its_neighbours_lose_nothing(
+    running_ray, source, wanted, tmp_path
+):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    output = tmp_path / "out"
+    summary = run(source, output, Poisoned("demo_1", notes))
+    assert len(list(notes.iterdir())) == 3
+    (victim,) = summary.quarantined
+    assert (victim.source, victim.episode, victim.code) == ("a_demo.hdf5", "demo_1", "worker_died")
+    assert victim.message.startswith("a_demo.hdf5:demo_1: its worker died 3 times") and "\n" not in victim.message
+    assert read_manifest(output).counts["quarantined"] == {"worker_died": 1}
+    assert (summary.episodes, summary.kept) == (3, 9)
+    run(source, tmp_path / "all", LocalExecutor())
+    lines = [json.loads(line) for line in (output / EPISODES).read_bytes().splitlines()]
+    lost = {"demo_0", "demo_1", "demo_2", "demo_3"} - {line.get("episode") for line in lines}
+    assert lost == {"demo_1"}
+    assert samples_of(output).items() < samples_of(tmp_path / "all").items()
+    run(source, output, LocalExecutor())
+    assert outputs_of(output) == wanted, "and when the trouble is over it is built too"
+
+
+def test_a_workers_exception_comes_out_as_it_was_raised_and_is_not_tried_again(running_ray, tmp_path):
+    def make():
+        def work(task):
+            (tmp_path / f"{time.monotonic_ns()}").touch()
+            if task == "disk":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/where/it.was")
+            raise ValueError("a bug")
+
+        return work
+
+    with pytest.raises(OSError, match="No space left") as full:
+        list(executor(1).run(make, ["disk"]))
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, "/where/it.was")
+    with pytest.raises(ValueError) as bug:
+        list(executor(1).run(make, ["bug"]))
+    assert str(bug.value) == "a bug" and "in work" in bug.value.__notes__[0]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_worker_that_cannot_be_made_is_told_and_not_waited_for(running_ray):
+    def make():
+        raise RuntimeError("no such tracker")
+
+    with pytest.raises(RuntimeError, match="no such tracker"):
+        list(executor(2).run(make, [1, 2, 3]))
+
+
+def test_one_attempt_is_one_attempt(running_ray, tmp_path):
+    def make():
+        def work(task):
+            (tmp_path / f"{task}-{time.monotonic_ns()}").touch()
+            if task == 1:
+                os._exit(1)
+            return task
+
+        return work
+
+    found = dict(executor(1, attempts=1).run(make, range(3)))
+    assert isinstance(found[1], WorkerDied) and found[0] == 0 and found[2] == 2
+    assert len(list(tmp_path.glob("1-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [({"workers": 0}, "workers must be 1 or more"), ({"attempts": 0}, "attempts")]
+)
+def test_nonsense_is_refused_when_it_is_configured(options, says):
+    with pytest.raises(ValueError, match=says):
+        ray_executor.Config(**options)
+
+
+def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path):
+    write_file(tmp_path / "data" / "libero" / "a_demo.hdf5")
+    ran = lamp_data(*("build", "--dataset", "libero", *FAST, "--executor-options", "address=nonsense"), folder=tmp_path)
+    assert ran.returncode == 1
+    assert "no Ray cluster answers at nonsense" in said(ran) and "--executor local" in said(ran)
+
+
+def test_kill_9_of_the_driver_on_ray_and_going_on_without_ray_gives_the_same_bytes(source, wanted, tmp_path):
+    words = ["build", "--dataset", "libero", "--input", source, "--output", tmp_path / "out", *FAST]
+    words += ["--samples-per-shard", "4"]
+    process = start_lamp_data(*words, "--executor-options", "address=local", "workers=1", folder=tmp_path)
+    parts, deadline = tmp_path / "out" / ".lamp" / "parts", time.monotonic() + 90
+    while not list(parts.glob("??/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    ran = lamp_data(*words, "--executor", "local", folder=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert outputs_of(tmp_path / "out") == wanted and not partials_in(tmp_path / "out")
+
+
+def test_a_build_of_which_every_episode_died_says_so(source, tmp_path):
+    class Dead:
+        def run(self, make_worker, tasks):
+            yield from ((task, WorkerDied("the machine is gone")) for task in tasks)
+
+    with pytest.raises(BuildError, match=r"4 quarantined, the first because a_demo.hdf5:demo_0: the machine is gone"):
+        run(source, tmp_path / "out", Dead())

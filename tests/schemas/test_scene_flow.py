@@ -1,0 +1,46 @@
+"""Scene flow's own definitions."""
+
+import numpy as np
+
+from schemas.scene_flow import PointFlag, SceneFlow, flag_names, keypoint_grid
+
+
+def test_keypoints_are_pixel_centres_row_by_row_and_near_uniform():
+    grid = keypoint_grid(128, 96)
+    assert grid.shape == (400, 2)
+    np.testing.assert_array_equal(grid % 1, 0.5)
+    np.testing.assert_array_equal(grid[:2], [[3.5, 2.5], [9.5, 2.5]])
+    uniform = (np.arange(20) + 0.5) / 20
+    assert np.abs(grid.reshape(20, 20, 2)[0, :, 0] - uniform * 128).max() <= 0.5
+    assert np.abs(grid.reshape(20, 20, 2)[:, 0, 1] - uniform * 96).max() <= 0.5
+
+
+def test_keypoints_equal_those_of_the_simulators_exact_flow():
+    truth = np.load(next((__import__("pathlib").Path(__file__).parents[2] / "data" / "libero").rglob("*_gt.npz")))
+    np.testing.assert_array_equal(keypoint_grid(128, 128), truth["uv0"])
+
+
+def test_increments_sum_to_the_displacement_and_are_masked_at_both_ends():
+    rng = np.random.default_rng(0)
+    uvz = rng.normal(size=(5, 9, 3))
+    valid = np.ones((5, 9), bool)
+    valid[2, 4] = False
+    increments, mask = SceneFlow(uvz, valid, valid).increments()
+    np.testing.assert_allclose(increments[0].sum(0), uvz[0, -1] - uvz[0, 0])
+    np.testing.assert_array_equal(np.flatnonzero(~mask[2]), [3, 4])
+    assert (increments[2, [3, 4]] == 0).all() and mask[[0, 1, 3, 4]].all()
+
+
+def test_hidden_points_are_masked_when_only_seen_ones_are_asked_for():
+    valid, visible = np.ones((3, 5), bool), np.ones((3, 5), bool)
+    visible[1, 2] = False
+    flow = SceneFlow(np.random.default_rng(0).normal(size=(3, 5, 3)), visible, valid)
+    assert flow.increments()[1].all()
+    increments, mask = flow.increments(seen_only=True)
+    np.testing.assert_array_equal(np.argwhere(~mask), [[1, 1], [1, 2]])
+    assert (increments[1, 1:3] == 0).all()
+
+
+def test_flags_are_counted_by_name():
+    flags = np.array([0, PointFlag.STATIC, PointFlag.STATIC | PointFlag.JUMP], np.uint8)
+    assert flag_names(flags) == {"static": 2, "lost": 0, "depth_hole": 0, "depth_edge": 0, "jump": 1, "carried": 0}

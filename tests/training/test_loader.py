@@ -1,0 +1,175 @@
+"""The loader: which sample comes when depends on nothing but (seed, epoch, position)."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fixtures.shard import ACTION, INSTRUCTIONS, STATE, random_triplet, write_shards
+
+from lamp_model.data.loader import Loader, split_episodes
+from lamp_model.data.sample import BadSample, SampleConfig, to_sample
+from schemas.scene_flow import GRID, HORIZON
+from schemas.shard_formats import INDEX_DTYPE, CorruptShard
+from schemas.shard_set import ShardSet
+from schemas.triplet import GeneratedInstruction
+
+CONFIG = SampleConfig(cameras=("image", "wrist"), chunk=10, points=GRID**2, horizon=HORIZON)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    opened = ShardSet(write_shards(tmp_path_factory.mktemp("shards"), episodes=5, frames=3))
+    yield opened
+    opened.close()
+
+
+def loader(shards, batch_size=4, seed=3, **options):
+    return Loader(shards, np.arange(len(shards)), CONFIG, batch_size, seed, **options)
+
+
+def same(a, b):
+    return (
+        a.instructions == b.instructions
+        and all(torch.equal(x, y) for x, y in zip(a.images, b.images, strict=True))
+        and all(
+            torch.equal(getattr(a, n), getattr(b, n))
+            for n in ("motion", "motion_mask", "state", "actions", "action_mask")
+        )
+    )
+
+
+def test_every_epoch_holds_every_sample_once_in_another_order(shards):
+    load, count = loader(shards, batch_size=5), len(shards)
+    epochs = [[s[0] for step in range(3 * e, 3 * e + 3) for s in load.samples_of(step)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    assert loader(shards, batch_size=5, seed=4).samples_of(0) != load.samples_of(0)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_ranks_share_the_same_global_batches(shards, world):
+    alone = loader(shards)
+    ranks = [loader(shards, rank=rank, world=world) for rank in range(world)]
+    for step in (0, 3, 4, 17):
+        assert [s for rank in ranks for s in rank.samples_of(step)] == alone.samples_of(step)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_going_on_anywhere_gives_the_same_batches(shards, threads):
+    whole = [loader(shards).batch(step) for step in range(6)]
+    for first in (0, 2, 5):
+        gone_on = list(loader(shards, threads=threads).batches(first, 6))
+        assert len(gone_on) == 6 - first
+        assert all(same(a, b) for a, b in zip(gone_on, whole[first:], strict=True))
+
+
+def test_what_a_batch_holds(shards):
+    batch = loader(shards).batch(0)
+    assert [tuple(i.shape) for i in batch.images] == [(4, 64, 64, 3)] * 2 and batch.images[0].dtype == torch.uint8
+    assert batch.motion.shape == (4, GRID**2, HORIZON, 3) and batch.motion_mask.dtype == torch.bool
+    assert batch.state.shape == (4, STATE) and batch.actions.shape == (4, 10, ACTION)
+    assert not batch.motion[~batch.motion_mask].any() and not batch.actions[~batch.action_mask].any()
+    number = loader(shards).samples_of(0)[0][0]
+    truth = shards.read(number)
+    np.testing.assert_allclose(batch.motion[0].numpy(), truth.flow.increments()[0], atol=1e-7)
+
+
+def test_pictures_are_rgb(shards):
+    import cv2
+
+    triplet = random_triplet(0, 0)
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV writes BGR
+    jpeg = cv2.imencode(".jpg", red)[1].tobytes()
+    image = to_sample(replace(triplet, images={"image": jpeg, "wrist": jpeg}), CONFIG, "x").images[0]
+    assert image[0, 32, 32, 0] > 250 and image[0, 32, 32, 2] < 5
+
+
+def test_one_of_several_instructions_is_chosen_and_all_come_up(shards):
+    load = loader(shards, batch_size=15)
+    texts = {text for step in range(8) for text in load.batch(step).instructions}
+    assert texts == {text for several in INSTRUCTIONS for text in several}
+    assert load.batch(0).instructions == loader(shards, batch_size=15).batch(0).instructions
+
+
+def test_the_split_is_by_episode(shards):
+    train, held_out = split_episodes(shards, 0.4)
+    episodes = shards.index["episode"]
+    assert sorted([*train, *held_out]) == list(range(len(shards)))
+    assert not set(episodes[train]) & set(episodes[held_out])
+    assert len(set(episodes[held_out])) == 2
+    again = split_episodes(shards, 0.4)
+    assert np.array_equal(again[0], train) and np.array_equal(again[1], held_out)
+
+
+@pytest.mark.parametrize(("episodes", "fraction", "held"), [(1, 0.5, 0), (2, 0.01, 1), (2, 0.99, 1), (3, 0.0, 0)])
+def test_both_sides_have_an_episode_where_there_are_two(tmp_path, episodes, fraction, held):
+    shards = ShardSet(write_shards(tmp_path, episodes=episodes, frames=2))
+    train, held_out = split_episodes(shards, fraction)
+    assert len(held_out) == 2 * held and len(train) == 2 * (episodes - held)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"cameras": ("image", "left")}, "no image 'left'"),
+        ({"chunk": 17}, "has 16 actions, the model predicts 17"),
+        ({"horizon": 16}, "over 32 steps, the model needs 400 over 16"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_named(change, says):
+    triplet = random_triplet(0, 0)
+    with pytest.raises(BadSample, match=says) as error:
+        to_sample(triplet, replace(CONFIG, **change), "x")
+    assert triplet.key in str(error.value)
+
+
+def test_a_picture_that_does_not_decode_is_named():
+    triplet = random_triplet(0, 0)
+    with pytest.raises(CorruptShard, match=f"{triplet.key}.*'image' is a JPEG picture that is damaged"):
+        to_sample(replace(triplet, images=triplet.images | {"image": b"\xff\xd8nonsense"}), CONFIG, "x")
+
+
+def test_a_flipped_bit_ends_training_with_the_samples_name(tmp_path):
+    folder = write_shards(tmp_path, episodes=2, frames=2)
+    shard = sorted(folder.glob("*.tar"))[0]
+    data = bytearray(shard.read_bytes())
+    data[1000] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(CorruptShard, match=shard.name):
+        list(loader(ShardSet(folder)).batches(0, 2))
+
+
+def test_a_batch_that_does_not_divide_is_refused(shards):
+    with pytest.raises(ValueError, match="multiple of the 3 ranks"):
+        loader(shards, world=3)
+
+
+def test_generated_instructions_are_learnt_from_only_when_asked_for(tmp_path):
+    people, model = ("open it", "please open it"), ("pull the handle", "first grasp, then pull")
+    generated = tuple(GeneratedInstruction(text, "imperative", "some model") for text in model)
+
+    def seen(instructions, wanted) -> tuple[set[str], str]:
+        triplet = replace(random_triplet(0, 0), instructions=instructions, generated_instructions=generated)
+        config = replace(CONFIG, generated=wanted)
+        loader = Loader(_Alone(triplet), [0], config, 4, 0)
+        texts = {text for step in range(12) for text in loader.batch(step).instructions}
+        return texts, loader.batch_in_order(0).instructions[0]
+
+    assert seen(people, False) == (set(people), people[0])
+    assert seen(people, True) == ({*people, *model}, people[0])
+    assert seen((), False) == ({""}, "")
+    assert seen((), True) == (set(model), model[0])
+
+
+class _Alone:
+    """A set of one sample."""
+
+    index = np.zeros(1, INDEX_DTYPE)
+
+    def __init__(self, triplet):
+        self.triplet = triplet
+
+    def read(self, number):
+        return self.triplet

@@ -1,0 +1,188 @@
+"""Ablations and variants: each trains, loads and does what its name says; what cannot be is refused before anything is loaded."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fixtures.shard import write_shards
+from training.test_model_training import OPTIONS, observation, smaller
+
+from jobs.cli.exit_codes import UsageError
+from jobs.cli.train_options import Train
+from jobs.lamp_train import train_command
+from lamp_model.features import Features
+from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
+from lamp_model.networks.motion_layout import pack
+from lamp_model.policy import load_policy
+from lamp_model.storage.checkpoints import read_tensors
+from lamp_model.storage.run_folder import BadRun, read_config
+from lamp_model.training import run as running
+from lamp_model.training.overrides import Variants
+from lamp_model.training.plugin_options import fusion_options
+from lamp_model.training.request import Request
+from lamp_model.training.run import prepare, train
+from schemas.plugins import plugin_names
+
+SMALL = MotionConfig(layers=2, heads=2, head_dim=16, time_channels=32, grid=4, horizon=8, conditioning_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Shards and a run of stage 1."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("variants")
+    write_shards(folder / "shards", episodes=3, frames=2)
+    run(folder, 1, "stage1")
+    return folder
+
+
+def run(folder, stage, name, resume=False, motion=None, variants=None, **options):
+    motion = motion or (folder / "stage1" if stage == 2 else None)
+    variants = variants or Variants()
+    if variants.motion == "none":
+        motion = None
+    given = {} if resume else {**OPTIONS, "steps": 2, **options}
+    request = Request(
+        stage, folder / "shards", folder / name, motion, options=given, variants=variants, resume=resume, device="cpu"
+    )
+    prepared = prepare(request)
+    if variants.motion == "none" and not resume:
+        options = {**prepared.config.model.backbone_options, "image_size": 64}
+        action = replace(prepared.config.model.action, layers=1, width=32, heads=2)
+        model = replace(prepared.config.model, backbone_options=options, action=action)
+        prepared = replace(prepared, config=replace(prepared.config, model=model))
+    elif not resume:
+        prepared = smaller(prepared)
+    train(prepared)
+    return folder / name
+
+
+def test_every_fusion_trains_and_acts(folder):
+    images, state = observation()
+    said = []
+    for name in plugin_names("lamp_model.fusions"):
+        made = run(folder, 2, f"fusion-{name}", variants=Variants(fusion=name))
+        assert read_config(made).model.fusion == name
+        said.append(load_policy(made, device="cpu").predict(images, "open", state))
+    assert all(not np.array_equal(one, two) for i, one in enumerate(said) for two in said[:i])
+    made = run(folder, 2, "layers", variants=Variants(fusion="gated-tokens:layers=2"))
+    names = {name.split(".")[2] for name in read_tensors(made / "model.safetensors") if ".layers." in name}
+    assert names == {"0", "1"}
+
+
+def test_a_policy_without_motion_needs_no_stage_1(folder):
+    made = run(folder, 2, "no-motion", variants=Variants(motion="none"))
+    assert not (made / "motion.safetensors").exists() and (made / "backbone").is_dir()
+    assert {name.split(".")[0] for name in read_tensors(made / "model.safetensors")} == {"action_model"}
+    policy = load_policy(made, device="cpu")
+    images, state = observation()
+    assert policy.predict(images, "open", state).shape == (10, 7)
+    with pytest.raises(ValueError, match="no motion to return"):
+        policy.predict(images, "open", state, return_motion=True)
+
+
+def test_with_depth_masked_it_neither_enters_nor_leaves():
+    torch.manual_seed(0)
+    expert = MotionExpert(replace(SMALL, depth=False), 10).eval().requires_grad_(False)
+    torch.nn.init.normal_(expert.decoder.cogvideox.proj_out.weight, std=0.2)
+    noise, seen = torch.randn(expert.noise_shape(1)), Features(torch.randn(1, 5, 10), None)
+    other = torch.zeros(1, 16, 8, 3)
+    other[..., 2] = torch.randn(1, 16, 8)
+    assert torch.equal(expert.guidance_state(seen, noise + pack(other)), expert.guidance_state(seen, noise))
+    motion = expert.rollout(seen, noise)
+    assert not motion[..., 2].any() and motion[..., :2].abs().min() > 0
+
+
+def test_2d_runs_guide_and_are_not_taken_for_3d(folder):
+    first = run(folder, 1, "stage1-2d", variants=Variants(motion="2d"))
+    made = run(folder, 2, "stage2-2d", motion=first)
+    images, state = observation()
+    _, motion = load_policy(made, device="cpu").predict(images, "open", state, return_motion=True)
+    assert not motion[..., 2].any()
+    with pytest.raises(BadRun, match="was trained with --motion 2d, 3d was asked for"):
+        run(folder, 2, "x", motion=first, variants=Variants(motion="3d"))
+
+
+@pytest.mark.parametrize("steps", range(11))
+def test_guidance_steps_are_the_first_of_the_rollout_and_one_more_look(steps):
+    torch.manual_seed(0)
+    expert = MotionExpert(replace(SMALL, guidance_steps=steps, layers=1), 10).eval().requires_grad_(False)
+    torch.nn.init.normal_(expert.decoder.cogvideox.proj_out.weight, std=0.2)
+    features, noise = Features(torch.randn(1, 5, 10), None), torch.randn(expert.noise_shape(1))
+    seen = []
+    expert.decoder.cogvideox.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], int(inputs[1][0]))))
+    expert.guidance_state(features, noise)
+    assert [time for _, time in seen] == [100 * step for step in range(steps + 1)]
+    guided = seen.copy()
+    seen.clear()
+    expert.rollout(features, noise)
+    assert all(torch.equal(mine, whole) for (mine, _), (whole, _) in zip(guided, seen, strict=False))
+
+
+def test_a_joint_objective_teaches_the_motion_expert_at_its_own_rate(folder):
+    made = run(folder, 2, "joint", objective="joint", motion_rate=1e-4)
+    before, after = read_tensors(made / "motion.safetensors"), read_tensors(made / "model.safetensors")
+    moved = {name: float((after[name] - before[name]).abs().max()) for name in before if name in after}
+    assert set(moved) == set(before)
+    # AdamW moves a weight by about the rate at each step; the second and last step has the minimum rate.
+    assert 0.5e-4 < max(moved.values()) < 2.1e-4
+    images, state = observation()
+    policy = load_policy(made, device="cpu")
+    loaded = policy.model.state_dict()
+    assert all(torch.equal(loaded[name], after[name]) for name in after)
+    assert policy.predict(images, "open", state).shape == (10, 7)
+
+
+def test_going_on_keeps_the_variant(folder):
+    made = run(folder, 2, "kept", variants=Variants(fusion="add", guidance_steps=5))
+    config = read_config(made)
+    run(folder, 2, "kept", resume=True, variants=Variants(fusion="add", guidance_steps=5))
+    assert read_config(made) == config
+    for variants, says in (
+        (Variants(fusion="concat"), "begun with fusion add and not concat"),
+        (Variants(guidance_steps=1), "begun with guidance-steps 5 and not 1"),
+        (Variants(motion="none"), "begun with motion 3d and not none"),
+        (Variants(chunk=9), "begun with chunk 10 and not 9"),
+        (Variants(action_head="binned"), "begun with action-head flow-matching and not binned"),
+        (Variants(backbone="openvla-7b"), "begun with backbone qwen3-vl and not openvla-7b"),
+        (
+            Variants(backbone="qwen3-vl:image_size=32,seed=0"),
+            "begun with backbone qwen3-vl:image_size=64 and not qwen3-vl:image_size=32,seed=0",
+        ),
+    ):
+        with pytest.raises(BadRun, match=says):
+            run(folder, 2, "kept", resume=True, variants=variants)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"stage": 1, "motion": "none"}, "begin with lamp-train --stage 2 --motion none"),
+        ({"stage": 1, "fusion": "add"}, "--fusion belongs to stage 2"),
+        ({"stage": 1, "guidance_steps": 5}, "--guidance-steps belongs to stage 2"),
+        ({"stage": 1, "objective": "joint"}, "--objective belongs to stage 2"),
+        ({"stage": 2, "motion": "none", "fusion": "add"}, "--fusion needs a motion"),
+        ({"stage": 2, "motion": "none", "guidance_steps": 1}, "--guidance-steps needs a motion"),
+        ({"stage": 2, "motion": "none", "objective": "joint"}, "--objective needs a motion"),
+        ({"stage": 2, "motion_weight": 0.5}, "--motion-weight is of the joint objective: add --objective joint"),
+        ({"stage": 2, "fusion": "glue"}, "no fusion is called 'glue'; there are: add, concat, gated, gated-tokens"),
+        ({"stage": 2, "fusion": "add:heads=2"}, "'add' has no option 'heads'"),
+        ({"stage": 2, "fusion": "gated-tokens:layers=0"}, "layers must lie between 1 and 1000, found 0"),
+        ({"stage": 2, "guidance_steps": 11}, "guidance_steps must lie between 0 and denoising_steps 10"),
+        ({"stage": 2, "objective": "joint", "motion_weight": -1.0}, "motion-weight must be positive"),
+        ({"stage": 2, "objective": "joint", "motion_rate": 1.0}, "motion-rate must not be above learning-rate"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(folder, given, says, monkeypatch):
+    monkeypatch.setattr(running, "_build", lambda *_: pytest.fail("a model was built"))
+    if given["stage"] == 2:
+        given = {"motion": folder / "stage1", **given}
+    with pytest.raises(UsageError, match=says):
+        train_command(Train(data=folder / "shards", output=folder / "refused", device="cpu", **given))
+    assert not (folder / "refused").exists()
+
+
+def test_options_of_the_preset_stay_where_the_fusion_has_them():
+    assert fusion_options("gated-tokens:layers=2", {"heads": 6}) == {"heads": 6, "layers": 2}
+    assert fusion_options("add", {"heads": 6}) == {}
