@@ -1,11 +1,12 @@
 """How fast episodes become shards on one core, for every combination of parts that is named, and where the time goes.
 
-    python benchmarks/building.py [--input data/libero] [--flow tracked simulator] [--tracker lk dis] [--depth recorded] [--camera static]
+    python benchmarks/building.py [--input data/libero] [--flow tracked simulator] [--tracker lk dis] [--depth recorded]
+    [--camera static]
                                   [--render 256 --robosuite DIR --libero-assets DIR] [--repeats 5] [--stages]
 
-A part is NAME or NAME:OPTION=VALUE,... as in ``lamp-data evaluate``; each combination is measured in a process of its own. ``--render``
-draws the LIBERO episodes anew at another size first, with depth (docs/simulator.md). With a GPU, its peak memory and idle share
-are printed too; the process is then not tied to one core.
+A part is NAME or NAME:OPTION=VALUE,... as in ``lamp-data evaluate``; each combination is measured in a process of its
+own. ``--render`` draws the LIBERO episodes anew at another size first, with depth (docs/simulator.md). With a GPU, its
+peak memory and idle share are printed too; the process is then not tied to one core.
 """
 
 import argparse
@@ -173,7 +174,8 @@ def main() -> None:
             source = render_files(source, Path(folder), args.render, args.robosuite, args.libero_assets)
         gpu = " GPU |" if _cuda() is not None else ""
         print(
-            f"| flow, tracker, depth, camera | frames/s (slowest) | per CPU s | windows/s (kept) | MiB | ms a frame |{gpu}"
+            "| flow, tracker, depth, camera | frames/s (slowest) | per CPU s | windows/s (kept) | MiB | ms a frame "
+            f"|{gpu}"
         )
         print("|---" * (7 if gpu else 6) + "|")
         combinations = product(args.flow, args.tracker, args.depth, args.camera)

@@ -1,7 +1,9 @@
-"""What flow is worth when depth is estimated frame by frame: flicker and noise, steadied or not, against the rigid world's exact flow.
+"""What flow is worth when depth is estimated frame by frame: flicker and noise, steadied or not, against the rigid
+world's exact flow.
 
-The estimator sees the world's depth up to scale and shift, with a scale that flickers by 3% from frame to frame and smooth noise of a given
-share of depth at each pixel, new in every frame. One line for the episode aligns it to the exact depth. Nothing is downloaded.
+The estimator sees the world's depth up to scale and shift, with a scale that flickers by 3% from frame to frame and
+smooth noise of a given share of depth at each pixel, new in every frame. One line for the episode aligns it to the
+exact depth. Nothing is downloaded.
 
     python benchmarks/depth_noise.py
 """

@@ -1,10 +1,11 @@
-"""How true flow is, against exact flow, for every combination that runs without downloads: docs/flow-accuracy-tables.md, and the short tables of
-docs/flow-accuracy.md.
+"""How true flow is, against exact flow, for every combination that runs without downloads:
+docs/flow-accuracy-tables.md, and the short tables of docs/flow-accuracy.md.
 
-python benchmarks/flow_accuracy.py [--input FOLDER] [--robosuite DIR --libero-assets DIR [--replay FOLDER] [--held-out FOLDER]] > TABLES
+python benchmarks/flow_accuracy.py [--input FOLDER] [--robosuite DIR --libero-assets DIR [--replay FOLDER] [--held-out
+FOLDER]] > TABLES
 
-The rigid world and the shipped episodes need nothing. LIBERO episodes below --replay, and demonstrations of robosuite tasks below
---held-out, are replayed by the simulator at 256 x 256 (docs/simulator.md).
+The rigid world and the shipped episodes need nothing. LIBERO episodes below --replay, and demonstrations of robosuite
+tasks below --held-out, are replayed by the simulator at 256 x 256 (docs/simulator.md).
 """
 
 import argparse
@@ -57,7 +58,8 @@ def main() -> None:
     for name, episodes, recipes in kinds:
         measured[name], curves[name] = measure(name, episodes, recipes)
     print(
-        f"# Flow against exact flow: all tables\n\nHow to read them: [flow-accuracy.md](flow-accuracy.md). {describe()}\n"
+        "# Flow against exact flow: all tables\n\nHow to read them: [flow-accuracy.md](flow-accuracy.md). "
+        f"{describe()}\n"
     )
     print(f"## In short\n\n{in_short(measured)}\n\nlk at each tolerance: {TRADED}\n\n{trade_off(curves)}", end="")
     for name, results in measured.items():
@@ -65,7 +67,9 @@ def main() -> None:
 
 
 def combined(few: bool = False) -> dict[str, Recipe]:
-    """Every tracker with recorded depth and poses, with and without the tests of tracks; estimated poses; and clouds registered."""
+    """Every tracker with recorded depth and poses, with and without the tests of tracks; estimated poses; and clouds
+    registered.
+    """
     trackers = ("lk", "dis") if few else ("lk", "dis", "dis:preset=ultrafast")
     tested, untested = PluginChoice("tracked"), PluginChoice("tracked", {"test": False})
     found = combinations([tested, untested], parts(*trackers))
@@ -93,7 +97,7 @@ def measure(
 
 
 def in_short(measured: dict[str, list[Evaluation]]) -> str:
-    """What was aimed at and what ``lk`` reaches, where the simulator is the judge."""
+    """What was aimed at and what ``lk`` reaches, where the simulator is the evaluate."""
     shown: list[tuple[str, tuple[str, ...]]] = [("aimed at", AIMED)]
     for name in [kind for kind in ("LIBERO", "held out") if kind in measured] or measured:
         metrics = {e.choice: e.metrics for e in measured[name] if e.metrics is not None}
@@ -136,7 +140,8 @@ def trade_off(curves: dict[str, list[Evaluation]]) -> str:
             row.append(
                 "-"
                 if moving is None or moving["cm"]["mean"] is None
-                else f"{100 * moving['kept']:.1f} %, {moving['cm']['mean']:.2f} cm, {100 * moving['within_cm']['2.0']:.1f} %"
+                else f"{100 * moving['kept']:.1f} %, {moving['cm']['mean']:.2f} cm, "
+                f"{100 * moving['within_cm']['2.0']:.1f} %"
             )
         lines.append(f"| {factor:g} | {' | '.join(row)} |")
     return "\n".join(lines) + "\n"

@@ -1,12 +1,13 @@
-"""Episodes and frames read per second on one core, for each form in which datasets lie on disk; beside others' loaders on the same files.
+"""Episodes and frames read per second on one core, for each form in which datasets lie on disk; beside others' loaders
+on the same files.
 
     python benchmarks/forms.py [--episodes 6] [--frames 120] [--tensorflow PYTHON] [--lerobot PYTHON]
 
-Files are made with pictures of the shipped LIBERO episodes, enlarged to each form's usual size. Reading ends with all frames of all
-cameras as RGB, states and actions as NumPy arrays (torch tensors for lerobot), episode after episode, in one process bound to one core.
-``--tensorflow`` and ``--lerobot`` name the Python of an environment in which tensorflow and tensorflow-datasets, or lerobot, are
-installed; they run in a process of their own, one after the other with ours, on the same files. CPU time is given, because a shared machine's clock
-says little; the median of the runs.
+Files are made with pictures of the shipped LIBERO episodes, enlarged to each form's usual size. Reading ends with all
+frames of all cameras as RGB, states and actions as NumPy arrays (torch tensors for lerobot), episode after episode, in
+one process bound to one core. ``--tensorflow`` and ``--lerobot`` name the Python of an environment in which tensorflow
+and tensorflow-datasets, or lerobot, are installed; they run in a process of their own, one after the other with ours,
+on the same files. CPU time is given, because a shared machine's clock says little; the median of the runs.
 """
 
 import argparse
@@ -42,7 +43,9 @@ import numpy as np, tensorflow as tf, tensorflow_datasets as tfds
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 builder = tfds.builder_from_directory(sys.argv[1])
-options = tfds.ReadConfig(interleave_cycle_length=1, num_parallel_calls_for_interleave_files=1, num_parallel_calls_for_decode=1)
+options = tfds.ReadConfig(
+    interleave_cycle_length=1, num_parallel_calls_for_interleave_files=1, num_parallel_calls_for_decode=1
+)
 def read():
     frames = 0
     for episode in builder.as_dataset(split="train", shuffle_files=False, read_config=options):
@@ -54,8 +57,8 @@ for run in range(int(sys.argv[2]) + 1):
     start = time.process_time()
     frames = read()
     runs.append(time.process_time() - start)
-print(json.dumps({"runs": runs[1:], "frames": frames, "version": f"tensorflow {tf.__version__}, tensorflow-datasets {tfds.__version__}",
-                  "mib": peak()}))
+version = f"tensorflow {tf.__version__}, tensorflow-datasets {tfds.__version__}"
+print(json.dumps({"runs": runs[1:], "frames": frames, "version": version, "mib": peak()}))
 """
 )
 
@@ -173,7 +176,8 @@ def show(rates: list[Rate]) -> None:
     for number, rate in enumerate(rates):
         beside = "" if number == 0 else f"   ours is {rate.seconds / ours:.1f} times as fast"
         print(
-            f"  {rate.way:<58}{rate.episodes / rate.seconds:8.2f} episodes/s {rate.frames / rate.seconds:8.0f} frames/s "
+            f"  {rate.way:<58}{rate.episodes / rate.seconds:8.2f} episodes/s {rate.frames / rate.seconds:8.0f} "
+            "frames/s "
             f"{rate.pictures / rate.seconds:8.0f} pictures/s {rate.mib:6.0f} MiB{beside}"
         )
 
@@ -216,7 +220,8 @@ def film(camera: str, episode: int, length: int, width: int, height: int) -> np.
     (path,) = (ROOT / "data" / "libero").rglob("*.hdf5")
     with h5py.File(path) as file:
         demos = sorted(file["data"])  # pyright: ignore[reportArgumentType]
-        shown = file[f"data/{demos[episode % len(demos)]}/obs/{camera}"][:][:, ::-1]  # pyright: ignore[reportIndexIssue]
+        # pyright: ignore[reportIndexIssue]
+        shown = file[f"data/{demos[episode % len(demos)]}/obs/{camera}"][:][:, ::-1]
     swing = np.concatenate([np.arange(len(shown)), np.arange(len(shown))[::-1]])
     order = swing[np.arange(length) % len(swing)]
     return np.stack([cv2.resize(shown[i], (width, height), interpolation=cv2.INTER_CUBIC) for i in order])
@@ -273,7 +278,9 @@ def write_libero_lerobot(folder: Path, episodes: int, length: int, codec: str, i
 
 
 def describe_for_lerobot(folder: Path, episodes: int, length: int, keys: dict[str, str]) -> None:
-    """What lerobot's own loader asks for beside the format's description: totals, splits, and statistics of each episode."""
+    """What lerobot's own loader asks for beside the format's description: totals, splits, and statistics of each
+    episode.
+    """
     path = folder / "meta" / "info.json"
     info = json.loads(path.read_bytes())
     info |= {

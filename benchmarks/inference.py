@@ -1,11 +1,12 @@
 """Latency of an action chunk, part by part, and what the motion path adds to the same policy without it.
 
-    python benchmarks/inference.py [--preset paper] [--device auto] [--repeat 10] [--compile reduce-overhead] [--compare] [--threads N] [--json]
+    python benchmarks/inference.py [--preset paper] [--device auto] [--repeat 10] [--compile reduce-overhead]
+    [--compare] [--threads N] [--json]
 
-Weights are random, of the preset's true sizes: nothing is downloaded, and the time does not depend on them. One observation at a
-time, as on a robot: two images of 224 x 224 and a sentence. On a GPU in bfloat16, on a CPU in float32 (at paper size that
-takes 20 GB and minutes; ``--backbone random:tiny`` leaves the backbone out of the question). ``--compare`` also times
-transformers' own pass of the backbone, which waits for the device, on the same weights.
+Weights are random, of the preset's true sizes: nothing is downloaded, and the time does not depend on them. One
+observation at a time, as on a robot: two images of 224 x 224 and a sentence. On a GPU in bfloat16, on a CPU in float32
+(at paper size that takes 20 GB and minutes; ``--backbone random:tiny`` leaves the backbone out of the question).
+``--compare`` also times transformers' own pass of the backbone, which waits for the device, on the same weights.
 """
 
 import argparse
@@ -91,7 +92,9 @@ def library_pass(model: PolicyModel, device: torch.device) -> dict[str, Callable
 def measure(
     parts: dict[str, Callable[[], Any]], beside: dict[str, Callable[[], Any]], repeat: int, device: torch.device
 ) -> dict[str, float]:
-    """Median milliseconds of each part, of what is timed beside them and, as ``whole``, of all parts in a row without waiting."""
+    """Median milliseconds of each part, of what is timed beside them and, as ``whole``, of all parts in a row without
+    waiting.
+    """
     steps = {**parts, **beside, "whole": lambda: [part() for part in parts.values()]}
     times: dict[str, list[float]] = {name: [] for name in steps}
     with torch.inference_mode(), autocast(device):

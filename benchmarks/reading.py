@@ -2,8 +2,9 @@
 
     python benchmarks/reading.py [--shards FOLDER] [--samples 600] [--size 256]
 
-Without ``--shards`` a set is made: flow and words of the shipped LIBERO build, with its pictures enlarged to ``--size``.
-Every way of reading ends with the same things in memory: both pictures as uint8 RGB and the flow as float32 positions.
+Without ``--shards`` a set is made: flow and words of the shipped LIBERO build, with its pictures enlarged to
+``--size``. Every way of reading ends with the same things in memory: both pictures as uint8 RGB and the flow as float32
+positions.
 """
 
 import argparse
@@ -170,7 +171,8 @@ def _print_sizes(path: Path) -> None:
     total = int(shard.index["size"].sum())
     pictures = sum(n for name, n in sizes.items() if name.endswith(("jpg", "png")))
     print(
-        f"{len(shard)} samples; bytes a sample: {total / len(shard):.0f} in the tar, of which pictures {pictures / len(shard):.0f},"
+        f"{len(shard)} samples; bytes a sample: {total / len(shard):.0f} in the tar, of which pictures "
+        f"{pictures / len(shard):.0f},"
     )
     print(f"  everything else {(total - pictures) / len(shard):.0f} with tar headers: ", end="")
     print(

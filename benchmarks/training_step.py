@@ -1,11 +1,12 @@
 """Samples per second of a training step, both stages, on random shards.
 
-    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu] [--lora-rank 64]
+    python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu]
+    [--lora-rank 64]
         [--checkpoint-activations]
 
 Prints, for each stage, samples per second of whole steps (reading and decoding included), the share of the frozen
-backbone, peak memory (of the GPU where there is one, else of the process so far), and the machine. With ``--preset paper`` the backbone has random weights of
-the published size, so that nothing is downloaded.
+backbone, peak memory (of the GPU where there is one, else of the process so far), and the machine. With
+``--preset paper`` the backbone has random weights of the published size, so that nothing is downloaded.
 """
 
 import argparse

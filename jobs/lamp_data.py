@@ -32,7 +32,10 @@ def _run() -> int:
     args = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="lamp-data",
-        description="Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they are.",
+        description=(
+            "Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how "
+            "true they are."
+        ),
     )
     return HANDLERS[type(args)](args)
 

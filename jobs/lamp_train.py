@@ -64,14 +64,14 @@ def _train(prepared: "Prepared") -> dict[str, float]:
     from lamp_model.training.run import train
     from lamp_model.training.trainer import TrainingFailed
     from schemas.manifest import BadManifest
-    from schemas.plugins import MissingWeights
+    from schemas.plugins import MissingDependency
     from schemas.shard_formats import CorruptShard
 
     again = f"lamp-train --stage {prepared.config.training.stage} --output {prepared.folder} --resume"
     begun = prepared.folder / CONFIG
     try:
         return train(prepared)
-    except MissingWeights as error:
+    except MissingDependency as error:
         raise Failed(f"{error}; --preset tiny needs none, to try the rest") from error
     except (
         BadCheckpoint,
@@ -95,23 +95,23 @@ def _train(prepared: "Prepared") -> dict[str, float]:
         raise
 
 
-def _say_results(prepared: "Prepared", verdict: dict[str, float]) -> None:
+def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
     folder, stage = prepared.folder, prepared.config.training.stage
     print(f"{folder}: finished; model.safetensors, and curves in curves.png and metrics.jsonl")
-    if "val_loss" in verdict:
-        print(f"  held-out loss  {verdict['val_loss']:.4f}")
-    if "action_error" in verdict:
+    if "val_loss" in metrics:
+        print(f"  held-out loss  {metrics['val_loss']:.4f}")
+    if "action_error" in metrics:
         print(
-            f"  actions        off by {verdict['action_error']:.3f} on average (normalised to [-1, 1]); "
-            f"the data's mean action by {verdict['mean_action_error']:.3f}"
+            f"  actions        off by {metrics['action_error']:.3f} on average (normalised to [-1, 1]); "
+            f"the data's mean action by {metrics['mean_action_error']:.3f}"
         )
     for group in ("moving", "all"):
         for unit in ("px", "m", "relative"):
             name = f"{unit}_{group}"
-            if f"rollout_{name}" in verdict:
+            if f"rollout_{name}" in metrics:
                 print(
-                    f"  rollout        {group} points off by {verdict[f'rollout_{name}']:.3g} {unit}; "
-                    f"nothing moves: {verdict[f'still_{name}']:.3g} {unit}"
+                    f"  rollout        {group} points off by {metrics[f'rollout_{name}']:.3g} {unit}; "
+                    f"nothing moves: {metrics[f'still_{name}']:.3g} {unit}"
                 )
     if stage == 1:
         motion = "" if str(folder) == "runs/stage1" else f" --motion {folder}"
@@ -121,7 +121,8 @@ def _say_results(prepared: "Prepared", verdict: dict[str, float]) -> None:
         robots = prepared.data.embodied
         whose = f", statistics_key={robots[0].name!r}" if len(robots) > 1 else ""
         print(
-            f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}{whose}).predict(images, instruction, state)"
+            f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}{whose}).predict(images, instruction, "
+            "state)"
         )
 
 

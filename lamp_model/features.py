@@ -20,7 +20,8 @@ class Features:
 
     Attributes:
         tokens: of no meaning where the mask is false.
-        mask: true for tokens of the sample, false for padding. None: padding is treated like tokens, as the published code does.
+        mask: true for tokens of the sample, false for padding. None: padding is treated like tokens, as the published
+            code does.
     """
 
     tokens: Float[torch.Tensor, "B L D"]
@@ -53,7 +54,9 @@ class Backbone(Protocol):
         ...
 
     def compile_forward(self, mode: str) -> None:
-        """Let torch.compile make one graph of ``encode``'s forward pass; a backbone whose pass is not one stays as it is."""
+        """Let torch.compile make one graph of ``encode``'s forward pass; a backbone whose pass is not one stays as it
+        is.
+        """
         ...
 
     def save(self, folder: str) -> None:
@@ -68,7 +71,9 @@ class Writer(Protocol):
     def generate(
         self, images: Sequence[UInt8[torch.Tensor, "B H W 3"]], questions: Sequence[str], most_tokens: int
     ) -> list[str]:
-        """The likeliest words, one after the other, in answer to a question about each sample's images; the same every time."""
+        """The likeliest words, one after the other, in answer to a question about each sample's images; the same every
+        time.
+        """
         ...
 
 
@@ -85,8 +90,8 @@ def check_prompt(template: object) -> None:
 def prompt(instruction: str, template: str = PROMPT, tidy: bool = True) -> str:
     """The prompt for an instruction.
 
-    Tidy, the instruction loses spaces around it and its full stop: the template has its own. The published code puts it in as
-    it stands.
+    Tidy, the instruction loses spaces around it and its full stop: the template has its own. The published code puts it
+    in as it stands.
     """
     told = instruction.strip().rstrip(".") if tidy else instruction
     return template.replace("{instruction}", told)

@@ -15,7 +15,8 @@ INTRODUCTION = "These {count} pictures show a robot at its task, from the first 
 TOLD = " It was told: {told!r}."
 QUESTIONS: Mapping[str, str] = {
     "imperative": "Write the instruction for this task as one short command, such as 'open the top drawer'.",
-    "stepwise": "Write the instruction for this task as one sentence that names its steps in their order, with 'first' and 'then'.",
+    "stepwise": "Write the instruction for this task as one sentence that names its steps in their order, with "
+    "'first' and 'then'.",
     "request": "Write the instruction for this task as a polite request, the way a person would ask for it at home.",
 }
 ANSWER = "Name things by what they look like and where they are. Answer with the instruction alone."

@@ -83,24 +83,31 @@ class MotionModel(nn.Module):
         return next(self.parameters()).device
 
     def place(self, device: torch.device) -> None:
-        """Move to a device in the precision that is right there: the frozen backbone in bfloat16 on a GPU, all else in float32."""
+        """Move to a device in the precision that is right there: the frozen backbone in bfloat16 on a GPU, all else in
+        float32.
+        """
         self.qwen_vl_interface.place(device)
         for name, part in self.named_children():
             if name != "qwen_vl_interface":
                 part.to(device).float()
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Whether blocks that learn, or hold adapters, compute their activations again in the backward pass and keep none."""
+        """Whether blocks that learn, or hold adapters, compute their activations again in the backward pass and keep
+        none.
+        """
         self.qwen_vl_interface.checkpoint_activations(on)
         for module in self.modules():
             if isinstance(module, MotionTransformer | ActionTransformer):
                 module.checkpointing = on
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
-        """Features of one upright RGB image for each camera and one instruction a sample; no gradient but to adapters."""
+        """Features of one upright RGB image for each camera and one instruction a sample;
+        no gradient but to adapters.
+        """
         if len(images) != len(self.config.cameras):
             raise ValueError(
-                f"the model looks at {len(self.config.cameras)} images ({', '.join(self.config.cameras)}), found {len(images)}"
+                f"the model looks at {len(self.config.cameras)} images ({', '.join(self.config.cameras)}), found "
+                f"{len(images)}"
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lora_rank > 0):
             features = self.qwen_vl_interface.encode(images, instructions)
@@ -128,14 +135,16 @@ class PolicyModel(MotionModel):
             add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
     def round_weights(self) -> None:
-        """Round the weights of the experts and the guidance once, for acting on a GPU (``lamp_model.networks.precision.round_weights_once``)."""
+        """Round the weights of the experts and the guidance once, for acting on a GPU
+        (``lamp_model.networks.precision.round_weights_once``).
+        """
         for name, part in self.named_children():
             if name != "qwen_vl_interface":  # it is in bfloat16 there
                 round_weights_once(part)
 
     def compile_parts(self, mode: str = "default") -> None:
-        """Let torch.compile make faster kernels of the backbone (where its pass is one graph, as Qwen3-VL's is) and of both experts: the
-        first calls take minutes.
+        """Let torch.compile make faster kernels of the backbone (where its pass is one graph, as Qwen3-VL's is) and of
+        both experts: the first calls take minutes.
 
         Args:
             mode: of torch.compile; ``reduce-overhead`` also records CUDA graphs.
@@ -189,7 +198,8 @@ Model = TypeVar("Model", bound=MotionModel)
 
 
 def outline(kind: type[Model], config: ModelConfig) -> Model:
-    """A model of names and shapes, whose weights take no memory and are looked for nowhere: of the backbone only config and tokenizer are read.
+    """A model of names and shapes, whose weights take no memory and are looked for nowhere: of the backbone only config
+    and tokenizer are read.
 
     Raises:
         ValueError: a plug-in is unknown, an option does not fit, or config or tokenizer are missing.

@@ -1,4 +1,6 @@
-"""What a policy is given, held to what it takes: every mistake is a sentence. Types are checked too, for callers are people."""
+"""What a policy is given, held to what it takes: every mistake is a sentence. Types are checked too, for callers are
+people.
+"""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -64,7 +66,8 @@ def seen_state(state: object, state_range: Normaliser) -> Float[torch.Tensor, "1
     with np.errstate(over="ignore"):
         told = torch.from_numpy(values.astype(np.float32))
     seen = state_range.normalise(told[None])
-    # Both: the published rule for the last number makes 0 or 1 of anything, and a narrow range infinity of a large number.
+    # Both: the published rule for the last number makes 0 or 1 of anything, and a narrow range infinity of a large
+    # number.
     wrong = ~(told.isfinite() & seen[0].isfinite())
     if wrong.any():
         number = int(wrong.int().argmax())

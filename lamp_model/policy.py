@@ -67,19 +67,20 @@ class LampPolicy:
         """The next actions (paper, section 3.4).
 
         Args:
-            images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size: as in the
-                shards. LIBERO's environment gives them upside down; turn them first.
+            images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size: as
+                in the shards. LIBERO's environment gives them upside down; turn them first.
             instruction: what to do.
             state: proprioception in the convention of the training data.
             seed: decides the noise of motion and action; the same seed gives the same actions.
             return_motion: also run the whole motion, which acting does not need.
 
         Returns:
-            Actions in the convention of the training data, float32; with ``return_motion`` also the increments (du, dv, dz) of
-            the keypoint grid at each step (unit square; the depth unit of the training data).
+            Actions in the convention of the training data, float32; with ``return_motion`` also the increments (du, dv,
+            dz) of the keypoint grid at each step (unit square; the depth unit of the training data).
 
         Raises:
-            ValueError: an input has the wrong type, shape or number, the instruction is empty, or there is no motion to return.
+            ValueError: an input has the wrong type, shape or number, the instruction is empty, or there is no motion to
+                return.
             NotFinite: the network's actions (or motion) hold NaN or infinity, as damaged weights give.
         """
         observation.check_images(images, self.cameras)
@@ -137,7 +138,8 @@ def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
     wrong = int((~values.isfinite()).sum())
     if wrong:
         raise NotFinite(
-            f"{wrong} of {values.numel()} numbers of the {what} came out as NaN or infinity, and none was returned: the policy's "
+            f"{wrong} of {values.numel()} numbers of the {what} came out as NaN or infinity, and none was returned: "
+            "the policy's "
             "weights are damaged, or the state lies far outside the training data"
         )
     return values
@@ -149,14 +151,15 @@ def load_policy(
     """The policy of a finished stage 2 run, or of a published checkpoint.
 
     Args:
-        source: a run's folder, e.g. ``runs/stage2``; or a published checkpoint: a folder, a ``.pt`` or a name on the Hugging
-            Face hub.
+        source: a run's folder, e.g. ``runs/stage2``; or a published checkpoint: a folder, a ``.pt`` or a name on the
+            Hugging Face hub.
         device: ``auto`` takes a GPU when there is one.
-        statistics_key: whose states come in and whose actions go out: of a run that was trained on several datasets, one of them (its
-            name in the mixture, and after a ``/`` the convention where it holds several robots); of a published checkpoint, by default
-            ``libero``, else ``franka``.
+        statistics_key: whose states come in and whose actions go out: of a run that was trained on several datasets,
+            one of them (its name in the mixture, and after a ``/`` the convention where it holds several robots); of a
+            published checkpoint, by default ``libero``, else ``franka``.
         compile: a mode of torch.compile for the backbone and the two experts, e.g. ``default`` or, with CUDA graphs,
-            ``reduce-overhead``. The first prediction then takes minutes, and so does one whose prompt has another length.
+            ``reduce-overhead``. The first prediction then takes minutes, and so does one whose prompt has another
+            length.
 
     Raises:
         BadRun: there is no such run, or it has not finished.

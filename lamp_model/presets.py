@@ -39,8 +39,8 @@ def paper() -> Preset:
 
 
 def tiny() -> Preset:
-    """Trains on two CPU cores in a minute or two: a randomly initialised Qwen3-VL of 3.5 million parameters, small experts,
-    and motion tokens of 4 x 4 keypoints in place of 2 x 2."""
+    """Trains on two CPU cores in a minute or two: a randomly initialised Qwen3-VL of 3.5 million parameters, small
+    experts, and motion tokens of 4 x 4 keypoints in place of 2 x 2."""
     model = ModelConfig(
         backbone_options={"weights": "random:tiny", "image_size": 128, "min_pixels": 0},
         motion=MotionConfig(layers=2, heads=4, head_dim=32, time_channels=64, patch_size=4, dropout=0.0),

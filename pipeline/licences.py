@@ -1,6 +1,7 @@
 """The terms under which shards may be used: those of the dataset and of every plug-in that has its own.
 
-A plug-in module says them as ``LICENCE``, or as ``licence(config)`` where they depend on the weights; None or nothing restricts no use.
+A plug-in module says them as ``LICENCE``, or as ``licence(config)`` where they depend on the weights; None or nothing
+restricts no use.
 """
 
 import re

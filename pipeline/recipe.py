@@ -29,11 +29,12 @@ class WindowConfig:
     Attributes:
         stride: frames from one reference frame to the next.
         horizon: steps that each is followed, T.
-        horizon_seconds: that those steps cover, whatever the frames per second; None for a frame a step (``pipeline.windows.resampling``).
+        horizon_seconds: that those steps cover, whatever the frames per second; None for a frame a step
+            (``pipeline.windows.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
-        piece_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are gone through in
-            pieces (``pipeline.episodes.chunks``). It bounds a worker's memory: some 20 bytes a pixel.
+        chunk_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are
+            gone through in pieces (``pipeline.episodes.chunks``). It bounds a worker's memory: some 20 bytes a pixel.
     """
 
     stride: int = 5
@@ -41,13 +42,13 @@ class WindowConfig:
     grid: int = GRID
     action_horizon: int = 32
     horizon_seconds: float | None = None
-    piece_megapixels: float = 32.0
+    chunk_megapixels: float = 32.0
 
     def __post_init__(self) -> None:
         if self.horizon_seconds is not None and not 0 < self.horizon_seconds < math.inf:
             raise ValueError(f"horizon_seconds must be above 0, found {self.horizon_seconds}")
-        if not 0 < self.piece_megapixels < math.inf:
-            raise ValueError(f"piece_megapixels must be above 0, found {self.piece_megapixels}")
+        if not 0 < self.chunk_megapixels < math.inf:
+            raise ValueError(f"chunk_megapixels must be above 0, found {self.chunk_megapixels}")
         for name in ("stride", "horizon", "grid", "action_horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")
@@ -60,9 +61,11 @@ class Recipe:
     Attributes:
         dataset: the reader, a plug-in of ``pipeline.readers``.
         flow: where flow comes from, a plug-in of ``pipeline.flow_sources``.
-        tracker, depth, camera: plug-ins of ``pipeline.trackers``, ``depth`` and ``cameras``, for flow sources that use them.
+        tracker, depth, camera: plug-ins of ``pipeline.trackers``, ``depth`` and ``cameras``, for flow sources that use
+            them.
         windows: reference frames and horizon.
-        actions: the standard form that is made of actions, a plug-in of ``pipeline.actions``; ``standard`` is the dataset's own.
+        actions: the standard form that is made of actions, a plug-in of ``pipeline.actions``; ``standard`` is the
+            dataset's own.
         cameras: whose windows are made: ``primary``, ``all``, or the dataset's own names.
         quality: thresholds.
         language: ``required`` leaves episodes without an instruction out, ``optional`` keeps them.
@@ -148,7 +151,9 @@ class Recipe:
         return {name: (folder, getattr(self, name)) for name, folder in PARTS.items() if name in wanted}
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe with every option spelled out, for the manifest; parts that the flow source does not use are left out."""
+        """The recipe with every option spelled out, for the manifest; parts that the flow source does not use are left
+        out.
+        """
         configs, parts = self.configs(), self._parts()
         own = {k: v for k, v in recorded_options(configs["flow_sources"]).items() if k not in parts}
         return {

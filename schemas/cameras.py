@@ -1,8 +1,8 @@
 """Pinhole cameras: the one home of every geometric convention.
 
 * Axes are OpenCV's: x right, y down, z forward along the optical axis.
-* Image coordinates (u, v) are in pixels with the *centre* of the top left pixel at (0.5, 0.5), so an image of W x H covers
-  [0, W] x [0, H] and resizing by s multiplies u, v, fx, fy, cx and cy by s.
+* Image coordinates (u, v) are in pixels with the *centre* of the top left pixel at (0.5, 0.5), so an image of W x H
+  covers [0, W] x [0, H] and resizing by s multiplies u, v, fx, fy, cx and cy by s.
 * Depth is z along the optical axis, not distance along the ray.
 * A pose is ``world_from_camera``: a 4 x 4 matrix that takes homogeneous camera coordinates to world coordinates.
 * Images are upright and unmirrored when a camera is applied to them.
@@ -61,7 +61,9 @@ def project(xyz: Float[np.ndarray, "*n 3"], intrinsics: Float[np.ndarray, "3 3"]
 
 
 def transform(pose: Float[np.ndarray, "*b 4 4"], xyz: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*broadcast 3"]:
-    """Apply rigid poses to points; leading dimensions broadcast as in matmul: pose [T, 4, 4] goes with xyz [K, T, 3]."""
+    """Apply rigid poses to points; leading dimensions broadcast as in matmul:
+    pose [T, 4, 4] goes with xyz [K, T, 3].
+    """
     return np.einsum("...ij,...j->...i", pose[..., :3, :3], xyz) + pose[..., :3, 3]
 
 
@@ -75,7 +77,7 @@ def invert_pose(pose: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 4 4"
     return inverse
 
 
-def pose_from_quaternion(position: Float[np.ndarray, "3"], quaternion_wxyz: Float[np.ndarray, "4"]) -> np.ndarray:
+def pose_from_quaternion(position: Float[np.ndarray, " 3"], quaternion_wxyz: Float[np.ndarray, " 4"]) -> np.ndarray:
     """A 4 x 4 pose from a position and a quaternion, real part first; the quaternion need not have length 1."""
     w, x, y, z = quaternion_wxyz / np.linalg.norm(quaternion_wxyz)
     pose = np.eye(4)
@@ -88,7 +90,7 @@ def pose_from_quaternion(position: Float[np.ndarray, "3"], quaternion_wxyz: Floa
     return pose
 
 
-def pose_from_mujoco(position: Float[np.ndarray, "3"], quaternion_wxyz: Float[np.ndarray, "4"]) -> np.ndarray:
+def pose_from_mujoco(position: Float[np.ndarray, " 3"], quaternion_wxyz: Float[np.ndarray, " 4"]) -> np.ndarray:
     """``world_from_camera`` of a MuJoCo camera, whose own axes are OpenGL's (y up, looking along -z)."""
     pose = pose_from_quaternion(position, quaternion_wxyz)
     pose[:3, :3] = pose[:3, :3] @ np.diag([1.0, -1.0, -1.0])

@@ -49,10 +49,11 @@ class EpisodeRef:
         source: path of the file relative to the dataset's folder, with ``/``.
         episode: the episode's name in that file, e.g. ``demo_3``.
         path: where that file is on this machine.
-        fingerprint: changes when the file does (size and time of change). It decides what is built again and stands in no
-            output, so that a copied dataset gives the same shards.
+        fingerprint: changes when the file does (size and time of change). It decides what is built again and stands in
+            no output, so that a copied dataset gives the same shards.
         split: of the dataset, where its files name one.
-        span: offset and size in bytes of its record, where the file holds many, so that whoever reads it need not look for it.
+        span: offset and size in bytes of its record, where the file holds many, so that whoever reads it need not look
+            for it.
     """
 
     dataset: str
@@ -80,7 +81,8 @@ class RecordedDepth:
     """Depth that came with the episode.
 
     Attributes:
-        read: loads it as T x H x W float32 depth along the optical axis in ``unit``; not finite or <= 0 where there is none.
+        read: loads it as T x H x W float32 depth along the optical axis in ``unit``; not finite or <= 0 where there is
+            none.
         unit: ``m``.
         description: how the stored numbers became that, e.g. ``normalised z-buffer, near 0.01 m, far 530 m``.
         read_some: see ``CameraView.read_some``.
@@ -89,9 +91,9 @@ class RecordedDepth:
     read: Callable[[], Float[np.ndarray, "T H W"]]
     unit: str
     description: str
-    read_some: Callable[[Int[np.ndarray, "N"]], Float[np.ndarray, "N H W"]] | None = None
+    read_some: Callable[[Int[np.ndarray, " N"]], Float[np.ndarray, "N H W"]] | None = None
 
-    def some(self, frames: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N H W"]:
+    def some(self, frames: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N H W"]:
         """The depth of some frames; see ``CameraView.some_frames``."""
         return self.read()[frames] if self.read_some is None else self.read_some(frames)
 
@@ -115,17 +117,18 @@ class StereoPair:
     """The right eye of a stereo camera; the left one is the view itself.
 
     Attributes:
-        read_right: loads the right eye's frames, at the size and the moments of the view's own. Both eyes are rectified: a point lies on
-            the same row of both, and its depth is focal length (px) times ``baseline_m`` over disparity.
+        read_right: loads the right eye's frames, at the size and the moments of the view's own. Both eyes are
+            rectified: a point lies on the same row of both, and its depth is focal length (px) times ``baseline_m``
+            over disparity.
         baseline_m: distance of the two eyes.
         read_some: see ``CameraView.read_some``.
     """
 
     read_right: Callable[[], UInt8[np.ndarray, "T H W 3"]]
     baseline_m: float
-    read_some: Callable[[Int[np.ndarray, "N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
+    read_some: Callable[[Int[np.ndarray, " N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
 
-    def some(self, frames: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N H W 3"]:
+    def some(self, frames: Int[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W 3"]:
         """Some frames of the right eye; see ``CameraView.some_frames``."""
         return self.read_right()[frames] if self.read_some is None else self.read_some(frames)
 
@@ -168,8 +171,8 @@ class CameraView:
         simulation: recorded simulator states, if any.
         stereo: the right eye, where the camera has two.
         kind: of camera, for want of intrinsics.
-        read_some: loads the frames with some numbers, which rise; None where only all can be loaded at once. Calls that go forward
-            read or decode each frame once.
+        read_some: loads the frames with some numbers, which rise; None where only all can be loaded at once. Calls that
+            go forward read or decode each frame once.
     """
 
     name: str
@@ -184,7 +187,7 @@ class CameraView:
     depth: RecordedDepth | None = None
     simulation: RecordedSimulation | None = None
     stereo: StereoPair | None = None
-    read_some: Callable[[Int[np.ndarray, "N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
+    read_some: Callable[[Int[np.ndarray, " N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
     kind: CameraKind | None = None
 
     @cached_property
@@ -192,8 +195,10 @@ class CameraView:
         """The frames, loaded once and kept."""
         return self.read_frames()
 
-    def some_frames(self, frames: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N H W 3"]:
-        """The frames with these numbers, which rise; nothing is kept, so that a long episode can be gone through in pieces."""
+    def some_frames(self, frames: Int[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W 3"]:
+        """The frames with these numbers, which rise; nothing is kept, so that a long episode can be gone through in
+        pieces.
+        """
         if "frames" in self.__dict__ or self.read_some is None:
             return self.frames[frames]
         return self.read_some(frames)
@@ -221,16 +226,16 @@ class StandardActions:
     Attributes:
         values: at each frame; ``values[t]`` belongs to the step after frame t, as the raw action does.
         mask: whether there is such an action.
-        origin: what is subtracted from every action of a chunk: its value at the chunk's first frame. None where actions are not
-            relative to where the chunk begins.
+        origin: what is subtracted from every action of a chunk: its value at the chunk's first frame. None where
+            actions are not relative to where the chunk begins.
         begins: whether a window may begin at the frame; false where a filter left it out.
     """
 
     values: Float[np.ndarray, "T A"]
-    mask: Bool[np.ndarray, "T"]
+    mask: Bool[np.ndarray, " T"]
     convention: ActionConvention
     origin: Float[np.ndarray, "T A"] | None = None
-    begins: Bool[np.ndarray, "T"] | None = None
+    begins: Bool[np.ndarray, " T"] | None = None
 
 
 @dataclass(frozen=True)
@@ -248,7 +253,8 @@ class Episode:
         actions: ``actions[t]`` is the action taken *after* seeing frame t.
         action_mask: whether there is such an action (the last frame may have none).
         success: what the dataset says of the outcome.
-        source_frames: the number of each frame in the source files, where frames were left out and it is not simply 0 to T - 1.
+        source_frames: the number of each frame in the source files, where frames were left out and it is not simply 0
+            to T - 1.
         other_actions: further forms of the action that the file holds at each frame, by the dataset's own names.
         standard_actions: the field's standard form, where there is one; made by the build, not by readers.
         tools_xyz: see ``tool_positions``; given where the state does not hold it as x, y, z.
@@ -263,18 +269,20 @@ class Episode:
     state: Float[np.ndarray, "T S"]
     state_names: tuple[str, ...]
     actions: Float[np.ndarray, "T A"]
-    action_mask: Bool[np.ndarray, "T"]
+    action_mask: Bool[np.ndarray, " T"]
     action_convention: ActionConvention
     success: bool | None = None
     notes: dict[str, str] = field(default_factory=dict)
-    source_frames: Int[np.ndarray, "T"] | None = None
+    source_frames: Int[np.ndarray, " T"] | None = None
     other_actions: dict[str, Float[np.ndarray, "T _"]] = field(default_factory=dict)
     standard_actions: StandardActions | None = None
     tools_xyz: Float[np.ndarray, "N T 3"] | None = None
 
     @property
     def tool_positions(self) -> Float[np.ndarray, "N T 3"] | None:
-        """Where each of the robot's tools is at each frame in the world of the cameras' poses, metres; None where nobody says."""
+        """Where each of the robot's tools is at each frame in the world of the cameras' poses, metres; None where
+        nobody says.
+        """
         if self.tools_xyz is not None or not {"x", "y", "z"} <= set(self.state_names):
             return self.tools_xyz
         return self.state[None, :, [self.state_names.index(axis) for axis in "xyz"]]

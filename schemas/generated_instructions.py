@@ -1,7 +1,7 @@
 """Instructions that a model wrote: a file of their own, one line an episode, that a build may take along.
 
-The first line says who wrote the rest and from what; then come episodes in the order of their listing, each with up to three styles.
-Nobody's own words are in it, and what is taken from it stays tagged as generated.
+The first line says who wrote the rest and from what; then come episodes in the order of their listing, each with up to
+three styles. Nobody's own words are in it, and what is taken from it stays tagged as generated.
 """
 
 import json
@@ -120,8 +120,8 @@ def read_instructions(path: Path) -> GeneratedTexts:
 class InstructionFile:
     """A file being written: what an interrupted run left is kept, and the file itself appears when all is there.
 
-    Lines are added to a file beside it, ``.<name>.unfinished``; at the end all are written whole, in the order asked for, so that an
-    interruption changes no byte.
+    Lines are added to a file beside it, ``.<name>.unfinished``; at the end all are written whole, in the order asked
+    for, so that an interruption changes no byte.
 
     Args:
         path: of the file.

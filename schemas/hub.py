@@ -1,4 +1,6 @@
-"""The Hugging Face hub, asked once: where it cannot be reached, what was downloaded before is taken, or the lack of it said, at once."""
+"""The Hugging Face hub, asked once: where it cannot be reached, what was downloaded before is taken, or the lack of it
+said, at once.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +13,9 @@ PATIENCE_S = 5.0
 def hub_at_hand() -> Iterator[None]:
     """While something is taken from the hub by its name.
 
-    Its library asks a host that cannot be reached six times over, for 23 s, and prints each time. Here the host is asked once before; when
-    no answer comes, the library works in its offline mode until the end. Where the host answers, nothing is changed, and a download that
-    falters is tried again as the library does.
+    Its library asks a host that cannot be reached six times over, for 23 s, and prints each time. Here the host is
+    asked once before; when no answer comes, the library works in its offline mode until the end. Where the host
+    answers, nothing is changed, and a download that falters is tried again as the library does.
 
     Raises:
         ConnectionError: the hub cannot be reached, and what was wanted is not on this machine.

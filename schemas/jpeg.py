@@ -13,8 +13,8 @@ def decode_jpeg(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A JPEG picture as RGB, as it is stored: an orientation tag is not followed.
 
-    Damage is refused where libjpeg-turbo notices it; most decoders warn and fill up with grey. (JPEG has no checksum; damage that gives another
-    valid picture cannot be noticed.)
+    Damage is refused where libjpeg-turbo notices it; most decoders warn and fill up with grey. (JPEG has no checksum;
+    damage that gives another valid picture cannot be noticed.)
 
     Args:
         out: where to put it, if it has that size.

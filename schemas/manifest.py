@@ -1,8 +1,8 @@
 """The manifest: the last file that a build writes, and the only sign that its shards are complete.
 
 A folder of shards holds ``manifest.json``, the shards it names, ``statistics.json`` (of states and actions) and
-``episodes.jsonl`` (what became of every episode). The manifest holds the SHA-256 of every one of them, and as ``sha256`` that of
-the canonical JSON of everything else in it.
+``episodes.jsonl`` (what became of every episode). The manifest holds the SHA-256 of every one of them, and as
+``sha256`` that of the canonical JSON of everything else in it.
 """
 
 import contextlib
@@ -34,7 +34,8 @@ class Manifest:
         recipe: everything that decides the samples' bytes: plug-ins, thresholds, windows.
         recipe_digest: SHA-256 of the recipe.
         format: the shard format's name.
-        layout: what else decides which sample stands where: samples per shard, the seed of their order, and which episodes were chosen.
+        layout: what else decides which sample stands where: samples per shard, the seed of their order, and which
+            episodes were chosen.
         shards: in order; samples are numbered through them.
         samples: how many in all.
         counts: ``kept``, and ``rejected`` and ``quarantined`` by reason.

@@ -1,7 +1,8 @@
 """A mixture: several finished builds that are trained on together, each with its share of the samples.
 
-``mixture.json`` names the builds' folders, which lie beside or below it, and holds the SHA-256 of each one's manifest: a build that was made again
-makes the mixture unreadable until it is written again too. It is the last file that building a mixture writes.
+``mixture.json`` names the builds' folders, which lie beside or below it, and holds the SHA-256 of each one's manifest:
+a build that was made again makes the mixture unreadable until it is written again too. It is the last file that
+building a mixture writes.
 """
 
 import math
@@ -24,7 +25,8 @@ class Member:
     Attributes:
         name: by which messages and statistics call it.
         folder: where its manifest lies, relative to the mixture's folder.
-        weight: its share of the samples that are drawn, relative to the other members'; None in all members: as many as it has.
+        weight: its share of the samples that are drawn, relative to the other members'; None in all members: as many as
+            it has.
         manifest_sha256: of the manifest's file.
         dataset: name, version, licence and credit.
     """

@@ -23,7 +23,8 @@ class Tracks2D:
 
 @dataclass(frozen=True)
 class DepthAlignment:
-    """How an estimate of depth was brought to metres: one line for the whole episode, ``1 / z = scale * estimate + shift``.
+    """How an estimate of depth was brought to metres: one line for the whole episode,
+    ``1 / z = scale * estimate + shift``.
 
     Attributes:
         method: what it was fitted to: ``recorded`` depth, the table ``plane``, or the ``robot``'s tool.
@@ -50,8 +51,8 @@ class DepthMaps:
 
     Attributes:
         depth: along the optical axis in ``unit``; NaN where unknown.
-        unit: ``m``, or ``relative``: scale and shift of inverse depth are unknown, and the median over the clip is 1, so that
-            thresholds in metres are shares of the median depth.
+        unit: ``m``, or ``relative``: scale and shift of inverse depth are unknown, and the median over the clip is 1,
+            so that thresholds in metres are shares of the median depth.
         source: which estimator made it and from what, in words.
         alignment: how it was brought to metres; None where it came in metres, or is relative.
     """

@@ -1,14 +1,15 @@
 """Plug-ins: a folder is a registry, one module in it is one plug-in.
 
-A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. Listing the names of a folder imports none of
-them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
+A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. Listing the names of a folder imports
+none of them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
 
-It may also define ``check(config)``, called once where the work is started from, before any of it: it fetches what ``build`` will
-need in every worker and raises ``MissingWeights`` if that cannot be had (that a config's ``device`` is there is looked at for it); and ``LIBRARIES``, the names of installed packages whose
-versions decide what it computes.
+It may also define ``check(config)``, called once where the work is started from, before any of it: it fetches what
+``build`` will need in every worker and raises ``MissingDependency`` if that cannot be had (that a config's ``device``
+is there is looked at for it); and ``LIBRARIES``, the names of installed packages whose versions decide what it
+computes.
 
-Two marks in the metadata of a config's field mind paths: ``place`` says where files lie on this machine, and decides nothing;
-``contents`` is a path, or a name that is no path here, and what decides is what the file or folder holds.
+Two marks in the metadata of a config's field mind paths: ``place`` says where files lie on this machine, and decides
+nothing; ``contents`` is a path, or a name that is no path here, and what decides is what the file or folder holds.
 """
 
 import dataclasses
@@ -61,8 +62,12 @@ class UnknownPlugin(ValueError):
     """The name asked for is not a module of that folder."""
 
 
-class MissingWeights(ValueError):
-    """A model's weights cannot be loaded; one sentence says which and what to do."""
+class MissingDependency(ValueError):
+    """A package, or a model's weights, that the work needs is not there; one sentence says which and what to do."""
+
+
+class MissingWeights(MissingDependency):
+    """A model's weights cannot be loaded."""
 
 
 def plugin_names(package: str) -> list[str]:
@@ -111,8 +116,8 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
 
 
 def recorded_options(config: Any) -> dict[str, Any]:
-    """A config's options as a recipe records them, the same on every machine: places are left out, and paths whose contents
-    decide stand by the digest of these.
+    """A config's options as a recipe records them, the same on every machine: places are left out, and paths whose
+    contents decide stand by the digest of these.
 
     Raises:
         OSError: a path cannot be read.

@@ -1,7 +1,9 @@
-"""Speed retargeting: flow in even steps of distance and not of time, so that a slow and a fast robot, or one that pauses, show the same.
+"""Speed retargeting: flow in even steps of distance and not of time, so that a slow and a fast robot, or one that
+pauses, show the same.
 
-All points of a window are shown at the same new times, or the scene would come apart. What counts as the window's distance is that of the
-few points that move farthest; the rest may stand still. The raw flow is what a sample stores; this is a pure function of it.
+All points of a window are shown at the same new times, or the scene would come apart. What counts as the window's
+distance is that of the few points that move farthest; the rest may stand still. The raw flow is what a sample stores;
+this is a pure function of it.
 """
 
 import numpy as np
@@ -19,7 +21,8 @@ LEAST = 1e-3
 
 
 def retarget(flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> SceneFlow:
-    """The same paths from the same start to the same end, in steps in which the points that move farthest move equally far.
+    """The same paths from the same start to the same end, in steps in which the points that move farthest move equally
+    far.
 
     Steps after the episode's end stay what they are; a window in which nothing moves is returned as it is.
 
@@ -42,8 +45,10 @@ def retarget(flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[
 
 def retargeted_times(
     flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]
-) -> Float[np.ndarray, "N"] | None:
-    """When in the raw flow, in steps, each new step is: N - 1 is its last step within the episode. None where nothing moves."""
+) -> Float[np.ndarray, " N"] | None:
+    """When in the raw flow, in steps, each new step is: N - 1 is its last step within the episode. None where nothing
+    moves.
+    """
     known = np.flatnonzero(flow.valid.any(axis=0))
     last = int(known[-1]) if len(known) else 0
     if last < 1:
@@ -66,7 +71,7 @@ def retargeted_times(
 
 def step_lengths(
     flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]
-) -> Float[np.ndarray, "T"]:
+) -> Float[np.ndarray, " T"]:
     """How far the leaders move in each step, in the mean of those that are known at both of its ends."""
     xyz = lift(flow.uvz * [*size, 1], intrinsics)
     known: Bool[np.ndarray, "K T"] = flow.valid[:, 1:] & flow.valid[:, :-1]

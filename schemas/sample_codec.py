@@ -10,8 +10,8 @@
 ``standard_actions.npy``  float32 [H, A], where the sample has standard actions
 ====================  =======================================================================================
 
-A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point is exactly still.
-Blosc members say themselves how they are compressed and decode with ``numcodecs.blosc.decompress`` alone.
+A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point is exactly
+still. Blosc members say themselves how they are compressed and decode with ``numcodecs.blosc.decompress`` alone.
 """
 
 import json

@@ -1,9 +1,9 @@
 """Dense 3D scene flow: what the factory makes and the Motion Expert learns.
 
-A grid of keypoints on the reference image (frame t) is followed over the next T steps; every position is expressed in the
-camera of frame t (LaMP, arXiv 2603.25399). Coordinates are (u, v, z): u and v divided by the image's width and height, so
-that the image is the unit square, and z the depth along the reference camera's axis, in metres unless the triplet says
-"relative".
+A grid of keypoints on the reference image (frame t) is followed over the next T steps; every position is expressed in
+the camera of frame t (LaMP, arXiv 2603.25399). Coordinates are (u, v, z): u and v divided by the image's width and
+height, so that the image is the unit square, and z the depth along the reference camera's axis, in metres unless the
+triplet says "relative".
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ class SceneFlow:
     """Trajectories of K keypoints over steps 0..T in the reference camera.
 
     Attributes:
-        uvz: u / width, v / height, depth. Where ``valid`` is false the value repeats the last valid one and means nothing.
+        uvz: u / width, v / height, depth. Where ``valid`` is false the value repeats the last valid one and means
+            nothing.
         visible: the point is seen in that step's image.
         valid: the position may be used: its depth is known, its track trusted, and the step lies within the episode.
     """
@@ -52,17 +53,18 @@ class SceneFlow:
         """(du, dv, dz) of each step, and whether both of its ends are valid; zero where they are not.
 
         Args:
-            seen_only: both ends must also be visible. Trackers know nothing else; an exact source also knows where a hidden point is.
+            seen_only: both ends must also be visible. Trackers know nothing else; an exact source also knows where a
+                hidden point is.
         """
         usable = self.valid & self.visible if seen_only else self.valid
         mask = usable[:, 1:] & usable[:, :-1]
         return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
 
-    def at(self, steps: Float[np.ndarray, "N"]) -> "SceneFlow":
+    def at(self, steps: Float[np.ndarray, " N"]) -> "SceneFlow":
         """The flow at other times, given in steps and fractions of steps, 0..T.
 
-        Between two steps a position is linear in space, which is exact for a point of constant velocity: (u z, v z, z) is a linear
-        image of the point, whatever the intrinsics. It is visible or valid only if it is so at both steps.
+        Between two steps a position is linear in space, which is exact for a point of constant velocity: (u z, v z, z)
+        is a linear image of the point, whatever the intrinsics. It is visible or valid only if it is so at both steps.
         """
         lower, upper = np.floor(steps).astype(int), np.ceil(steps).astype(int)
         visible, valid = (which[:, lower] & which[:, upper] for which in (self.visible, self.valid))
@@ -78,14 +80,14 @@ class SceneFlow:
 def keypoint_grid(width: int, height: int, grid: int = GRID) -> Float[np.ndarray, "K 2"]:
     """Keypoints in pixels of an image, row by row: K = grid * grid.
 
-    Each is the centre of the pixel in which the middle of its grid cell lies, so that its depth is a stored value and not
-    an interpolated one.
+    Each is the centre of the pixel in which the middle of its grid cell lies, so that its depth is a stored value and
+    not an interpolated one.
     """
     u = np.floor((np.arange(grid) + 0.5) * width / grid) + 0.5
     v = np.floor((np.arange(grid) + 0.5) * height / grid) + 0.5
     return np.stack(np.meshgrid(u, v, indexing="xy"), axis=-1).reshape(-1, 2)
 
 
-def flag_names(flags: UInt8[np.ndarray, "K"]) -> dict[str, int]:
+def flag_names(flags: UInt8[np.ndarray, " K"]) -> dict[str, int]:
     """How many keypoints carry each flag."""
     return {flag.name.lower(): int(np.count_nonzero(flags & flag)) for flag in PointFlag if flag.name}

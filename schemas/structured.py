@@ -60,8 +60,8 @@ def _strict_loader() -> type:
 
 
 def structure(kind: type[Kind], value: Any, file: str) -> Kind:
-    """What ``read_structured`` gave as a type: a dataclass of dataclasses, ``tuple[X, ...]``, ``dict[str, X]``, ``Literal``, optional,
-    plain values and ``Any``.
+    """What ``read_structured`` gave as a type: a dataclass of dataclasses, ``tuple[X, ...]``, ``dict[str, X]``,
+    ``Literal``, optional, plain values and ``Any``.
 
     One value stands for a tuple of one.
 
@@ -69,7 +69,8 @@ def structure(kind: type[Kind], value: Any, file: str) -> Kind:
         file: its name, for messages.
 
     Raises:
-        BadFile: an unknown or missing name, or a value that does not fit; the message says where, and what would be right.
+        BadFile: an unknown or missing name, or a value that does not fit; the message says where, and what would be
+            right.
     """
     try:
         return _structured(kind, value, "")

@@ -60,7 +60,7 @@ class ActionChunk:
     """The actions after a reference frame, in a convention; zero where the mask is false."""
 
     values: Float[np.ndarray, "H A"]
-    mask: Bool[np.ndarray, "H"]
+    mask: Bool[np.ndarray, " H"]
     convention: ActionConvention
 
 
@@ -92,16 +92,18 @@ class Triplet:
         depth_source: which estimator, from what.
         flow_source: which tracker.
         state: proprioception at the reference frame.
-        actions: the actions after the reference frame, in the episode's own (raw) convention; zero where the mask is false.
+        actions: the actions after the reference frame, in the episode's own (raw) convention; zero where the mask is
+            false.
         action_mask: whether the episode still has that action.
         fps: frames per second of the episode: of actions, and of flow unless it was resampled.
         success: what the dataset says of the episode's outcome.
-        quality: what the checks measured of this window, by name (``pipeline.windows.quality.CHECKS``), so that thresholds can be drawn
-            tighter without another build.
+        quality: what the checks measured of this window, by name (``pipeline.windows.quality.CHECKS``), so that
+            thresholds can be drawn tighter without another build.
         generated_instructions: texts that a model wrote; nobody's own words, and never among ``instructions``.
         standard_actions: the same actions in the field's standard form; None where that is the raw form, or not known.
         resampled: how flow was brought to steps of another length; None where each step is a frame.
-        depth_alignment: how estimated depth was brought to metres over the whole episode; None where it came in its unit.
+        depth_alignment: how estimated depth was brought to metres over the whole episode; None where it came in its
+            unit.
     """
 
     key: str
@@ -110,15 +112,15 @@ class Triplet:
     images: dict[str, bytes]
     instructions: tuple[str, ...]
     flow: SceneFlow
-    point_flags: UInt8[np.ndarray, "K"]
+    point_flags: UInt8[np.ndarray, " K"]
     depth_unit: str
     depth_source: str
     flow_source: str
     camera: CameraOfWindow
-    state: Float[np.ndarray, "S"]
+    state: Float[np.ndarray, " S"]
     state_names: tuple[str, ...]
     actions: Float[np.ndarray, "H A"]
-    action_mask: Bool[np.ndarray, "H"]
+    action_mask: Bool[np.ndarray, " H"]
     action_convention: ActionConvention
     fps: float
     success: bool | None = None

@@ -23,11 +23,11 @@ class Build:
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 
     dataset: str | None = None
-    """libero, bridge, droid, interndata-a1, robosuite or video, in any form that docs/datasets.md names; or a mapping file, my.yaml, for
-    any other LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
+    """libero, bridge, droid, interndata-a1, robosuite or video, in any form that docs/datasets.md names; or a mapping
+    file, my.yaml, for any other LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
     recipe: Path | None = None
-    """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md). Each is built into a folder of its own
-    below --output, from one below --input."""
+    """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md). Each is built
+    into a folder of its own below --output, from one below --input."""
     input: Path | None = None
     """Folder of the dataset's files. [default: data/<dataset>]"""
     dataset_options: tuple[str, ...] = ()
@@ -59,10 +59,11 @@ class Build:
     horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
     """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
     horizon_seconds: float | None = None
-    """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated."""
-    piece_megapixels: float = 32.0
-    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are gone through in
-    pieces. Less for less memory."""
+    """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated.
+    """
+    chunk_megapixels: float = 32.0
+    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
+    gone through in pieces. Less for less memory."""
     grid: int = 20
     """Keypoints along each side of the image."""
     action_horizon: int = 32
@@ -92,7 +93,9 @@ class Build:
     executor_options: tuple[str, ...] = ()
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
     episodes: tuple[str, ...] = ()
-    """Take only these: numbers and ranges in the folder's listing, from 0 (0-9,20), and names (demo_3, a file, file:demo_3)."""
+    """Take only these: numbers and ranges in the folder's listing, from 0 (0-9,20), and names (demo_3, a file,
+    file:demo_3).
+    """
     split: str | None = None
     """Take only this split, e.g. train, where the folder names any (RLDS, LeRobot)."""
     match: str | None = None
@@ -152,11 +155,12 @@ def windows_of(args: Build) -> WindowConfig:
     """
     if args.horizon_steps is not None and args.horizon_seconds is not None:
         raise ValueError(
-            f"--horizon-steps {args.horizon_steps} and --horizon-seconds {args.horizon_seconds:g} exclude each other: steps are frames, "
+            f"--horizon-steps {args.horizon_steps} and --horizon-seconds {args.horizon_seconds:g} exclude each "
+            "other: steps are frames, "
             f"or {HORIZON} steps cover the seconds"
         )
     steps = HORIZON if args.horizon_steps is None else args.horizon_steps
-    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.piece_megapixels)
+    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.chunk_megapixels)
 
 
 def recipe_of(args: Build) -> Recipe:

@@ -7,23 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.build.dry_run import Estimate, Trial
-    from pipeline.build.summary import Summary
+    from pipeline.build.summary import BuildSummary
 
 
-def summary_json(summary: "Summary") -> dict[str, Any]:
+def summary_json(summary: "BuildSummary") -> dict[str, Any]:
     """What came of a build, as plain values."""
     values = dataclasses.asdict(summary)
     return {**values, "output": str(summary.output), "quarantined_share": summary.quarantined_share}
 
 
-def summary_text(summary: "Summary") -> str:
+def summary_text(summary: "BuildSummary") -> str:
     """What came of a build."""
     windows = summary.kept + sum(summary.rejected.values())
     per_sample = summary.bytes / max(summary.kept, 1) / 1000
     lines = [
         f"{summary.output}: already complete, nothing to do" if summary.already_complete else f"{summary.output}",
         f"  episodes     {summary.episodes} with {summary.frames} frames",
-        f"  triplets     {summary.kept} kept of {windows} windows, in {summary.shards} shard(s) of {summary.bytes / 1e6:.1f} MB "
+        f"  triplets     {summary.kept} kept of {windows} windows, in {summary.shards} shard(s) of "
+        f"{summary.bytes / 1e6:.1f} MB "
         f"in all ({per_sample:.1f} kB a sample)",
     ]
     for reason, count in summary.left_out.items():
@@ -68,7 +69,8 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) 
         f"  windows      {_about(totals['windows'])}",
         *(f"    rejected   {100 * share:.1f}% {reason}" for reason, share in trial.reasons.items()),
         f"  triplets     {_about(totals['triplets'])}",
-        f"  size         {size} in {shards} shard(s), as much again for parts until it is done; {free / 1e6:.0f} MB are free",
+        f"  size         {size} in {shards} shard(s), as much again for parts until it is done; {free / 1e6:.0f} MB "
+        "are free",
         f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on this machine",
     ]
     if not trial.exact and totals["triplets"].low is None:

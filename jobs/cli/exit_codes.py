@@ -20,8 +20,8 @@ class Failed(Exception):
 
 
 def refusing(kind: type[T]) -> Any:
-    """A config's type for the command line, where a value that the config refuses is a ``UsageError``: a ValueError would be shown in a box
-    with internal names. What it makes are plain configs."""
+    """A config's type for the command line, where a value that the config refuses is a ``UsageError``: a ValueError
+    would be shown in a box with internal names. What it makes are plain configs."""
 
     def make(_: type, *args: Any, **values: Any) -> T:
         try:
@@ -33,7 +33,9 @@ def refusing(kind: type[T]) -> Any:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command; its exit code. Errors that a person can mend are printed as one sentence, bugs keep their traceback."""
+    """Run a command; its exit code. Errors that a person can mend are printed as one sentence, bugs keep their
+    traceback.
+    """
     before, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         return command()

@@ -12,7 +12,9 @@ METAVARS = {str: "STR", int: "INT", float: "FLOAT", Path: "PATH", bool: "{True,F
 
 
 def optional_in_words(options: Options) -> Options:
-    """Under ``@dataclass``: options of type ``X | None`` are shown as X, without ``{None}`` and ``(default: None)``, which say nothing."""
+    """Under ``@dataclass``: options of type ``X | None`` are shown as X, without ``{None}`` and ``(default: None)``,
+    which say nothing.
+    """
     for name, annotation in options.__annotations__.items():
         hint, *notes = typing.get_args(annotation) if typing.get_origin(annotation) is Annotated else (annotation,)
         kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]

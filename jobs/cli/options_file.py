@@ -1,4 +1,5 @@
-"""A recipe file: several datasets, each with the options of ``lamp-data build``, and the weights with which they are trained on.
+"""A recipe file: several datasets, each with the options of ``lamp-data build``, and the weights with which they are
+trained on.
 
 ::
 
@@ -8,8 +9,8 @@
       libero: {weight: 2, depth: recorded}
       kitchen: {weight: 1, dataset: bridge, input: bridge/kitchen, action_options: {relabel: no}}
 
-Names and values of options are those of the command line, with ``_`` or ``-``; ``*_options`` are tables. A section comes to exactly the recipe that the
-command line with the same options comes to.
+Names and values of options are those of the command line, with ``_`` or ``-``; ``*_options`` are tables. A section
+comes to exactly the recipe that the command line with the same options comes to.
 """
 
 import dataclasses
@@ -107,7 +108,9 @@ def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_on_the_command_line(key: str, value: Any, folder: Path) -> Any:
-    """A value as the field of ``Build`` holds it: tables of options as NAME=VALUE, paths relative to the recipe's folder."""
+    """A value as the field of ``Build`` holds it: tables of options as NAME=VALUE, paths relative to the recipe's
+    folder.
+    """
     if key.endswith("_options") and isinstance(value, dict):
         return [f"{name}={_word(inner)}" for name, inner in value.items()]
     if key == "quality" and isinstance(value, dict):

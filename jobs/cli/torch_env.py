@@ -1,4 +1,6 @@
-"""How commands that train keep torch and its libraries from being a nuisance: nothing of them is imported before it must be."""
+"""How commands that train keep torch and its libraries from being a nuisance: nothing of them is imported before it
+must be.
+"""
 
 import os
 

@@ -32,8 +32,9 @@ OPTIONS = (
 class Train:
     """Train a stage of LaMP from shards that lamp-data built.
 
-    Stage 1 teaches the Motion Expert to generate scene flow. Stage 2 teaches Motion Guidance and the Action Expert to act; the
-    Motion Expert of stage 1 is frozen and guides. An option that is not given is the preset's, or, with --resume, that of the run.
+    Stage 1 teaches the Motion Expert to generate scene flow. Stage 2 teaches Motion Guidance and the Action Expert to
+    act; the Motion Expert of stage 1 is frozen and guides. An option that is not given is the preset's, or, with
+    --resume, that of the run.
 
     lamp-train export RUN --output FOLDER writes a run as the authors publish their checkpoints.
     """
@@ -41,21 +42,26 @@ class Train:
     stage: Literal[1, 2] | None = None
     """1: motion, 2: policy."""
     recipe: Path | None = None
-    """A file of these options, such as recipes/train/fusion_add.yaml; those given here go first. The run goes to runs/NAME of the file."""
+    """A file of these options, such as recipes/train/fusion_add.yaml; those given here go first. The run goes to
+    runs/NAME of the file.
+    """
     data: Path | None = None
     """Folder of shards, or a mixture (docs/mixtures.md). [default: shards/libero]"""
     output: Path | None = None
     """Folder of the run. [default: runs/stage1 or runs/stage2]"""
     motion: Path | None = None
-    """Stage 2: the finished run of stage 1 to build on. [default: runs/stage1] Or a word for the motion prior: 3d (paper) or 2d
-    (depth masked) in stage 1, none in stage 2."""
+    """Stage 2: the finished run of stage 1 to build on. [default: runs/stage1] Or a word for the motion prior: 3d
+    (paper) or 2d (depth masked) in stage 1, none in stage 2."""
     motion_weights: str | None = None
-    """Stage 2: motion weights in the authors' layout in place of a run of stage 1: a folder, a .pt or a name on the Hugging Face hub."""
+    """Stage 2: motion weights in the authors' layout in place of a run of stage 1: a folder, a .pt or a name on the
+    Hugging Face hub.
+    """
     backbone: str | None = None
-    """qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT. Stage 2
-    takes that of stage 1. [default: qwen3-vl]"""
+    """qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT.
+    Stage 2 takes that of stage 1. [default: qwen3-vl]"""
     lora_rank: int | None = None
-    """Stage 2: adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]"""
+    """Stage 2: adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]
+    """
     positions: int | None = None
     """Stage 2: the longest sequence of actions and features together; OpenVLA's two images need 640. [default: 512]"""
     fusion: str | None = None
@@ -70,9 +76,13 @@ class Train:
     motion_weight: float | None = None
     """Of the motion's loss when the objective is joint. [default: 0.1]"""
     motion_rate: float | None = None
-    """The Motion Expert's learning rate when the objective is joint; with --resume another may be given. [default: 1e-5]"""
+    """The Motion Expert's learning rate when the objective is joint; with --resume another may be given. [default:
+    1e-5]
+    """
     checkpoint_activations: bool | None = None
-    """Keep fewer activations for the backward pass and compute them again: less memory, more time (a tiny step 5 to 25%). [default: no]"""
+    """Keep fewer activations for the backward pass and compute them again: less memory, more time (a tiny step 5 to
+    25%). [default: no]
+    """
     actions: Literal["standard", "raw"] | None = None
     """Stage 2: which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]"""
     instructions: Literal["own", "all"] | None = None
@@ -80,7 +90,9 @@ class Train:
     retarget: bool | None = None
     """Learn motion in even steps of distance and not of time, so that slow and fast robots match. [default: no]"""
     normalisation: Literal["min_max", "quantile"] | None = None
-    """Stage 2: states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default: min_max]"""
+    """Stage 2: states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default:
+    min_max]
+    """
     relative_depth: bool = False
     """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""
     preset: Literal["tiny", "paper"] | None = None
@@ -91,7 +103,9 @@ class Train:
     batch_size: int | None = None
     """Samples a step. [default: tiny 4, paper 512]"""
     learning_rate: float | None = None
-    """At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 4e-3 and 1e-3, paper 1e-4]"""
+    """At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 4e-3 and 1e-3,
+    paper 1e-4]
+    """
     seed: int | None = None
     """Of weights, noise and the order of samples. [default: 0]"""
     val_fraction: float | None = None

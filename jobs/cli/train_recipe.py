@@ -1,4 +1,5 @@
-"""A recipe of training: the options of ``lamp-train`` in a file, so that an experiment has a name. What the command line says goes first.
+"""A recipe of training: the options of ``lamp-train`` in a file, so that an experiment has a name. What the command
+line says goes first.
 
 ::
 
@@ -23,14 +24,15 @@ Options = TypeVar("Options")
 
 
 def with_recipe(args: Options, path: Path) -> Options:
-    """The options of a command line, those that were not given taken from a recipe. Without an output in either, the run goes to a
-    folder of the recipe's name.
+    """The options of a command line, those that were not given taken from a recipe. Without an output in either, the
+    run goes to a folder of the recipe's name.
 
     Raises:
         BadFile: the file cannot be used; the message names the place in it.
     """
     hints = typing.get_type_hints(type(args))
-    fields = {f.name: f for f in dataclasses.fields(args) if f.name not in WHERE_AND_HOW}  # pyright: ignore[reportArgumentType]
+    every: Any = args
+    fields = {f.name: f for f in dataclasses.fields(every) if f.name not in WHERE_AND_HOW}
     values: dict[str, Any] = {"output": f"runs/{path.stem}"}
     for word, value in read_structured(path).items():
         name = str(word).replace("-", "_")

@@ -143,7 +143,8 @@ def _build(args: Build, plan: Plan) -> Outcome:
     failure = None
     if summary.quarantined_share > args.max_quarantined:
         failure = (
-            f"{len(summary.quarantined)} of {summary.episodes + len(summary.quarantined)} episodes were quarantined, more than "
+            f"{len(summary.quarantined)} of {summary.episodes + len(summary.quarantined)} episodes were quarantined, "
+            "more than "
             f"--max-quarantined {args.max_quarantined:g} allows; the rest is built, see {plan.output}/episodes.jsonl"
         )
     return Outcome(summary_json(summary), summary_text(summary), failure)

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 @optional_in_words
 class Evaluate:
-    """Measure how true flow is against exact flow; every combination of the parts named. A part is NAME or NAME:OPTION=VALUE,..."""
+    """Measure how true flow is against exact flow; every combination of the parts named. A part is NAME or
+    NAME:OPTION=VALUE,...
+    """
 
     truth: tuple[Literal["rigid-world", "files", "simulator"], ...] = ("rigid-world", "files")
-    """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them; simulator
-    replays the recorded states of --dataset."""
+    """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them;
+    simulator replays the recorded states of --dataset."""
     dataset: str = "libero"
-    """Of --truth simulator: libero, or robosuite for the HDF5 files of any robosuite task; robosuite:camera=frontview for another camera."""
+    """Of --truth simulator: libero, or robosuite for the HDF5 files of any robosuite task; robosuite:camera=frontview
+    for another camera.
+    """
     input: Path | None = None
     """Folder of those. [default: data/<dataset>]"""
     replay: Annotated[ReplayConfig, tyro.conf.arg(constructor=refusing(ReplayConfig))] = field(

@@ -28,14 +28,14 @@ def export_command(args: Export) -> int:
     from lamp_model.published.export import differences, export_policy
     from lamp_model.storage.checkpoints import BadCheckpoint
     from lamp_model.storage.run_folder import BadRun, read_config
-    from schemas.plugins import MissingWeights
+    from schemas.plugins import MissingDependency
 
     quieten()
     try:
         export_policy(args.run, args.output)
     except BadRun as error:
         raise UsageError(str(error)) from error
-    except (BadCheckpoint, MissingWeights) as error:
+    except (BadCheckpoint, MissingDependency) as error:
         raise Failed(str(error)) from error
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""

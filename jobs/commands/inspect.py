@@ -14,19 +14,21 @@ from jobs.cli.help_text import optional_in_words
 @dataclass(frozen=True)
 @optional_in_words
 class Inspect:
-    """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything. Of a dataset's own folder: form,
-    cameras, words, conventions, faults."""
+    """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything. Of a dataset's
+    own folder: form, cameras, words, conventions, faults."""
 
     path: tyro.conf.Positional[Path]
-    """A shard (.tar or .zarr), a folder of shards, a manifest, a folder of such folders, or a folder of a dataset's episodes."""
+    """A shard (.tar or .zarr), a folder of shards, a manifest, a folder of such folders, or a folder of a dataset's
+    episodes.
+    """
     sample: str | None = None
     """Show this sample: its key, or its number."""
     picture: Path | None = None
-    """Write a PNG: image with flow over it (colour: change of depth), depth, wrist image. Of a dataset's folder: first, middle and
-    last frame of each camera of a few episodes, with the tool where calibration puts it."""
+    """Write a PNG: image with flow over it (colour: change of depth), depth, wrist image. Of a dataset's folder: first,
+    middle and last frame of each camera of a few episodes, with the tool where calibration puts it."""
     html: Path | None = None
-    """Write one self-contained page to look through: flow played over the image and in space, histograms, worst and best, what
-    was left out."""
+    """Write one self-contained page to look through: flow played over the image and in space, histograms, worst and
+    best, what was left out."""
     input: Path | None = None
     """With --html: folder of the dataset's own files, so that the page shows its frames."""
     verify: bool = True
@@ -42,11 +44,15 @@ class Inspect:
     shown: int = 12
     """Samples in the picture or on the page; episodes of a dataset that are looked at."""
     order: Literal["moving", "spread", "worst", "best"] = "moving"
-    """Which samples those are: the ones that move most, are worst or best by score (what of them can be believed), or evenly spread."""
+    """Which samples those are: the ones that move most, are worst or best by score (what of them can be believed), or
+    evenly spread.
+    """
     limit: int = 2000
     """Samples read for the ranges of flow; a larger set is sampled evenly, and it says so."""
     retargeted: bool = False
-    """With --sample, --picture or --html: show the flow also in even steps of distance, beside that in even steps of time."""
+    """With --sample, --picture or --html: show the flow also in even steps of distance, beside that in even steps of
+    time.
+    """
     json: bool = False
     """Print JSON."""
 

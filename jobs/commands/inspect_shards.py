@@ -10,7 +10,7 @@ from pipeline.inspection.ranking import Order, choose, read_again
 from pipeline.inspection.retargeted import describe_retargeted
 from pipeline.inspection.sample import Found, describe, find_sample
 from pipeline.inspection.shard_paths import CannotInspect, Collection, open_collection, sets_at
-from pipeline.inspection.summary import Summary, summarise
+from pipeline.inspection.summary import ShardSummary, summarise
 from pipeline.inspection.terminal import sample_text, summary_text
 from pipeline.inspection.text import finding_words
 
@@ -52,8 +52,8 @@ def inspect(
         The exit code: 0 when all is well, 1 when a check failed (each failure is named).
 
     Raises:
-        CannotInspect: a person's mistake, a damaged input or an output that cannot be written, in one sentence, with its exit
-            code.
+        CannotInspect: a person's mistake, a damaged input or an output that cannot be written, in one sentence, with
+            its exit code.
     """
     from pipeline.inspection.pictures import check_picture_path, write_picture
 
@@ -70,7 +70,7 @@ def inspect(
             f"{path} holds {len(paths)} sets of shards: to see one sample give one of them, e.g. {paths[0]}"
         )
     collections = [open_collection(p) for p in paths]
-    summaries: list[Summary] = []
+    summaries: list[ShardSummary] = []
     if sample is not None:
         chosen = [[find_sample(collections[0], sample)]]
         facts = describe(chosen[0][0])
@@ -102,7 +102,7 @@ def inspect(
     return 1 if any(collection.findings for collection in collections) else 0
 
 
-def _facts(summaries: list[Summary], path: Path) -> dict[str, Any]:
+def _facts(summaries: list[ShardSummary], path: Path) -> dict[str, Any]:
     if len(summaries) == 1:
         return summaries[0].to_json()
     return {"path": str(path), "sets": [summary.to_json() for summary in summaries]}
@@ -111,7 +111,7 @@ def _facts(summaries: list[Summary], path: Path) -> dict[str, Any]:
 def _write_page(
     path: Path,
     collections: list[Collection],
-    summaries: list[Summary],
+    summaries: list[ShardSummary],
     chosen: list[list[Found]],
     dataset: Path | None,
     retargeted: bool,

@@ -15,8 +15,8 @@ from schemas.plugins import configure, load_plugin, parse_options, recorded_opti
 @dataclass(frozen=True)
 @optional_in_words
 class Instruct:
-    """Have a local vision-language model write instructions for episodes, in up to three styles. lamp-data build takes them along with
-    --generated-instructions, tagged as generated. Run again, it goes on where it stopped."""
+    """Have a local vision-language model write instructions for episodes, in up to three styles. lamp-data build takes
+    them along with --generated-instructions, tagged as generated. Run again, it goes on where it stopped."""
 
     dataset: str
     """As for lamp-data build: libero, bridge, droid, interndata-a1, or a mapping file."""
@@ -120,11 +120,11 @@ def _backbone(args: Instruct, config: Any) -> Any:
         UsageError: it cannot be built like that, or cannot write.
     """
     from lamp_model.features import Writer
-    from schemas.plugins import MissingWeights
+    from schemas.plugins import MissingDependency
 
     try:
         backbone: Any = load_plugin("lamp_model.backbones", args.backbone).build(config)
-    except MissingWeights as error:
+    except MissingDependency as error:
         raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error

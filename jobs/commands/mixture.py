@@ -17,8 +17,8 @@ from schemas.mixture import NAME, Mixture
 def mixture_command(args: Build) -> int:
     """Build every dataset of a recipe, one after the other, and write ``mixture.json`` last; the exit code.
 
-    A dataset of which too much is quarantined, or that fails, keeps the others from nothing; the exit code is then 1, and there is no mixture where
-    a build is missing. The same command goes on with what is missing.
+    A dataset of which too much is quarantined, or that fails, keeps the others from nothing; the exit code is then 1,
+    and there is no mixture where a build is missing. The same command goes on with what is missing.
     """
     try:
         recipe = read_recipe_file(args)
@@ -62,7 +62,8 @@ def _plan(recipe: RecipeFile, section: Section) -> Plan:
         raise UsageError(f"{section.name}: {error}") from error
     if not plan.source.is_dir():
         raise UsageError(
-            f"{plan.source} does not exist: put {section.name} there, name the folder above with --input, or the folder below it in the recipe"
+            f"{plan.source} does not exist: put {section.name} there, name the folder above with --input, or the "
+            "folder below it in the recipe"
         )
     return plan
 
@@ -81,13 +82,13 @@ def _total(tried: dict[str, Any], silent: bool) -> dict[str, Any]:
 
 
 def _written(recipe: RecipeFile) -> Mixture:
-    from pipeline.build.mixture import Part, write_mixture
+    from pipeline.build.mixture import MixtureBuild, write_mixture
 
     try:
         return write_mixture(
             recipe.output,
             recipe.name,
-            [Part(section.name, section.name, section.weight) for section in recipe.sections],
+            [MixtureBuild(section.name, section.name, section.weight) for section in recipe.sections],
         )
     except BadManifest as error:
         raise Failed(str(error)) from error
@@ -100,7 +101,8 @@ def mixture_text(output: Path, mixture: Mixture) -> str:
     weights = [member.samples if member.weight is None else member.weight for member in members]
     for member, weight in zip(members, weights, strict=True):
         lines.append(
-            f"  {member.name:<16} {member.samples} triplets of {member.episodes} episodes, {weight / sum(weights):.1%} of those drawn"
+            f"  {member.name:<16} {member.samples} triplets of {member.episodes} episodes, "
+            f"{weight / sum(weights):.1%} of those drawn"
         )
     lines.append(f"next: lamp-train --stage 1 --data {output}")
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """A pool of Ray actors, on the cluster that is there or on one started here.
 
-Ray schedules and restarts; it plays no part in being correct. A task whose worker dies is tried ``attempts`` times on a fresh
-worker and then given up by name, without its neighbours.
+Ray schedules and restarts; it plays no part in being correct. A task whose worker dies is tried ``attempts`` times on a
+fresh worker and then given up by name, without its neighbours.
 """
 
 import logging
@@ -23,8 +23,8 @@ class Config:
     """Settings.
 
     Attributes:
-        address: of a cluster; ``auto`` joins the one that RAY_ADDRESS names or ``ray start`` started here, and else starts one
-            on this machine; ``local`` always starts one.
+        address: of a cluster; ``auto`` joins the one that RAY_ADDRESS names or ``ray start`` started here, and else
+            starts one on this machine; ``local`` always starts one.
         workers: actors; None for one to each CPU of the cluster.
         attempts: times that a task is tried when its worker dies.
     """

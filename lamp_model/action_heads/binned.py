@@ -1,8 +1,10 @@
-"""Binned actions (OpenVLA's, arXiv 2406.09246): each number of an action is one of 256 classes, learnt by cross-entropy.
+"""Binned actions (OpenVLA's, arXiv 2406.09246): each number of an action is one of 256 classes, learnt by
+cross-entropy.
 
-OpenVLA lets its language model say one class after the other. Here all numbers of all actions of a chunk are read off at once: a chunk
-of 10 x 7 would take 70 passes otherwise, and arXiv 2502.19645 found that reading them off in parallel loses nothing. The transformer
-is the Action Expert's, so that the two heads differ in what they learn and in nothing else.
+OpenVLA lets its language model say one class after the other. Here all numbers of all actions of a chunk are read off
+at once: a chunk of 10 x 7 would take 70 passes otherwise, and arXiv 2502.19645 found that reading them off in parallel
+loses nothing. The transformer is the Action Expert's, so that the two heads differ in what they learn and in nothing
+else.
 """
 
 from dataclasses import dataclass, field
@@ -36,12 +38,12 @@ class Config:
             raise ValueError(f"binned actions need at least 2 bins, found {self.bins}")
 
 
-def bin_of(actions: Float[torch.Tensor, "*n"], bins: int) -> Int[torch.Tensor, "*n"]:
+def bin_of(actions: Float[torch.Tensor, " *n"], bins: int) -> Int[torch.Tensor, " *n"]:
     """The bin of a normalised action, from 0; what lies beyond [-1, 1] is in the first or the last."""
     return ((actions.float() + 1) / 2 * bins).floor().clamp(0, bins - 1).long()
 
 
-def centre_of(index: Int[torch.Tensor, "*n"], bins: int) -> Float[torch.Tensor, "*n"]:
+def centre_of(index: Int[torch.Tensor, " *n"], bins: int) -> Float[torch.Tensor, " *n"]:
     """The middle of a bin: an action is off by at most 1 / bins of its half range."""
     return (index.float() + 0.5) / bins * 2 - 1
 
@@ -71,7 +73,7 @@ class BinnedActions(ActionTransformer):
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
-    ) -> Float[torch.Tensor, ""]:
+    ) -> Float[torch.Tensor, " "]:
         """Mean cross-entropy of the true bins."""
         scores = self.scores(guided, state).movedim(-1, 1)
         missed = functional.cross_entropy(scores, bin_of(actions, self.bins), reduction="none")
@@ -80,7 +82,9 @@ class BinnedActions(ActionTransformer):
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
-        """The centres of the likeliest bins; NaN where the scores are not finite, which have a largest bin all the same."""
+        """The centres of the likeliest bins; NaN where the scores are not finite, which have a largest bin all the
+        same.
+        """
         best = self.scores(guided, state).max(dim=-1)  # of which NaN counts as the largest
         return centre_of(best.indices, self.bins).masked_fill(~best.values.isfinite(), torch.nan)
 

@@ -35,7 +35,7 @@ class FlowMatching(ActionExpert):
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
-    ) -> Float[torch.Tensor, ""]:
+    ) -> Float[torch.Tensor, " "]:
         """Mean squared error of the velocity."""
         noise = self.noise(len(actions), generator)
         t = sample_action_time(len(actions), generator)

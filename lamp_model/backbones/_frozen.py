@@ -1,4 +1,6 @@
-"""What all backbones have in common: frozen weights, their precision and attention on a device, and how loading fails."""
+"""What all backbones have in common: frozen weights, their precision and attention on a device,
+and how loading fails.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -36,7 +38,8 @@ class FrozenBackbone(nn.Module):
         raise NotImplementedError
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Whether the language model's layers compute their activations again in a backward pass, which only adapters ask for.
+        """Whether the language model's layers compute their activations again in a backward pass, which only adapters
+        ask for.
 
         transformers' own checkpointing works in training mode alone, and a frozen model is never in it.
         """
@@ -47,11 +50,13 @@ class FrozenBackbone(nn.Module):
                     layer.forward = _computed_again(layer.forward)
 
     def compile_forward(self, mode: str) -> None:
-        """Let torch.compile make one graph of the forward pass, where it is one. transformers' own passes are not: they read lengths and
-        masks back from the device."""
+        """Let torch.compile make one graph of the forward pass, where it is one. transformers' own passes are not: they
+        read lengths and masks back from the device."""
 
     def place(self, device: torch.device) -> None:
-        """Move to a device, in the precision and with the attention that are right there: bfloat16 on a GPU, float32 on a CPU."""
+        """Move to a device, in the precision and with the attention that are right there: bfloat16 on a GPU, float32 on
+        a CPU.
+        """
         self.to_device(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         if self._attention == AUTO:
             for module in self.modules():
@@ -61,8 +66,8 @@ class FrozenBackbone(nn.Module):
     def to_device(self, device: torch.device, precision: torch.dtype) -> None:
         """Move one weight after the other: from 16 bits on disk to 16 bits on a GPU nothing is ever held in 32.
 
-        Adapters learn and stay in float32. Buffers keep their precision: rotary frequencies in 16 bits would turn far tokens by whole
-        radians.
+        Adapters learn and stay in float32. Buffers keep their precision: rotary frequencies in 16 bits would turn far
+        tokens by whole radians.
         """
         for name, parameter in self.named_parameters():
             parameter.data = parameter.data.to(device, torch.float32 if is_adapter(name) else precision)
@@ -107,7 +112,8 @@ def loading(weights: str) -> Iterator[None]:
         if isinstance(error, MissingWeights | BadCheckpoint):
             raise
         raise MissingWeights(
-            f"the backbone's weights {weights} could not be loaded (they are a folder here, or a name on the Hugging Face hub): {first_line(error)}"
+            f"the backbone's weights {weights} could not be loaded (they are a folder here, or a name on the Hugging "
+            f"Face hub): {first_line(error)}"
         ) from error
     finally:
         if shown:

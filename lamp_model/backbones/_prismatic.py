@@ -1,7 +1,7 @@
 """The Prismatic architecture of OpenVLA (arXiv 2402.07865, 2406.09246): two vision transformers, a projector, Llama-2.
 
-Names are those of the published weights, whose vision transformers are timm's. There the last block, the last norm and SigLIP's pooling are
-stored too, although nobody reads them: features are what the block before the last gives.
+Names are those of the published weights, whose vision transformers are timm's. There the last block, the last norm and
+SigLIP's pooling are stored too, although nobody reads them: features are what the block before the last gives.
 """
 
 from dataclasses import dataclass

@@ -12,8 +12,9 @@ def special_tokens(tokenizer: Any, *more: str | None) -> tuple[str, ...]:
 
 
 def plain_words(text: str, special: Iterable[str]) -> str:
-    """A text in which nothing is special: a token such as ``<|im_end|>`` gets a space after its first letter and is read as the words
-    that it consists of. Half letters (lone surrogates, which JSON can hold) become U+FFFD. Every other text stays as it is.
+    """A text in which nothing is special: a token such as ``<|im_end|>`` gets a space after its first letter and is
+    read as the words that it consists of. Half letters (lone surrogates, which JSON can hold) become U+FFFD. Every
+    other text stays as it is.
 
     An instruction of strangers could end its turn otherwise, or stand for a picture that is not there.
     """

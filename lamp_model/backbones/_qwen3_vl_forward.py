@@ -1,8 +1,10 @@
-"""Qwen3-VL's forward pass without a question to the device: it never waits for a GPU, and is one graph for torch.compile.
+"""Qwen3-VL's forward pass without a question to the device: it never waits for a GPU, and is one graph for
+torch.compile.
 
-transformers' own pass reads lengths, masks and positions back from the device, because its images and texts may be anything. Here all images
-have one size and the host made the texts, so the host knows (``_qwen3_vl_layout``). The layers, their weights and the adapters in them
-are transformers' modules; only what stands between them is written anew, and a test holds both passes against each other.
+transformers' own pass reads lengths, masks and positions back from the device, because its images and texts may be
+anything. Here all images have one size and the host made the texts, so the host knows (``_qwen3_vl_layout``). The
+layers, their weights and the adapters in them are transformers' modules; only what stands between them is written anew,
+and a test holds both passes against each other.
 """
 
 from typing import Any
@@ -102,7 +104,9 @@ def _attention(module: Any) -> str:
 
 
 def _attention_options(attention: str, layout: Layout, precision: torch.dtype) -> dict[str, Any]:
-    """What the language model's layers are told, so that each token looks at those before it in its own sample and at no padding."""
+    """What the language model's layers are told, so that each token looks at those before it in its own sample and at
+    no padding.
+    """
     if layout.packing is not None:
         ends, longest = layout.packing.boundaries, layout.packing.longest
         lengths = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
@@ -116,7 +120,9 @@ def _attention_options(attention: str, layout: Layout, precision: torch.dtype) -
 
 
 def _causal_mask(own: Bool[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B 1 L L"]:
-    """True where a token (row) may attend to another. Padding attends to itself, so that no row is empty: that would be not a number."""
+    """True where a token (row) may attend to another. Padding attends to itself, so that no row is empty: that would be
+    not a number.
+    """
     places = torch.arange(own.shape[1], device=own.device)
     earlier, itself = places[None] <= places[:, None], places[None] == places[:, None]
     return (earlier & own[:, None, None]) | itself

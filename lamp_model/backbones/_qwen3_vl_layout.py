@@ -1,4 +1,6 @@
-"""Where a batch's tokens lie and at which positions they stand, settled on the host before the device is asked for anything."""
+"""Where a batch's tokens lie and at which positions they stand, settled on the host before the device is asked for
+anything.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,8 @@ class Packing:
         longest: sample, in tokens.
     """
 
-    kept: Int[torch.Tensor, "S"]
-    boundaries: Int[torch.Tensor, "E"]
+    kept: Int[torch.Tensor, " S"]
+    boundaries: Int[torch.Tensor, " E"]
     longest: int
 
 
@@ -29,7 +31,8 @@ class Layout:
     """A batch of texts with images in them.
 
     Attributes:
-        ids: of the tokens, in the rows in which the language model reads them: the batch's, or one when they are packed.
+        ids: of the tokens, in the rows in which the language model reads them: the batch's, or one when they are
+            packed.
         positions: of each token in time, height and width; 0 for padding.
         images: places of image tokens in the flattened rows, in the order of the images.
         own: true for tokens of the sample, false for padding.
@@ -39,7 +42,7 @@ class Layout:
 
     ids: Int[torch.Tensor, "R S"]
     positions: Int[torch.Tensor, "3 R S"]
-    images: Int[torch.Tensor, "I"]
+    images: Int[torch.Tensor, " I"]
     own: Bool[torch.Tensor, "B L"]
     padded: bool
     packing: Packing | None
@@ -82,8 +85,8 @@ def lay_out(
 def _positions(
     image: Bool[torch.Tensor, "B L"], own: Bool[torch.Tensor, "B L"], grid: tuple[int, int]
 ) -> Int[torch.Tensor, "3 B L"]:
-    """Qwen's multimodal positions: words count on; an image's tokens all stand at one time and at their row and column from there, and
-    what comes after counts on from the image's longer side."""
+    """Qwen's multimodal positions: words count on; an image's tokens all stand at one time and at their row and column
+    from there, and what comes after counts on from the image's longer side."""
     rows, columns = grid
     within = (image.long().cumsum(1) - 1) % (rows * columns) * image
     last = image & (within == rows * columns - 1)
@@ -96,7 +99,8 @@ class Grid(nn.Module):
     """What every image of one size has in common, made once; it moves with the model and is no part of its weights.
 
     Attributes:
-        taps: entries of the learned position table between which a patch lies, and ``weights``: how much each of them counts.
+        taps: entries of the learned position table between which a patch lies, and ``weights``: how much each of them
+            counts.
         places: row and column of a patch.
     """
 

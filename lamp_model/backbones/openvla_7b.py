@@ -1,7 +1,9 @@
-"""OpenVLA-7B as the backbone (arXiv 2406.09246): DINOv2 and SigLIP, a projector and Llama-2, from its published weights.
+"""OpenVLA-7B as the backbone (arXiv 2406.09246): DINOv2 and SigLIP, a projector and Llama-2, from its published
+weights.
 
-transformers has no class for it, and the code that comes with the weights is not run: the architecture stands in ``_prismatic``, under the
-names of the weights. OpenVLA sees one image; the patches of several stand one camera after the other, as in arXiv 2502.19645.
+transformers has no class for it, and the code that comes with the weights is not run: the architecture stands in
+``_prismatic``, under the names of the weights. OpenVLA sees one image; the patches of several stand one camera after
+the other, as in arXiv 2502.19645.
 """
 
 import copy
@@ -58,12 +60,14 @@ class Config:
     """Which weights.
 
     Attributes:
-        weights: a name on the Hugging Face hub, a folder with the same files or one that ``save`` wrote; or ``random:tiny``.
+        weights: a name on the Hugging Face hub, a folder with the same files or one that ``save`` wrote; or
+            ``random:tiny``.
         revision: of the hub's repository, pinned; a folder has none.
         seed: of random weights.
         attention: of the language model; see ``lamp_model.backbones._frozen``.
         prompt: the text, with ``{instruction}`` in it.
-        tidy: an instruction loses spaces around it and its full stop, and is put into lower case, as in OpenVLA's training.
+        tidy: an instruction loses spaces around it and its full stop, and is put into lower case, as in OpenVLA's
+            training.
         architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
     """
 
@@ -85,7 +89,7 @@ def feature_width(config: Config) -> int:
     """D of the features, from the config alone.
 
     Raises:
-        MissingWeights: there is no such model.
+        MissingDependency: there is no such model.
     """
     if config.weights == RANDOM:
         return TINY[2].hidden_size
@@ -97,7 +101,7 @@ def build(config: Config) -> "OpenVLA":
     """Load the model and its tokenizer. No code that comes with the weights is run.
 
     Raises:
-        MissingWeights: there are no such weights, or they cannot be downloaded.
+        MissingDependency: there are no such weights, or they cannot be downloaded.
         BadCheckpoint: the weights are of another model.
     """
     if config.weights == RANDOM:

@@ -38,11 +38,12 @@ class Config:
         weights: a name on the Hugging Face hub, a folder that ``save`` wrote, or ``random:tiny`` / ``random:4b``.
         revision: of the hub's repository, pinned; a folder has none and ignores it.
         image_size: side in pixels to which images are first resized.
-        min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes 256 x 256.
+        min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes
+            256 x 256.
         max_pixels: and shrinks those of more.
         seed: of random weights.
-        attention: ``sdpa``, ``eager``, ``flash_attention_2`` (or a later one), or ``auto``: flash attention on a GPU where it is
-            installed, else sdpa.
+        attention: ``sdpa``, ``eager``, ``flash_attention_2`` (or a later one), or ``auto``: flash attention on a GPU
+            where it is installed, else sdpa.
         prompt: the text, with ``{instruction}`` in it.
         tidy: strip an instruction's spaces and full stop first; see ``lamp_model.features.prompt``.
         architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
@@ -75,7 +76,7 @@ def feature_width(config: Config) -> int:
     """D of the features, without loading weights.
 
     Raises:
-        MissingWeights: there is no such model.
+        MissingDependency: there is no such model.
     """
     if config.weights.startswith(RANDOM):
         return random_weights.sizes(config.weights.removeprefix(RANDOM))["text"]["hidden_size"]
@@ -87,7 +88,7 @@ def build(config: Config) -> "Qwen3VL":
     """Load the model and its tokenizer.
 
     Raises:
-        MissingWeights: there are no such weights, or they cannot be downloaded.
+        MissingDependency: there are no such weights, or they cannot be downloaded.
     """
     if config.weights.startswith(RANDOM):
         size, attention = config.weights.removeprefix(RANDOM), first_attention(config.attention)
@@ -186,7 +187,8 @@ class Qwen3VL(FrozenBackbone):
     def patches(self, pixels: Float[torch.Tensor, "N 3 H W"]) -> Float[torch.Tensor, "P C"]:
         """Normalised flat patches of images with values 0..255, in the order of Qwen's processor.
 
-        A still image fills all the frames of a temporal patch, and the patches that are merged into a token stand together.
+        A still image fills all the frames of a temporal patch, and the patches that are merged into a token stand
+        together.
         """
         count, _, height, width = pixels.shape
         patch, merge = self._patch, self._merge

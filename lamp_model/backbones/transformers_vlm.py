@@ -1,7 +1,8 @@
-"""Any vision-language model of transformers as the backbone, by name: its own processor, its own prompt format, its last hidden states.
+"""Any vision-language model of transformers as the backbone, by name: its own processor, its own prompt format, its
+last hidden states.
 
-Pictures pass through the model's own processor on the CPU, which is general and not fast. A backbone that is used much deserves a
-module of its own, as ``qwen3_vl`` is.
+Pictures pass through the model's own processor on the CPU, which is general and not fast. A backbone that is used much
+deserves a module of its own, as ``qwen3_vl`` is.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ class Config:
 
     Attributes:
         weights: a name on the Hugging Face hub, or a folder that ``save`` or transformers wrote.
-        revision: the commit of the hub's repository; a folder has none. Without it the same name could mean other weights tomorrow.
+        revision: the commit of the hub's repository; a folder has none. Without it the same name could mean other
+            weights tomorrow.
         image_size: side in pixels to which images are first resized; the model's processor does the rest.
         attention: transformers' attention implementation; ``auto``: see ``lamp_model.backbones._frozen``.
         prompt: the text, with ``{instruction}`` in it.
@@ -58,7 +60,8 @@ class Config:
             raise ValueError("transformers-vlm needs a model: weights=FOLDER, or weights=OWNER/NAME,revision=COMMIT")
         if not Path(self.weights).is_dir() and not self.revision:
             raise ValueError(
-                f"transformers-vlm: {self.weights} is no folder here, and a name on the Hugging Face hub needs revision=COMMIT"
+                f"transformers-vlm: {self.weights} is no folder here, and a name on the Hugging Face hub needs "
+                "revision=COMMIT"
             )
 
 
@@ -72,7 +75,7 @@ def build(config: Config) -> "TransformersVLM":
     """Load the model and its processor. No code that comes with the weights is run.
 
     Raises:
-        MissingWeights: there are no such weights, or they cannot be downloaded.
+        MissingDependency: there are no such weights, or they cannot be downloaded.
     """
     with loading(config.weights):
         sizes = _sizes(config)

@@ -15,7 +15,8 @@ class Batch:
         images: one tensor for each camera role; upright RGB.
         motion: increments (du, dv, dz), unit square and depth unit; zero where the mask is false.
         motion_mask: both ends of the increment are valid.
-        state, actions: in the convention of the data, filled up with zeros where robots of several widths meet; actions zero where their mask is false.
+        state, actions: in the convention of the data, filled up with zeros where robots of several widths meet; actions
+            zero where their mask is false.
         embodiment: number of each sample's robot in the run (``lamp_model.data.embodiments``).
         scenes: what is needed to measure a rollout in pixels and metres.
     """
@@ -27,7 +28,7 @@ class Batch:
     state: Float[torch.Tensor, "B S"]
     actions: Float[torch.Tensor, "B H A"]
     action_mask: Bool[torch.Tensor, "B H"]
-    embodiment: Int[torch.Tensor, "B"]
+    embodiment: Int[torch.Tensor, " B"]
     scenes: tuple["Scene", ...]
 
     @property
@@ -58,7 +59,7 @@ class Scene:
 
     uvz: Float[np.ndarray, "K S 3"]
     valid: Bool[np.ndarray, "K S"]
-    static: Bool[np.ndarray, "K"]
+    static: Bool[np.ndarray, " K"]
     intrinsics: Float[np.ndarray, "3 3"]
     size: tuple[int, int]
     depth_unit: str

@@ -13,7 +13,7 @@ from schemas.triplet import Triplet
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberData:
     """One build.
 
     Attributes:
@@ -66,13 +66,13 @@ class TrainingData:
             folders = [member_folder(path, member) for member in mixture.members]
             self.name, self.digest = mixture.name, mixture.digest
             self.members = tuple(
-                Member(member.name, ShardSet(folder), member.weight)
+                MemberData(member.name, ShardSet(folder), member.weight)
                 for member, folder in zip(mixture.members, folders, strict=True)
             )
         else:
             shards = ShardSet(path)
             self.name, self.digest = str(shards.manifest.dataset.get("name", "")), shards.manifest.recipe_digest
-            self.members = (Member(self.name, shards),)
+            self.members = (MemberData(self.name, shards),)
         self._starts = np.cumsum([0] + [len(member.shards) for member in self.members])
         self.index = np.concatenate([np.zeros(0, INDEX_DTYPE), *(member.shards.index for member in self.members)])
         self.embodied = tuple(one for number, member in enumerate(self.members) for one in _embodied(number, member))
@@ -95,7 +95,8 @@ class TrainingData:
             if one.member == member and one.convention in (None, triplet.action_convention.name):
                 return place
         raise LookupError(
-            f"sample {triplet.key} has the actions {triplet.action_convention.name}, of which {self.members[member].shards.folder} has no "
+            f"sample {triplet.key} has the actions {triplet.action_convention.name}, of which "
+            f"{self.members[member].shards.folder} has no "
             "statistics: build it again"
         )
 
@@ -121,7 +122,7 @@ class TrainingData:
             member.shards.close()
 
 
-def _embodied(number: int, member: Member) -> list[Embodied]:
+def _embodied(number: int, member: MemberData) -> list[Embodied]:
     statistics = member.shards.statistics()
     several = statistics.get("embodiments")
     if several is None:

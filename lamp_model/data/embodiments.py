@@ -1,6 +1,8 @@
-"""Whose states and actions a run learns: their ranges, their conventions, and how robots of different widths share a batch.
+"""Whose states and actions a run learns: their ranges, their conventions, and how robots of different widths share a
+batch.
 
-States and actions of narrower robots are filled up with zeros to the widest; those dimensions are masked out of the loss.
+States and actions of narrower robots are filled up with zeros to the widest; those dimensions are masked out of the
+loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +57,8 @@ def _chosen(name: str, statistics: Mapping[str, Any], actions: str | None) -> di
     there = statistics.get("standard_action", {}).get("count", 0) > 0
     if actions == STANDARD and not there:
         raise BadRun(
-            f"{name} has no standard actions: its form has none, or it was built with --actions raw or by an earlier version; "
+            f"{name} has no standard actions: its form has none, or it was built with --actions raw or by an earlier "
+            "version; "
             "train with --actions raw, or build it again"
         )
     standard = there and actions != RAW
@@ -134,24 +137,24 @@ class Embodiments:
             f"there is no {name!r} among what this was trained on; there are: {', '.join(m.name for m in self.members)}"
         )
 
-    def states(self, states: Float[torch.Tensor, "B S"], which: Int[torch.Tensor, "B"]) -> Float[torch.Tensor, "B S"]:
+    def states(self, states: Float[torch.Tensor, "B S"], which: Int[torch.Tensor, " B"]) -> Float[torch.Tensor, "B S"]:
         """Normalised; zero beyond a robot's width."""
         return self._each(states, which, lambda one, rows: one.state.normalise(rows[..., : one.state.size]))
 
     def actions(
-        self, actions: Float[torch.Tensor, "B H A"], which: Int[torch.Tensor, "B"]
+        self, actions: Float[torch.Tensor, "B H A"], which: Int[torch.Tensor, " B"]
     ) -> Float[torch.Tensor, "B H A"]:
         """Normalised; zero beyond a robot's width."""
         return self._each(actions, which, lambda one, rows: one.action.normalise(rows[..., : one.action.size]))
 
-    def mean_actions(self, which: Int[torch.Tensor, "B"]) -> Float[torch.Tensor, "B A"]:
+    def mean_actions(self, which: Int[torch.Tensor, " B"]) -> Float[torch.Tensor, "B A"]:
         """Normalised mean action of each sample's robot."""
         means = torch.zeros(len(which), self.action_size, device=which.device)
         return self._each(
             means, which, lambda one, rows: one.action.normalise(rows.new_tensor(one.mean_action).expand(len(rows), -1))
         )
 
-    def mask(self, mask: Bool[torch.Tensor, "B H"], which: Int[torch.Tensor, "B"]) -> Bool[torch.Tensor, "B H A"]:
+    def mask(self, mask: Bool[torch.Tensor, "B H"], which: Int[torch.Tensor, " B"]) -> Bool[torch.Tensor, "B H A"]:
         """Which numbers of the actions there are: those of steps that the episode has, within the robot's width."""
         sizes = torch.tensor([one.action.size for one in self.members], device=which.device)
         within = torch.arange(self.action_size, device=which.device) < sizes[which][:, None]

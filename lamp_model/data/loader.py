@@ -1,6 +1,7 @@
 """Batches out of shards: which sample comes when is a pure function of (seed, epoch, position).
 
-The state of the data in a run is one integer, the step. Threads decode ahead; they decide when a sample is ready, never which.
+The state of the data in a run is one integer, the step. Threads decode ahead; they decide when a sample is ready, never
+which.
 """
 
 import hashlib
@@ -48,8 +49,8 @@ def split_members(data: TrainingData, val_fraction: float) -> tuple[np.ndarray, 
 def split_episodes(shards: Samples, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Sample numbers for training and for validation, split by episode so that no episode is on both sides.
 
-    Episodes are ordered by a hash of their digest; the first ``val_fraction`` of them are held out, at least one of each
-    kind when there are two or more, none when there is one or the fraction is 0.
+    Episodes are ordered by a hash of their digest; the first ``val_fraction`` of them are held out, at least one of
+    each kind when there are two or more, none when there is one or the fraction is 0.
     """
     episodes = shards.index["episode"]
     order = sorted(set(episodes.tolist()), key=lambda digest: hashlib.sha256(b"split:" + digest).digest())

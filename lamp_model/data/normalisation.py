@@ -78,7 +78,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Quantiles(Range):
-    """The 1st and 99th percentile of each dimension, as OpenVLA and Octo normalise: what lies beyond them is clipped on both sides."""
+    """The 1st and 99th percentile of each dimension, as OpenVLA and Octo normalise: what lies beyond them is clipped on
+    both sides.
+    """
 
     def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
         """To [-1, 1], clipped to it: a stray value does not narrow the rest."""
@@ -134,8 +136,8 @@ NORMALISATIONS = ("min_max", "quantile")
 def range_of(statistics: Mapping[str, Any], name: str, normalisation: str = "min_max") -> Range:
     """The range of ``state`` or ``action`` in a build's statistics.
 
-    Quantiles that coincide (a gripper that is open in 99 of 100 frames) would make a number constant that is not; such a dimension keeps its minimum
-    and maximum.
+    Quantiles that coincide (a gripper that is open in 99 of 100 frames) would make a number constant that is not; such
+    a dimension keeps its minimum and maximum.
 
     Raises:
         ValueError: the statistics lack it.

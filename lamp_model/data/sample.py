@@ -31,7 +31,8 @@ class SampleConfig:
         standard: take the standard actions, not the raw ones.
         embodiment: number of the sample's robot in the run (``lamp_model.data.embodiments``).
         state_size, action_size: to which states and actions are filled up with zeros; None leaves them.
-        image_size: side in pixels to which images are resized, for pictures of several sizes in a batch; None leaves them.
+        image_size: side in pixels to which images are resized, for pictures of several sizes in a batch; None leaves
+            them.
         black: roles that these samples do not have and of which a black image is shown.
         generated: also take instructions that a model wrote.
         retargeted: take the flow in even steps of distance (``schemas.retargeting``).
@@ -96,7 +97,8 @@ def _actions(triplet: Triplet, config: SampleConfig) -> tuple[np.ndarray, np.nda
         return triplet.actions, triplet.action_mask
     if triplet.standard_actions is None:
         raise BadSample(
-            f"sample {triplet.key} has no standard actions, others of its set have: train with --actions raw, or build it again"
+            f"sample {triplet.key} has no standard actions, others of its set have: train with --actions raw, or "
+            "build it again"
         )
     return triplet.standard_actions.values, triplet.standard_actions.mask
 
@@ -133,7 +135,8 @@ def check_fits(triplet: Triplet, config: SampleConfig) -> None:
     points, steps = triplet.flow.uvz.shape[0], triplet.flow.horizon
     if (points, steps) != (config.points, config.horizon):
         raise BadSample(
-            f"sample {triplet.key} has flow of {points} points over {steps} steps, the model needs {config.points} over "
+            f"sample {triplet.key} has flow of {points} points over {steps} steps, the model needs {config.points} "
+            "over "
             f"{config.horizon}: build the shards with that grid and horizon"
         )
     if len(triplet.actions) < config.chunk:

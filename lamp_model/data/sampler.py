@@ -1,8 +1,9 @@
-"""Which sample comes when: a pure function of (seed, epoch, position), for one build or for a weighted mixture of several.
+"""Which sample comes when: a pure function of (seed, epoch, position), for one build or for a weighted mixture of
+several.
 
-An epoch has as many places as there are samples. Without weights every sample takes one of them. With weights each member takes its share of the
-places (rounded, largest remainders first), and goes through its own samples in an order of its own, all of them once before any comes again, however
-many epochs that takes.
+An epoch has as many places as there are samples. Without weights every sample takes one of them. With weights each
+member takes its share of the places (rounded, largest remainders first), and goes through its own samples in an order
+of its own, all of them once before any comes again, however many epochs that takes.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ class Order:
         self.quotas = self.counts if weights is None else quotas(sum(counts), weights)
         self._starts = np.cumsum([0, *self.quotas])
         self._bases = np.cumsum([0, *self.counts])
-        self._epochs: dict[int, Int[np.ndarray, "N"]] = {}
+        self._epochs: dict[int, Int[np.ndarray, " N"]] = {}
 
     def __len__(self) -> int:
         return sum(self.counts)
@@ -40,7 +41,7 @@ class Order:
         """The sample (its place among all members' samples) at a position of an epoch."""
         return int(self._order(epoch)[position])
 
-    def _order(self, epoch: int) -> Int[np.ndarray, "N"]:
+    def _order(self, epoch: int) -> Int[np.ndarray, " N"]:
         if epoch not in self._epochs:
             places = np.random.default_rng([self.seed, epoch]).permutation(len(self))
             order = np.empty_like(places)
@@ -52,7 +53,7 @@ class Order:
             self._epochs = {key: kept for key, kept in self._epochs.items() if key >= epoch - 1} | {epoch: order}
         return self._epochs[epoch]
 
-    def _turns(self, member: int, epoch: int) -> Int[np.ndarray, "Q"]:
+    def _turns(self, member: int, epoch: int) -> Int[np.ndarray, " Q"]:
         """Which of a member's samples have their turn in an epoch."""
         count, quota = self.counts[member], self.quotas[member]
         if quota == count:
@@ -67,7 +68,9 @@ class Order:
 
 
 def quotas(total: int, weights: Sequence[float]) -> list[int]:
-    """Whole shares of a total in proportion to weights; the largest remainders are rounded up, the first of equal ones before the others."""
+    """Whole shares of a total in proportion to weights; the largest remainders are rounded up, the first of equal ones
+    before the others.
+    """
     exact = np.asarray(weights, np.float64) / np.sum(weights) * total
     shares = np.floor(exact).astype(int)
     for member in np.argsort(-(exact - shares), kind="stable")[: total - shares.sum()]:

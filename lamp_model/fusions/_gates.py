@@ -29,6 +29,7 @@ class GatedConfig:
         if self.feature_width % self.heads:
             fitting = max(heads for heads in range(1, self.heads) if self.feature_width % heads == 0)
             raise ValueError(
-                f"a gated fusion needs a number of heads that divides the feature width {self.feature_width}, found {self.heads}: "
+                f"a gated fusion needs a number of heads that divides the feature width {self.feature_width}, found "
+                f"{self.heads}: "
                 f"give --fusion with heads={fitting}, as in gated:heads={fitting}"
             )

@@ -30,7 +30,9 @@ class GatedCrossAttention(nn.Module):
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Guided features. Every token looks at all motion tokens, so padding elsewhere in the batch does not matter."""
+        """Guided features. Every token looks at all motion tokens,
+        so padding elsewhere in the batch does not matter.
+        """
         motion = self.norm_motion(self.motion_proj(hidden))
         looked_up, _ = self.cross_attn(self.norm_vl(features), motion, motion, need_weights=False)
         return features + torch.sigmoid(self.gate) * looked_up

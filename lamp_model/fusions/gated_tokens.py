@@ -1,4 +1,6 @@
-"""Per-token gated cross-attention: each token decides by itself how much motion it takes in (a second reading of section 3.3)."""
+"""Per-token gated cross-attention: each token decides by itself how much motion it takes in (a second reading of
+section 3.3).
+"""
 
 from dataclasses import dataclass
 
@@ -58,7 +60,9 @@ class TokenGates(nn.Module):
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Guided features. A token's gate and guidance depend on no other token, so padding cannot leak through them."""
+        """Guided features. A token's gate and guidance depend on no other token,
+        so padding cannot leak through them.
+        """
         for layer in self.layers:
             features = layer(features, hidden)
         return features

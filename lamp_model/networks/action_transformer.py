@@ -65,8 +65,8 @@ class ActionContext:
 
     Attributes:
         tokens: projected guided features with their positions, as they enter the first block.
-        first: their queries, keys and values there. Later blocks have none to keep: by then the features have attended to the
-            noisy actions and differ from step to step.
+        first: their queries, keys and values there. Later blocks have none to keep: by then the features have attended
+            to the noisy actions and differ from step to step.
         mask: true where a token of [actions ; features] may be attended to; None when all may.
     """
 
@@ -137,11 +137,12 @@ class Block(nn.Module):
 
 
 class ActionTransformer(nn.Module):
-    """The transformer that all action heads share; they differ in what an action token is told and in what is read off it.
+    """The transformer that all action heads share; they differ in what an action token is told and in what is read off
+    it.
 
     Attributes:
-        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the same
-            gradients.
+        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the
+            same gradients.
     """
 
     checkpointing = False
@@ -180,7 +181,8 @@ class ActionTransformer(nn.Module):
         chunk = self.config.chunk
         if chunk + length > self.config.positions:
             raise TooLong(
-                f"{length} feature tokens and {chunk} actions exceed the Action Expert's {self.config.positions} positions; "
+                f"{length} feature tokens and {chunk} actions exceed the Action Expert's {self.config.positions} "
+                "positions; "
                 "shorten the instruction, use smaller images or train with more --positions"
             )
         tokens, attend = self.vlm_proj(guided.tokens), None
@@ -223,7 +225,7 @@ class ActionExpert(ActionTransformer):
     def velocity(
         self,
         noisy: Float[torch.Tensor, "B H A"],
-        t: Float[torch.Tensor, "B"],
+        t: Float[torch.Tensor, " B"],
         state: Float[torch.Tensor, "B S"],
         context: ActionContext,
     ) -> Float[torch.Tensor, "B H A"]:
@@ -233,7 +235,7 @@ class ActionExpert(ActionTransformer):
         return self(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context)
 
 
-def time_sinusoid(t: Float[torch.Tensor, "B"]) -> Float[torch.Tensor, "B 32"]:
+def time_sinusoid(t: Float[torch.Tensor, " B"]) -> Float[torch.Tensor, "B 32"]:
     """Sinusoids of flow time with periods up to 100, cosines first."""
     half = TIME_CHANNELS // 2
     frequencies = torch.exp(-math.log(MAX_PERIOD) * torch.arange(half, device=t.device, dtype=torch.float32) / half)

@@ -23,28 +23,30 @@ TIMESTEPS = 1000
 
 
 def motion_path(
-    data: Float[torch.Tensor, "B *n"], noise: Float[torch.Tensor, "B *n"], t: Float[torch.Tensor, "B"]
-) -> tuple[Float[torch.Tensor, "B *n"], Float[torch.Tensor, "B *n"]]:
+    data: Float[torch.Tensor, " B *n"], noise: Float[torch.Tensor, " B *n"], t: Float[torch.Tensor, " B"]
+) -> tuple[Float[torch.Tensor, " B *n"], Float[torch.Tensor, " B *n"]]:
     """x_t and its velocity on the motion path (paper, section 3.2)."""
     t = _broadcast(t, data)
     return (1 - t) * noise + t * data, data - noise
 
 
 def action_path(
-    data: Float[torch.Tensor, "B *n"], noise: Float[torch.Tensor, "B *n"], t: Float[torch.Tensor, "B"]
-) -> tuple[Float[torch.Tensor, "B *n"], Float[torch.Tensor, "B *n"]]:
+    data: Float[torch.Tensor, " B *n"], noise: Float[torch.Tensor, " B *n"], t: Float[torch.Tensor, " B"]
+) -> tuple[Float[torch.Tensor, " B *n"], Float[torch.Tensor, " B *n"]]:
     """x_t and its velocity on the action path (paper, section 3.4)."""
     t = _broadcast(t, data)
     return t * noise + (1 - t) * data, noise - data
 
 
-def sample_motion_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B"]:
+def sample_motion_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, " B"]:
     """Times for training the Motion Expert: uniform on [0, 1)."""
     return torch.rand(batch, generator=generator, device=generator.device)
 
 
-def sample_action_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B"]:
-    """Times for training the Action Expert: 0.999 Beta(1.5, 1) + 0.001, by the inverse of Beta's distribution u = x^1.5."""
+def sample_action_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, " B"]:
+    """Times for training the Action Expert: 0.999 Beta(1.5, 1) + 0.001, by the inverse of Beta's distribution u =
+    x^1.5.
+    """
     uniform = torch.rand(batch, generator=generator, device=generator.device)
     return 0.999 * uniform ** (1 / 1.5) + 0.001
 

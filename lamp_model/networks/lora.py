@@ -1,4 +1,6 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) in a backbone that stays frozen otherwise, and the parts that names belong to."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) in a backbone that stays frozen otherwise, and the parts that names belong
+to.
+"""
 
 from torch import nn
 
@@ -13,7 +15,7 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def part_of(name: str) -> str:
+def module_of(name: str) -> str:
     """The part of a model that a parameter or a state of this name belongs to: its first word, or ``adapters``."""
     return ADAPTERS if is_adapter(name) else name.split(".", 1)[0]
 
@@ -48,7 +50,8 @@ def add_adapters(language_model: nn.Module, rank: int) -> None:
             f"adapters go beside {' and '.join(PROJECTIONS)}, and {type(language_model).__name__} has none: "
             "take another backbone, or leave --lora-rank out"
         )
-    narrowest = min(min(language_model.get_submodule(name).weight.shape) for name in names)  # pyright: ignore[reportArgumentType]
+    weights = [language_model.get_submodule(name).get_parameter("weight") for name in names]
+    narrowest = min(min(weight.shape) for weight in weights)
     if rank > narrowest:
         raise ValueError(f"lora-rank must not be above the {narrowest} of the narrowest projection, found {rank}")
     # The names in full: what looks at images only, with projections of the same name, is not meant.

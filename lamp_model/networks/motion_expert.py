@@ -33,7 +33,8 @@ class MotionConfig:
         patch_size: keypoints along each side of a token.
         conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
         denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
-        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's ablation).
+        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's
+            ablation).
     """
 
     layers: int = 12
@@ -63,7 +64,8 @@ class MotionConfig:
             raise ValueError(f"heads * head_dim must be a multiple of 16 for the 3D positions, found {self.width}")
         if not 0 <= self.guidance_steps <= self.denoising_steps:
             raise ValueError(
-                f"guidance_steps must lie between 0 and denoising_steps {self.denoising_steps}, found {self.guidance_steps}"
+                f"guidance_steps must lie between 0 and denoising_steps {self.denoising_steps}, found "
+                f"{self.guidance_steps}"
             )
 
     @property
@@ -104,8 +106,8 @@ class MotionTransformer(nn.Module):
     """Joint attention over conditioning and motion tokens with adaptive layer norm from the flow time.
 
     Attributes:
-        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the same
-            gradients.
+        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the
+            same gradients.
     """
 
     seen: torch.Tensor
@@ -151,7 +153,7 @@ class MotionTransformer(nn.Module):
         self.register_buffer("seen", motion_layout.component_mask(c.steps_per_frame, c.depth), persistent=False)
 
     def forward(
-        self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning
+        self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> tuple[Float[torch.Tensor, "B F C G G"], Float[torch.Tensor, "B M W"]]:
         """Velocity, and the last block's motion tokens before the final norm."""
         words, count = conditioning.tokens, conditioning.tokens.shape[1]
@@ -214,8 +216,8 @@ class MotionExpert(nn.Module):
     def condition(self, features: Features) -> Conditioning:
         """Project the features, once, however many evaluations follow.
 
-        With a mask all tokens are used and padding is attended to by nobody. Without one (the published checkpoints) the
-        sequence is repeated as often as it fits into the fixed number of tokens and filled up with learned ones.
+        With a mask all tokens are used and padding is attended to by nobody. Without one (the published checkpoints)
+        the sequence is repeated as often as it fits into the fixed number of tokens and filled up with learned ones.
         """
         tokens = self.decoder.trunk_to_text_proj(self.vlm_proj(features.tokens))
         if features.mask is None:
@@ -231,7 +233,7 @@ class MotionExpert(nn.Module):
         return torch.cat([tokens, padding.expand(len(tokens), -1, -1).to(tokens.dtype)], dim=1)
 
     def velocity(
-        self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, "B"], conditioning: Conditioning
+        self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> Float[torch.Tensor, "B F C G G"]:
         """The velocity at a time given as a whole number of thousandths."""
         return self.decoder.cogvideox(packed, timestep, conditioning)[0]
@@ -241,9 +243,9 @@ class MotionExpert(nn.Module):
     ) -> Float[torch.Tensor, "B M W"]:
         """The half-formed thought that guides the policy (paper, section 3.3), in training and inference alike.
 
-        ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time reached, whose
-        last block's motion tokens are the result: two evaluations in all. The release is known for one step only; here N steps are the
-        rollout's first N, at the same times.
+        ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time
+        reached, whose last block's motion tokens are the result: two evaluations in all. The release is known for one
+        step only; here N steps are the rollout's first N, at the same times.
         """
         first, steps = self.config.guidance_steps, self.config.denoising_steps
         conditioning = self.condition(features)

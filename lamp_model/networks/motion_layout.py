@@ -4,8 +4,9 @@
 * Normalised, it is divided by ``MOTION_SCALE`` (0.05, 0.05, 0.04), so that it lies in about [-1, 1].
 * Packed for the network, it is ``[B, F, C, grid, grid]`` with F = T / P frames of P adjacent steps each (P = 2 in the
   paper) and C = 3 P channels. Channel ``P * component + (step in the frame)``: component-major. The published code
-  (commit 8264894, its Motion Expert's decoder) splits channels in three places, all of them as [3, P]: where ``forward`` packs
-  an unpacked input, where it unpacks its own output, and where a sampled motion, partial or whole, is unpacked.
+  (commit 8264894, its Motion Expert's decoder) splits channels in three places, all of them as [3, P]: where
+  ``forward`` packs an unpacked input, where it unpacks its own output, and where a sampled motion, partial or whole, is
+  unpacked.
 """
 
 import torch
@@ -34,7 +35,8 @@ def pack(motion: Float[torch.Tensor, "B K T 3"], steps: int = 2) -> Float[torch.
     grid = round(points**0.5)
     if grid * grid != points or horizon % steps:
         raise ValueError(
-            f"motion must have a square number of keypoints and a multiple of {steps} steps, found {points} and {horizon}"
+            f"motion must have a square number of keypoints and a multiple of {steps} steps, found {points} and "
+            f"{horizon}"
         )
     frames = motion.reshape(batch, grid, grid, horizon // steps, steps, components)
     return frames.permute(0, 3, 5, 4, 1, 2).reshape(batch, horizon // steps, components * steps, grid, grid)

@@ -12,8 +12,8 @@ def autocast(device: torch.device) -> torch.autocast:
 def round_weights_once(model: nn.Module) -> None:
     """Store in bfloat16 the weights of linear layers and attention, for a model that learns no more.
 
-    They are what ``autocast`` rounds at every use (it remembers only weights that learn): the same numbers, without the work. Norms,
-    positions and gates stay in float32, as autocast leaves them.
+    They are what ``autocast`` rounds at every use (it remembers only weights that learn): the same numbers, without the
+    work. Norms, positions and gates stay in float32, as autocast leaves them.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

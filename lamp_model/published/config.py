@@ -71,7 +71,8 @@ class PublishedConfig:
 
 
 def read_config(path: Path) -> PublishedConfig:
-    """The config of a published checkpoint, in compatibility mode: padding repeated and not masked, the prompt as it stands.
+    """The config of a published checkpoint, in compatibility mode: padding repeated and not masked, the prompt as it
+    stands.
 
     Raises:
         BadCheckpoint: it is no such config, or asks for what there is not here.
@@ -160,7 +161,8 @@ def _motion(values: Mapping[str, Any]) -> MotionConfig:
 def _backbone(name: str, folder: Path) -> str:
     """Where sizes and tokenizer of the backbone come from: the hub, a folder beside the config or one on this machine.
 
-    A path of the machine that trained means nothing elsewhere: as in the released loader, the pinned model takes its place.
+    A path of the machine that trained means nothing elsewhere: as in the released loader, the pinned model takes its
+    place.
     """
     if not name.startswith((".", "/")):
         return name

@@ -1,4 +1,6 @@
-"""A finished run in the layout of the published checkpoints, so that one file of weights and its papers can be handed on."""
+"""A finished run in the layout of the published checkpoints, so that one file of weights and its papers can be handed
+on.
+"""
 
 import json
 import secrets
@@ -31,7 +33,7 @@ def export_policy(run: Path, output: Path) -> Path:
     Raises:
         BadRun: the run has not finished, the output exists, or the published layout has no words for the model.
         BadCheckpoint: the run's weights are damaged.
-        MissingWeights: those of its backbone cannot be had.
+        MissingDependency: those of its backbone cannot be had.
         OSError: the output cannot be written; nothing is left there.
     """
     config = run_folder.finished_run(run, 2)
@@ -109,7 +111,8 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
 def _check_normalisation(run: Path, config: run_folder.RunConfig) -> None:
     if "embodiments" in run_folder.read_statistics(run) or config.data.normalisation != "min_max":
         raise BadRun(
-            f"{run} was trained on several datasets or with --normalisation quantile; the published layout knows one dataset's minimum and "
+            f"{run} was trained on several datasets or with --normalisation quantile; the published layout knows one "
+            "dataset's minimum and "
             "maximum only"
         )
 

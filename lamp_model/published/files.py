@@ -1,6 +1,7 @@
 """Files of a published checkpoint: found, held to the manifest and read without running anything.
 
-What is small comes first: a hub's ``.pt`` is downloaded, and any hashed, when everything that can be known without has been looked at.
+What is small comes first: a hub's ``.pt`` is downloaded, and any hashed, when everything that can be known without has
+been looked at.
 """
 
 import pickle
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lamp_model.published import CONFIG, MANIFEST, STATISTICS
-from lamp_model.published.manifest import Listed, check_size, differs, read_manifest
+from lamp_model.published.manifest import Listed, check_size, differs, read_published_manifest
 from lamp_model.storage.checkpoints import BadCheckpoint
 from lamp_model.storage.run_folder import BACKBONE
 from schemas.errors import first_line
@@ -71,11 +72,12 @@ def is_published(source: str | Path) -> bool:
 
 
 def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
-    """The small files of a checkpoint, held to its manifest: a folder, a ``.pt`` in one, or a name on the Hugging Face hub; ``@COMMIT``
-    after the name pins it. Of the ``.pt`` only the size is looked at, where it is here.
+    """The small files of a checkpoint, held to its manifest: a folder, a ``.pt`` in one, or a name on the Hugging Face
+    hub; ``@COMMIT`` after the name pins it. Of the ``.pt`` only the size is looked at, where it is here.
 
     Raises:
-        BadCheckpoint: a file is missing, there is more than one ``.pt``, the manifest does not agree, or the download failed.
+        BadCheckpoint: a file is missing, there is more than one ``.pt``, the manifest does not agree, or the download
+            failed.
     """
     path = Path(source)
     if path.is_dir():
@@ -93,7 +95,7 @@ def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
             raise BadCheckpoint(f"{files.folder} has no {name}: a published checkpoint needs it beside its .pt")
     if not (files.folder / MANIFEST).is_file():
         return files
-    files = replace(files, listed=read_manifest(files.folder / MANIFEST))
+    files = replace(files, listed=read_published_manifest(files.folder / MANIFEST))
     _verify_small(files)
     return files
 
@@ -147,7 +149,8 @@ def _downloaded(name: str, revision: str | None, patterns: list[str]) -> Path:
             return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*.pt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BadCheckpoint(
-            f"{name} is neither a file nor a folder here, nor could it be had from the Hugging Face hub: {first_line(error)}"
+            f"{name} is neither a file nor a folder here, nor could it be had from the Hugging Face hub: "
+            f"{first_line(error)}"
         ) from error
 
 
@@ -187,8 +190,9 @@ def _check_listed(files: PublishedFiles) -> None:
 
 
 def read_state(files: PublishedFiles, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """The tensors of the ``.pt``, on the CPU; nothing in it is run. A file of today's form is mapped: only its index is read, and what it
-    weighs is to be verified before it is used. One of the old form is read whole, and so verified first.
+    """The tensors of the ``.pt``, on the CPU; nothing in it is run. A file of today's form is mapped: only its index is
+    read, and what it weighs is to be verified before it is used. One of the old form is read whole, and so verified
+    first.
 
     Raises:
         BadCheckpoint: it holds anything but tensors of floating-point numbers, or parts of another model.

@@ -18,7 +18,7 @@ from lamp_model.published.files import fetched, find, read_state, verify_weights
 from lamp_model.storage.checkpoints import BadCheckpoint, check_state, load_weights
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
-from schemas.plugins import MissingWeights, configure, load_plugin
+from schemas.plugins import MissingDependency, configure, load_plugin
 
 KEYS = ("libero", "franka")
 """Keys of the statistics, in the order in which they are looked for."""
@@ -45,7 +45,7 @@ def load_published_policy(source: str | Path, statistics_key: str | None = None)
 
     Raises:
         BadCheckpoint: it is incomplete, tampered with, of another model or of another size.
-        MissingWeights: the backbone's architecture and tokenizer cannot be had.
+        MissingDependency: the backbone's architecture and tokenizer cannot be had.
     """
     files = find(source)
     config = read_config(files.config)
@@ -58,7 +58,8 @@ def load_published_policy(source: str | Path, statistics_key: str | None = None)
     model = outline(PolicyModel, config.model)
     check_state(model, tensors, str(files.weights))
     verify_weights(files)
-    # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a device.
+    # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a
+    # device.
     model.load_state_dict(tensors, assign=True)
     model.qwen_vl_interface.model.tie_weights()
     model.requires_grad_(False).eval()
@@ -75,7 +76,7 @@ def check_parts(config: PublishedConfig, path: Path) -> None:
 
     Raises:
         BadCheckpoint: a part is unknown or refuses its sizes, or the features have another width than the config says.
-        MissingWeights: the backbone's config cannot be had.
+        MissingDependency: the backbone's config cannot be had.
     """
     model = config.model
     try:
@@ -85,7 +86,7 @@ def check_parts(config: PublishedConfig, path: Path) -> None:
         configure(FUSIONS, model.fusion, {**model.fusion_options, **widths})
         filled = {"sizes": model.action, "feature_width": width}
         configure(ACTION_HEADS, model.action_head, {**model.action_head_options, **filled})
-    except MissingWeights:
+    except MissingDependency:
         raise
     except (ValueError, TypeError, ArithmeticError) as error:
         raise BadCheckpoint(f"{path} asks for a model that cannot be: {first_line(error)}") from error
@@ -105,8 +106,8 @@ def load_published_motion(source: str | Path) -> MotionExpert:
 
 
 def read_published_motion(source: str | Path) -> tuple[ModelConfig, dict[str, torch.Tensor], str]:
-    """What motion weights, or those of a whole policy, hold of the Motion Expert: the model that they belong to, the tensors by
-    their names in ``MotionExpert`` (mapped, and not yet read), and the file.
+    """What motion weights, or those of a whole policy, hold of the Motion Expert: the model that they belong to, the
+    tensors by their names in ``MotionExpert`` (mapped, and not yet read), and the file.
 
     Raises:
         BadCheckpoint: it is incomplete or tampered with.

@@ -21,8 +21,9 @@ class Listed:
     sha256: str
 
 
-def read_manifest(path: Path) -> dict[str, Listed]:
-    """What a manifest says, by name: of files beside it by their plain names, and in its section ``lamp`` of those in ``backbone/``.
+def read_published_manifest(path: Path) -> dict[str, Listed]:
+    """What a manifest says, by name: of files beside it by their plain names, and in its section ``lamp`` of those in
+    ``backbone/``.
 
     Raises:
         BadCheckpoint: it is damaged, lists nothing, lacks a size or a SHA-256, or names a file elsewhere.

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and JSON only, and a folder that is whole or absent.
 
-``step-000150/`` holds ``weights.safetensors`` (what learns), ``optimizer.safetensors`` (its moments, by parameter name) and
-``state.json`` (the step, and the SHA-256 of the other two). It is written aside, synced and renamed.
+``step-000150/`` holds ``weights.safetensors`` (what learns), ``optimizer.safetensors`` (its moments, by parameter name)
+and ``state.json`` (the step, and the SHA-256 of the other two). It is written aside, synced and renamed.
 """
 
 import json

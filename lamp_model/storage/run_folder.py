@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_model.model import ModelConfig, MotionModel, PolicyModel
-from lamp_model.networks.lora import ADAPTERS, part_of
+from lamp_model.networks.lora import ADAPTERS, module_of
 from lamp_model.storage.checkpoints import load_weights, read_tensors, write_tensors
 from lamp_model.training.config import TrainingConfig
 from schemas.errors import first_line
@@ -157,20 +157,20 @@ def learning_parts(model: ModelConfig, training: TrainingConfig) -> tuple[str, .
     return tuple(parts)
 
 
-def part_names(model: MotionModel, *parts: str) -> set[str]:
+def module_names(model: MotionModel, *parts: str) -> set[str]:
     """Names in the model's state that belong to its parts."""
-    return {name for name in model.state_dict() if part_of(name) in parts}
+    return {name for name in model.state_dict() if module_of(name) in parts}
 
 
-def part_weights(model: MotionModel, *parts: str) -> dict[str, Any]:
+def module_weights(model: MotionModel, *parts: str) -> dict[str, Any]:
     """State of the model's parts by name."""
-    names = part_names(model, *parts)
+    names = module_names(model, *parts)
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
 def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
     """Write ``model.safetensors``."""
-    write_tensors(folder / MODEL, part_weights(model, *learning_parts(model.config, training)))
+    write_tensors(folder / MODEL, module_weights(model, *learning_parts(model.config, training)))
 
 
 def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
@@ -189,18 +189,18 @@ def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
     return config
 
 
-def load_motion(folder: Path, model: MotionModel) -> None:
+def load_motion_weights(folder: Path, model: MotionModel) -> None:
     """Load the Motion Expert of a finished stage 1 run into a model.
 
     Raises:
         BadCheckpoint: its weights are damaged or of another size.
     """
-    load_weights(model, read_tensors(folder / MODEL), part_names(model, "motion_head"), str(folder / MODEL))
+    load_weights(model, read_tensors(folder / MODEL), module_names(model, "motion_head"), str(folder / MODEL))
 
 
 def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
-    """The Motion Expert of a finished run of either stage: the model that it belongs to, the tensors by their names in ``MotionExpert``,
-    and where they were.
+    """The Motion Expert of a finished run of either stage: the model that it belongs to, the tensors by their names in
+    ``MotionExpert``, and where they were.
 
     Raises:
         BadRun: there is no such run, it has not finished, or it has no Motion Expert.
@@ -222,7 +222,7 @@ def load_kept_motion(folder: Path, model: MotionModel) -> None:
     Raises:
         BadCheckpoint: it is missing, damaged or of another size.
     """
-    load_weights(model, read_tensors(folder / MOTION), part_names(model, "motion_head"), str(folder / MOTION))
+    load_weights(model, read_tensors(folder / MOTION), module_names(model, "motion_head"), str(folder / MOTION))
 
 
 def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
@@ -236,6 +236,6 @@ def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
     model = PolicyModel(local_backbone(folder, config.model))
     if config.model.guided:
         load_kept_motion(folder, model)
-    learnt = part_names(model, *learning_parts(config.model, config.training))
+    learnt = module_names(model, *learning_parts(config.model, config.training))
     load_weights(model, read_tensors(folder / MODEL), learnt, str(folder / MODEL))
     return model.requires_grad_(False).eval(), config

@@ -32,10 +32,10 @@ class TrainingConfig:
         clip: largest norm of the gradient.
         val_fraction: share of the *episodes* that is held out; at least one when there are two.
         validate_every, checkpoint_every, log_every: in steps; the last step always does all three.
-        objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, and the Motion Expert learns
-            on at ``motion_rate``, which follows the same cosine.
-        checkpoint_activations: compute the activations of the parts that learn again in the backward pass, block by block: less
-            memory, more time, the same gradients.
+        objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, and the Motion
+            Expert learns on at ``motion_rate``, which follows the same cosine.
+        checkpoint_activations: compute the activations of the parts that learn again in the backward pass, block by
+            block: less memory, more time, the same gradients.
         instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
         retarget: learn motion in even steps of distance and not of time (``schemas.retargeting``).
         val_samples: at most so many held-out samples are looked at each time, spread evenly.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lamp_model.data.dataset import Member, TrainingData
+from lamp_model.data.dataset import MemberData, TrainingData
 from lamp_model.data.embodiments import Embodiments, embodiments_of, run_statistics
 from lamp_model.data.loader import Loader, split_members
 from lamp_model.data.sample import SampleConfig
@@ -63,7 +63,8 @@ def check_actions(data: TrainingData, stage: int) -> None:
 
 
 def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig, allowed: bool) -> None:
-    """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every episode.
+    """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every
+    episode.
 
     Args:
         allowed: it was asked for.
@@ -77,13 +78,15 @@ def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig
         return
     some = "all" if relative == len(data) else str(relative)
     raise BadRun(
-        f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): build them with something "
+        f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): "
+        "build them with something "
         "to align depth to, leave depth out with --motion 2d in stage 1, or take them as they are with --relative-depth"
     )
 
 
 def check_backbone_files(model: ModelConfig) -> None:
-    """Refuse a backbone's folder that has everything but weights, as exported policies have one: theirs are in the ``.pt``.
+    """Refuse a backbone's folder that has everything but weights, as exported policies have one: theirs are in the
+    ``.pt``.
 
     Raises:
         MissingWeights: the folder has none.
@@ -91,13 +94,15 @@ def check_backbone_files(model: ModelConfig) -> None:
     folder = Path(str(model.backbone_options.get("weights", "")))
     if (folder / "config.json").is_file() and not any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.bin")):
         raise MissingWeights(
-            f"{folder} holds a backbone's config and tokenizer but no weights: put its .safetensors there; where it is part of an "
+            f"{folder} holds a backbone's config and tokenizer but no weights: put its .safetensors there; where it "
+            "is part of an "
             "exported policy, give the run of stage 1 behind that as --motion"
         )
 
 
 def check_room(data: TrainingData, policy: PolicyModel) -> None:
-    """Refuse an action chunk that the data do not have or that leaves the features no room, by the first sample of each build.
+    """Refuse an action chunk that the data do not have or that leaves the features no room, by the first sample of each
+    build.
 
     Args:
         policy: its outline is enough.
@@ -111,19 +116,21 @@ def check_room(data: TrainingData, policy: PolicyModel) -> None:
     fewest = min(len(triplet.actions) for triplet in first)
     if sizes.chunk > fewest:
         raise BadRun(
-            f"a chunk of {sizes.chunk} actions was asked for, the samples in {data.path} have {fewest}: give --chunk {fewest} or less, "
+            f"a chunk of {sizes.chunk} actions was asked for, the samples in {data.path} have {fewest}: give --chunk "
+            f"{fewest} or less, "
             "or build the shards with more"
         )
     texts = [text for triplet in first for text in triplet.instructions] or [""]
     longest = max(policy.qwen_vl_interface.length(text, cameras) for text in texts)
     if longest + sizes.chunk > sizes.positions:
         raise TooLong(
-            f"{longest} tokens of features and {sizes.chunk} actions exceed the {sizes.positions} positions of the action head: "
+            f"{longest} tokens of features and {sizes.chunk} actions exceed the {sizes.positions} positions of the "
+            "action head: "
             f"give --positions {longest + sizes.chunk + 64} or more"
         )
 
 
-def _relative_samples(member: Member) -> int:
+def _relative_samples(member: MemberData) -> int:
     """How many samples have relative depth; builds before that was counted have all or none."""
     shards = member.shards
     counted = shards.manifest.counts.get("relative_depth")
@@ -135,8 +142,8 @@ def _relative_samples(member: Member) -> int:
 def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
     """What is taken from the samples of each of ``data.embodied``.
 
-    Where there are several, or several cameras in one, pictures come in several sizes: they are resized to that of the backbone before they share a batch, and a camera that a
-    member does not have is shown black.
+    Where there are several, or several cameras in one, pictures come in several sizes: they are resized to that of the
+    backbone before they share a batch, and a camera that a member does not have is shown black.
     """
     options = configure(BACKBONES, model.backbone, model.backbone_options)
     several = len(data.embodied) > 1

@@ -15,7 +15,8 @@ from lamp_model.storage.run_folder import BadRun
 from schemas.plugins import configure, load_plugin
 
 FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding")
-"""What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load."""
+"""What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,18 @@ def find_run(folder: Path) -> MotionSource:
 
 
 def find_published(source: str) -> MotionSource:
-    """Weights in the authors' layout: a folder, a ``.pt`` or a name on the Hugging Face hub. Their names and shapes are held to their
-    config and to the backbone that it names; no model is made.
+    """Weights in the authors' layout: a folder, a ``.pt`` or a name on the Hugging Face hub. Their names and shapes are
+    held to their config and to the backbone that it names; no model is made.
 
     Raises:
         BadRun: it does not look like one.
         BadCheckpoint: it is incomplete, tampered with, or of another size.
-        MissingWeights: the backbone cannot be had.
+        MissingDependency: the backbone cannot be had.
     """
     if not is_published(source):
         raise BadRun(
-            f"{source} holds no published weights: --motion-weights takes a folder with a .pt and its config.yaml, the .pt, or a "
+            f"{source} holds no published weights: --motion-weights takes a folder with a .pt and its config.yaml, "
+            "the .pt, or a "
             "name on the Hugging Face hub; a run of lamp-train is given as --motion"
         )
     model, tensors, where = read_published_motion(source)
@@ -77,7 +79,7 @@ def backbone_source(folder: Path, where: str | None) -> Path:
     return folder if own or where is None or is_published(where) else Path(where)
 
 
-def load_motion(folder: Path, where: str, policy: PolicyModel) -> None:
+def initialise_motion(folder: Path, where: str, policy: PolicyModel) -> None:
     """Load the Motion Expert that the run keeps or, before it does, from where it comes.
 
     Raises:
@@ -88,15 +90,15 @@ def load_motion(folder: Path, where: str, policy: PolicyModel) -> None:
     elif is_published(where):
         expert = load_published_motion(where)
         tensors = {f"motion_head.{name}": tensor for name, tensor in expert.state_dict().items()}
-        load_weights(policy, tensors, run_folder.part_names(policy, "motion_head"), where)
+        load_weights(policy, tensors, run_folder.module_names(policy, "motion_head"), where)
     else:
-        run_folder.load_motion(Path(where), policy)
+        run_folder.load_motion_weights(Path(where), policy)
 
 
 def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
-    """Keep the Motion Expert and the backbone of a run of stage 1 with that of stage 2, so that it stands alone. Published weights
-    name a backbone that can be had again."""
+    """Keep the Motion Expert and the backbone of a run of stage 1 with that of stage 2, so that it stands alone.
+    Published weights name a backbone that can be had again."""
     if not is_published(where):
         run_folder.copy_backbone(Path(where), folder)
     if not (folder / run_folder.MOTION).is_file():
-        write_tensors(folder / run_folder.MOTION, run_folder.part_weights(policy, "motion_head"))
+        write_tensors(folder / run_folder.MOTION, run_folder.module_weights(policy, "motion_head"))

@@ -1,4 +1,6 @@
-"""The paper's ablations and other variants: what each changes, and where they contradict the run that they build or go on with."""
+"""The paper's ablations and other variants: what each changes, and where they contradict the run that they build or go
+on with.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ class Variants:
     """Deviations from the paper's model; None leaves it as it is.
 
     Attributes:
-        motion: the prior: ``3d`` (paper), ``2d`` (depth masked; decided in stage 1) or ``none`` (stage 2 without stage 1).
+        motion: the prior: ``3d`` (paper), ``2d`` (depth masked; decided in stage 1) or ``none`` (stage 2 without stage
+            1).
         fusion: a plug-in of ``lamp_model.fusions``, with options as ``name:option=value``.
         guidance_steps: Euler steps before the hidden state is taken (paper: 1).
         backbone: a plug-in of ``lamp_model.backbones``, with options; decided where the motion is trained.
@@ -68,7 +71,8 @@ def apply(variants: Variants, model: ModelConfig, motion_run: str | None) -> Mod
         if motion_run is not None and model.motion.depth != depth:
             has = "3d" if model.motion.depth else "2d"
             raise BadRun(
-                f"{motion_run} was trained with --motion {has}, {variants.motion} was asked for: train stage 1 again, or give "
+                f"{motion_run} was trained with --motion {has}, {variants.motion} was asked for: train stage 1 "
+                "again, or give "
                 "another run as --motion"
             )
         model = replace(model, motion=replace(model.motion, depth=depth))
@@ -98,7 +102,9 @@ def _with_backbone(backbone: str, model: ModelConfig, motion_run: str | None) ->
 def _contradicted(
     package: str, asked: str, options: Mapping[str, Any], has: str, has_options: Mapping[str, Any]
 ) -> str | None:
-    """The plug-in that is there, with as many of its options as contradict what is asked for; None where nothing does."""
+    """The plug-in that is there, with as many of its options as contradict what is asked for;
+    None where nothing does.
+    """
     if PluginChoice.parse(asked).name != has:
         return has
     defaults = {f.name: f.default for f in dataclasses.fields(load_plugin(package, has).Config)}

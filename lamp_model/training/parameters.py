@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lamp_model.networks.lora import ADAPTERS, part_of
+from lamp_model.networks.lora import ADAPTERS, module_of
 
 
 def set_learning(model: nn.Module, parts: tuple[str, ...]) -> dict[str, nn.Parameter]:
@@ -14,7 +14,7 @@ def set_learning(model: nn.Module, parts: tuple[str, ...]) -> dict[str, nn.Param
     Returns:
         The learning parameters by name.
     """
-    learning = {n: p for n, p in model.named_parameters() if part_of(n) in parts and p.requires_grad}
+    learning = {n: p for n, p in model.named_parameters() if module_of(n) in parts and p.requires_grad}
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -53,7 +53,7 @@ def describe_learning(model: nn.Module, learning: dict[str, nn.Parameter]) -> st
     """One line: which parts learn and which are frozen, with their numbers of parameters."""
     counts: dict[str, dict[bool, int]] = {}
     for name, parameter in model.named_parameters():
-        part = counts.setdefault(part_of(name), {True: 0, False: 0})
+        part = counts.setdefault(module_of(name), {True: 0, False: 0})
         part[name in learning] += parameter.numel()
     learns = [f"{part} {_millions(c[True])}" for part, c in counts.items() if c[True]]
     frozen = [f"{part} {_millions(c[False])}" for part, c in counts.items() if c[False]]
@@ -65,7 +65,9 @@ def _millions(count: int) -> str:
 
 
 class CosineRate:
-    """The learning rate as a pure function of the step: a cosine from the first step's rate to a minimum, no warm-up."""
+    """The learning rate as a pure function of the step:
+    a cosine from the first step's rate to a minimum, no warm-up.
+    """
 
     def __init__(self, steps: int, first: float, last: float):
         self.steps, self.first, self.last = steps, first, last

@@ -1,4 +1,6 @@
-"""Options of plug-ins as a person writes them, ``gated-tokens:layers=2``: read, and refused where they make no sense."""
+"""Options of plug-ins as a person writes them, ``gated-tokens:layers=2``:
+read, and refused where they make no sense.
+"""
 
 import dataclasses
 from collections.abc import Mapping

@@ -100,7 +100,8 @@ def _check_motion_stage(request: Request) -> None:
         )
     if request.motion is not None:
         raise ValueError(
-            f"--motion {request.motion} names a run for stage 2 to build on: in stage 1 --motion says 3d or 2d, and --output "
+            f"--motion {request.motion} names a run for stage 2 to build on: in stage 1 --motion says 3d or 2d, and "
+            "--output "
             "where the run goes"
         )
     for name in request.of_policy():
@@ -117,7 +118,8 @@ def _check_policy_stage(request: Request, objective: str) -> None:
         raise ValueError("--motion and --motion-weights both say where the Motion Expert comes from: give one of them")
     if request.motion_weights is not None and variants.lora_rank:
         raise ValueError(
-            "--lora-rank changes the features that published motion weights were trained on, and their layout has no room for "
+            "--lora-rank changes the features that published motion weights were trained on, and their layout has no "
+            "room for "
             "adapters: train stage 1 here first, or leave --lora-rank out"
         )
     if objective != "joint":

@@ -1,4 +1,6 @@
-"""All chance in training is a pure function of (seed, purpose, step): a run that goes on draws what it would have drawn."""
+"""All chance in training is a pure function of (seed, purpose, step): a run that goes on draws what it would have
+drawn.
+"""
 
 from enum import IntEnum
 

@@ -10,8 +10,8 @@ from schemas.cameras import lift
 class RolloutErrors:
     """Collects errors of rollouts.
 
-    Most points of a robot scene stand still, so a figure over all points mostly measures stillness: moving points, those
-    whose quality checks did not find them static, are told apart.
+    Most points of a robot scene stand still, so a figure over all points mostly measures stillness: moving points,
+    those whose quality checks did not find them static, are told apart.
     """
 
     def __init__(self) -> None:
@@ -32,8 +32,9 @@ class RolloutErrors:
                     self._count(f"{name}_{unit}_{group}", errors[chosen])
 
     def means(self) -> dict[str, float]:
-        """Mean distance over points and steps as ``rollout_px_moving``, ``still_m_all``, ...: ``rollout`` is the model's, ``still``
-        that of "nothing moves"; ``px`` in the image, ``m`` in space (``relative`` when depth has no unit)."""
+        """Mean distance over points and steps as ``rollout_px_moving``, ``still_m_all``, ...: ``rollout`` is the
+        model's, ``still`` that of "nothing moves"; ``px`` in the image, ``m`` in space (``relative`` when depth has no
+        unit)."""
         return {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
 
     def _errors(self, positions: np.ndarray, truth: np.ndarray, scene: Scene) -> dict[str, np.ndarray]:

@@ -27,8 +27,8 @@ from lamp_model.training.init_motion import (
     backbone_source,
     find_published,
     find_run,
+    initialise_motion,
     keep_motion,
-    load_motion,
 )
 from lamp_model.training.metrics import draw_curves
 from lamp_model.training.overrides import apply, check_resumed
@@ -95,10 +95,10 @@ def train(prepared: Prepared) -> dict[str, float]:
     training, validation = _loaders(prepared)
     _begin(prepared, stage)
     trainer = Trainer(stage, config.training, folder, training, validation)
-    verdict = trainer.run()
+    metrics = trainer.run()
     draw_curves(folder / run_folder.METRICS, folder / run_folder.CURVES, f"LaMP stage {stage.number}, {config.preset}")
     run_folder.finish(folder, stage.model, config.training)
-    return verdict
+    return metrics
 
 
 def _begin(prepared: Prepared, stage: Stage) -> None:
@@ -129,7 +129,8 @@ def _new(request: Request, data: TrainingData) -> RunConfig:
     if first:
         if not set(model.cameras) <= set(first.model.cameras):
             raise BadRun(
-                f"{first.where} was trained with the images {', '.join(first.model.cameras)}, {data.path} has {', '.join(model.cameras)}"
+                f"{first.where} was trained with the images {', '.join(first.model.cameras)}, {data.path} has "
+                f"{', '.join(model.cameras)}"
             )
         model = replace(model, **{name: getattr(first.model, name) for name in FROM_STAGE_1})
     model = apply(request.variants, model, first.where if first else None)
@@ -174,7 +175,8 @@ def _resumed(request: Request, stored: RunConfig, data: TrainingData) -> RunConf
         raise BadRun(f"{request.output} was begun with the Motion Expert of {stored.motion_run}, not {motion}")
     if (data.digest, len(data)) != (stored.data.recipe_digest, stored.data.samples):
         raise BadRun(
-            f"{request.output} was begun on other shards than {data.path} holds now: give the same --data, or begin anew"
+            f"{request.output} was begun on other shards than {data.path} holds now: give the same --data, or begin "
+            "anew"
         )
     return replace(stored, training=training)
 
@@ -195,7 +197,7 @@ def _build(prepared: Prepared) -> Stage:
         return MotionStage(model)
     policy = PolicyModel(source)
     if config.motion_run:
-        load_motion(folder, config.motion_run, policy)
+        initialise_motion(folder, config.motion_run, policy)
     policy.place(prepared.device)
     weight = config.training.motion_weight if config.training.objective == "joint" else 0.0
     return PolicyStage(policy, embodiments_in(prepared.data, config.data), weight)

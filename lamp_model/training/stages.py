@@ -26,16 +26,16 @@ class Stage(Protocol):
         """The whole model, learning and frozen parts."""
         ...
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
+    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, " "]:
         """The loss of a batch on the model's device; the generator decides all noise."""
         ...
 
-    def judge(self, batch: Batch, generator: torch.Generator) -> None:
+    def evaluate(self, batch: Batch, generator: torch.Generator) -> None:
         """Look at what the model makes of a held-out batch, beyond the loss."""
         ...
 
-    def verdict(self) -> dict[str, float]:
-        """Figures over all batches judged since the last verdict."""
+    def metrics(self) -> dict[str, float]:
+        """Figures over all batches evaluated since the last metrics."""
         ...
 
 
@@ -48,11 +48,11 @@ class MotionStage:
         self.model = model
         self._errors = RolloutErrors()
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
+    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, " "]:
         """Mean squared error of the velocity over valid increments only."""
         return motion_loss(self.model, self.model.encode(batch.images, batch.instructions), batch, generator)
 
-    def judge(self, batch: Batch, generator: torch.Generator) -> None:
+    def evaluate(self, batch: Batch, generator: torch.Generator) -> None:
         """Run the whole motion and measure it against the truth."""
         features = self.model.encode(batch.images, batch.instructions)
         shape = self.model.motion_head.noise_shape(batch.size)
@@ -61,7 +61,7 @@ class MotionStage:
         for increments, scene in zip(motion, batch.scenes, strict=True):
             self._errors.add(increments, scene)
 
-    def verdict(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """See ``RolloutErrors.means``."""
         means, self._errors = self._errors.means(), RolloutErrors()
         return means
@@ -70,7 +70,8 @@ class MotionStage:
 class PolicyStage:
     """Stage 2: Motion Guidance and the Action Expert learn; backbone and Motion Expert are frozen (paper, section 3.4).
 
-    With ``motion_weight`` the objective is joint: the Motion Expert learns on, by its own loss only; guidance passes it no gradient.
+    With ``motion_weight`` the objective is joint: the Motion Expert learns on, by its own loss only; guidance passes it
+    no gradient.
     """
 
     number = 2
@@ -84,7 +85,7 @@ class PolicyStage:
         self.model, self.embodiments, self.motion_weight = model, embodiments, motion_weight
         self._errors, self._count = [0.0, 0.0], 0
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, ""]:
+    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, " "]:
         """The action head's, over actions that the episode has; when joint, the weighted motion loss is added."""
         features = self.model.encode(batch.images, batch.instructions)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
@@ -96,7 +97,7 @@ class PolicyStage:
             loss = loss + self.motion_weight * motion_loss(self.model, features, batch, generator)
         return loss
 
-    def judge(self, batch: Batch, generator: torch.Generator) -> None:
+    def evaluate(self, batch: Batch, generator: torch.Generator) -> None:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
         features = self.model.encode(batch.images, batch.instructions)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
@@ -110,8 +111,10 @@ class PolicyStage:
             self._errors[index] += float((guess - data).abs()[mask].sum())
         self._count += int(mask.sum())
 
-    def verdict(self) -> dict[str, float]:
-        """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always the mean action."""
+    def metrics(self) -> dict[str, float]:
+        """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always the mean
+        action.
+        """
         means = [error / max(self._count, 1) for error in self._errors]
         self._errors, self._count = [0.0, 0.0], 0
         return {"action_error": means[0], "mean_action_error": means[1]}
@@ -119,8 +122,10 @@ class PolicyStage:
 
 def motion_loss(
     model: MotionModel, features: Features, batch: Batch, generator: torch.Generator
-) -> Float[torch.Tensor, ""]:
-    """Flow matching of the batch's motion (paper, section 3.2), over valid increments only; without depth where it is masked."""
+) -> Float[torch.Tensor, " "]:
+    """Flow matching of the batch's motion (paper, section 3.2), over valid increments only; without depth where it is
+    masked.
+    """
     head, motion = model.motion_head, model.config.motion
     data = motion_layout.pack(motion_layout.normalise(batch.motion), motion.steps_per_frame)
     mask = motion_layout.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), motion.steps_per_frame)

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from lamp_model.data.batch import Batch
 from lamp_model.data.loader import Loader
-from lamp_model.networks.lora import part_of
+from lamp_model.networks.lora import module_of
 from lamp_model.networks.precision import autocast
 from lamp_model.storage.checkpoints import BadCheckpoint, Checkpoint, load_newest, load_weights, save_checkpoint
-from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, learning_parts, part_names, part_weights
+from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, learning_parts, module_names, module_weights
 from lamp_model.training.config import TrainingConfig
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.parameters import (
@@ -72,7 +72,7 @@ class Trainer:
             OSError: the disk is full or failing.
         """
         print(describe_learning(self.stage.model, self.learning))
-        verdict = self.validate() if self.done == 0 else {}
+        metrics = self.validate() if self.done == 0 else {}
         self._began, self._seen = time.perf_counter(), 0
         with self._bar() as bar:
             for batch in self.train.batches(self.done, self.config.steps):
@@ -81,11 +81,11 @@ class Trainer:
                 if self._due(self.config.log_every):
                     self._write_progress(loss, norm, bar)
                 if self._due(self.config.validate_every):
-                    verdict = self.validate()
+                    metrics = self.validate()
                 if self._due(self.config.checkpoint_every):
                     self._check_finite(loss, norm)  # what is kept must be worth going on from
                     self.save()
-        return verdict
+        return metrics
 
     def step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimiser step; loss and gradient norm before clipping, not yet brought to the CPU."""
@@ -118,14 +118,14 @@ class Trainer:
             chance = generator(self.device, self.config.seed, Purpose.VALIDATION, index)
             with autocast(self.device):
                 total += float(self.stage.loss(batch, chance)) * batch.size
-                self.stage.judge(batch, chance)
+                self.stage.evaluate(batch, chance)
             count += batch.size
         training_mode(self.stage.model, self.parts)
         check_learning(self.stage.model, self.learning, self.parts)
-        verdict = {"val_loss": total / count, **self.stage.verdict()}
-        self.log.write(step=self.done, **verdict)
+        metrics = {"val_loss": total / count, **self.stage.metrics()}
+        self.log.write(step=self.done, **metrics)
         self._began += time.perf_counter() - began  # samples per second are of training
-        return verdict
+        return metrics
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -135,7 +135,7 @@ class Trainer:
             for parameter, state in self.optimizer.state.items()
             for key, value in state.items()
         }
-        weights = part_weights(self.stage.model, *self.parts)
+        weights = module_weights(self.stage.model, *self.parts)
         save_checkpoint(self.folder / CHECKPOINTS, Checkpoint(self.done, weights, moments))
 
     def _restore(self) -> int:
@@ -143,7 +143,7 @@ class Trainer:
         checkpoint = load_newest(folder)
         if checkpoint is None:
             return 0
-        load_weights(self.stage.model, checkpoint.weights, part_names(self.stage.model, *self.parts), str(folder))
+        load_weights(self.stage.model, checkpoint.weights, module_names(self.stage.model, *self.parts), str(folder))
         for entry, value in checkpoint.optimizer.items():
             name, _, key = entry.rpartition("::")
             if name not in self.learning:
@@ -154,13 +154,13 @@ class Trainer:
         return checkpoint.step
 
     def _groups(self) -> list[dict]:
-        """Parameters by weight decay (matrices only) and by their share of the rate: where the objective is joint, the Motion
-        Expert's is its own."""
+        """Parameters by weight decay (matrices only) and by their share of the rate: where the objective is joint, the
+        Motion Expert's is its own."""
         shares = {"motion_head": self.config.motion_rate / self.config.learning_rate} if self.config.stage == 2 else {}
         groups: dict[tuple[float, float], list] = {}
         for name, parameter in self.learning.items():
             decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((decay, shares.get(part_of(name), 1.0)), []).append(parameter)
+            groups.setdefault((decay, shares.get(module_of(name), 1.0)), []).append(parameter)
         return [{"params": g, "weight_decay": decay, "share": share} for (decay, share), g in groups.items()]
 
     def _check_gradients(self) -> None:
@@ -181,7 +181,8 @@ class Trainer:
         if not torch.isfinite(loss + norm):
             lower = self.config.learning_rate / 10
             raise TrainingFailed(
-                f"the loss is {value} and its gradient {float(norm)} at step {self.done}: go on from the last checkpoint with a lower "
+                f"the loss is {value} and its gradient {float(norm)} at step {self.done}: go on from the last "
+                "checkpoint with a lower "
                 f"rate, --resume --learning-rate {lower:g}, or look for damaged values in the shards"
             )
         return value

@@ -1,8 +1,9 @@
 """Actions in the form in which the field trains on a dataset: one module for each dataset (see ``schemas.plugins``).
 
-A module defines ``Config`` and ``build(config)``, which gives an ``ActionStandard``. A module with the name of a dataset is that dataset's
-standard; ``raw`` is for those that have none. A module may say in ``TAKES`` which conventions of raw actions it takes: a dataset that is read by a
-mapping file gets the standard of the convention that the file names. The raw action always stays in the sample beside the standard form.
+A module defines ``Config`` and ``build(config)``, which gives an ``ActionStandard``. A module with the name of a
+dataset is that dataset's standard; ``raw`` is for those that have none. A module may say in ``TAKES`` which conventions
+of raw actions it takes: a dataset that is read by a mapping file gets the standard of the convention that the file
+names. The raw action always stays in the sample beside the standard form.
 """
 
 from dataclasses import replace
@@ -22,7 +23,7 @@ STANDARD, RAW = "standard", "raw"
 class ActionStandard(Protocol):
     """How one dataset's actions are brought into the field's form."""
 
-    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, "T"]:
+    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
         """Which frames stay; the others are as if they had never been recorded."""
         ...
 
@@ -36,7 +37,9 @@ class ActionStandard(Protocol):
 
 
 def standard_of(dataset: str, convention: str | None = None) -> str:
-    """The module for ``--actions standard``: the dataset's own, else the one that takes the convention, else ``raw``."""
+    """The module for ``--actions standard``: the dataset's own, else the one that takes the convention,
+    else ``raw``.
+    """
     known = plugin_names(__name__)
     if dataset in known or convention is None:
         return dataset if dataset in known else RAW
@@ -44,7 +47,8 @@ def standard_of(dataset: str, convention: str | None = None) -> str:
 
 
 def with_standard_actions(episode: Episode, standard: ActionStandard) -> Episode:
-    """The episode as windows are made from it: frames left out, standard actions at its side, and a note of what was left out.
+    """The episode as windows are made from it: frames left out, standard actions at its side, and a note of what was
+    left out.
 
     Raises:
         BadEpisode: no frames stay, or the actions are of another convention.
@@ -75,6 +79,7 @@ def check_convention(episode: Episode, known: tuple[str, ...]) -> None:
     if found not in known:
         raise BadEpisode(
             "other_actions",
-            f"{episode.ref.name}: this standard form is made from actions of the convention {' or '.join(known)}, found {found}; "
+            f"{episode.ref.name}: this standard form is made from actions of the convention {' or '.join(known)}, "
+            f"found {found}; "
             "--actions raw leaves them as they are",
         )

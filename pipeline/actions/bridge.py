@@ -1,10 +1,12 @@
 """BridgeData V2 as Octo and OpenVLA standardise it: what the arm did in place of what it was told.
 
-* The first step, whose action is all zero, is left out. Where it is not zero it was left out before, and nothing more is.
-* ``relabel``: the action is the change of the measured pose to the next frame; the last frame then has none. Rotation is the difference of
-  Euler angles, as published, except that a difference across +-180 degrees is taken the short way: published code lets it jump by a turn.
-* ``binarise_gripper``: above 0.95 is 1, below 0.05 is 0, and what lies between takes the next decided value; where none comes any more, the
-  last number as it is.
+* The first step, whose action is all zero, is left out. Where it is not zero it was left out before, and nothing more
+  is.
+* ``relabel``: the action is the change of the measured pose to the next frame; the last frame then has none. Rotation
+  is the difference of Euler angles, as published, except that a difference across +-180 degrees is taken the short way:
+  published code lets it jump by a turn.
+* ``binarise_gripper``: above 0.95 is 1, below 0.05 is 0, and what lies between takes the next decided value; where none
+  comes any more, the last number as it is.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,10 @@ TAKES = (CONVENTION.name,)
 REACHED = ActionConvention(
     name="bridge_reached_delta",
     dimensions=CONVENTION.dimensions,
-    description="change of the hand's measured pose in the robot's base to the next frame: metres, Euler angles in radians; gripper absolute, 1 open, 0 closed",
+    description=(
+        "change of the hand's measured pose in the robot's base to the next frame: metres, Euler angles in radians; "
+        "gripper absolute, 1 open, 0 closed"
+    ),
 )
 
 
@@ -51,7 +56,7 @@ class BridgeActions:
     def __init__(self, config: Config):
         self.config = config
 
-    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, "T"]:
+    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
         """All but a first step that does nothing."""
         kept = np.ones(episode.length, bool)
         kept[0] = not (self.config.drop_first and episode.action_mask[0] and not episode.actions[0, :6].any())
@@ -81,7 +86,7 @@ def pose_changes(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T-1 6"]:
     return moved
 
 
-def binarised(gripper: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T"]:
+def binarised(gripper: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
     """1 where open, 0 where closed; between, the next decided value."""
     result = gripper.copy()
     following = gripper[-1]

@@ -1,10 +1,10 @@
 """DROID as OpenVLA standardises it: commanded Cartesian velocity, and the gripper turned to 1 = open.
 
-Only forms that hold the velocity (RLDS with ``action_dict``, raw, LeRobot with its column) have this form. In others the raw absolute pose is all
-there is, and no standard form is written.
+Only forms that hold the velocity (RLDS with ``action_dict``, raw, LeRobot with its column) have this form. In others
+the raw absolute pose is all there is, and no standard form is written.
 
-``zero_action_filter``: no window begins where the six velocities are all zero (within 1e-5), whatever the gripper does. Frames stay, so that the
-flow runs on through them. OpenVLA trains with it.
+``zero_action_filter``: no window begins where the six velocities are all zero (within 1e-5), whatever the gripper does.
+Frames stay, so that the flow runs on through them. OpenVLA trains with it.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,10 @@ ZERO = 1e-5
 CONVENTION = ActionConvention(
     name="droid_cartesian_velocity",
     dimensions=("vx", "vy", "vz", "wx", "wy", "wz", "gripper"),
-    description="commanded velocity of the hand in the robot's base as DROID's controller takes it (translation, rotation about x, y, z); gripper position turned round, 1 open, 0 closed",
+    description=(
+        "commanded velocity of the hand in the robot's base as DROID's controller takes it (translation, rotation "
+        "about x, y, z); gripper position turned round, 1 open, 0 closed"
+    ),
 )
 
 
@@ -46,7 +49,7 @@ class DroidActions:
     def __init__(self, config: Config):
         self.config = config
 
-    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, "T"]:
+    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
         """All."""
         return np.ones(episode.length, bool)
 

@@ -1,7 +1,8 @@
-"""InternData-A1 as its authors train on it (InternVLA-A1): joints relative to where they are when the chunk begins, grippers absolute.
+"""InternData-A1 as its authors train on it (InternVLA-A1): joints relative to where they are when the chunk begins,
+grippers absolute.
 
-Every action of a chunk is the commanded joint position minus the joint position measured at the chunk's first frame. ``joints=absolute`` keeps
-the raw form, which is absolute already.
+Every action of a chunk is the commanded joint position minus the joint position measured at the chunk's first frame.
+``joints=absolute`` keeps the raw form, which is absolute already.
 """
 
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class InternDataActions:
     def __init__(self, config: Config):
         self.config = config
 
-    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, "T"]:
+    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
         """All."""
         return np.ones(episode.length, bool)
 
@@ -54,14 +55,19 @@ class InternDataActions:
         if not raw.name.startswith(RAW) or raw.dimensions != episode.state_names:
             raise BadEpisode(
                 "other_actions",
-                f"{episode.ref.name}: joints can be made relative where actions and states are of the same joints, found actions "
-                f"{', '.join(raw.dimensions)} and states {', '.join(episode.state_names)}; --action-options joints=absolute leaves them",
+                f"{episode.ref.name}: joints can be made relative where actions and states are of the same joints, "
+                "found actions "
+                f"{', '.join(raw.dimensions)} and states {', '.join(episode.state_names)}; --action-options "
+                "joints=absolute leaves them",
             )
         gripper = np.array(["gripper" in name for name in raw.dimensions])
         convention = ActionConvention(
             name=raw.name.replace("position", "delta"),
             dimensions=raw.dimensions,
-            description="commanded joint positions of each arm in radians minus those measured when the chunk begins; grippers' absolute positions as the simulator has them (greater is wider)",
+            description=(
+                "commanded joint positions of each arm in radians minus those measured when the chunk begins; "
+                "grippers' absolute positions as the simulator has them (greater is wider)"
+            ),
         )
         origin = np.where(gripper, 0, episode.state).astype(episode.state.dtype)
         return StandardActions(episode.actions, episode.action_mask, convention, origin=origin)

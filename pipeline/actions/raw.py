@@ -21,7 +21,7 @@ def build(config: Config) -> "RawActions":
 class RawActions:
     """See ``pipeline.actions.ActionStandard``."""
 
-    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, "T"]:
+    def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
         """All."""
         return np.ones(episode.length, bool)
 

@@ -1,6 +1,7 @@
 """What a build would make, from a short trial in memory: nothing is written.
 
-Episodes are tried in an order that is evenly spread over the listing however early it stops, so that the first ones stand for all.
+Episodes are tried in an order that is evenly spread over the listing however early it stops, so that the first ones
+stand for all.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any
 
 from pipeline.build.listing import Listing
 from pipeline.build.selection import Selection
-from pipeline.build.workers import EpisodeMaker, LeftOut, Part, Quarantined
+from pipeline.build.workers import EpisodeMaker, LeftOut, MadeEpisode, Quarantined
 from pipeline.readers import words_of
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
@@ -40,8 +41,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A total over the whole build; ``low`` to ``high`` holds it in 19 of 20 cases, as far as the tried episodes tell; None from a
-    single episode, which tells no spread."""
+    """A total over the whole build; ``low`` to ``high`` holds it in 19 of 20 cases, as far as the tried episodes tell;
+    None from a single episode, which tells no spread."""
 
     about: float
     low: float | None
@@ -186,7 +187,7 @@ def _try(maker: EpisodeMaker, selection: Selection, ref: EpisodeRef) -> Tried:
         return Tried("left out", seconds, reason=made.reason)
     if isinstance(made, Quarantined):
         return Tried("quarantined", seconds, reason=made.code, message=made.message)
-    assert isinstance(made, Part)
+    assert isinstance(made, MadeEpisode)
     size = sum(len(data) for _, _, data in made.regions)
     return Tried("taken", seconds, made.report.frames, len(made.regions), size, made.report.rejected)
 

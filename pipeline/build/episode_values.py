@@ -1,7 +1,7 @@
 """An episode's states and actions as the statistics of a dataset need them, kept in a file beside its part.
 
-``state`` and ``action`` are those of every frame (actions only where there is one). ``standard_action`` too, unless standard actions are relative to
-where their chunk begins: then they are those of the chunks in the episode's samples.
+``state`` and ``action`` are those of every frame (actions only where there is one). ``standard_action`` too, unless
+standard actions are relative to where their chunk begins: then they are those of the chunks in the episode's samples.
 """
 
 import io

@@ -9,7 +9,7 @@ from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.selection import Chosen, Selection, choose_by_words, choose_listed
 from pipeline.build.work_folder import CHOSEN
 from pipeline.build.workers import Quarantined
-from pipeline.readers import UnreadableSource, Words, words_of
+from pipeline.readers import EpisodeTexts, UnreadableSource, words_of
 from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
@@ -51,7 +51,7 @@ class WordsWorker:
     def __init__(self, dataset: PluginChoice):
         self.reader = load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
 
-    def __call__(self, ref: EpisodeRef) -> Words | Quarantined:
+    def __call__(self, ref: EpisodeRef) -> EpisodeTexts | Quarantined:
         """One episode's words."""
         try:
             return words_of(self.reader, ref)
@@ -93,7 +93,7 @@ def wanted_episodes(
         return kept, []
     bad: list[Quarantined] = []
 
-    def look(some: Sequence[EpisodeRef]) -> Iterator[tuple[EpisodeRef, Words | None]]:
+    def look(some: Sequence[EpisodeRef]) -> Iterator[tuple[EpisodeRef, EpisodeTexts | None]]:
         results = executor.run(_WordsWorkerFactory(recipe.dataset), some)
         for ref, result in progress("words", len(some), results):
             if isinstance(result, WorkerDied):

@@ -11,7 +11,7 @@ from schemas.mixture import Member, Mixture
 
 
 @dataclass(frozen=True)
-class Part:
+class MixtureBuild:
     """A build that belongs to a mixture.
 
     Attributes:
@@ -24,7 +24,7 @@ class Part:
     weight: float | None
 
 
-def write_mixture(output: Path, name: str, parts: Sequence[Part]) -> Mixture:
+def write_mixture(output: Path, name: str, parts: Sequence[MixtureBuild]) -> Mixture:
     """Write ``mixture.json`` over finished builds; the same bytes for the same builds.
 
     Raises:
@@ -35,7 +35,7 @@ def write_mixture(output: Path, name: str, parts: Sequence[Part]) -> Mixture:
     return mixture
 
 
-def _member(output: Path, part: Part) -> Member:
+def _member(output: Path, part: MixtureBuild) -> Member:
     folder = output / part.folder
     manifest = read_manifest(folder)
     return Member(

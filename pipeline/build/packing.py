@@ -1,7 +1,8 @@
 """Stage two of a build: parts become shards.
 
-Sorted sample keys, a seeded permutation, shards of nearly equal size: which sample stands where is a function of the set of
-samples and the seed alone, so neither the number of workers nor the order in which they finish can change a byte.
+Sorted sample keys, a seeded permutation, shards of nearly equal size: which sample stands where is a function of the
+set of samples and the seed alone, so neither the number of workers nor the order in which they finish can change a
+byte.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from pipeline.build.workers import PartReport, part_path
+from pipeline.build.workers import EpisodeReport, samples_path
 from schemas.files import digest_of, sync_folder, write_whole
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
 
@@ -35,7 +36,7 @@ class ShardPlan:
         return digest_of([self.stem, self.samples])
 
 
-def plan_shards(reports: list[PartReport], dataset: str, samples_per_shard: int, seed: int) -> list[ShardPlan]:
+def plan_shards(reports: list[EpisodeReport], dataset: str, samples_per_shard: int, seed: int) -> list[ShardPlan]:
     """Which sample goes where."""
     samples = sorted(
         (key, report.episode, report.key, offset, size) for report in reports for key, offset, size in report.rows
@@ -78,7 +79,7 @@ class ShardWorker:
     def _regions(self, plan: ShardPlan):
         sums: dict[str, dict[str, int]] = {}
         for key, episode, part, offset, size in plan.samples:
-            path = part_path(self.parts, part)
+            path = samples_path(self.parts, part)
             if part not in sums:
                 index = webdataset.read_index(path)
                 sums[part] = {row["key"].decode(): int(row["crc32c"]) for row in index}

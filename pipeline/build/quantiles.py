@@ -1,7 +1,8 @@
-"""Exact quantiles of more numbers than fit into memory, by counting: two looks at the data, and the order in which it comes is nothing.
+"""Exact quantiles of more numbers than fit into memory, by counting: two looks at the data, and the order in which it
+comes is nothing.
 
-The bits of a float32, suitably turned, sort as the number does. The first look counts by the upper 16 bits and so finds in which bucket each wanted
-rank lies; the second counts the lower 16 bits of those buckets alone.
+The bits of a float32, suitably turned, sort as the number does. The first look counts by the upper 16 bits and so finds
+in which bucket each wanted rank lies; the second counts the lower 16 bits of those buckets alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -55,7 +56,7 @@ def _upper_counts(batches: Iterable[np.ndarray]) -> Int[np.ndarray, "D B"] | Non
 
 def _lower_counts(
     batches: Iterable[np.ndarray], wanted: set[tuple[int, int]]
-) -> dict[tuple[int, int], Int[np.ndarray, "B"]]:
+) -> dict[tuple[int, int], Int[np.ndarray, " B"]]:
     counts = {key: np.zeros(BUCKETS, np.int64) for key in wanted}
     for values in batches:
         keys = _keys(values)

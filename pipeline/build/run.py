@@ -15,9 +15,9 @@ from pipeline.build.listing import list_chosen, wanted_episodes
 from pipeline.build.packing import ShardWorker, finished_shard, plan_shards, stands
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
 from pipeline.build.statistics import dataset_statistics
-from pipeline.build.summary import Summary
+from pipeline.build.summary import BuildSummary
 from pipeline.build.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
-from pipeline.build.workers import EpisodeWorker, LeftOut, PartReport, Quarantined, finished_part, part_key
+from pipeline.build.workers import EpisodeReport, EpisodeWorker, LeftOut, Quarantined, episode_key, stored_report
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
@@ -55,7 +55,7 @@ def build(
     selection: Selection = EVERYTHING,
     keep_parts: bool = False,
     form: str | None = None,
-) -> Summary:
+) -> BuildSummary:
     """Build shards from the episodes below a folder.
 
     Args:
@@ -72,13 +72,14 @@ def build(
     Raises:
         FileNotFoundError: there is nothing to build from.
         BadSelection: nothing can be chosen like that, or no episode is left.
-        SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that one.
+        SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that
+            one.
         BuildError: nothing came out, or somebody else builds into the same folder.
         OSError: the output cannot be written.
     """
     listing = list_chosen(recipe, source, selection, form)
     chosen, unreadable = listing.chosen, listing.unreadable
-    keys = [part_key(recipe, ref) for ref in chosen.refs]
+    keys = [episode_key(recipe, ref) for ref in chosen.refs]
     inputs = digest_of([recipe.digest, asdict(shards), selection.as_dict(), keys])
     with locked(output) as work:
         clear_partials(output, work)
@@ -108,11 +109,11 @@ def build(
 
 def _make_parts(
     recipe: Recipe, refs: list[EpisodeRef], parts: Path, executor: Executor, progress: Progress
-) -> tuple[Summary, list[PartReport]]:
+) -> tuple[BuildSummary, list[EpisodeReport]]:
     """Reports of all episodes in the order of their refs; those finished before are only read."""
-    found = {ref.digest: finished_part(parts, part_key(recipe, ref)) for ref in refs}
+    found = {ref.digest: stored_report(parts, episode_key(recipe, ref)) for ref in refs}
     missing = [ref for ref in refs if found[ref.digest] is None]
-    summary = Summary(output=Path())
+    summary = BuildSummary(output=Path())
     if missing:
         recipe.check()
     results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
@@ -136,13 +137,13 @@ def _make_parts(
 
 def _pack(
     recipe: Recipe,
-    reports: list[PartReport],
+    reports: list[EpisodeReport],
     output: Path,
     work: Path,
     config: ShardConfig,
     executor: Executor,
     progress: Progress,
-    summary: Summary,
+    summary: BuildSummary,
 ) -> list[ShardFile]:
     """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
     plans = plan_shards(reports, recipe.info.name, config.samples_per_shard, config.seed)
@@ -165,12 +166,12 @@ def _pack(
 
 def _publish(
     recipe: Recipe,
-    reports: list[PartReport],
+    reports: list[EpisodeReport],
     output: Path,
     format_name: str,
     layout: dict[str, Any],
     shards: list[ShardFile],
-    summary: Summary,
+    summary: BuildSummary,
 ) -> None:
     """Write what stands beside the shards, and last of all the manifest."""
     lines = [
@@ -204,7 +205,7 @@ def _publish(
     ).write(output)
 
 
-def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
+def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
     """The summary of a build that is already there with just these inputs, else None."""
     try:
         if json.loads((work / COMPLETE).read_bytes())["inputs"] != inputs:
@@ -215,7 +216,7 @@ def _complete(output: Path, work: Path, inputs: str) -> Summary | None:
     beside = all((output / name).is_file() and sha256_of(output / name) == sha for name, sha in manifest.files.items())
     if not beside or not all(stands(output, shard) for shard in manifest.shards):
         return None
-    return Summary.of_manifest(output, manifest)
+    return BuildSummary.of_manifest(output, manifest)
 
 
 @dataclass(frozen=True)

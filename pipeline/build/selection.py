@@ -1,8 +1,8 @@
 """Which episodes of a folder are built: by number or name, split, words, outcome, and how many.
 
-Numbers, names and splits are decided on the listing, without opening an episode. Words and outcome are read from the episodes, but
-no picture is decoded for them. The choice decides which samples there are and never how one of them is made, so that a part made
-under one choice serves every other.
+Numbers, names and splits are decided on the listing, without opening an episode. EpisodeTexts and outcome are read from
+the episodes, but no picture is decoded for them. The choice decides which samples there are and never how one of them
+is made, so that a part made under one choice serves every other.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pipeline.readers import Words
+from pipeline.readers import EpisodeTexts
 from schemas.episode import EpisodeRef
 
 NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
@@ -29,7 +29,8 @@ class Selection:
     """The choice; an episode must pass all of it.
 
     Attributes:
-        episodes: numbers and ranges (``0-9,20``) in the folder's listing, from 0, and names: ``demo_3``, a file, or ``file:demo_3``.
+        episodes: numbers and ranges (``0-9,20``) in the folder's listing, from 0, and names: ``demo_3``, a file, or
+            ``file:demo_3``.
         split: as RLDS files and LeRobot's ``info.json`` name it.
         match: text that an instruction or the file's name contains, upper and lower case alike.
         success: ``succeeded`` takes what the data call a success, ``not-failed`` also what they say nothing of.
@@ -59,7 +60,7 @@ class Selection:
             k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if v not in (None, (), "any")
         }
 
-    def takes(self, ref: EpisodeRef, words: Words) -> str | None:
+    def takes(self, ref: EpisodeRef, words: EpisodeTexts) -> str | None:
         """None when an episode with these words is taken, else what leaves it out."""
         if self.match is not None:
             text = self.match.casefold()
@@ -106,13 +107,14 @@ def choose_listed(selection: Selection, refs: Sequence[EpisodeRef]) -> Chosen:
 def choose_by_words(
     selection: Selection,
     refs: Sequence[EpisodeRef],
-    look: Callable[[Sequence[EpisodeRef]], Iterable[tuple[EpisodeRef, Words | None]]],
+    look: Callable[[Sequence[EpisodeRef]], Iterable[tuple[EpisodeRef, EpisodeTexts | None]]],
 ) -> Chosen:
     """What words and outcome decide, in the order of the listing until the limit is reached.
 
     Args:
         refs: what the listing left.
-        look: reads the words of some episodes, in any order; None where they cannot be read. Such episodes are not counted.
+        look: reads the words of some episodes, in any order; None where they cannot be read. Such episodes are not
+            counted.
     """
     taken: list[EpisodeRef] = []
     left_out: Counter[str] = Counter()
@@ -165,7 +167,8 @@ def _check_split(split: str, refs: Sequence[EpisodeRef]) -> None:
     there = sorted({ref.split for ref in refs if ref.split is not None})
     if not there:
         raise BadSelection(
-            f"--split {split}: these episodes belong to no split, which only RLDS and LeRobot folders name; leave --split out"
+            f"--split {split}: these episodes belong to no split, which only RLDS and LeRobot folders name; leave "
+            "--split out"
         )
     if split not in there:
         raise BadSelection(f"--split {split}: there is no such split; there are: {', '.join(there)}")

@@ -1,8 +1,8 @@
 """Statistics of states and actions over a dataset: all that training needs to normalise them.
 
-Everything is exact and over every frame of every episode that was used (standard actions that are relative to where a chunk begins: over every
-action of every sample). The values lie in files beside the parts and are read in the order of the episodes, so that neither workers nor
-the order in which they finish can change a digit.
+Everything is exact and over every frame of every episode that was used (standard actions that are relative to where a
+chunk begins: over every action of every sample). The values lie in files beside the parts and are read in the order of
+the episodes, so that neither workers nor the order in which they finish can change a digit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from pipeline.build.episode_values import KINDS, read_values
 from pipeline.build.executor import BuildError
 from pipeline.build.quantiles import exact_quantiles
-from pipeline.build.workers import PartReport, values_path
+from pipeline.build.workers import EpisodeReport, values_path
 
 BATCH = 1 << 16
 """Rows that are looked at together."""
@@ -25,11 +25,12 @@ NOT_RECORDED: dict[str, Any] = {"count": 0, **{name: [] for name in ("min", "max
 """Of states or actions that have no dimension, as those of plain video."""
 
 
-def dataset_statistics(reports: Sequence[PartReport], parts: Path) -> dict[str, Any]:
-    """``min``, ``max``, ``mean``, ``std``, ``q01``, ``q99`` of ``state``, ``action`` and, where there is one, ``standard_action``.
+def dataset_statistics(reports: Sequence[EpisodeReport], parts: Path) -> dict[str, Any]:
+    """``min``, ``max``, ``mean``, ``std``, ``q01``, ``q99`` of ``state``, ``action`` and, where there is one,
+    ``standard_action``.
 
-    Robots whose raw actions go by different conventions are kept apart, under ``embodiments``, by the convention's name; where there is one only,
-    its statistics stand at the top.
+    Robots whose raw actions go by different conventions are kept apart, under ``embodiments``, by the convention's
+    name; where there is one only, its statistics stand at the top.
 
     Args:
         reports: in the order of the episodes.
@@ -38,7 +39,7 @@ def dataset_statistics(reports: Sequence[PartReport], parts: Path) -> dict[str, 
     Raises:
         BuildError: episodes differ in state or standard action while their raw actions are of one convention.
     """
-    groups: dict[str, list[PartReport]] = {}
+    groups: dict[str, list[EpisodeReport]] = {}
     for report in reports:
         groups.setdefault(report.embodiment["action"]["convention"], []).append(report)
     made = {name: _of_embodiment(name, group, parts) for name, group in groups.items()}
@@ -47,7 +48,7 @@ def dataset_statistics(reports: Sequence[PartReport], parts: Path) -> dict[str, 
     return {**_counts(reports), "embodiments": made}
 
 
-def _counts(reports: Sequence[PartReport]) -> dict[str, int]:
+def _counts(reports: Sequence[EpisodeReport]) -> dict[str, int]:
     return {
         "num_trajectories": len(reports),
         "num_frames": sum(r.frames for r in reports),
@@ -55,13 +56,14 @@ def _counts(reports: Sequence[PartReport]) -> dict[str, int]:
     }
 
 
-def _of_embodiment(name: str, reports: Sequence[PartReport], parts: Path) -> dict[str, Any]:
+def _of_embodiment(name: str, reports: Sequence[EpisodeReport], parts: Path) -> dict[str, Any]:
     first = reports[0].embodiment
     for report in reports:
         for kind in KINDS:
             if report.embodiment.get(kind) != first.get(kind):
                 raise BuildError(
-                    f"episodes with the actions {name} differ in {kind.replace('_', ' ')}: {_said(first.get(kind))} and "
+                    f"episodes with the actions {name} differ in {kind.replace('_', ' ')}: {_said(first.get(kind))} "
+                    "and "
                     f"{_said(report.embodiment.get(kind))}; build them into separate folders"
                 )
     result: dict[str, Any] = _counts(reports)
@@ -90,7 +92,7 @@ def _statistics(batches) -> dict[str, Any]:
     return {"count": count, **{key: np.asarray(value, np.float64).tolist() for key, value in named.items()}}
 
 
-def _batches(reports: Sequence[PartReport], parts: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
+def _batches(reports: Sequence[EpisodeReport], parts: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
     """All values of a kind, some thousand rows at a time: episodes are short, and each look at a batch has its cost."""
     waiting, rows = [], 0
     for report in reports:

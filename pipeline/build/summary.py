@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.selection import counted
-from pipeline.build.workers import PartReport, Quarantined
+from pipeline.build.workers import EpisodeReport, Quarantined
 from schemas.manifest import Manifest
 
 OUTCOMES = {True: "succeeded", False: "failed", None: "unknown"}
@@ -28,7 +28,7 @@ COUNTED = (
 
 
 @dataclass
-class Summary:
+class BuildSummary:
     """What became of a build.
 
     Attributes:
@@ -69,7 +69,7 @@ class Summary:
         return len(self.quarantined) / max(self.episodes + len(self.quarantined), 1)
 
     @classmethod
-    def of_manifest(cls, output: Path, manifest: Manifest) -> "Summary":
+    def of_manifest(cls, output: Path, manifest: Manifest) -> "BuildSummary":
         """Of a build that is already there."""
         return cls(
             output=output,
@@ -79,7 +79,7 @@ class Summary:
             **{name: manifest.counts[name] for name in COUNTED if name in manifest.counts},
         )
 
-    def count(self, reports: Sequence[PartReport]) -> None:
+    def count(self, reports: Sequence[EpisodeReport]) -> None:
         """Count what became of the episodes that were built."""
         rejected, skipped, notes = Counter[str](), Counter[str](), Counter[str]()
         for report in reports:
@@ -107,13 +107,16 @@ class Summary:
             first = self.quarantined[0]
             return f"{len(self.quarantined)} quarantined, the first because {first.message}"
         if not self.episodes:
-            return f"every episode was left out ({counted(self.left_out) or 'there is none'}); --language optional keeps those without an instruction"
+            return (
+                f"every episode was left out ({counted(self.left_out) or 'there is none'}); --language optional "
+                "keeps those without an instruction"
+            )
         return f"every window was rejected: {counted(self.rejected)}"
 
 
 def kind_of_note(name: str, said: str) -> str | None:
-    """What a note has in common with those of other episodes: no numbers, no details after a colon. None for a path, which every
-    episode has to itself."""
+    """What a note has in common with those of other episodes: no numbers, no details after a colon. None for a path,
+    which every episode has to itself."""
     if name.endswith("path"):
         return None
     return f"{name}: {re.sub(r'[0-9]+([.][0-9]+)?', 'N', said.split(':')[0])}"

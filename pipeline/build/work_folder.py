@@ -30,7 +30,8 @@ def locked(output: Path) -> Iterator[Path]:
         (work / "lock").touch()
     except OSError as error:
         raise BuildError(
-            f"{output} cannot be written to ({error.strerror}: {error.filename}); make room for it or choose another --output"
+            f"{output} cannot be written to ({error.strerror}: {error.filename}); make room for it or choose another "
+            "--output"
         ) from error
     with open(work / "lock", "w") as handle:
         try:

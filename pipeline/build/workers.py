@@ -1,8 +1,8 @@
 """Stage one of a build: an episode becomes a part, named by its content.
 
-A part is a tar shard of the episode's samples and a report. Its name is the digest of the recipe, the episode, its file's
-fingerprint and the versions of the libraries that decide pixels; so whoever makes it, and however often, it is the same. The
-report is renamed into place last: where it stands, the part is complete.
+A part is a tar shard of the episode's samples and a report. Its name is the digest of the recipe, the episode, its
+file's fingerprint and the versions of the libraries that decide pixels; so whoever makes it, and however often, it is
+the same. The report is renamed into place last: where it stands, the part is complete.
 """
 
 import json
@@ -28,7 +28,7 @@ from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import ActionChunk, Rejected
 
-PART_VERSION = 4
+EPISODE_VERSION = 4
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
 
 Region = tuple[str, str, bytes]
@@ -36,7 +36,7 @@ Region = tuple[str, str, bytes]
 
 
 @dataclass(frozen=True)
-class PartReport:
+class EpisodeReport:
     """What a part holds.
 
     Attributes:
@@ -99,10 +99,10 @@ class LeftOut:
     reason: str
 
 
-def part_key(recipe: Recipe, ref: EpisodeRef) -> str:
+def episode_key(recipe: Recipe, ref: EpisodeRef) -> str:
     """The part's name."""
     identity = [
-        PART_VERSION,
+        EPISODE_VERSION,
         sample_metadata.VERSION,
         recipe.digest,
         ref.dataset,
@@ -125,7 +125,7 @@ def _versions(of_plugins: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def part_path(folder: Path, key: str) -> Path:
+def samples_path(folder: Path, key: str) -> Path:
     """Where a part's tar lies; spread over 256 folders."""
     return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
 
@@ -135,13 +135,15 @@ def values_path(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.values.npz"
 
 
-def finished_part(folder: Path, key: str) -> PartReport | None:
-    """The report of a complete part, or None; its samples must lie beside it, which they do not when removing was cut short."""
-    tar = part_path(folder, key)
+def stored_report(folder: Path, key: str) -> EpisodeReport | None:
+    """The report of a complete part, or None; its samples must lie beside it, which they do not when removing was cut
+    short.
+    """
+    tar = samples_path(folder, key)
     try:
         values = json.loads(_report_path(folder, key).read_bytes())
         lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
-        report = PartReport(**{**values, **lists})
+        report = EpisodeReport(**{**values, **lists})
         whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
         whole &= values_path(folder, key).stat().st_size == report.value_bytes
     except (FileNotFoundError, ValueError, TypeError, KeyError):
@@ -161,7 +163,7 @@ class EpisodeMaker:
         self.standard = load_plugin("pipeline.actions", recipe.chosen_actions.name).build(recipe.configs()["actions"])
         self.maker = TripletMaker(recipe)
 
-    def make(self, ref: EpisodeRef, watch: Stopwatch) -> "Part | Quarantined | LeftOut":
+    def make(self, ref: EpisodeRef, watch: Stopwatch) -> "MadeEpisode | Quarantined | LeftOut":
         """What is to be known of an episode, and its samples as they stand in a tar."""
         try:
             with watch.stage("read"):
@@ -172,7 +174,7 @@ class EpisodeMaker:
         except BadEpisode as error:
             return Quarantined.of(ref, error)
 
-    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> "Part":
+    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> "MadeEpisode":
         rejected: list[tuple[str, int, str, float | None]] = []
         skipped: dict[str, str] = {}
         regions: dict[str, list[Region]] = {}
@@ -200,8 +202,8 @@ class EpisodeMaker:
             relative[camera] += made.depth_unit == "relative"
         values = values_bytes(episode_values(episode, [chunk for some in chunks.values() for chunk in some]))
         samples = [region for some in regions.values() for region in some]
-        report = PartReport(
-            key=part_key(self.recipe, ref),
+        report = EpisodeReport(
+            key=episode_key(self.recipe, ref),
             ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
             episode=ref.digest,
             frames=episode.length,
@@ -216,7 +218,7 @@ class EpisodeMaker:
             relative_depth=relative.total(),
             seconds=watch.seconds,
         )
-        return Part(report, samples, values)
+        return MadeEpisode(report, samples, values)
 
 
 def _rows(regions: list[Region]) -> list[tuple[str, int, int]]:
@@ -226,10 +228,12 @@ def _rows(regions: list[Region]) -> list[tuple[str, int, int]]:
 
 
 @dataclass(frozen=True)
-class Part:
-    """An episode's samples and what is to be known of it, in memory; ``values`` are the bytes of its file for the statistics."""
+class MadeEpisode:
+    """An episode's samples and what is to be known of it, in memory; ``values`` are the bytes of its file for the
+    statistics.
+    """
 
-    report: PartReport
+    report: EpisodeReport
     regions: list[Region]
     values: bytes
 
@@ -240,7 +244,7 @@ class EpisodeWorker:
     def __init__(self, recipe: Recipe, folder: Path):
         self.maker, self.folder = EpisodeMaker(recipe), folder
 
-    def __call__(self, ref: EpisodeRef) -> PartReport | Quarantined | LeftOut:
+    def __call__(self, ref: EpisodeRef) -> EpisodeReport | Quarantined | LeftOut:
         """Make one episode's part.
 
         Raises:
@@ -252,7 +256,7 @@ class EpisodeWorker:
             return made
         report = made.report
         with watch.stage("write"):
-            webdataset.write_regions(part_path(self.folder, report.key).parent, report.key, made.regions)
+            webdataset.write_regions(samples_path(self.folder, report.key).parent, report.key, made.regions)
             write_whole(values_path(self.folder, report.key), made.values)
             write_whole(_report_path(self.folder, report.key), canonical_json(asdict(report)))
         return report

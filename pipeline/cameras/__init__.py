@@ -14,8 +14,9 @@ from schemas.perception import DepthMaps
 class CameraSolver(Protocol):
     """Gives intrinsics and the pose of every frame.
 
-    One that finds them from all frames together says ``sees_whole = True``: an episode that is gone through in pieces is then shown to it as
-    a whole, once (``pipeline.episodes.chunks``), its frames and depth in temporary files; so it takes few of them into memory at a time.
+    One that finds them from all frames together says ``sees_whole = True``: an episode that is gone through in pieces
+    is then shown to it as a whole, once (``pipeline.episodes.chunks``), its frames and depth in temporary files; so it
+    takes few of them into memory at a time.
     """
 
     def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:

@@ -17,8 +17,9 @@ STILL = 1e-7
 def refine(placed: Placed, intrinsics: Float[np.ndarray, "3 3"], noise: Noise) -> Float[np.ndarray, "T 4 4"]:
     """The poses that fit all links together, by Gauss-Newton; the first camera stays the world.
 
-    A frame that is no key frame is tied to key frames only, so it is eliminated, and what is solved is as large as the key
-    frames are many. Key frames are tied to the few before them, so memory and time grow with the clip's length and not with its square.
+    A frame that is no key frame is tied to key frames only, so it is eliminated, and what is solved is as large as the
+    key frames are many. Key frames are tied to the few before them, so memory and time grow with the clip's length and
+    not with its square.
     """
     poses = placed.world_from_camera.copy()
     first = [lift(uvz, intrinsics) for uvz in placed.points]
@@ -61,7 +62,7 @@ class _System:
 
     among: Float[np.ndarray, "N _ 6 6"]
     own: Float[np.ndarray, "F 6 6"]
-    oldest: Int[np.ndarray, "F"]
+    oldest: Int[np.ndarray, " F"]
     across: Float[np.ndarray, "F _ 6 6"]
     pull_keys: Float[np.ndarray, "N 6"]
     pull_others: Float[np.ndarray, "F 6"]

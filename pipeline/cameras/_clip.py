@@ -1,10 +1,12 @@
-"""Pictures and depth of a clip, one frame at a time: of a long episode both lie in files, and no more than a few frames in memory."""
+"""Pictures and depth of a clip, one frame at a time: of a long episode both lie in files, and no more than a few frames
+in memory.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from pipeline.cameras._corners import corners
-from pipeline.episodes.spill import AT_A_TIME, let_go
+from pipeline.episodes.spill import AT_A_TIME, release
 from pipeline.vision.lift import depth_edges, sample_depth
 from schemas.episode import CameraView
 from schemas.perception import DepthMaps
@@ -43,8 +45,8 @@ class Clip:
 
         if frame not in self._greys:
             if frame % AT_A_TIME == 0:
-                let_go(self._view.frames)
-                let_go(self._depth)
+                release(self._view.frames)
+                release(self._depth)
             made = cv2.cvtColor(self._view.frames[frame], cv2.COLOR_RGB2GRAY)
             self._greys = {**{n: grey for n, grey in self._greys.items() if n == frame - 1}, frame: made}
         return self._greys[frame]
@@ -60,13 +62,17 @@ class Clip:
         """Depth of a frame."""
         return np.asarray(self._depth[frame])
 
-    def sample(self, frame: int, uv: Float[np.ndarray, "N 2"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"]]:
+    def sample(
+        self, frame: int, uv: Float[np.ndarray, "N 2"]
+    ) -> tuple[Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
         """Depth at points of a frame, and whether it can be used: it is known, and no edge is near."""
         z, rough = sample_depth(self.depth(frame)[None], self.edges(frame)[None], 0, uv[:, None])
         return z[:, 0], np.isfinite(z[:, 0]) & ~rough[:, 0]
 
     def corners(self, frame: int, cells: int) -> Float[np.ndarray, "N 3"]:
-        """Corners of a frame away from depth edges, the best of each cell of as many rows and columns: u px, v px, depth."""
+        """Corners of a frame away from depth edges, the best of each cell of as many rows and columns: u px, v px,
+        depth.
+        """
         import cv2
 
         depth = self.depth(frame)

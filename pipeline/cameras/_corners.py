@@ -1,8 +1,8 @@
 """What cameras are known by: corners of the picture, spread over all of it, and how much of the world each stands for.
 
-The world is what most square metres agree on. A pixel at depth z shows an area that grows with z * z; so a gripper that is always in a
-wrist camera's picture, or a robot arm close to a fixed one, weighs little beside the table and the wall behind it, however many
-pixels it covers.
+The world is what most square metres agree on. A pixel at depth z shows an area that grows with z * z; so a gripper that
+is always in a wrist camera's picture, or a robot arm close to a fixed one, weighs little beside the table and the wall
+behind it, however many pixels it covers.
 """
 
 import itertools
@@ -46,15 +46,17 @@ def corners(
     return np.array(found, np.float64).reshape(-1, 2)
 
 
-def area_weights(z: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Square metres that a pixel at these depths shows, as shares of all; far ones are capped, for their depth is the least sure."""
+def area_weights(z: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+    """Square metres that a pixel at these depths shows, as shares of all; far ones are capped, for their depth is the
+    least sure.
+    """
     if not len(z):
         return z
     weight = np.minimum(z, 3 * np.median(z)) ** 2
     return weight / weight.sum()
 
 
-def weighted_quantile(values: Float[np.ndarray, "N"], weights: Float[np.ndarray, "N"], share: float) -> float:
+def weighted_quantile(values: Float[np.ndarray, " N"], weights: Float[np.ndarray, " N"], share: float) -> float:
     """The value below which ``share`` of the weight lies."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order])

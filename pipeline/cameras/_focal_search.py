@@ -1,7 +1,8 @@
 """Intrinsics that nobody recorded, from the clip: with the wrong focal length no rigid motion fits tracks and depth.
 
-A camera that turns, or a scene in which depth changes while things turn, tells it; one that only slides before things does not, and
-then the answer is that the clip does not say. Square pixels and an axis through the middle of the image are taken for granted.
+A camera that turns, or a scene in which depth changes while things turn, tells it; one that only slides before things
+does not, and then the answer is that the clip does not say. Square pixels and an axis through the middle of the image
+are taken for granted.
 """
 
 import numpy as np
@@ -45,7 +46,8 @@ def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3
     width, height = clip.size
     refusal = BadEpisode(
         "no_intrinsics",
-        f"camera {clip.name} has no intrinsics, and its motion does not say what they are; give its vertical field of view with "
+        f"camera {clip.name} has no intrinsics, and its motion does not say what they are; give its vertical field "
+        "of view with "
         "--camera-options fov_y=DEGREES",
     )
     if clip.unit != "m":
@@ -68,7 +70,8 @@ def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3
         raise refusal
     return (
         intrinsics_from_fov(fov, width, height),
-        f"vertical field of view of {fov:.1f} degrees, estimated from tracks and depth of {len(sightings)} pairs of frames",
+        f"vertical field of view of {fov:.1f} degrees, estimated from tracks and depth of {len(sightings)} pairs of "
+        "frames",
     )
 
 

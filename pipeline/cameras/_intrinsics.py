@@ -1,4 +1,6 @@
-"""Intrinsics that are known before anything is measured: the dataset's, a field of view that somebody gave, or the kind of camera."""
+"""Intrinsics that are known before anything is measured: the dataset's, a field of view that somebody gave, or the kind
+of camera.
+"""
 
 import numpy as np
 from jaxtyping import Float
@@ -18,13 +20,18 @@ def check_fov(name: str, fov_y: float | None) -> None:
 
 
 def known_intrinsics(view: CameraView, fov_y: float | None) -> tuple[Float[np.ndarray, "3 3"], str] | None:
-    """Intrinsics and where they come from; None where neither the dataset, nor the option ``fov_y`` (degrees), nor the kind of camera says."""
+    """Intrinsics and where they come from; None where neither the dataset, nor the option ``fov_y`` (degrees), nor the
+    kind of camera says.
+    """
     if view.intrinsics is not None:
         return view.intrinsics, view.intrinsics_source
     if fov_y is not None:
         words = f"vertical field of view of {fov_y:g} degrees, as configured"
         return intrinsics_from_fov(fov_y, *view.size), words
     if view.kind is not None:
-        words = f"typical of a {view.kind.name} (vertical field of view of {view.kind.fov_y_degrees:g} degrees), not measured"
+        words = (
+            f"typical of a {view.kind.name} (vertical field of view of {view.kind.fov_y_degrees:g} degrees), not "
+            "measured"
+        )
         return view.kind.intrinsics(view.size), words
     return None

@@ -1,7 +1,8 @@
-"""Following the background: corners of a few key frames are followed as long as they last, each frame is placed by those it still sees.
+"""Following the background: corners of a few key frames are followed as long as they last, each frame is placed by
+those it still sees.
 
-A frame is compared with a key frame directly and not with its neighbour, so that errors add up from key frame to key frame only, and a
-camera that stands still has none at all.
+A frame is compared with a key frame directly and not with its neighbour, so that errors add up from key frame to key
+frame only, and a camera that stands still has none at all.
 """
 
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Link:
 
     key: int
     frame: int
-    points: Int[np.ndarray, "N"]
+    points: Int[np.ndarray, " N"]
     seen: Float[np.ndarray, "N 3"]
 
 
@@ -70,11 +71,11 @@ class _KeyFrame:
     frame: int
     grey: UInt8[np.ndarray, "H W"] | None  # its picture, as long as its points are followed
     uvz: Float[np.ndarray, "N 3"]  # where its points were set
-    weight: Float[np.ndarray, "N"]
+    weight: Float[np.ndarray, " N"]
     uv: Float[np.ndarray, "N 2"]  # where they are now
-    alive: Bool[np.ndarray, "N"]
-    strikes: Int[np.ndarray, "N"]  # frames in a row in which it did not agree
-    moving: Bool[np.ndarray, "N"]  # it did not too often, so it lies on a thing that moves
+    alive: Bool[np.ndarray, " N"]
+    strikes: Int[np.ndarray, " N"]  # frames in a row in which it did not agree
+    moving: Bool[np.ndarray, " N"]  # it did not too often, so it lies on a thing that moves
     fresh: float = 1.0  # share of the weight that agreed in the first frame after it
     sightings: int = 0
 
@@ -129,7 +130,8 @@ class Follower:
         if frame == 0 and len(uvz) < 2 * self.fewest:
             raise BadEpisode(
                 "no_background",
-                f"camera {self.clip.name}: its first frame has {len(uvz)} corners with depth, {2 * self.fewest} are needed to follow the "
+                f"camera {self.clip.name}: its first frame has {len(uvz)} corners with depth, {2 * self.fewest} are "
+                "needed to follow the "
                 "background",
             )
         if len(uvz) < self.fewest:
@@ -196,7 +198,8 @@ class Follower:
         if placed is None:
             raise BadEpisode(
                 "camera_jump",
-                f"camera {self.clip.name}: hardly anything of the background of frame {frame - 1} is found again in frame {frame}; the camera "
+                f"camera {self.clip.name}: hardly anything of the background of frame {frame - 1} is found again in "
+                f"frame {frame}; the camera "
                 "jumps there, or moves faster than it can be followed",
             )
         self.poses[frame] = placed
@@ -218,7 +221,7 @@ class Follower:
             return before[None]
         return np.stack([before, before @ invert_pose(self.poses[frame - 2]) @ before])
 
-    def _note(self, key: _KeyFrame, rows: np.ndarray, agree: Bool[np.ndarray, "N"]) -> None:
+    def _note(self, key: _KeyFrame, rows: np.ndarray, agree: Bool[np.ndarray, " N"]) -> None:
         """Points that go on disagreeing lie on things that move."""
         key.strikes[rows] = np.where(agree, 0, key.strikes[rows] + 1)
         key.moving |= key.strikes >= STRIKES
@@ -226,7 +229,7 @@ class Follower:
 
 
 def _corrected(
-    key: _KeyFrame, rows: Int[np.ndarray, "N"], place: Float[np.ndarray, "N 2"], grey: UInt8[np.ndarray, "H W"]
+    key: _KeyFrame, rows: Int[np.ndarray, " N"], place: Float[np.ndarray, "N 2"], grey: UInt8[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "N 2"]:
     """Places in a picture, matched with the key frame directly where it still looks the same."""
     assert key.grey is not None, "it is followed"

@@ -1,7 +1,8 @@
 """The rigid motion between two cameras, from points of one with depth that were found again in the other.
 
-Some of the points lie on things that move by themselves, or were followed badly; so poses are proposed by three points each (RANSAC),
-the one that explains most square metres of the world is taken (``_background``), and refined on all that agree with it.
+Some of the points lie on things that move by themselves, or were followed badly; so poses are proposed by three points
+each (RANSAC), the one that explains most square metres of the world is taken (``_background``), and refined on all that
+agree with it.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ REFINEMENTS = 5
 AGREES = 3.0
 """Standard deviations from where a pose puts a point at which the point still agrees with it."""
 THINNEST = 1e-9
-"""Three points on a line propose nothing: the second singular value of their covariance, as a share of their squared depth."""
+"""Three points on a line propose nothing: the second singular value of their covariance, as a share of their squared
+depth.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,14 @@ class Sighting:
 
     uvz: Float[np.ndarray, "N 3"]
     seen: Float[np.ndarray, "N 3"]
-    weight: Float[np.ndarray, "N"]
+    weight: Float[np.ndarray, " N"]
 
 
 def find_motion(
     sighting: Sighting, intrinsics: Float[np.ndarray, "3 3"], noise: Noise, hints: Float[np.ndarray, "P 4 4"]
-) -> tuple[Float[np.ndarray, "4 4"], Bool[np.ndarray, "N"], float]:
-    """The pose ``second_from_first`` that most of the world agrees with, the points that do, and their share of the weight.
+) -> tuple[Float[np.ndarray, "4 4"], Bool[np.ndarray, " N"], float]:
+    """The pose ``second_from_first`` that most of the world agrees with, the points that do, and their share of the
+    weight.
 
     The same input gives the same pose: proposals are drawn from a fixed seed.
 
@@ -92,7 +96,9 @@ def misfit(
     intrinsics: Float[np.ndarray, "3 3"],
     noise: Noise,
 ) -> Float[np.ndarray, "P N"]:
-    """Squared distance, in standard deviations, of where poses put points (metres) and where they are seen; infinite behind."""
+    """Squared distance, in standard deviations, of where poses put points (metres) and where they are seen; infinite
+    behind.
+    """
     found = project(transform(poses[:, None], first), intrinsics)
     scale = _scale(seen, noise)
     with np.errstate(invalid="ignore"):
@@ -123,8 +129,9 @@ def normal_equations(
     seen: Float[np.ndarray, "N 3"],
     intrinsics: Float[np.ndarray, "3 3"],
     noise: Noise,
-) -> tuple[Float[np.ndarray, "6 6"], Float[np.ndarray, "6"]]:
-    """Gauss-Newton's for ``pose @ exponential(step)``, each point weighted by how well it agrees (Geman and McClure 1985).
+) -> tuple[Float[np.ndarray, "6 6"], Float[np.ndarray, " 6"]]:
+    """Gauss-Newton's for ``pose @ exponential(step)``, each point weighted by how well it agrees (Geman and McClure
+    1985).
 
     A step is three metres of shift and three radians of turn.
     """

@@ -1,8 +1,9 @@
 """A camera that moves and whose poses nobody recorded: they are estimated from the background, by tracks and depth.
 
-Corners of key frames are followed through the clip (``_keyframes``); each frame gets the rigid motion that most of the world agrees
-with, so that things which move by themselves and a gripper that moves along are left out (``_alignment``); at the end all poses are fitted
-together (``_bundle``). Depth must keep its scale over the episode; the poses' unit is the depth's.
+Corners of key frames are followed through the clip (``_keyframes``); each frame gets the rigid motion that most of the
+world agrees with, so that things which move by themselves and a gripper that moves along are left out (``_alignment``);
+at the end all poses are fitted together (``_bundle``). Depth must keep its scale over the episode; the poses' unit is
+the depth's.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ class Config:
     Attributes:
         fov_y: vertical field of view in degrees, for datasets that give no intrinsics; None to estimate it.
         pixel_noise: standard deviation of a point's place, in px, at most.
-        depth_noise: standard deviation of depth from frame to frame, as a share of it, at most; estimated depth needs more.
+        depth_noise: standard deviation of depth from frame to frame, as a share of it, at most; estimated depth needs
+            more.
         min_points: points of the background by which a frame must be placed.
         jump_degrees: farther than this the camera does not turn from one frame to the next (camera_jump).
         jump_share: farther than this share of the scene's median depth it does not move (camera_jump).
@@ -71,7 +73,8 @@ class EstimatedCamera:
         """Intrinsics as known, or estimated; poses estimated, with the first frame's camera as the world.
 
         Raises:
-            BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` where the clip does not say what they are.
+            BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` where the clip does not say what they
+                are.
         """
         c, clip = self.config, Clip(view, depth)
         noise = Noise(c.pixel_noise, c.depth_noise)
@@ -104,8 +107,10 @@ class EstimatedCamera:
             at = int(far[0])
             raise BadEpisode(
                 "camera_jump",
-                f"camera {name} turns by {turned[at]:.1f} degrees and moves by {moved[at]:.0%} of the scene's depth from frame {at} to "
-                f"frame {at + 1}; jump_degrees={self.config.jump_degrees:g} and jump_share={self.config.jump_share:g} allow less",
+                f"camera {name} turns by {turned[at]:.1f} degrees and moves by {moved[at]:.0%} of the scene's depth "
+                f"from frame {at} to "
+                f"frame {at + 1}; jump_degrees={self.config.jump_degrees:g} and "
+                f"jump_share={self.config.jump_share:g} allow less",
             )
 
 
@@ -118,7 +123,9 @@ def _bridged(poses: Float[np.ndarray, "T 4 4"], blind: list[int]) -> Float[np.nd
 def _pixels(
     placed: Placed, poses: Float[np.ndarray, "T 4 4"], intrinsics: Float[np.ndarray, "3 3"]
 ) -> tuple[float, float]:
-    """How far the background moves in the image, in the frame in which it moves farthest, and how far the poses are from it; medians in px."""
+    """How far the background moves in the image, in the frame in which it moves farthest, and how far the poses are
+    from it; medians in px.
+    """
     moved, off = [0.0], [np.zeros(0)]
     for link in placed.links:
         uvz = placed.points[link.key][link.points]

@@ -35,7 +35,8 @@ class RecordedCamera:
         if view.intrinsics is None or poses is None:
             raise BadEpisode(
                 "no_camera_poses",
-                f"camera {view.name} has no {' and no '.join(missing)}; --camera static serves a camera that stands still, --camera estimated finds the poses of others",
+                f"camera {view.name} has no {' and no '.join(missing)}; --camera static serves a camera that stands "
+                "still, --camera estimated finds the poses of others",
             )
         if len(poses) not in (1, view.length):
             raise BadEpisode(

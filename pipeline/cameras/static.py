@@ -1,4 +1,6 @@
-"""A camera that stands still: one pose for all frames, intrinsics as the dataset gives them, and the standing still checked."""
+"""A camera that stands still: one pose for all frames, intrinsics as the dataset gives them, and the standing still
+checked.
+"""
 
 from dataclasses import dataclass
 
@@ -15,15 +17,20 @@ from schemas.perception import DepthMaps
 LOOKS = 6
 """Frames, evenly spread, that are compared with the first ..."""
 JOLTS = 2
-"""... and those into which the picture changed most: a camera that was knocked may stand where it stood a moment later."""
+"""... and those into which the picture changed most: a camera that was knocked may stand where it stood a moment later.
+"""
 FEWEST = 24
 """Corners without which there is nothing to check by."""
 STILLEST = 0.25
-"""Share of the background, by area, that stands still if the camera does: a drawer that is pushed may be most of the picture."""
+"""Share of the background, by area, that stands still if the camera does: a drawer that is pushed may be most of the
+picture.
+"""
 DARKEST = 4.0
 """Grey levels by which a picture must vary to be compared."""
 FOUND_AGAIN = 0.15
-"""Share of the background, by area, that half of the other frames must show where it was; a fixed camera keeps far more."""
+"""Share of the background, by area, that half of the other frames must show where it was; a fixed camera keeps far
+more.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,8 @@ class Config:
 
     Attributes:
         fov_y: vertical field of view in degrees, for datasets that give no intrinsics; None to refuse those.
-        max_motion: share of the image's width by which even the stillest quarter of what is seen, by its area in the world, has
-            moved between the first frame and another if the camera did; None not to check.
+        max_motion: share of the image's width by which even the stillest quarter of what is seen, by its area in the
+            world, has moved between the first frame and another if the camera did; None not to check.
     """
 
     fov_y: float | None = None
@@ -57,7 +64,8 @@ class StaticCamera:
         self.config = config
 
     def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:
-        """The view's intrinsics and its pose in every frame; the world is the camera's own frame where no pose is known.
+        """The view's intrinsics and its pose in every frame; the world is the camera's own frame where no pose is
+        known.
 
         Raises:
             BadEpisode: the camera moves, by the dataset's word or by its pictures, or has no intrinsics.
@@ -65,13 +73,15 @@ class StaticCamera:
         if not view.fixed:
             raise BadEpisode(
                 "moving_camera",
-                f"camera {view.name} moves; --camera static is for cameras that stand still, --camera estimated for others",
+                f"camera {view.name} moves; --camera static is for cameras that stand still, --camera estimated for "
+                "others",
             )
         known = known_intrinsics(view, self.config.fov_y)
         if known is None:
             raise BadEpisode(
                 "no_intrinsics",
-                f"camera {view.name} has no intrinsics; give its vertical field of view with --camera-options fov_y=DEGREES",
+                f"camera {view.name} has no intrinsics; give its vertical field of view with --camera-options "
+                "fov_y=DEGREES",
             )
         intrinsics, source = known
         checked = ""
@@ -95,8 +105,9 @@ class StaticCamera:
 def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bool:
     """Whether the pictures could be asked if the camera stands still; if they say that it does not, that is raised.
 
-    Corners of the first frame are looked for in a few others: some evenly spread, and those into which the picture changed most. Each counts by the area of the world that it stands for, so that
-    neither a robot that moves before the camera, nor a gripper that is carried along with it, has the majority.
+    Corners of the first frame are looked for in a few others: some evenly spread, and those into which the picture
+    changed most. Each counts by the area of the world that it stands for, so that neither a robot that moves before the
+    camera, nor a gripper that is carried along with it, has the majority.
 
     Args:
         view: whose frames are compared.
@@ -131,7 +142,8 @@ def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bo
         if least > limit:
             raise _moves(
                 view,
-                f"from frame 0 to frame {frame} {1 - STILLEST:.0%} of the background moved by at least {least:.1f} px, more than the {limit:.1f} px that "
+                f"from frame 0 to frame {frame} {1 - STILLEST:.0%} of the background moved by at least {least:.1f} "
+                f"px, more than the {limit:.1f} px that "
                 f"static.max_motion={max_motion:g} allows",
             )
     if shares and np.median(shares) < FOUND_AGAIN:
@@ -141,7 +153,7 @@ def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bo
     return bool(shares)
 
 
-def _jolts(frames: UInt8[np.ndarray, "T H W 3"]) -> Int[np.ndarray, "N"]:
+def _jolts(frames: UInt8[np.ndarray, "T H W 3"]) -> Int[np.ndarray, " N"]:
     """The frames that differ most from the ones before them, by every eighth pixel of each eighth row."""
     few = frames[:, ::8, ::8, 1].astype(np.int16)
     change = np.abs(np.diff(few, axis=0)).mean(axis=(1, 2))

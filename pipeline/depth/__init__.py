@@ -13,8 +13,9 @@ from schemas.perception import DepthMaps
 class DepthEstimator(Protocol):
     """Gives depth for every frame of a camera.
 
-    One that says something of all the frames that it sees, such as a scale, or whose frames cost much, says ``sees_whole = True``: an
-    episode that is gone through in pieces is then shown to it as a whole, once (``pipeline.episodes.chunks``).
+    One that says something of all the frames that it sees, such as a scale, or whose frames cost much, says
+    ``sees_whole = True``: an episode that is gone through in pieces is then shown to it as a whole, once
+    (``pipeline.episodes.chunks``).
     """
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
@@ -23,8 +24,8 @@ class DepthEstimator(Protocol):
         Args:
             episode: what else is known, by which relative depth is brought to metres.
             view: one of its cameras.
-            long: the episode is too long for memory: frames are asked for some at a time, and depth is put into a temporary file
-                (``pipeline.episodes.spill``).
+            long: the episode is too long for memory: frames are asked for some at a time, and depth is put into a
+                temporary file (``pipeline.episodes.spill``).
 
         Raises:
             BadEpisode: this episode cannot be given depth by this estimator; the message names the choices.

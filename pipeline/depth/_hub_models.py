@@ -16,7 +16,7 @@ from schemas.devices import choose_device
 from schemas.errors import LONGEST, first_line
 from schemas.files import contents_digest
 from schemas.hub import hub_at_hand
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency, MissingWeights
 
 LIBRARIES = ("torch", "transformers")
 INSTALL = "pip install 'lamp-robotics[depth]' brings what depth models need"
@@ -72,7 +72,9 @@ class Weights:
             import torch  # noqa: F401
             import transformers  # noqa: F401
         except ImportError as error:
-            raise MissingWeights(f"{self.family.name} needs {error.name}, which is not installed: {INSTALL}") from error
+            raise MissingDependency(
+                f"{self.family.name} needs {error.name}, which is not installed: {INSTALL}"
+            ) from error
         folder = self.folder()
         try:
             config = json.loads((folder / "config.json").read_bytes())
@@ -111,7 +113,8 @@ class Weights:
                 return self._download()
         except (OSError, HFValidationError) as error:
             raise MissingWeights(
-                f"{self.said} are not on this machine and cannot be downloaded ({first_line(error, LONGEST)}); with a network run the same "
+                f"{self.said} are not on this machine and cannot be downloaded ({first_line(error, LONGEST)}); with "
+                "a network run the same "
                 f"command again, without one give weights=FOLDER, a folder with a copy of {self.name}"
             ) from error
 
@@ -129,7 +132,8 @@ class Weights:
         classes = config.get("architectures") or [family.depth_model]
         if found != family.model_type or family.depth_model not in classes:
             raise MissingWeights(
-                f"{self.said} are those of another model: expected {family.depth_model}, found {', '.join(map(str, classes))} "
+                f"{self.said} are those of another model: expected {family.depth_model}, found "
+                f"{', '.join(map(str, classes))} "
                 f"(model_type {found})"
             )
         metric = is_metric(config)
@@ -188,7 +192,8 @@ class DepthModel:
         self.batches = ShrinkingBatches(batch_size, f"{weights.family.name}: {remedy}")
 
     def inverse_depth(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "T H W"]:
-        """Inverse depth at every pixel of every frame, each frame seen once: 1/m of a metric model, else up to scale and shift.
+        """Inverse depth at every pixel of every frame, each frame seen once: 1/m of a metric model, else up to scale
+        and shift.
 
         Raises:
             BuildError: a single frame does not fit into the GPU's memory.
@@ -211,7 +216,9 @@ class DepthModel:
 
 
 def is_metric(config: dict[str, Any]) -> bool:
-    """Whether a model gives depth in metres, by its ``config.json``; the others give inverse depth up to scale and shift."""
+    """Whether a model gives depth in metres, by its ``config.json``; the others give inverse depth up to scale and
+    shift.
+    """
     return config.get("model_type") == "zoedepth" or config.get("depth_estimation_type") == "metric"
 
 
@@ -240,7 +247,8 @@ def _load(weights: Weights) -> tuple[Any, Any]:
     missing = sorted(name for name in set(report["missing_keys"]) & learned if UNUSED not in name)
     if missing:
         raise MissingWeights(
-            f"{weights.said} lack {len(missing)} of the model's {len(learned)} tensors (the first is {missing[0]}): they are those of another model"
+            f"{weights.said} lack {len(missing)} of the model's {len(learned)} tensors (the first is {missing[0]}): "
+            "they are those of another model"
         )
     return model, processor
 

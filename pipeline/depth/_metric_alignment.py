@@ -1,15 +1,17 @@
-"""Estimated depth brought to metres by what the episode knows, with one scale and one shift of inverse depth for all of it.
+"""Estimated depth brought to metres by what the episode knows, with one scale and one shift of inverse depth for all of
+it.
 
-An estimate knows inverse depth up to a scale and a shift (relative), or up to a scale that is a little off (metric). Whatever else
-gives metric depth at some pixels is an anchor:
+An estimate knows inverse depth up to a scale and a shift (relative), or up to a scale that is a little off (metric).
+Whatever else gives metric depth at some pixels is an anchor:
 
 * ``recorded``: depth that came with the episode, however sparse.
-* ``plane``: the table, a plane at a known height in the world, where intrinsics and pose are known. Most of the picture must show it.
+* ``plane``: the table, a plane at a known height in the world, where intrinsics and pose are known. Most of the picture
+  must show it.
 * ``robot``: the tool's recorded position, seen by a camera whose intrinsics and pose are known.
 
-Many anchors lie: a pixel that shows something on the table, a tool behind an object. So the line is the one with which most anchors
-agree (RANSAC, Fischler and Bolles 1981), refined by least squares with Tukey's weights. What cannot be aligned is given back with
-the reason why.
+Many anchors lie: a pixel that shows something on the table, a tool behind an object. So the line is the one with which
+most anchors agree (RANSAC, Fischler and Bolles 1981), refined by least squares with Tukey's weights. What cannot be
+aligned is given back with the reason why.
 """
 
 from dataclasses import dataclass
@@ -33,7 +35,9 @@ FEWEST = {"recorded": 50, "plane": 50, "robot": 10}
 AGREEING = {"recorded": 0.5, "plane": 0.25, "robot": 0.5}
 """Share of the anchors that must agree; of the plane's many show what stands on the table or behind it."""
 SPREAD = 1.15
-"""Ratio of the farthest to the nearest agreeing anchor, without its extremes, from which on scale and shift can be told apart."""
+"""Ratio of the farthest to the nearest agreeing anchor, without its extremes, from which on scale and shift can be told
+apart.
+"""
 NEAREST, FARTHEST = 0.05, 20.0
 """Metres between which the table and the tool are believed to be."""
 
@@ -51,8 +55,8 @@ class Anchors:
         known: 1/m.
     """
 
-    estimate: Float[np.ndarray, "N"]
-    known: Float[np.ndarray, "N"]
+    estimate: Float[np.ndarray, " N"]
+    known: Float[np.ndarray, " N"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def align(
 
 
 def fit_line(
-    estimate: Float[np.ndarray, "N"], known: Float[np.ndarray, "N"], tolerance: Float[np.ndarray, "N"], shifted: bool
+    estimate: Float[np.ndarray, " N"], known: Float[np.ndarray, " N"], tolerance: Float[np.ndarray, " N"], shifted: bool
 ) -> Line | None:
     """The line with a positive scale with which most pairs agree, the same for the same pairs.
 
@@ -140,7 +144,8 @@ def fit_line(
     for _ in range(20):
         off = (scale * estimate + shift - known) / tolerance
         near = np.abs(off)[np.abs(off) < 1]
-        # Tukey's constant is 4.7 standard deviations, one of which is 1.5 median distances; never wider than the tolerance allows.
+        # Tukey's constant is 4.7 standard deviations, one of which is 1.5 median distances; never wider than the
+        # tolerance allows.
         reach = min(max(7 * float(np.median(near)), 1e-3), 2) if len(near) else 2
         weight = (
             np.where(np.abs(off) < reach, 1 - (off / reach) ** 2, 0) / tolerance
@@ -156,8 +161,8 @@ def fit_line(
 
 
 def _candidates(
-    estimate: Float[np.ndarray, "N"], known: Float[np.ndarray, "N"], shifted: bool, draws: int = 300
-) -> tuple[Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:
+    estimate: Float[np.ndarray, " N"], known: Float[np.ndarray, " N"], shifted: bool, draws: int = 300
+) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:
     """Scales and shifts of lines through random pairs of points, or through the origin and random points."""
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(known), (2, draws))
@@ -205,7 +210,8 @@ def plane_anchors(view: CameraView, inverse: Float[np.ndarray, "T H W"], height:
     pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(high) + 0.5), axis=-1)
     rays = lift(np.concatenate([pixels, np.ones((high, width, 1))], axis=-1), intrinsics)
     pose = np.broadcast_to(poses, (view.length, 4, 4))[frames]
-    # A ray of depth 1 climbs by this much; the plane is met where it has climbed from the camera's height to the plane's.
+    # A ray of depth 1 climbs by this much; the plane is met where it has climbed from the camera's height to the
+    # plane's.
     climb = np.einsum("tj,hwj->thw", pose[:, 2, :3], rays)
     with np.errstate(divide="ignore", invalid="ignore"):
         known = climb / (height - pose[:, 2, 3])[:, None, None]

@@ -11,7 +11,7 @@ from pipeline.depth._hub_models import DepthModel, Precision, Weights
 from pipeline.depth._metric_alignment import CannotAlign, Method, align
 from pipeline.depth._temporal import steady
 from pipeline.depth._validity import check_inverse
-from pipeline.episodes.spill import blocks, empty, in_turn, let_go
+from pipeline.episodes.spill import blocks, empty, in_turn, release
 from pipeline.vision.patches import grey_clip
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
@@ -33,14 +33,17 @@ class EstimatorConfig:
     Attributes:
         weights: a name on the Hugging Face hub or a folder that holds a copy; None for the published ones.
         revision: of the hub's repository; None for the pinned one.
-        resolution: height in pixels that pictures are scaled to for the network; None for the published one. Time goes with its square.
+        resolution: height in pixels that pictures are scaled to for the network; None for the published one. Time goes
+            with its square.
         batch_size: frames at a time; halved by itself when a GPU's memory runs out.
         device: auto takes a GPU when there is one; else cpu, cuda or cuda:N.
         precision: auto is float16 on a GPU and float32 on a CPU.
-        align: what depth is brought to metres by: recorded depth, the table's plane or the robot's tool; auto takes the first that the
-            episode offers, and leaves depth as it is where there is none; a named one must be there.
-        table_height: z of the table in the world, metres; None for 0 with align=plane, and for no use of the plane with align=auto.
-        steady: where a camera stands still, frames are brought to the clip's median first, and places that look the same keep its depth.
+        align: what depth is brought to metres by: recorded depth, the table's plane or the robot's tool; auto takes the
+            first that the episode offers, and leaves depth as it is where there is none; a named one must be there.
+        table_height: z of the table in the world, metres; None for 0 with align=plane, and for no use of the plane with
+            align=auto.
+        steady: where a camera stands still, frames are brought to the clip's median first, and places that look the
+            same keep its depth.
     """
 
     weights: str | None = field(default=None, metadata={"contents": True})
@@ -76,7 +79,7 @@ def build(config: EstimatorConfig) -> "EstimatedDepth":
     """The estimator.
 
     Raises:
-        MissingWeights: the weights cannot be loaded.
+        MissingDependency: the weights cannot be loaded.
         ValueError: there is no such device.
     """
     weights = config.chosen_weights()
@@ -89,7 +92,7 @@ def check(config: EstimatorConfig) -> None:
     """Have the weights downloaded and looked at.
 
     Raises:
-        MissingWeights: they cannot be had, or are those of another model.
+        MissingDependency: they cannot be had, or are those of another model.
     """
     config.chosen_weights().check()
 
@@ -161,8 +164,8 @@ class EstimatedDepth:
             inverse[numbers] = self.model.inverse_depth(frames)
             if grey is not None:
                 grey[numbers] = grey_clip(frames)
-                let_go(grey)
-            let_go(inverse)
+                release(grey)
+            release(inverse)
         return inverse, grey
 
     def _align(
@@ -178,7 +181,8 @@ class EstimatedDepth:
         if self.config.align not in ("auto", "none"):
             raise BadEpisode(
                 "no_depth_anchors",
-                f"camera {view.name}: depth cannot be aligned by {'; '.join(refused)}; --depth-options align=auto takes what there is",
+                f"camera {view.name}: depth cannot be aligned by {'; '.join(refused)}; --depth-options align=auto "
+                "takes what there is",
             )
         return None, f" ({'; '.join(refused)})" if refused else ""
 

@@ -1,8 +1,8 @@
 """From frames to what a depth model takes, and from what it gives back to the pixels of the frames.
 
-Where pixels lie is the matter. Two ways of resizing are in use: pixel *areas* are matched (a picture covers [0, W], centres at +0.5, as
-everywhere in this project), or the centres of the *corner* pixels are. What was done to the picture on its way into the model is
-undone on the way back, so that what the model says of a place is read at that place.
+Where pixels lie is the matter. Two ways of resizing are in use: pixel *areas* are matched (a picture covers [0, W],
+centres at +0.5, as everywhere in this project), or the centres of the *corner* pixels are. What was done to the picture
+on its way into the model is undone on the way back, so that what the model says of a place is read at that place.
 """
 
 from dataclasses import dataclass, replace
@@ -13,8 +13,9 @@ from jaxtyping import Float, UInt8
 from torch.nn import functional
 
 STEEP = 0.2
-"""Change of inverse depth from one of the model's pixels to the next, in standard deviations over the frame, that is an edge and not
-a slope: the two sides are not mixed there. A share of the spread, because relative inverse depth has no zero."""
+"""Change of inverse depth from one of the model's pixels to the next, in standard deviations over the frame, that is an
+edge and not a slope: the two sides are not mixed there. A share of the spread, because relative inverse depth has no
+zero."""
 RESAMPLING = {2: "bilinear", 3: "bicubic"}
 """Pillow's numbers for ways of resizing, as image processors record them, and torch's names."""
 
@@ -29,7 +30,8 @@ class Preparation:
         multiple: the sides become multiples of this.
         mode: torch's name of the interpolation.
         mean, deviation: of each colour, of values 0..1.
-        corners: the picture is first padded by reflection and then resized corner to corner, as ZoeDepth does; else areas are matched.
+        corners: the picture is first padded by reflection and then resized corner to corner, as ZoeDepth does; else
+            areas are matched.
     """
 
     size: tuple[int, int]
@@ -101,7 +103,8 @@ class Preparation:
     ) -> Float[torch.Tensor, "N {height} {width}"]:
         """The model's inverse depth at the pixels of frames of this size.
 
-        Bilinear in inverse depth, which is exact on a plane; where the four values around a place span an edge, the nearest one.
+        Bilinear in inverse depth, which is exact on a plane; where the four values around a place span an edge, the
+        nearest one.
         """
         places = [
             self._places(*sides, prediction.device) for sides in zip((height, width), prediction.shape[1:], strict=True)
@@ -117,7 +120,9 @@ class Preparation:
         return torch.where(steep, prediction[:, rows[:, None], columns], smooth)
 
     def _places(self, side: int, found: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each pixel along a frame's side: the pixel of the prediction before it, and how far on it lies to the next."""
+        """For each pixel along a frame's side: the pixel of the prediction before it, and how far on it lies to the
+        next.
+        """
         pixels = torch.arange(side, device=device, dtype=torch.float64)
         padding = self.padding(side)
         if self.corners:

@@ -1,11 +1,12 @@
-"""Estimates of one frame at a time flicker, and still things seem to move; where the camera stands still that can be mended.
+"""Estimates of one frame at a time flicker, and still things seem to move; where the camera stands still that can be
+mended.
 
 Most of the picture is then the same in every frame, so two things are known:
 
-* Scale and shift differ a little from frame to frame. Each frame is brought to the clip's median by the line with which most of its
-  pixels agree; what moves does not agree and has no say.
-* A place whose picture has not changed has not changed its depth. Where its estimate is no farther from the median than such places
-  are in general, it is the median's: exactly still, as the thing is.
+* Scale and shift differ a little from frame to frame. Each frame is brought to the clip's median by the line with which
+  most of its pixels agree; what moves does not agree and has no say.
+* A place whose picture has not changed has not changed its depth. Where its estimate is no farther from the median than
+  such places are in general, it is the median's: exactly still, as the thing is.
 """
 
 import numpy as np

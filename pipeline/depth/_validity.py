@@ -14,8 +14,8 @@ def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
     """Refuse a clip whose estimated inverse depth says nothing; infinite values are made NaN in their place.
 
     Raises:
-        BadEpisode: not one value is finite (``depth_not_finite``), all are 0, which is infinitely far (``depth_infinite``), or all are the
-            same (``depth_constant``).
+        BadEpisode: not one value is finite (``depth_not_finite``), all are 0, which is infinitely far
+            (``depth_infinite``), or all are the same (``depth_constant``).
     """
     for frame in in_turn(inverse):
         frame[~np.isfinite(frame)] = np.nan

@@ -31,8 +31,10 @@ class RecordedDepthReader:
             others = ", ".join(name for name in plugin_names("pipeline.depth") if name != "recorded")
             raise BadEpisode(
                 "no_depth",
-                f"camera {view.name} has no usable recorded depth; choose another with --depth: {others}; or LIBERO files can be recorded "
-                "again (create_dataset.py --use-depth, with znear_m and zfar_m or the model's extent) or replayed (--flow simulator)",
+                f"camera {view.name} has no usable recorded depth; choose another with --depth: {others}; or LIBERO "
+                "files can be recorded "
+                "again (create_dataset.py --use-depth, with znear_m and zfar_m or the model's extent) or replayed "
+                "(--flow simulator)",
             )
         recorded = view.depth
         depth = gathered(view.length, lambda n: _cleaned(recorded.some(n))) if long else _cleaned(recorded.read())

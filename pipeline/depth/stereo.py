@@ -1,6 +1,7 @@
 """Depth of a stereo camera: semi-global matching of its two rectified eyes (Hirschmüller 2008, OpenCV's), in metres.
 
-A point that lies at column u of the left picture lies at u - d of the right one, and its depth is focal length times baseline over d.
+A point that lies at column u of the left picture lies at u - d of the right one, and its depth is focal length times
+baseline over d.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pipeline.depth._validity import bounds, check_varies
-from pipeline.episodes.spill import blocks, empty, in_turn, let_go
+from pipeline.episodes.spill import blocks, empty, in_turn, release
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthMaps
@@ -25,10 +26,12 @@ class Config:
     """Settings.
 
     Attributes:
-        nearest: metres of the nearest thing that is looked for; nearer ones get no depth. Half of it takes twice the time.
+        nearest: metres of the nearest thing that is looked for; nearer ones get no depth. Half of it takes twice the
+            time.
         farthest: metres beyond which depth counts as unknown; there a sixteenth of a pixel is a large share of it.
         block: side of the squares that are compared, in pixels, odd.
-        disagree: pixels by which the disparity seen from the right eye may differ, or the place is hidden from one of them.
+        disagree: pixels by which the disparity seen from the right eye may differ, or the place is hidden from one of
+            them.
         fov_y: vertical field of view in degrees, for recordings that give no intrinsics; None to refuse those.
     """
 
@@ -80,7 +83,8 @@ class StereoDepth:
             if self.config.fov_y is None:
                 raise BadEpisode(
                     "no_intrinsics",
-                    f"camera {view.name} has no intrinsics, which stereo depth needs; give its vertical field of view with --depth-options "
+                    f"camera {view.name} has no intrinsics, which stereo depth needs; give its vertical field of "
+                    "view with --depth-options "
                     "fov_y=DEGREES",
                 )
             intrinsics = intrinsics_from_fov(self.config.fov_y, *view.size)
@@ -94,7 +98,7 @@ class StereoDepth:
         for numbers in blocks(view.length) if long else (np.arange(view.length),):
             left, right = _both_eyes(view, numbers, long)
             depth[numbers] = self._depth(left, right, reach)
-            let_go(depth)
+            release(depth)
             if middle in numbers:
                 here = slice(middle - numbers[0], middle - numbers[0] + 1)
                 swapped = float(np.isfinite(self._depth(right[here], left[here], reach)).mean())
@@ -102,7 +106,8 @@ class StereoDepth:
         if share < FEWEST:
             raise BadEpisode(
                 "bad_stereo",
-                f"camera {view.name}: {share:.1%} of the pixels find their like in the right eye, at least {FEWEST:.0%} are needed; "
+                f"camera {view.name}: {share:.1%} of the pixels find their like in the right eye, at least "
+                f"{FEWEST:.0%} are needed; "
                 "are the eyes of one moment, and rectified?",
             )
         if swapped > np.isfinite(depth[middle]).mean():
@@ -155,7 +160,7 @@ class StereoDepth:
 
 
 def _both_eyes(
-    view: CameraView, numbers: Int[np.ndarray, "N"], long: bool
+    view: CameraView, numbers: Int[np.ndarray, " N"], long: bool
 ) -> tuple[UInt8[np.ndarray, "N H W 3"], UInt8[np.ndarray, "N H W 3"]]:
     """Frames of the left and the right eye; all of them unless the episode is long.
 

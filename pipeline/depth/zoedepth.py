@@ -22,7 +22,8 @@ class Config(EstimatorConfig):
     """Settings.
 
     Attributes:
-        trained_on: the published weights: nyu-kitti (rooms and streets, chosen by itself), nyu (rooms) or kitti (streets).
+        trained_on: the published weights: nyu-kitti (rooms and streets, chosen by itself), nyu (rooms) or kitti
+            (streets).
     """
 
     trained_on: Literal["nyu-kitti", "nyu", "kitti"] = "nyu-kitti"

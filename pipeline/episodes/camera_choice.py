@@ -29,7 +29,8 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
     """The names of an episode's cameras that the choice means, the primary one first.
 
     Raises:
-        BadEpisode: a camera that was named is not there or is black, or two have names that sample keys cannot tell apart.
+        BadEpisode: a camera that was named is not there or is black, or two have names that sample keys cannot tell
+            apart.
     """
     there = sorted(episode.views, key=lambda name: (name != episode.primary, name))
     wanted = there if ALL in cameras else [episode.primary if name == PRIMARY else name for name in cameras]
@@ -37,19 +38,22 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
     if black := [name for name in missing if name in episode.black_cameras]:
         raise BadEpisode(
             "black_camera",
-            f"{episode.ref.name}: every frame of {', '.join(black)} is black; this camera was not recorded. There are pictures of "
+            f"{episode.ref.name}: every frame of {', '.join(black)} is black; this camera was not recorded. There "
+            "are pictures of "
             f"{', '.join(there)}; choose with --cameras",
         )
     if missing:
         raise BadEpisode(
             "no_such_camera",
-            f"{episode.ref.name} has no camera {', '.join(missing)} with pictures; it has {', '.join(there)}, choose with --cameras",
+            f"{episode.ref.name} has no camera {', '.join(missing)} with pictures; it has {', '.join(there)}, choose "
+            "with --cameras",
         )
     chosen = [name for name in there if name in wanted]
     if len({camera_in_key(name) for name in chosen}) < len(chosen):
         raise BadEpisode(
             "camera_names",
-            f"{episode.ref.name}: the cameras {', '.join(chosen)} differ only in signs that sample keys cannot hold; choose one with --cameras",
+            f"{episode.ref.name}: the cameras {', '.join(chosen)} differ only in signs that sample keys cannot hold; "
+            "choose one with --cameras",
         )
     return chosen
 
@@ -57,7 +61,8 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
 def seen_by(episode: Episode, camera: str) -> Episode:
     """The episode with another camera as the primary one.
 
-    That camera's view is a copy, so that its frames are let go with it; the wrist camera's are shared, they belong to every window.
+    That camera's view is a copy, so that its frames are let go with it; the wrist camera's are shared, they belong to
+    every window.
     """
     view = episode.views[camera]
     own = view if camera == episode.wrist else replace(view)

@@ -1,10 +1,10 @@
-"""A long episode is gone through in pieces, so that a worker's memory does not grow with it.
+"""A long episode is gone through in chunks, so that a worker's memory does not grow with it.
 
-Each piece has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window depends on no other
-frame: what is made in pieces is what is made at once. What does depend on others, the scale of estimated depth and the world and focal length
-of an estimated camera, is found before, from all frames, which then lie in a temporary file with their depth
-(``pipeline.flow_sources._scene.SceneParts.see_whole``). What only refuses, the look for cuts and at a camera that is said to stand still, is
-done piece by piece where nothing needs all frames.
+Each chunk has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window
+depends on no other frame: what is made in chunks is what is made at once. What does depend on others, the scale of
+estimated depth and the world and focal length of an estimated camera, is found before, from all frames, which then lie
+in a temporary file with their depth (``pipeline.flow_sources._scene.SceneParts.see_whole``). What only refuses, the
+look for cuts and at a camera that is said to stand still, is done chunk by chunk where nothing needs all frames.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from schemas.episode import Episode
 
 
 @dataclass(frozen=True)
-class Piece:
+class EpisodeChunk:
     """Frames ``first`` to ``stop`` - 1 of an episode.
 
     Attributes:
@@ -29,14 +29,14 @@ class Piece:
     references: tuple[int, ...]
 
     def of(self, episode: Episode) -> Episode:
-        """The piece of an episode; the episode itself where it is the whole."""
+        """The chunk of an episode; the episode itself where it is the whole."""
         if self.first == 0 and self.stop == episode.length:
             return episode
         return take_frames(episode, np.arange(self.first, self.stop))
 
 
 def most_frames(megapixels: float, size: tuple[int, int], reach: int) -> int:
-    """Frames of a piece; never so few that most of them would be worked on twice.
+    """Frames of a chunk; never so few that most of them would be worked on twice.
 
     Args:
         size: (width, height) of a frame.
@@ -45,16 +45,16 @@ def most_frames(megapixels: float, size: tuple[int, int], reach: int) -> int:
     return max(int(megapixels * 1e6) // (size[0] * size[1]), 2 * (reach + 1))
 
 
-def pieces_of(length: int, references: Sequence[int], reach: int, most: int) -> Iterator[Piece]:
-    """The pieces of an episode; one where it is no longer than ``most``.
+def chunks_of(length: int, references: Sequence[int], reach: int, most: int) -> Iterator[EpisodeChunk]:
+    """The chunks of an episode; one where it is no longer than ``most``.
 
     Args:
         references: in rising order.
         reach: see ``most_frames``.
-        most: frames of a piece.
+        most: frames of a chunk.
     """
     if length <= most:
-        yield Piece(0, length, tuple(references))
+        yield EpisodeChunk(0, length, tuple(references))
         return
     start = 0
     while start < len(references):
@@ -63,5 +63,5 @@ def pieces_of(length: int, references: Sequence[int], reach: int, most: int) -> 
         while end < len(references) and references[end] + reach + 1 - first <= most:
             end += 1
         stop = min(references[end - 1] + reach + 1, length)
-        yield Piece(first, stop, tuple(reference - first for reference in references[start:end]))
+        yield EpisodeChunk(first, stop, tuple(reference - first for reference in references[start:end]))
         start = end

@@ -14,7 +14,7 @@ Some = Callable[[np.ndarray], np.ndarray]
 """Loads the frames with some numbers, which rise."""
 
 
-def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
+def take_frames(episode: Episode, frames: Int[np.ndarray, " N"]) -> Episode:
     """The episode at the frames with these numbers, which rise; its source frames still name those of the file.
 
     Pixels, depth and simulator states stay unread until somebody asks for them.
@@ -42,7 +42,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, "N"]) -> Episode:
     )
 
 
-def _view(view: CameraView, frames: Int[np.ndarray, "N"]) -> CameraView:
+def _view(view: CameraView, frames: Int[np.ndarray, " N"]) -> CameraView:
     depth, simulation, stereo, poses = view.depth, view.simulation, view.stereo, view.world_from_camera
     return replace(
         view,
@@ -55,12 +55,12 @@ def _view(view: CameraView, frames: Int[np.ndarray, "N"]) -> CameraView:
     )
 
 
-def _readers(name: str, some: Some, frames: Int[np.ndarray, "N"]) -> dict[str, Callable[..., np.ndarray]]:
+def _readers(name: str, some: Some, frames: Int[np.ndarray, " N"]) -> dict[str, Callable[..., np.ndarray]]:
     """What loads all of the frames that stay, and some of them."""
     return {name: partial(some, frames), "read_some": partial(_some_of, some, frames)}
 
 
-def _some_of(some: Some, frames: Int[np.ndarray, "N"], numbers: Int[np.ndarray, "M"]) -> np.ndarray:
+def _some_of(some: Some, frames: Int[np.ndarray, " N"], numbers: Int[np.ndarray, " M"]) -> np.ndarray:
     return some(frames[numbers])
 
 

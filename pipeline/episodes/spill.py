@@ -1,4 +1,6 @@
-"""Arrays of all frames of an episode: in memory, or in a temporary file where the episode is too long for that (``pipeline.episodes.chunks``)."""
+"""Arrays of all frames of an episode: in memory, or in a temporary file where the episode is too long for that
+(``pipeline.episodes.chunks``).
+"""
 
 import mmap
 import tempfile
@@ -19,7 +21,7 @@ def empty(shape: tuple[int, ...], kind: type, long: bool) -> np.ndarray:
         return np.memmap(file, kind, "w+", shape=shape)
 
 
-def let_go(array: np.ndarray) -> None:
+def release(array: np.ndarray) -> None:
     """Give back the memory that a file's array has taken by being read or written; what is in the file stays."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
@@ -31,16 +33,16 @@ def in_turn(frames: np.ndarray | Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     for number, frame in enumerate(frames):
         yield frame
         if number % AT_A_TIME == AT_A_TIME - 1 and isinstance(frames, np.ndarray):
-            let_go(frames)
+            release(frames)
 
 
-def blocks(length: int) -> Iterator[Int[np.ndarray, "N"]]:
+def blocks(length: int) -> Iterator[Int[np.ndarray, " N"]]:
     """The numbers of all frames, in rising order, some at a time."""
     for start in range(0, length, AT_A_TIME):
         yield np.arange(start, min(start + AT_A_TIME, length))
 
 
-def gathered(length: int, some: Callable[[Int[np.ndarray, "N"]], np.ndarray]) -> np.ndarray:
+def gathered(length: int, some: Callable[[Int[np.ndarray, " N"]], np.ndarray]) -> np.ndarray:
     """What ``some`` gives of all frames of a long episode, asked for some at a time."""
     array = None
     for numbers in blocks(length):
@@ -48,6 +50,6 @@ def gathered(length: int, some: Callable[[Int[np.ndarray, "N"]], np.ndarray]) ->
         if array is None:
             array = empty((length, *found.shape[1:]), found.dtype.type, long=True)
         array[numbers] = found
-        let_go(array)
+        release(array)
     assert array is not None, "an episode has frames"
     return array

@@ -1,4 +1,6 @@
-"""Episodes whose flow is known exactly: the synthetic rigid world, and LIBERO episodes with a file of it beside them."""
+"""Episodes whose flow is known exactly: the synthetic rigid world,
+and LIBERO episodes with a file of it beside them.
+"""
 
 import zipfile
 import zlib
@@ -24,7 +26,8 @@ class ExactEpisode:
 
     Attributes:
         keypoints: in pixels, the same for every window.
-        windows: (reference frame, exact flow in that frame's camera) in ascending order; ``valid`` only within the episode.
+        windows: (reference frame, exact flow in that frame's camera) in ascending order; ``valid`` only within the
+            episode.
     """
 
     episode: Episode
@@ -120,7 +123,8 @@ def libero_episodes(root: Path) -> Iterator[ExactEpisode | BadEpisode]:
                 yield error
     if not found:
         raise FileNotFoundError(
-            f"no *.hdf5 below {root} has exact flow (<file>_<number>_gt.npz) beside it; name another folder with --input"
+            f"no *.hdf5 below {root} has exact flow (<file>_<number>_gt.npz) beside it; name another folder with "
+            "--input"
         )
 
 

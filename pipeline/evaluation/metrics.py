@@ -1,6 +1,8 @@
-"""Scores in numbers. Lengths are in centimetres and pixels, shares between 0 and 1; a number that does not exist is None.
+"""Scores in numbers. Lengths are in centimetres and pixels, shares between 0 and 1; a number that does not exist is
+None.
 
-Error stands beside coverage everywhere: a label that is absent costs little, one that is wrong poisons, and either is cheap alone.
+Error stands beside coverage everywhere: a label that is absent costs little, one that is wrong poisons, and either is
+cheap alone.
 """
 
 from typing import Any
@@ -65,7 +67,7 @@ def _errors(s: Scores, of: Bool[np.ndarray, "N T"]) -> Metrics:
     }
 
 
-def _spread(values: Float[np.ndarray, "n"]) -> Metrics:
+def _spread(values: Float[np.ndarray, " n"]) -> Metrics:
     if not values.size:
         return {"median": None, "mean": None, "p90": None}
     return {
@@ -101,7 +103,9 @@ def _tapvid(s: Scores) -> Metrics:
 
 
 def _false_movers(windows: list[Scores]) -> Metrics:
-    """Truly static points that a label moves by more than ``MOVING``, a window, and moving ones that it says stand still."""
+    """Truly static points that a label moves by more than ``MOVING``, a window, and moving ones that it says stand
+    still.
+    """
     if not windows:
         return {"mean": None, "max": None, "snapped_movers_mean": None}
     false = [_count_movers(s, s.static) for s in windows]
@@ -116,7 +120,7 @@ def _false_movers(windows: list[Scores]) -> Metrics:
     }
 
 
-def _count_movers(s: Scores, rows: Bool[np.ndarray, "N"]) -> int:
+def _count_movers(s: Scores, rows: Bool[np.ndarray, " N"]) -> int:
     moved = np.where(s.kept, s.label_travelled, 0).max(axis=1) > MOVING
     return int(np.count_nonzero(moved & rows))
 

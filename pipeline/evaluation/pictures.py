@@ -38,7 +38,9 @@ def write_worst_clips(path: Path, evaluations: Sequence[Evaluation]) -> None:
 
 
 def draw_worst_clips(evaluations: Sequence[Evaluation]) -> Any:
-    """The sheet as a matplotlib figure: last frames, with the exact and the labelled path of every point that is wrong."""
+    """The sheet as a matplotlib figure: last frames,
+    with the exact and the labelled path of every point that is wrong.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -56,7 +58,8 @@ def draw_worst_clips(evaluations: Sequence[Evaluation]) -> Any:
             f"{evaluation.truth}: {evaluation.choice}\n{axes[row][0].get_title('left')}", fontsize=8, loc="left"
         )
     figure.suptitle(
-        f"Labels off by more than {100 * WRONG:g} cm over the last frame: exact path green, label red, orange where the point is hidden",
+        f"Labels off by more than {100 * WRONG:g} cm over the last frame: exact path green, label red, orange where "
+        "the point is hidden",
         fontsize=9,
     )
     return figure

@@ -40,7 +40,8 @@ class Evaluation:
 
     Attributes:
         metrics: None when there is no exact flow.
-        refused: why an episode could not be labelled; of the baseline, why it has no exact flow: then no choice is scored on it.
+        refused: why an episode could not be labelled; of the baseline, why it has no exact flow: then no choice is
+            scored on it.
         frames_per_second: of labelling, all stages.
     """
 
@@ -58,7 +59,9 @@ TRUTHS = ("rigid-world", "files", "simulator")
 def exact_episodes(
     truth: str, root: Path, limit: int | None, replay: ReplayConfig, dataset: PluginChoice = PluginChoice("libero")
 ) -> Iterator[ExactEpisode | BadEpisode]:
-    """The episodes of one of ``TRUTHS``; ``limit`` cuts files, not the rigid world; ``dataset`` is whose states are replayed."""
+    """The episodes of one of ``TRUTHS``; ``limit`` cuts files, not the rigid world; ``dataset`` is whose states are
+    replayed.
+    """
     if truth == "rigid-world":
         return rigid_world_episodes()
     if truth == "files":

@@ -9,13 +9,15 @@ from jaxtyping import Bool, Float
 from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.flow_sources import FlowSource
 from pipeline.timing import Stopwatch
-from pipeline.windows.quality import Judged, QualityConfig, judge
+from pipeline.windows.quality import EvaluatedWindow, QualityConfig, evaluate
 from schemas.cameras import lift
 from schemas.episode import BadEpisode
 from schemas.scene_flow import SceneFlow
 
 MOVING, STATIC = 0.01, 0.001
-"""Metres: a point whose exact position ever leaves its start by more than the first moves, never by more than the second is static."""
+"""Metres: a point whose exact position ever leaves its start by more than the first moves, never by more than the
+second is static.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,12 @@ class Scores:
     pixel: Float[np.ndarray, "N T"]
 
     @property
-    def moving(self) -> Bool[np.ndarray, "N"]:
+    def moving(self) -> Bool[np.ndarray, " N"]:
         """Points that truly move, at any known step."""
         return np.where(self.known, self.travelled, 0).max(axis=1) > MOVING
 
     @property
-    def static(self) -> Bool[np.ndarray, "N"]:
+    def static(self) -> Bool[np.ndarray, " N"]:
         """Points that truly stand still."""
         return np.where(self.known, self.travelled, 0).max(axis=1) < STATIC
 
@@ -91,10 +93,12 @@ def score_episode(
     scored = []
     for (reference, lifted), (_, truth) in zip(flow.windows, exact.windows, strict=True):
         steps = min(horizon, episode.length - 1 - reference)
-        with watch.stage("lift and judge"):
-            judged: Judged = judge(lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality)
-        scores = compare(judged.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
-        scored.append(ScoredWindow(episode.ref.name, reference, judged.flow, truth, scores, judged.reason))
+        with watch.stage("lift and evaluate"):
+            evaluated: EvaluatedWindow = evaluate(
+                lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality
+            )
+        scores = compare(evaluated.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
+        scored.append(ScoredWindow(episode.ref.name, reference, evaluated.flow, truth, scores, evaluated.reason))
     return scored
 
 
@@ -111,7 +115,9 @@ def windows_labelled(
 
 
 def nothing_labelled(exact: SceneFlow) -> SceneFlow:
-    """What a source that refuses an episode gives: every point absent. So all sources are scored over the same points."""
+    """What a source that refuses an episode gives: every point absent.
+    So all sources are scored over the same points.
+    """
     nothing = np.zeros(exact.valid.shape, bool)
     return SceneFlow(exact.uvz, nothing, nothing)
 

@@ -1,8 +1,11 @@
-"""Episodes of LIBERO and of robosuite seen again through the simulator, at any size: pictures, exact depth and exact flow."""
+"""Episodes of LIBERO and of robosuite seen again through the simulator, at any size: pictures, exact depth and exact
+flow.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.simulator.assets import AssetOptions
@@ -25,6 +28,8 @@ class ReplayConfig(AssetOptions):
         stride: frames from one window to the next; only windows of full length are taken.
     """
 
+    section: ClassVar[str] = "replay"
+
     size: int = 256
     stride: int = 8
 
@@ -37,7 +42,8 @@ class ReplayConfig(AssetOptions):
 
 
 def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -> Iterator[ExactEpisode | BadEpisode]:
-    """Every demo below a folder; one without the simulator's states, or that cannot be read, is given as the reason why.
+    """Every demo below a folder; one without the simulator's states, or that cannot be read, is given as the reason
+    why.
 
     Args:
         root: of the HDF5 files.

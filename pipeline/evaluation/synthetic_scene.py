@@ -1,4 +1,5 @@
-"""A small world whose scene flow is known exactly: a textured wall, a textured card that moves rigidly, and a moving camera.
+"""A small world whose scene flow is known exactly: a textured wall, a textured card that moves rigidly, and a moving
+camera.
 
 It needs no simulator and no files. Pictures and depth are ray-cast, and the flow of any image point follows from the
 poses alone, so it judges tracking, lifting and cameras independently of them.
@@ -22,7 +23,8 @@ class RigidWorld:
         size: (width, height) of its image in pixels.
         world_from_camera: its pose in each frame.
         world_from_wall: pose of the wall, which is the plane z = 0 of its own frame, without end.
-        world_from_card: pose of the card in each frame: the square |x|, |y| <= half_side of the plane z = 0 of its own frame.
+        world_from_card: pose of the card in each frame: the square |x|, |y| <= half_side of the plane z = 0 of its own
+            frame.
         half_side: of the card.
     """
 
@@ -55,8 +57,8 @@ class RigidWorld:
     def tracks(
         self, reference: int, keypoints: Float[np.ndarray, "K 2"], horizon: int
     ) -> tuple[Float[np.ndarray, "K S 3"], Bool[np.ndarray, "K S"]]:
-        """Where the points seen at ``keypoints`` of the reference frame are in the *own camera* of each step: (u px, v px, z),
-        and whether they are seen there: in front, inside the image and not behind the card."""
+        """Where the points seen at ``keypoints`` of the reference frame are in the *own camera* of each step: (u px, v
+        px, z), and whether they are seen there: in front, inside the image and not behind the card."""
         _, local, on_card = self._cast(reference, keypoints)
         steps = np.arange(reference, reference + horizon + 1)
         body = np.where(on_card[:, None, None, None], self.world_from_card[steps][None], self.world_from_wall)
@@ -79,7 +81,9 @@ class RigidWorld:
         return SceneFlow(uvz, visible, np.asarray(np.isfinite(uvz).all(-1)))
 
     def _cast(self, frame: int, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Depth of the nearest surface behind image points, the point on it in its body's frame, and whether that is the card."""
+        """Depth of the nearest surface behind image points, the point on it in its body's frame, and whether that is
+        the card.
+        """
         rays = lift(np.concatenate([pixels, np.ones((*pixels.shape[:-1], 1))], axis=-1), self.intrinsics)
         camera = self.world_from_camera[frame]
         wall_depth, wall_local = _plane_hit(invert_pose(self.world_from_wall) @ camera, rays)
@@ -94,7 +98,9 @@ class RigidWorld:
 
 
 def moving_card(frames: int = 40, size: tuple[int, int] = (160, 120), camera_moves: bool = True) -> RigidWorld:
-    """The world that tests and figures use: the card crosses the image and turns; the camera, if it moves, slides and pans."""
+    """The world that tests and figures use: the card crosses the image and turns; the camera, if it moves, slides and
+    pans.
+    """
     time = np.linspace(0, 1, frames)
     camera = np.stack([_pose(0, 0.15 * t, 0, (0.12 * t, -0.05 * t, 0.1 * t)) for t in time * camera_moves])
     card = np.stack([_pose(0.2, 0.5 * t - 0.3, 0.6 * t, (0.25 * t - 0.1, 0.1 - 0.15 * t, 0.9 - 0.2 * t)) for t in time])
@@ -105,7 +111,9 @@ def moving_card(frames: int = 40, size: tuple[int, int] = (160, 120), camera_mov
 
 
 def _plane_hit(body_from_camera: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays (z = 1) from the camera meet the plane z = 0 of a body: depth (inf if they do not), and the point there."""
+    """Where rays (z = 1) from the camera meet the plane z = 0 of a body: depth (inf if they do not), and the point
+    there.
+    """
     directions = np.einsum("ij,...j->...i", body_from_camera[:3, :3], rays)
     origin = body_from_camera[:3, 3]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,8 +1,9 @@
 """Flow sources: one module each (see ``schemas.plugins``).
 
-A module defines ``Config`` and ``build(config)``, which gives a ``FlowSource``. A config that declares a field ``tracker``, ``depth`` or
-``camera`` is given the recipe's choice of that part; one that does not has no use for it, and the recipe leaves it out. A field with the
-metadata ``place`` says where files lie on this machine and does not enter the recipe's digest.
+A module defines ``Config`` and ``build(config)``, which gives a ``FlowSource``. A config that declares a field
+``tracker``, ``depth`` or ``camera`` is given the recipe's choice of that part; one that does not has no use for it, and
+the recipe leaves it out. A field with the metadata ``place`` says where files lie on this machine and does not enter
+the recipe's digest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,9 +45,9 @@ class EpisodeFlow:
 class FlowSource(Protocol):
     """Gives scene flow for the primary view of an episode.
 
-    One that looks at no pictures says ``looks_at_pictures = False``: then only those of the reference frames are read. One that says
-    something of all frames at once also has ``see_whole(episode, watch)``: it is called before an episode is gone through in pieces
-    (``pipeline.episodes.chunks``), and gives the episode that pieces are taken of.
+    One that looks at no pictures says ``looks_at_pictures = False``: then only those of the reference frames are read.
+    One that says something of all frames at once also has ``see_whole(episode, watch)``: it is called before an episode
+    is gone through in pieces (``pipeline.episodes.chunks``), and gives the episode that pieces are taken of.
     """
 
     def follow(

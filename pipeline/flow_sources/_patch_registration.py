@@ -1,10 +1,12 @@
-"""How the surfaces that a depth camera sees move from one frame to the next, by registering point clouds (generalised ICP, small_gicp).
+"""How the surfaces that a depth camera sees move from one frame to the next, by registering point clouds (generalised
+ICP, small_gicp).
 
-The cloud of a frame is cut into small patches, spread evenly over the picture, and each patch is registered with the next frame's whole
-cloud by itself; so things may move apart, and arms bend. A patch in which depth stays what it was is taken for still and not registered.
+The cloud of a frame is cut into small patches, spread evenly over the picture, and each patch is registered with the
+next frame's whole cloud by itself; so things may move apart, and arms bend. A patch in which depth stays what it was is
+taken for still and not registered.
 
-What no registration of surfaces can see is a surface that slides along itself: the inside of a flat thing that moves in its own plane looks
-as if it stood still. Colour would tell, and is not used here.
+What no registration of surfaces can see is a surface that slides along itself: the inside of a flat thing that moves in
+its own plane looks as if it stood still. Colour would tell, and is not used here.
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from schemas.cameras import invert_pose, lift, project, transform
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 NEIGHBOURS = 12
 """Points around each by which the surface's direction is estimated."""
@@ -75,19 +77,19 @@ class PatchMotions:
 
     middles: Float[np.ndarray, "P 3"]
     moves: Float[np.ndarray, "P 4 4"]
-    known: Bool[np.ndarray, "P"]
+    known: Bool[np.ndarray, " P"]
 
 
 def registration_library() -> Any:
     """``small_gicp``, or a sentence that says how to get it.
 
     Raises:
-        MissingWeights: it is not installed.
+        MissingDependency: it is not installed.
     """
     try:
         import small_gicp
     except ImportError as error:
-        raise MissingWeights(
+        raise MissingDependency(
             "--flow icp needs small_gicp, which is not installed: pip install 'lamp-robotics[icp]' brings it"
         ) from error
     return small_gicp
@@ -101,11 +103,12 @@ def cloud_of(
     config: PatchConfig,
     seed: int,
 ) -> Cloud:
-    """The cloud of a frame and the middles of its patches; pixels at depth edges belong to neither side and are left out.
+    """The cloud of a frame and the middles of its patches; pixels at depth edges belong to neither side and are left
+    out.
 
     Args:
-        seed: of the pixels that are taken, one of each few; another for every frame. Taken in rows and columns, the points of two frames
-            would lie on the same rays, and registration would lay ray on ray.
+        seed: of the pixels that are taken, one of each few; another for every frame. Taken in rows and columns, the
+            points of two frames would lie on the same rays, and registration would lay ray on ray.
     """
     height, width = depth.shape
     usable = np.isfinite(depth) & ~edges
@@ -129,9 +132,9 @@ def unchanged(
     intrinsics: Float[np.ndarray, "3 3"],
     world_from_camera: Float[np.ndarray, "4 4"],
     config: PatchConfig,
-) -> Bool[np.ndarray, "N"]:
-    """Whether a frame's depth says nothing against points of the world having stayed: it is what it would be, or far nearer, because
-    something covers them, or they lie outside the picture."""
+) -> Bool[np.ndarray, " N"]:
+    """Whether a frame's depth says nothing against points of the world having stayed: it is what it would be, or far
+    nearer, because something covers them, or they lie outside the picture."""
     height, width = depth.shape
     seen = project(transform(invert_pose(world_from_camera), points), intrinsics)
     inside = np.asarray(((seen[:, :2] >= 0) & (seen[:, :2] < [width, height])).all(axis=1))
@@ -142,7 +145,7 @@ def unchanged(
         return np.asarray(~inside | same | (beyond < -config.farthest))
 
 
-def register(before: Cloud, stayed: Bool[np.ndarray, "N"], after: Cloud, config: PatchConfig) -> PatchMotions:
+def register(before: Cloud, stayed: Bool[np.ndarray, " N"], after: Cloud, config: PatchConfig) -> PatchMotions:
     """Motions of the patches of one frame to the next.
 
     Args:
@@ -199,7 +202,7 @@ def _align(
 
 def carry(
     points: Float[np.ndarray, "K 3"], motions: PatchMotions
-) -> tuple[Float[np.ndarray, "K 3"], Bool[np.ndarray, "K"]]:
+) -> tuple[Float[np.ndarray, "K 3"], Bool[np.ndarray, " K"]]:
     """Points of the world moved with the nearest patch, and whether its motion is known."""
     if len(motions.middles) == 0:
         return points, np.zeros(len(points), bool)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from pipeline.episodes.spill import gathered, let_go
+from pipeline.episodes.spill import gathered, release
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import depth_edges
 from pipeline.vision.scene_cuts import check_cuts
@@ -42,8 +42,8 @@ class _Whole:
             return None
         rows = np.array([self.row[number] for number in numbers])
         depth = replace(self.depth, depth=np.array(self.depth.depth[rows]))
-        let_go(self.depth.depth)
-        let_go(self.pictures)
+        release(self.depth.depth)
+        release(self.pictures)
         return depth, replace(self.cameras, world_from_camera=self.cameras.world_from_camera[rows])
 
 
@@ -63,8 +63,9 @@ class SceneParts:
         self._whole: _Whole | None = None
 
     def see_whole(self, episode: Episode, watch: Stopwatch) -> Episode:
-        """Called before an episode is gone through in pieces. Where depth or camera says something of all frames at once (``sees_whole``),
-        both are found now, for all of them; pictures and depth lie in temporary files, so that memory does not grow with the episode.
+        """Called before an episode is gone through in pieces. Where depth or camera says something of all frames at
+        once (``sees_whole``), both are found now, for all of them; pictures and depth lie in temporary files, so that
+        memory does not grow with the episode.
 
         Returns:
             The episode that pieces are to be taken of: it does not read or decode the primary view's frames again.
@@ -86,8 +87,8 @@ class SceneParts:
     def see(
         self, episode: Episode, depth_edge: float, watch: Stopwatch
     ) -> tuple[DepthMaps, Bool[np.ndarray, "T H W"], Cameras]:
-        """Depth of the primary view, its edges (``pipeline.vision.lift.depth_edges``) and the view's cameras; of a piece of an episode that was seen
-        whole, its part of what was found then.
+        """Depth of the primary view, its edges (``pipeline.vision.lift.depth_edges``) and the view's cameras; of a
+        piece of an episode that was seen whole, its part of what was found then.
 
         Raises:
             BadEpisode: there is a cut, or depth or cameras cannot be had this way.

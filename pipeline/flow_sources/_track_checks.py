@@ -1,16 +1,17 @@
 """Tracks tested against depth and against each other, before anybody believes them.
 
-A tracker follows what looks alike. Where something passes in front of a point that stands still, the point is dragged along; where a
-moving point comes to the rim of its object, it slides off. Depth tells both, whatever the tracker:
+A tracker follows what looks alike. Where something passes in front of a point that stands still, the point is dragged
+along; where a moving point comes to the rim of its object, it slides off. Depth tells both, whatever the tracker:
 
-* *Depth test.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there is what it
-  was, the point may still be there; if it is less, something covers it; if it is more, the point has gone. A track that wanders
-  off while its start is still there and looks the same was dragged.
-* *Rigidity test.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is believed
-  only where it keeps them, and one that plainly does not keep them is not believed at all.
+* *Depth test.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there
+  is what it was, the point may still be there; if it is less, something covers it; if it is more, the point has gone. A
+  track that wanders off while its start is still there and looks the same was dragged.
+* *Rigidity test.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is
+  believed only where it keeps them, and one that plainly does not keep them is not believed at all.
 
-Two repairs are made, and each is checked by depth: a point found at its start is put there, and a moving point that was lost or has
-strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second is flagged.
+Two repairs are made, and each is checked by depth: a point found at its start is put there, and a moving point that was
+lost or has strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second
+is flagged.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -20,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from pipeline.vision.lift import LiftedTracks
-from pipeline.vision.patches import patches, unlikeness
+from pipeline.vision.patches import patch_distance, patches
 from pipeline.vision.rigid_motion import predict
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.perception import Tracks2D
@@ -44,8 +45,8 @@ class TrustConfig:
         agree: root mean square in metres up to which neighbours move as one.
         astray: metres from where they carry a point at which its track is not believed.
         match: metres up to which depth is what it must be where a point was carried.
-        tolerance: factor on ``stretch``, ``agree``, ``astray`` and ``match``, the bounds on motion: above 1 keeps more moving points with larger
-            errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
+        tolerance: factor on ``stretch``, ``agree``, ``astray`` and ``match``, the bounds on motion: above 1 keeps more
+            moving points with larger errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
     """
 
     depth_noise: float = 0.005
@@ -75,7 +76,7 @@ class TrustConfig:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StaticHypothesis:
     """Where points would be seen if they stood still, and what is there; all false where depth does not say.
 
     Attributes:
@@ -155,7 +156,7 @@ class TrackTester:
         edge[movers] &= ~valid_later[movers]
         return LiftedTracks(draft, lifted.hole & draft.visible & ~home & ~carried, edge & ~carried, carried)
 
-    def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, "S"]) -> Standing:
+    def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, " S"]) -> StaticHypothesis:
         cameras, c = self.cameras, self.config
         start = flow.uvz[:, :1] * [*cameras.size, 1]
         if cameras.moving:
@@ -169,7 +170,7 @@ class TrackTester:
         if cameras.moving:  # the expected place lies between pixels, where an edge would give either side's depth
             sure &= ~_at(self.edges, frames, uv)
         off = tracks.uv - uv
-        return Standing(
+        return StaticHypothesis(
             uv=np.broadcast_to(uv, off.shape),
             away=tracks.visible & (off[..., 0] ** 2 + off[..., 1] ** 2 > c.away**2),
             there=sure & (np.abs(found - z) <= c.depth_noise * z),
@@ -178,7 +179,9 @@ class TrackTester:
             plainly_gone=sure & (found > (1 + c.covered) * z),
         )
 
-    def _still_there(self, tracks: Tracks2D, stand: Standing, frames: Int[np.ndarray, "S"]) -> Bool[np.ndarray, "K S"]:
+    def _still_there(
+        self, tracks: Tracks2D, stand: StaticHypothesis, frames: Int[np.ndarray, " S"]
+    ) -> Bool[np.ndarray, "K S"]:
         """Where the tracker is lost or elsewhere, but depth and looks say that the point is at its start.
 
         A point whose start was ever seen to be empty does move: another part of its own thing may then look like it.
@@ -187,13 +190,15 @@ class TrackTester:
         rows, columns = np.nonzero(home)
         first = patches(self.grey, np.full(len(rows), tracks.reference), tracks.uv[rows, 0])
         then = patches(self.grey, frames[columns], stand.uv[rows, columns])
-        home[rows, columns] = unlikeness(first, then) <= self.config.alike
+        home[rows, columns] = patch_distance(first, then) <= self.config.alike
         return home
 
     def _dragged(
-        self, tracks: Tracks2D, stand: Standing, home: Bool[np.ndarray, "K S"], frames: Int[np.ndarray, "S"]
+        self, tracks: Tracks2D, stand: StaticHypothesis, home: Bool[np.ndarray, "K S"], frames: Int[np.ndarray, " S"]
     ) -> Bool[np.ndarray, "K S"]:
-        """Where a track wanders that was found at its start at another step, or that something nearer may have led away."""
+        """Where a track wanders that was found at its start at another step, or that something nearer may have led
+        away.
+        """
         dragged = np.zeros(home.shape, bool)
         who = np.flatnonzero(stand.away.any(axis=1))
         away, found_again = stand.away[who], home[who].any(axis=1, keepdims=True)
@@ -220,8 +225,8 @@ class TrackTester:
         self,
         flow: SceneFlow,
         wanted: Bool[np.ndarray, "K S"],
-        movers: Int[np.ndarray, "M"],
-        frames: Int[np.ndarray, "S"],
+        movers: Int[np.ndarray, " M"],
+        frames: Int[np.ndarray, " S"],
         changed: Bool[np.ndarray, "K S"] | None = None,
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
         """Put lost and strayed points where their neighbours carry them, or take them out; and which were put.
@@ -269,12 +274,12 @@ class TrackTester:
         return asked, np.take_along_axis(change, middle, axis=1)[:, 0]
 
 
-def _ever_gone(stand: Standing) -> Bool[np.ndarray, "K 1"]:
+def _ever_gone(stand: StaticHypothesis) -> Bool[np.ndarray, "K 1"]:
     """Points whose start was empty at some step; two, so that one bad depth decides nothing."""
     return stand.gone.sum(axis=1, keepdims=True) >= 2
 
 
-def _at(maps: Any, frames: Int[np.ndarray, "S"], uv: Float[np.ndarray, "*k #S 2"]) -> Shaped[np.ndarray, "*k S"]:
+def _at(maps: Any, frames: Int[np.ndarray, " S"], uv: Float[np.ndarray, "*k #S 2"]) -> Shaped[np.ndarray, "*k S"]:
     """The pixels in which image points lie, the last axis in these frames; points outside take the border's."""
     height, width = maps.shape[1:]
     uv = np.nan_to_num(uv)

@@ -1,7 +1,8 @@
-"""Flow from depth alone: small patches of each frame's point cloud are registered with the next one's, and carry the points.
+"""Flow from depth alone: small patches of each frame's point cloud are registered with the next one's, and carry the
+points.
 
-A second way to labels, for the ablation; it uses no picture. What it cannot see is told in ``pipeline.flow_sources._patch_registration``. Needs the extra
-``icp``.
+A second way to labels, for the ablation; it uses no picture. What it cannot see is told in
+``pipeline.flow_sources._patch_registration``. Needs the extra ``icp``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,8 @@ class Config(PatchConfig):
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
         there: metres by which depth may differ from what it must be for a point to be seen.
-        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``); None not to look for cuts.
+        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``);
+            None not to look for cuts.
     """
 
     depth: PluginChoice = PluginChoice("recorded")
@@ -61,7 +63,7 @@ def check(config: Config) -> None:
     """Whether the library is installed.
 
     Raises:
-        MissingWeights: it is not.
+        MissingDependency: it is not.
     """
     registration_library()
 
@@ -70,7 +72,7 @@ def build(config: Config) -> "RegisteredFlow":
     """The source.
 
     Raises:
-        MissingWeights: the library is not installed, or a part lacks something.
+        MissingDependency: the library is not installed, or a part lacks something.
         ValueError: an unknown part, option or value.
     """
     registration_library()
@@ -118,7 +120,9 @@ class _Clip:
         self._last: tuple[int, Cloud] | None = None
 
     def window(self, reference: int, keypoints: Float[np.ndarray, "K 2"], horizon: int) -> LiftedTracks:
-        """Points carried from frame to frame; one whose patch could not be registered is lost for good, a hidden one waits."""
+        """Points carried from frame to frame; one whose patch could not be registered is lost for good, a hidden one
+        waits.
+        """
         world = self._set(reference, keypoints)
         started = np.asarray(np.isfinite(world).all(axis=1))
         world = np.where(started[:, None], world, 0)
@@ -142,7 +146,7 @@ class _Clip:
         uvz = np.column_stack([keypoints, self.depth[frame, row, column]]).astype(np.float64)
         return transform(self.cameras.world_from_camera[frame], lift(uvz, self.cameras.intrinsics))
 
-    def _there(self, world: Float[np.ndarray, "K 3"], frame: int) -> Bool[np.ndarray, "K"]:
+    def _there(self, world: Float[np.ndarray, "K 3"], frame: int) -> Bool[np.ndarray, " K"]:
         """Whether points lie in the picture and on the surface that is seen there."""
         height, width = self.depth.shape[1:]
         own = project(transform(invert_pose(self.cameras.world_from_camera[frame]), world), self.cameras.intrinsics)
@@ -155,7 +159,7 @@ class _Clip:
         self,
         path: Float[np.ndarray, "K S 3"],
         seen: Bool[np.ndarray, "K S"],
-        started: Bool[np.ndarray, "K"],
+        started: Bool[np.ndarray, " K"],
         reference: int,
     ) -> LiftedTracks:
         """Positions of the world in the reference camera."""

@@ -1,4 +1,5 @@
-"""Exact flow by replaying the simulator's recorded states: no tracking, no estimated depth, and hidden points are known too.
+"""Exact flow by replaying the simulator's recorded states: no tracking, no estimated depth, and hidden points are known
+too.
 
 Needs the extra ``sim`` and the meshes that the recorded model names (``docs/simulator.md``).
 """
@@ -67,7 +68,7 @@ class SimulatedFlow:
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for reference in references:
-                with watch.stage("lift and judge"):
+                with watch.stage("lift and evaluate"):
                     flow = exact_flow(replay.motion, seen, reference, keypoints, horizon)
                     nothing = np.zeros(flow.valid.shape, bool)
                 yield reference, LiftedTracks(flow, nothing, nothing, exact=True)

@@ -26,7 +26,8 @@ class Config(TrustConfig):
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
         test: whether tracks are tested against depth and each other (``pipeline.flow_sources._track_checks``).
-        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``); None not to look for cuts.
+        cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``);
+            None not to look for cuts.
     """
 
     tracker: PluginChoice = PluginChoice("lk")
@@ -81,7 +82,7 @@ class TrackedFlow:
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for track in tracks:
-                with watch.stage("lift and judge"):
+                with watch.stage("lift and evaluate"):
                     lifted = lift_tracks(track, depth, edges, cameras)
                 if tester is not None:
                     with watch.stage("test tracks"):

@@ -1,9 +1,10 @@
 """Unpacked archives on this machine's disk: each once, found by its content, as many as the limit allows.
 
-Parquet and video files must be read at many places, and gzip can only be read from its beginning, so an archive is unpacked to be read.
-Listing needs its description only: ``skeleton`` writes that, and a hole in place of every other file. ``lease`` unpacks all of it and
-keeps it from being removed while somebody holds the lease. Where the limit would be passed, what was used longest ago goes first; an
-archive that a worker is reading stays, so the disk holds at most the limit or one archive for each worker, whichever is more.
+Parquet and video files must be read at many places, and gzip can only be read from its beginning, so an archive is
+unpacked to be read. Listing needs its description only: ``skeleton`` writes that, and a hole in place of every other
+file. ``lease`` unpacks all of it and keeps it from being removed while somebody holds the lease. Where the limit would
+be passed, what was used longest ago goes first; an archive that a worker is reading stays, so the disk holds at most
+the limit or one archive for each worker, whichever is more.
 """
 
 import fcntl
@@ -61,7 +62,8 @@ class ArchiveCache:
         self.folder, self.limit = folder, limit
 
     def skeleton(self, archive: Path) -> tuple[Path, Unpacked]:
-        """A folder with the archive's descriptions (``meta/``) and, for each other file, a hole of its size; and what came of unpacking.
+        """A folder with the archive's descriptions (``meta/``) and, for each other file, a hole of its size; and what
+        came of unpacking.
 
         Raises:
             OSError: the archive cannot be read, or the cache cannot be written.

@@ -1,7 +1,8 @@
 """``*.tar.gz`` files from strangers, unpacked without believing them.
 
-A member is written only if it is a plain file whose name stays in the folder and is new. Links, devices, names that lead out,
-duplicates and sizes beyond what was allowed are refused, each with a reason; the rest of the archive is unpacked.
+A member is written only if it is a plain file whose name stays in the folder and is new. Links, devices, names that
+lead out, duplicates and sizes beyond what was allowed are refused, each with a reason; the rest of the archive is
+unpacked.
 """
 
 import gzip
@@ -56,7 +57,8 @@ def is_archive(name: str) -> bool:
 
 
 def archive_key(path: Path) -> str:
-    """32 hexadecimal digits that tell archives apart by their content: size, beginning and end, where gzip keeps a checksum of all.
+    """32 hexadecimal digits that tell archives apart by their content: size, beginning and end, where gzip keeps a
+    checksum of all.
 
     Raises:
         OSError: the file cannot be read.
@@ -124,7 +126,8 @@ def _take(
         return
     if member.size < 0 or result.bytes + member.size > most_bytes:
         raise TooLarge(
-            f"with {_said(member.name)} it would unpack to {result.bytes + member.size:,} bytes, {most_bytes:,} are allowed"
+            f"with {_said(member.name)} it would unpack to {result.bytes + member.size:,} bytes, {most_bytes:,} are "
+            "allowed"
         )
     if result.files >= MOST_MEMBERS:
         raise ValueError(f"it has more than {MOST_MEMBERS:,} files")
@@ -196,7 +199,9 @@ def _opened(stream: Any) -> Any:
 
 
 class _Bounded:
-    """A stream of which nobody reads much at a time: headers that declare a giant size are refused before they are read."""
+    """A stream of which nobody reads much at a time: headers that declare a giant size are refused before they are
+    read.
+    """
 
     def __init__(self, stream: Any):
         self._stream = stream

@@ -9,7 +9,7 @@ from schemas.episode import BadEpisode
 
 
 def decode_depth_pictures(
-    name: str, encoded: Sequence[bytes | memoryview], wanted: Int[np.ndarray, "N"]
+    name: str, encoded: Sequence[bytes | memoryview], wanted: Int[np.ndarray, " N"]
 ) -> UInt16[np.ndarray, "N H W"]:
     """Depth pictures of a camera, as they are stored: those with the wanted numbers.
 

@@ -67,7 +67,8 @@ def list_forms(
 
     Raises:
         FileNotFoundError: the folder is missing or holds none of these forms.
-        SeveralForms: episodes come from more than one form. They may be the same ones twice, and a form has its own signs.
+        SeveralForms: episodes come from more than one form. They may be the same ones twice, and a form has its own
+            signs.
         UnknownForm: there is no lister for the form asked for.
     """
     if form is not None and form not in listers:
@@ -87,8 +88,10 @@ def list_forms(
                 first = first or (kind, folder)
                 if first[0] != kind:
                     raise SeveralForms(
-                        f"{root} holds the dataset in several forms, {first[0]} in {first[1].relative_to(root)} and {kind} in "
-                        f"{folder.relative_to(root)}, which may be the same episodes; choose with --form {first[0]} or --form {kind}"
+                        f"{root} holds the dataset in several forms, {first[0]} in {first[1].relative_to(root)} and "
+                        f"{kind} in "
+                        f"{folder.relative_to(root)}, which may be the same episodes; choose with --form {first[0]} "
+                        f"or --form {kind}"
                     )
             if is_printable(listed.source):
                 yield listed

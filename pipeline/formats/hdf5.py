@@ -1,4 +1,6 @@
-"""HDF5 files of demonstrations as robosuite writes them: group ``data``, in it ``demo_<i>``, each with arrays and attributes."""
+"""HDF5 files of demonstrations as robosuite writes them: group ``data``, in it ``demo_<i>``, each with arrays and
+attributes.
+"""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +16,8 @@ from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 Node = Any
-"""A group or dataset; h5py's own annotations allow a named datatype everywhere, so that nothing could be done with one."""
+"""A group or dataset; h5py's own annotations allow a named datatype everywhere, so that nothing could be done with one.
+"""
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
 """What h5py raises for a damaged or foreign file; which of them depends on where the damage lies."""
 T = TypeVar("T")
@@ -61,7 +64,7 @@ def read_demo(ref: EpisodeRef, read: Callable[[Node], T], what: str = "") -> T:
         raise BadEpisode("unreadable_episode", f"{said} cannot be read: {plain(error)}") from error
 
 
-def rows(stored: h5py.Dataset, frames: Int[np.ndarray, "N"] | None) -> np.ndarray:
+def rows(stored: h5py.Dataset, frames: Int[np.ndarray, " N"] | None) -> np.ndarray:
     """The rows of some frames, in any order, or all. What lies between them is read too: HDF5 is slow at picking."""
     if frames is None or len(frames) == 0:
         return stored[:] if frames is None else stored[:0]
@@ -83,7 +86,8 @@ def read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarray
     if states.ndim != 2 or states.dtype.kind != "f" or len(states) != length:
         raise BadEpisode(
             "bad_states",
-            f"{ref.name}: states must be {length} rows of numbers, one a frame, found {states.dtype} {list(states.shape)}",
+            f"{ref.name}: states must be {length} rows of numbers, one a frame, found {states.dtype} "
+            f"{list(states.shape)}",
         )
     return xml.decode() if isinstance(xml, bytes) else str(xml), states.astype(np.float64)
 

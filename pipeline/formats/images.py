@@ -41,7 +41,8 @@ Encoded = Sequence[bytes | memoryview] | PictureFiles
 def decode_picture(
     name: str, encoded: bytes | memoryview, out: UInt8[np.ndarray, "h w 3"] | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One picture as RGB, as it is stored: an orientation tag is not followed, because the writers of datasets did not either.
+    """One picture as RGB, as it is stored: an orientation tag is not followed, because the writers of datasets did not
+    either.
 
     A damaged JPEG picture is refused where its decoder notices (``schemas.jpeg``).
 
@@ -75,7 +76,7 @@ def _decode_jpeg(
 
 
 def decode_pictures(
-    name: str, encoded: Encoded, wanted: Int[np.ndarray, "N"] | None = None
+    name: str, encoded: Encoded, wanted: Int[np.ndarray, " N"] | None = None
 ) -> UInt8[np.ndarray, "N H W 3"]:
     """Pictures of a camera.
 
@@ -95,7 +96,8 @@ def decode_pictures(
         if image.shape != frames.shape[1:]:
             raise BadEpisode(
                 "bad_picture",
-                f"{name}: frame {number} is {image.shape[1]} x {image.shape[0]}, the first is {frames.shape[2]} x {frames.shape[1]}",
+                f"{name}: frame {number} is {image.shape[1]} x {image.shape[0]}, the first is {frames.shape[2]} x "
+                f"{frames.shape[1]}",
             )
         if image is not goal:
             frames[place] = image

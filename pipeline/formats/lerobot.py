@@ -1,4 +1,6 @@
-"""Episodes of a LeRobot dataset, versions 2.0, 2.1 and 3.0: columns by PyArrow, videos by PyAV, each only when it is asked for."""
+"""Episodes of a LeRobot dataset, versions 2.0, 2.1 and 3.0: columns by PyArrow, videos by PyAV, each only when it is
+asked for.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
@@ -114,7 +116,7 @@ class LeRobotEpisode:
         """Whether the table has this column."""
         return key in self._file.schema_arrow.names
 
-    def array(self, key: str) -> Shaped[np.ndarray, "T *d"]:
+    def array(self, key: str) -> Shaped[np.ndarray, " T *d"]:
         """A column of numbers; lists of equal length become further dimensions.
 
         Raises:
@@ -177,7 +179,8 @@ class LeRobotEpisode:
                 worst = int(np.abs(gaps - 1).argmax())
                 raise BadEpisode(
                     "timestamps_off",
-                    f"{self.ref.name}: from row {worst} to the next {gaps[worst] / self.meta.fps:.3f} s pass, one frame is {1 / self.meta.fps:.3f} s",
+                    f"{self.ref.name}: from row {worst} to the next {gaps[worst] / self.meta.fps:.3f} s pass, one "
+                    f"frame is {1 / self.meta.fps:.3f} s",
                 )
 
     def _column(self, key: str) -> Any:

@@ -1,7 +1,8 @@
 """What a LeRobot dataset says of itself: versions 2.0, 2.1 (a file an episode) and 3.0 (many episodes in a file).
 
-``meta/info.json`` gives features, frames per second and the templates of paths. Episodes stand in ``meta/episodes.jsonl`` (2.x) or
-``meta/episodes/**.parquet`` (3.0), instructions in ``meta/tasks.jsonl`` or ``meta/tasks.parquet``.
+``meta/info.json`` gives features, frames per second and the templates of paths. Episodes stand in
+``meta/episodes.jsonl`` (2.x) or ``meta/episodes/**.parquet`` (3.0), instructions in ``meta/tasks.jsonl`` or
+``meta/tasks.parquet``.
 """
 
 import json
@@ -196,7 +197,8 @@ def _v3_row(
 
 
 def _placed(template: str, **place: Any) -> str:
-    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a stranger's words may not.
+    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a stranger's
+    words may not.
 
     Raises:
         BadMeta: it leads out of the dataset's folder.
@@ -208,7 +210,9 @@ def _placed(template: str, **place: Any) -> str:
 
 
 def _v3_tasks(folder: Path) -> dict[int, str]:
-    """The text stands in the table's index, whose column's name has changed over time: it is the one that holds text."""
+    """The text stands in the table's index, whose column's name has changed over time:
+    it is the one that holds text.
+    """
     import pyarrow.parquet as pq
     import pyarrow.types as types
 

@@ -11,13 +11,15 @@ from jaxtyping import Int, Shaped
 from schemas.episode import CameraView, RecordedDepth
 
 Orientation = Literal["upright", "upside-down", "mirrored", "rotated-90", "rotated-180", "rotated-270"]
-"""How the stored picture came from the upright one: rows in reverse order, columns in reverse order, or turned clockwise."""
+"""How the stored picture came from the upright one: rows in reverse order, columns in reverse order, or turned
+clockwise.
+"""
 
-Read = Callable[[], Shaped[np.ndarray, "T H W *c"]]
-Some = Callable[[np.ndarray], Shaped[np.ndarray, "N H W *c"]]
+Read = Callable[[], Shaped[np.ndarray, " T H W *c"]]
+Some = Callable[[np.ndarray], Shaped[np.ndarray, " N H W *c"]]
 
 
-def upright(stored: Shaped[np.ndarray, "T H W *c"], orientation: Orientation) -> Shaped[np.ndarray, "T h w *c"]:
+def upright(stored: Shaped[np.ndarray, " T H W *c"], orientation: Orientation) -> Shaped[np.ndarray, " T h w *c"]:
     """Frames or depth maps as the camera saw them; turning by 90 or 270 degrees swaps height and width."""
     if orientation == "upright":
         return stored
@@ -30,7 +32,7 @@ def upright(stored: Shaped[np.ndarray, "T H W *c"], orientation: Orientation) ->
     return np.ascontiguousarray(turned)
 
 
-def _mirrored(stored: Shaped[np.ndarray, "T H W *c"]) -> Shaped[np.ndarray, "T H W *c"]:
+def _mirrored(stored: Shaped[np.ndarray, " T H W *c"]) -> Shaped[np.ndarray, " T H W *c"]:
     """Columns in reverse order, frame by frame by OpenCV, which is eight times as fast as NumPy."""
     import cv2
 
@@ -63,9 +65,11 @@ def upright_view(view: CameraView, orientation: Orientation) -> CameraView:
     )
 
 
-def _read_upright(read: Read, orientation: Orientation) -> Shaped[np.ndarray, "T h w *c"]:
+def _read_upright(read: Read, orientation: Orientation) -> Shaped[np.ndarray, " T h w *c"]:
     return upright(read(), orientation)
 
 
-def _some_upright(some: Some, orientation: Orientation, frames: Int[np.ndarray, "N"]) -> Shaped[np.ndarray, "N h w *c"]:
+def _some_upright(
+    some: Some, orientation: Orientation, frames: Int[np.ndarray, " N"]
+) -> Shaped[np.ndarray, " N h w *c"]:
     return upright(some(frames), orientation)

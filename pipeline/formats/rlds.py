@@ -1,7 +1,8 @@
 """RLDS as tensorflow-datasets stores it: TFRecord files of one ``tf.Example`` an episode, typed by ``features.json``.
 
-An episode's features are flattened: ``steps/observation/image_0`` holds T encoded images, ``steps/action`` T x 7 floats,
-``episode_metadata/file_path`` one text. Which features there are, and of which shape, stands in ``features.json``.
+An episode's features are flattened: ``steps/observation/image_0`` holds T encoded images, ``steps/action`` T x 7
+floats, ``episode_metadata/file_path`` one text. Which features there are, and of which shape, stands in
+``features.json``.
 """
 
 import json
@@ -243,7 +244,7 @@ class RldsEpisode:
         """Whether the dataset has this feature."""
         return key in self.features
 
-    def array(self, key: str) -> Shaped[np.ndarray, "*shape"]:
+    def array(self, key: str) -> Shaped[np.ndarray, " *shape"]:
         """A tensor of each step, or of the episode where the key is not under ``steps``.
 
         Raises:

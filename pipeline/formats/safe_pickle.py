@@ -1,8 +1,9 @@
 """Pickles from strangers, read without running anything that they name.
 
-A pickle is a program: it names functions and has them called. Here the only things that it can name are the few by which NumPy writes an
-array, and even those are not NumPy's: they are stand-ins that note what was said and check it. Everything else is refused before
-it is imported. What comes out is plain: dicts, lists, tuples, texts, bytes, numbers, None and arrays of numbers.
+A pickle is a program: it names functions and has them called. Here the only things that it can name are the few by
+which NumPy writes an array, and even those are not NumPy's: they are stand-ins that note what was said and check it.
+Everything else is refused before it is imported. What comes out is plain: dicts, lists, tuples, texts, bytes, numbers,
+None and arrays of numbers.
 """
 
 import io
@@ -63,7 +64,9 @@ def load_pickle(data: bytes) -> Any:
 
 
 def _check_program(data: bytes) -> None:
-    """Refuse what makes the unpickler itself reserve memory that the file does not fill, and what only code could resolve."""
+    """Refuse what makes the unpickler itself reserve memory that the file does not fill, and what only code could
+    resolve.
+    """
     for code, argument, _ in pickletools.genops(data):
         if code.name in ("EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER", "READONLY_BUFFER"):
             raise HostilePickle(f"it uses {code.name}, which refers to something outside of it")
@@ -165,7 +168,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Plain:
-    """Takes stand-ins out of a value; what stands in several places is counted each time, so that it cannot explode later."""
+    """Takes stand-ins out of a value; what stands in several places is counted each time, so that it cannot explode
+    later.
+    """
 
     def __init__(self) -> None:
         self.count = 0

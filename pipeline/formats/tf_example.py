@@ -1,7 +1,8 @@
 """``tf.train.Example`` messages, read without TensorFlow.
 
-An Example is a map from keys to lists of bytes, float32 or int64 in the protobuf wire format. Only its four message types are
-understood here; byte strings stay views of the record, so that an encoded image costs nothing until it is asked for.
+An Example is a map from keys to lists of bytes, float32 or int64 in the protobuf wire format. Only its four message
+types are understood here; byte strings stay views of the record, so that an encoded image costs nothing until it is
+asked for.
 """
 
 from collections.abc import Iterator

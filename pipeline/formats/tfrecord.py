@@ -1,7 +1,7 @@
 """TFRecord files: framed bytes, each frame checked by masked CRC-32C.
 
-A record is ``length u64 | masked crc of length u32 | data | masked crc of data u32``, all little endian. An index of a file
-reads the 12 bytes before each record and seeks over the rest, so that many workers can share one file.
+A record is ``length u64 | masked crc of length u32 | data | masked crc of data u32``, all little endian. An index of a
+file reads the 12 bytes before each record and seeks over the rest, so that many workers can share one file.
 """
 
 import struct

@@ -1,8 +1,8 @@
 """Where the records of a folder's TFRecord files lie, found once and kept in the user's cache.
 
-Finding them reads a few bytes before each record and seeks over the rest, which on a file server takes minutes for a large dataset. What was
-found is believed as long as a file has the size and the time of change that it had. Workers get each record's place with its ref and
-need no index.
+Finding them reads a few bytes before each record and seeks over the rest, which on a file server takes minutes for a
+large dataset. What was found is believed as long as a file has the size and the time of change that it had. Workers get
+each record's place with its ref and need no index.
 """
 
 import json
@@ -53,7 +53,9 @@ class RecordIndexes:
         return index
 
     def keep(self) -> None:
-        """Write what was found, unless nothing is new or the cache cannot be written: the next listing then finds it again."""
+        """Write what was found, unless nothing is new or the cache cannot be written: the next listing then finds it
+        again.
+        """
         if self._changed:
             with suppress(OSError):
                 write_whole(self._path, canonical_json({"version": VERSION, "files": self._used}))

@@ -61,8 +61,8 @@ def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
     """All frames of the episode, RGB.
 
     Raises:
-        BadEpisode: the file is missing, damaged, shorter or longer than the episode, or a frame is shown at another time than
-            its number says.
+        BadEpisode: the file is missing, damaged, shorter or longer than the episode, or a frame is shown at another
+            time than its number says.
     """
     return VideoFrames(name, span).some(np.arange(span.length))
 
@@ -78,7 +78,7 @@ class VideoFrames:
         self._decoded: Iterator[UInt8[np.ndarray, "H W 3"]] | None = None
         self._next, self._kept_first, self._kept = 0, 0, np.zeros((0, 1, 1, 3), np.uint8)
 
-    def some(self, frames: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N H W 3"]:
+    def some(self, frames: Int[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W 3"]:
         """The frames with these numbers, which rise.
 
         Raises:
@@ -132,7 +132,8 @@ def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H
             if span.fps is not None and abs(late) > 0.5 / span.fps:
                 raise BadEpisode(
                     "timestamps_off",
-                    f"{name}: frame {count} is shown {abs(late):.3f} s {'after' if late > 0 else 'before'} its time in {span.path.name}",
+                    f"{name}: frame {count} is shown {abs(late):.3f} s {'after' if late > 0 else 'before'} its time "
+                    f"in {span.path.name}",
                 )
             if frame.is_corrupt:
                 raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
@@ -212,7 +213,9 @@ def opened_video(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _frames_from(container: Any, stream: Any, span: VideoSpan) -> Iterator[tuple[Any, float]]:
-    """Frames from the episode's first on, with their time; one seek, to the key frame before it, where others come first."""
+    """Frames from the episode's first on, with their time; one seek, to the key frame before it, where others come
+    first.
+    """
     origin = stream.start_time or 0
     if span.start_s > 0:
         container.seek(origin + int(span.start_s / stream.time_base), stream=stream)

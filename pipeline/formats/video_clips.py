@@ -1,7 +1,8 @@
-"""Plain video files as clips at a constant rate: upright, with square pixels, of bounded size, by the times that the file gives.
+"""Plain video files as clips at a constant rate: upright, with square pixels, of bounded size, by the times that the
+file gives.
 
-A file of variable frame rate is taken on a regular grid of times, each time showing the frame nearest to it. Only the packets of a
-clip are looked at to learn its times, and only its frames are decoded.
+A file of variable frame rate is taken on a regular grid of times, each time showing the frame nearest to it. Only the
+packets of a clip are looked at to learn its times, and only its frames are decoded.
 """
 
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ class ClipSpan:
 
     Attributes:
         fps: of the grid of times.
-        first, count: the grid's numbers: frame i of the clip is shown at (first + i) / fps seconds. There are fewer where the file ends
-            before.
+        first, count: the grid's numbers: frame i of the clip is shown at (first + i) / fps seconds. There are fewer
+            where the file ends before.
         longest_side: pictures are made smaller to fit; never larger.
     """
 
@@ -154,8 +155,10 @@ def open_clip(name: str, span: ClipSpan) -> Clip:
     return Clip(span, len(grid), size, _variable(chosen), tuple(times[chosen].tolist()))
 
 
-def _packet_times(container: Any, stream: Any, until: float | None) -> Float[np.ndarray, "N"]:
-    """When the frames are shown, in order, in seconds from the file's beginning; packets come in another order, slightly."""
+def _packet_times(container: Any, stream: Any, until: float | None) -> Float[np.ndarray, " N"]:
+    """When the frames are shown, in order, in seconds from the file's beginning; packets come in another order,
+    slightly.
+    """
     found = set()
     for packet in container.demux(stream):
         seconds = _seconds(packet, stream)
@@ -185,7 +188,7 @@ def _seek(container: Any, stream: Any, seconds: float) -> None:
         container.seek(stream.start_time or 0, stream=stream)
 
 
-def _nearest(times: Float[np.ndarray, "N"], grid: Float[np.ndarray, "T"]) -> Int[np.ndarray, "T"]:
+def _nearest(times: Float[np.ndarray, " N"], grid: Float[np.ndarray, " T"]) -> Int[np.ndarray, " T"]:
     """For each time of the grid the number of the frame shown nearest to it."""
     after = np.clip(np.searchsorted(times, grid), 1, max(len(times) - 1, 1))
     after = np.minimum(after, len(times) - 1)
@@ -193,14 +196,14 @@ def _nearest(times: Float[np.ndarray, "N"], grid: Float[np.ndarray, "T"]) -> Int
     return np.where(grid - times[before] <= times[after] - grid, before, after)
 
 
-def _within(times: Float[np.ndarray, "N"], grid: Float[np.ndarray, "T"]) -> int:
+def _within(times: Float[np.ndarray, " N"], grid: Float[np.ndarray, " T"]) -> int:
     """How many times of the grid the frames reach: half a frame beyond the last."""
     if len(times) < 2:
         return 0
     return int((grid <= times[-1] + 0.5 * np.median(np.diff(times))).sum())
 
 
-def _check_gaps(name: str, span: ClipSpan, times: Float[np.ndarray, "N"]) -> None:
+def _check_gaps(name: str, span: ClipSpan, times: Float[np.ndarray, " N"]) -> None:
     gaps = np.diff(times)
     if len(gaps) and gaps.max() > max(GAP_S, GAP_FRAMES / span.fps):
         where = int(gaps.argmax())
@@ -210,7 +213,7 @@ def _check_gaps(name: str, span: ClipSpan, times: Float[np.ndarray, "N"]) -> Non
         )
 
 
-def _variable(chosen: Int[np.ndarray, "T"]) -> str:
+def _variable(chosen: Int[np.ndarray, " T"]) -> str:
     repeated, dropped = int((np.diff(chosen) == 0).sum()), int((np.diff(chosen) - 1).clip(min=0).sum())
     return f"{repeated} frames shown twice, {dropped} left out" if repeated or dropped else ""
 

@@ -20,7 +20,9 @@ NO_DEPTH = "#8a8a8a"
 
 
 def nice_limit(values: np.ndarray, least: float) -> float:
-    """The end of a symmetric scale: the 95th percentile of the magnitudes, at least ``least``, rounded up to a plain number."""
+    """The end of a symmetric scale: the 95th percentile of the magnitudes, at least ``least``, rounded up to a plain
+    number.
+    """
     wanted = max(float(np.percentile(np.abs(values), 95)) if values.size else 0.0, least)
     power = 10.0 ** math.floor(math.log10(wanted) + 1e-9)
     return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 8, 10) if step * power >= wanted * (1 - 1e-9))

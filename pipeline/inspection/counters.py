@@ -7,7 +7,7 @@ from schemas.triplet import Triplet
 
 
 @dataclass
-class Words:
+class InstructionCounter:
     """How many samples say what."""
 
     instructions: Counter[str] = field(default_factory=Counter)

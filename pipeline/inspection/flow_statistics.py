@@ -1,7 +1,7 @@
 """How far the points of one window move, and the ranges over many windows.
 
-Distances in the image are in pixels of the sample's own image; depth and distances in space are in the triplet's unit. A
-position counts only where the flow is valid there and at the reference frame.
+Distances in the image are in pixels of the sample's own image; depth and distances in space are in the triplet's unit.
+A position counts only where the flow is valid there and at the reference frame.
 """
 
 from dataclasses import dataclass
@@ -32,8 +32,8 @@ class MeasuredFlow:
         distance: from the reference position in space, in the unit of depth; zero where not ``used``.
         used: valid at that step and at the reference frame.
         last: the last used step of each point, 0 if there is none after the reference.
-        moving: the point gets farther than 1 cm from its reference position in space, or, where depth is relative, farther
-            than 1% of the image's width in the image.
+        moving: the point gets farther than 1 cm from its reference position in space, or, where depth is relative,
+            farther than 1% of the image's width in the image.
         inside: steps that lie within the episode: those up to the last at which any point is valid.
     """
 
@@ -42,9 +42,9 @@ class MeasuredFlow:
     displacement: Float[np.ndarray, "K S 3"]
     distance: Float[np.ndarray, "K S"]
     used: Bool[np.ndarray, "K S"]
-    last: Int[np.ndarray, "K"]
-    moving: Bool[np.ndarray, "K"]
-    inside: Bool[np.ndarray, "S"]
+    last: Int[np.ndarray, " K"]
+    moving: Bool[np.ndarray, " K"]
+    inside: Bool[np.ndarray, " S"]
 
     @property
     def score(self) -> float:
@@ -55,7 +55,7 @@ class MeasuredFlow:
         """Displacement from the reference frame to the last used step, (px, px, unit of depth)."""
         return np.take_along_axis(self.displacement, self.last[:, None, None], axis=1)[:, 0]
 
-    def total_distance(self) -> Float[np.ndarray, "K"]:
+    def total_distance(self) -> Float[np.ndarray, " K"]:
         """The same in space, in the unit of depth."""
         return np.take_along_axis(self.distance, self.last[:, None], axis=1)[:, 0]
 
@@ -110,7 +110,7 @@ class _Ranges:
         self.steps = {"du_px": Histogram(QUANTUM_PX), "dv_px": Histogram(QUANTUM_PX), "dz": Histogram(QUANTUM_Z)}
         self.total = {"image_px": Histogram(QUANTUM_PX), "depth": Histogram(QUANTUM_Z), "space": Histogram(QUANTUM_Z)}
 
-    def add(self, measured: MeasuredFlow, points: Bool[np.ndarray, "K"], scale: Float[np.ndarray, "3"]) -> None:
+    def add(self, measured: MeasuredFlow, points: Bool[np.ndarray, " K"], scale: Float[np.ndarray, " 3"]) -> None:
         steps = measured.steps[points][measured.step_mask[points]]
         for axis, histogram in enumerate(self.steps.values()):
             histogram.add(steps[:, axis])

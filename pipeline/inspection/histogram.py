@@ -9,8 +9,8 @@ REACH = 1 << 16
 class Histogram:
     """Counts of values that are multiples of a quantum; other values are counted at the nearest multiple.
 
-    Shards hold displacements in whole quanta, so percentiles of steps come out exact however many there are. The least and
-    the greatest value are kept as they are.
+    Shards hold displacements in whole quanta, so percentiles of steps come out exact however many there are. The least
+    and the greatest value are kept as they are.
     """
 
     def __init__(self, quantum: float):

@@ -24,7 +24,7 @@ INK, FAINT = "#1d2126", "#6b7280"
 KINDS = ("png", "pdf", "svg", "jpg")
 
 
-def decode_picture(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
+def decode_stored_picture(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
     """RGB of encoded bytes, or None when they are no picture."""
     import cv2
 
@@ -79,7 +79,7 @@ def draw_sample(t: Triplet) -> "Figure":
         figure, box(right, 0.5 + tall - small, 2.85, small), box(right + 2.95, 0.5 + tall - small, 0.15, small), t
     )
     wrist = box(right, 0.5, 2.85, small)
-    picture = decode_picture(t.images["wrist"]) if "wrist" in t.images else None
+    picture = decode_stored_picture(t.images["wrist"]) if "wrist" in t.images else None
     if picture is not None:
         wrist.imshow(picture, interpolation="bicubic")
     else:
@@ -95,7 +95,8 @@ def draw_sheet(triplets: list[Triplet], both: bool = False) -> "Figure":
     """The images of several samples with their flow, all on one scale of depth change.
 
     Args:
-        both: each is drawn raw and retargeted, with a dot at every fourth step of the points that move, so that their speed shows.
+        both: each is drawn raw and retargeted, with a dot at every fourth step of the points that move, so that their
+            speed shows.
     """
     drawn = [(t, "") for t in triplets]
     if both:
@@ -133,7 +134,7 @@ def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) ->
     from matplotlib.colors import Normalize
 
     width, height = t.camera.size
-    picture = decode_picture(t.images["image"])
+    picture = decode_stored_picture(t.images["image"])
     if picture is not None:
         axes.imshow(_calm(picture), extent=(0, width, height, 0), interpolation="bicubic")
     uvz, still = positions(t), ~np.any(measured.displacement, axis=(1, 2))
@@ -144,12 +145,10 @@ def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) ->
     norm = Normalize(-limit, limit)
     for lines, style, thick in ((~solid, (0, (1, 1.6)), 1.0), (solid, "solid", 1.5)):
         for colours, extra in (({"colors": "#10141a", "alpha": 0.55}, 1.1), ({"array": change[lines]}, 0.0)):
-            axes.add_collection(
-                LineCollection(
-                    list(segments[lines]), linewidths=thick + extra, linestyles=[style], norm=norm, cmap=change_colours(),
-                    capstyle="round" if style == "solid" else "butt", zorder=3 if extra else 4, **colours,
-                )
-            )  # fmt: skip
+            shape = {"linewidths": thick + extra, "linestyles": [style], "zorder": 3 if extra else 4}
+            ends = {"capstyle": "round" if style == "solid" else "butt"}
+            look = {**shape, **ends, **colours, "norm": norm, "cmap": change_colours()}
+            axes.add_collection(LineCollection(list(segments[lines]), **look))
     ends = ~still & (measured.last > 0)
     end = start[ends, :2] + measured.total()[ends, :2]
     shown = {"c": measured.total()[ends, 2], "norm": norm, "cmap": change_colours(), "edgecolors": "#10141a"}
@@ -205,7 +204,9 @@ def source_of(t: Triplet) -> str:
 
 
 def _segments(t: Triplet, uvz: Float[np.ndarray, "K S 3"], measured: MeasuredFlow):
-    """Pieces [N, 2, 2] of trajectories between neighbouring used steps, the depth change at their ends, and which are seen."""
+    """Pieces [N, 2, 2] of trajectories between neighbouring used steps, the depth change at their ends, and which are
+    seen.
+    """
     used = measured.used[:, 1:] & measured.used[:, :-1] & np.any(measured.displacement, axis=(1, 2))[:, None]
     pieces = np.stack([uvz[:, :-1, :2], uvz[:, 1:, :2]], axis=2)[used]
     seen = (t.flow.visible[:, 1:] & t.flow.visible[:, :-1])[used]
@@ -223,7 +224,8 @@ def _legend_words(t: Triplet, measured: MeasuredFlow) -> str:
     inside = int(measured.inside.sum()) - 1
     cut = f", of which {inside} lie in the episode" if inside < t.flow.horizon else ""
     return (
-        f"{int(measured.moving.sum())} of {len(measured.moving)} points move in {t.flow.horizon} steps ({seconds:.1f} s{cut})."
+        f"{int(measured.moving.sum())} of {len(measured.moving)} points move in {t.flow.horizon} steps "
+        f"({seconds:.1f} s{cut})."
         "  Dots: where they end.  Dotted: hidden."
     )
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from pipeline.inspection.summary import Summary
+from pipeline.inspection.summary import ShardSummary
 from pipeline.inspection.text import Table, percent
 from pipeline.windows.quality import CHECKS
 from schemas.manifest import Manifest
 
 
-def quality_table(summary: Summary) -> Table | None:
+def quality_table(summary: ShardSummary) -> Table | None:
     """What each check measured over the samples, and the threshold of the build; None for samples that do not say."""
     manifest, rows = summary.collection.manifest, []
     thresholds = thresholds_of(manifest)

@@ -56,7 +56,8 @@ class Rejections:
 
 
 def read_rejections(folder: Path, examples: int = 4, messages: int = 5) -> Rejections:
-    """Read ``episodes.jsonl`` line by line; lines that are not what a build writes are passed over, as checks name them.
+    """Read ``episodes.jsonl`` line by line; lines that are not what a build writes are passed over, as checks name
+    them.
 
     Args:
         examples: how many windows of each reason are kept, spread by chance that is always the same.

@@ -1,4 +1,6 @@
-"""A sample's flow in even steps of distance beside the one that it stores, in even steps of time (``schemas.retargeting``)."""
+"""A sample's flow in even steps of distance beside the one that it stores, in even steps of time
+(``schemas.retargeting``).
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +32,7 @@ class Retargeted:
     """
 
     triplet: Triplet
-    times: Float[np.ndarray, "S"]
+    times: Float[np.ndarray, " S"]
 
 
 def retargeted(t: Triplet) -> Retargeted:
@@ -49,7 +51,9 @@ def retargeted(t: Triplet) -> Retargeted:
 
 
 def describe_retargeted(t: Triplet) -> dict[str, Any]:
-    """When each retargeted step is, and how far the points that move farthest have gone at each step, either way; in the unit of depth."""
+    """When each retargeted step is, and how far the points that move farthest have gone at each step, either way; in
+    the unit of depth.
+    """
     made = retargeted(t)
     return {
         "times": made.times.round(4).tolist(),

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import check_sample
-from pipeline.inspection.pictures import decode_picture
+from pipeline.inspection.pictures import decode_stored_picture
 from pipeline.inspection.score import score_of
 from pipeline.inspection.shard_paths import CannotInspect, Collection
 from pipeline.inspection.summary import fault_of_sample
@@ -118,7 +118,7 @@ def describe(found: Found) -> dict[str, Any]:
 
 
 def _picture(data: bytes) -> dict[str, Any]:
-    picture = decode_picture(data)
+    picture = decode_stored_picture(data)
     size = None if picture is None else [picture.shape[1], picture.shape[0]]
     return {"kind": "PNG" if data[:1] == b"\x89" else "JPEG", "size": size, "bytes": len(data)}
 

@@ -8,7 +8,8 @@ from schemas.triplet import Triplet
 
 DOUBTS = (PointFlag.DEPTH_HOLE, PointFlag.DEPTH_EDGE, PointFlag.JUMP)
 SCORE_MEANS = (
-    "share of keypoints and steps within the episode that are valid, times the share of keypoints without a depth hole, "
+    "share of keypoints and steps within the episode that are valid, times the share of keypoints without a depth "
+    "hole, "
     "a depth edge or a jump"
 )
 

@@ -76,7 +76,8 @@ class Collection:
 
 
 def sets_at(path: Path) -> list[Path]:
-    """The sets of shards that a path stands for: itself, a mixture's members, or the finished ones in its folders if it holds none.
+    """The sets of shards that a path stands for: itself, a mixture's members, or the finished ones in its folders if it
+    holds none.
 
     Raises:
         CannotInspect: a mixture that is damaged.

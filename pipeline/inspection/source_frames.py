@@ -35,7 +35,8 @@ class _Listing:
 
 
 class WayBack:
-    """Frames of a dataset by where they come from. One episode is held at a time, so ask for them in the order of episodes.
+    """Frames of a dataset by where they come from. One episode is held at a time, so ask for them in the order of
+    episodes.
 
     Args:
         root: the dataset's folder, or a folder of folders that have the datasets' names.
@@ -47,7 +48,7 @@ class WayBack:
         self._last: tuple[str, Episode] | None = None
 
     def frames(
-        self, source: Source, digest: str, offsets: Int[np.ndarray, "N"], manifest: Manifest | None
+        self, source: Source, digest: str, offsets: Int[np.ndarray, " N"], manifest: Manifest | None
     ) -> list[UInt8[np.ndarray, "H W 3"]]:
         """Frames of an episode; those after its end are its last.
 
@@ -130,7 +131,7 @@ def _built(package: str, recorded: Mapping[str, Any]) -> Any:
     return module.build(structure(module.Config, recorded.get("options") or {}, "the recipe in the manifest"))
 
 
-def frame_offsets(t: Triplet) -> Int[np.ndarray, "S"]:
+def frame_offsets(t: Triplet) -> Int[np.ndarray, " S"]:
     """How many frames after the reference frame each of the steps 0..T is; the nearer one for steps between two."""
     return np.rint(np.arange(t.flow.horizon + 1) * t.step_seconds * t.fps).astype(np.int64)
 

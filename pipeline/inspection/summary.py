@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.inspection.counters import Words
+from pipeline.inspection.counters import InstructionCounter
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import (
     KeyBook,
@@ -53,17 +53,17 @@ class Candidate:
 
 
 @dataclass
-class Summary:
+class ShardSummary:
     """Everything that is known of a set of shards.
 
     Attributes:
-        bytes_per_sample: ``all`` of the shards' bytes, of which ``pictures`` and ``flow`` (with masks), as encoded, over the
-            ``sized`` of the measured samples, and the ``rest``: words, actions and the format's own.
+        bytes_per_sample: ``all`` of the shards' bytes, of which ``pictures`` and ``flow`` (with masks), as encoded,
+            over the ``sized`` of the measured samples, and the ``rest``: words, actions and the format's own.
         read: how many samples were read whole.
         measured: how many of them, evenly spread, flow and pictures were measured on.
         sized: how many of those ``bytes_per_sample`` comes from.
-        quality: ``min``, ``p50`` and ``max`` over the measured samples of what each check measured, and of the residual of depth where
-            that was aligned.
+        quality: ``min``, ``p50`` and ``max`` over the measured samples of what each check measured, and of the residual
+            of depth where that was aligned.
         verified: every sample was read and every SHA-256 compared.
     """
 
@@ -74,7 +74,7 @@ class Summary:
     bytes: int = 0
     bytes_per_sample: dict[str, float] = field(default_factory=dict)
     pictures: Counter[str] = field(default_factory=Counter)
-    words: Words = field(default_factory=Words)
+    words: InstructionCounter = field(default_factory=InstructionCounter)
     flow: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -117,11 +117,12 @@ class Summary:
         }
 
 
-def summarise(collection: Collection, verify: bool = True, limit: int = 400) -> Summary:
+def summarise(collection: Collection, verify: bool = True, limit: int = 400) -> ShardSummary:
     """Read a set of shards and say what it holds.
 
     Args:
-        verify: read every sample (checking its CRC-32C) and compare every SHA-256; else only the measured samples are read.
+        verify: read every sample (checking its CRC-32C) and compare every SHA-256; else only the measured samples are
+            read.
         limit: how many samples, evenly spread, are decoded further for ranges of flow and sizes.
     """
     scan = _Scan(collection, verify, limit)
@@ -137,7 +138,7 @@ def summarise(collection: Collection, verify: bool = True, limit: int = 400) -> 
 class _Scan:
     def __init__(self, collection: Collection, verify: bool, limit: int):
         self.collection, self.verify, self.limit = collection, verify, limit
-        self.summary = Summary(collection, verified=verify)
+        self.summary = ShardSummary(collection, verified=verify)
         self.starts: dict[int, int] = {}
         self.chosen = np.zeros(0, np.int64)
         self.flow: dict[str, FlowStatistics] = {}
@@ -220,7 +221,7 @@ class _Scan:
             if name.endswith((".blosc", ".jpg", ".png")):
                 self.sizes["flow" if name.endswith(".blosc") else "pictures"] += len(data)
 
-    def finish(self) -> Summary:
+    def finish(self) -> ShardSummary:
         self.progress.close()
         summary = self.summary
         summary.flow = [self.flow[unit].result() for unit in sorted(self.flow)]
@@ -251,10 +252,10 @@ def fault_of_sample(shard: Shard, row: int, error: Exception) -> Finding:
 
 
 def _measure_pictures(path: Path, t: Triplet, sizes: Counter[str]) -> Iterable[Finding]:
-    from pipeline.inspection.pictures import decode_picture
+    from pipeline.inspection.pictures import decode_stored_picture
 
     for role, data in t.images.items():
-        picture = decode_picture(data)
+        picture = decode_stored_picture(data)
         if picture is None:
             yield Finding(str(path), f"its picture {role!r} does not decode", t.key)
             continue

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.inspection.quality_table import quality_table
 from pipeline.inspection.retargeted import retargeting_table
 from pipeline.inspection.score import SCORE_MEANS
-from pipeline.inspection.summary import Summary
+from pipeline.inspection.summary import ShardSummary
 from pipeline.inspection.text import (
     Rows,
     Table,
@@ -24,7 +24,7 @@ WIDTH = 118
 LABEL = 20
 
 
-def summary_text(summary: Summary) -> str:
+def summary_text(summary: ShardSummary) -> str:
     """The whole summary."""
     blocks = [summary_title(summary), _rows(summary_rows(summary))]
     if summary.words.instructions:
@@ -73,25 +73,33 @@ def sample_rows(sample: dict[str, Any]) -> Rows:
     for role, picture in sample["pictures"].items():
         size = f"{picture['size'][0]} x {picture['size'][1]}" if picture["size"] else "does not decode"
         rows.append((f"picture {role}", f"{picture['kind']}, {size}, {picture['bytes']:,} bytes"))
+    pixels = f"fx {k[0][0]:.2f}, fy {k[1][1]:.2f}, cx {k[0][2]:.2f}, cy {k[1][2]:.2f}"
+    still = len(poses) == 1
+    moves = "stands still" if still else f"{len(poses)} poses, up to {camera['moved']:.3f} from the first"
     rows += [
         ("bytes", ", ".join(f"{name} {size:,}" for name, size in sample["members"].items())),
-        ("intrinsics", f"fx {k[0][0]:.2f}, fy {k[1][1]:.2f}, cx {k[0][2]:.2f}, cy {k[1][2]:.2f} px of {camera['size'][0]} x {camera['size'][1]}; {camera['intrinsics_source']}"),
+        ("intrinsics", f"{pixels} px of {camera['size'][0]} x {camera['size'][1]}; {camera['intrinsics_source']}"),
         ("world from camera", "; ".join("[" + " ".join(f"{v:.4f}" for v in row) + "]" for row in poses[0])),
-        ("pose", f"{camera['pose_source']}; " + ("stands still" if len(poses) == 1 else f"{len(poses)} poses, up to {camera['moved']:.3f} from the first")),
+        ("pose", f"{camera['pose_source']}; {moves}"),
         ("depth", f"{sample['depth']['unit']}, {sample['depth']['source']}"),
         *([("depth aligned", _alignment_words(sample["depth"]["alignment"]))] if sample["depth"]["alignment"] else []),
         ("flow", f"{sample['flow']['source']}, {sample['points']} points, {sample['moving_points']} moving"),
-        ("point flags", ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sample["point_flags"].items())),
-        ("checks", ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in sample["quality"].items()) or "not said"),
+        ("point flags", _named_numbers(sample["point_flags"])),
+        ("checks", _named_numbers(sample["quality"]) or "not said"),
         ("score", f"{sample['score']:.2f}: {SCORE_MEANS}"),
     ]  # fmt: skip
     return rows
 
 
+def _named_numbers(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in numbers.items())
+
+
 def _alignment_words(alignment: dict[str, Any]) -> str:
     return (
         f"by {alignment['method']}: 1 / z = {alignment['scale']:.4g} x estimate + {alignment['shift']:.4g}, "
-        f"{alignment['residual']:.3g} {alignment['residual_unit']} off {alignment['anchors']:,} anchors (median), of which "
+        f"{alignment['residual']:.3g} {alignment['residual_unit']} off {alignment['anchors']:,} anchors (median), of "
+        "which "
         f"{percent(alignment['agreeing'])} agree"
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.inspection.score import Score
-from pipeline.inspection.summary import DEPTH_RESIDUAL, Summary
+from pipeline.inspection.summary import DEPTH_RESIDUAL, ShardSummary
 from pipeline.licences import restriction_words
 from schemas.manifest import Manifest
 
@@ -27,13 +27,13 @@ class Table:
 Rows = list[tuple[str, str]]
 
 
-def summary_name(summary: Summary) -> str:
+def summary_name(summary: ShardSummary) -> str:
     """The dataset's name."""
     manifest = summary.collection.manifest
     return str(manifest.dataset.get("name", "unnamed")) if manifest else "triplets"
 
 
-def set_names(summaries: Sequence[Summary]) -> list[str]:
+def set_names(summaries: Sequence[ShardSummary]) -> list[str]:
     """The datasets' names, with their folders where several have the same."""
     names = [summary_name(s) for s in summaries]
     return [
@@ -41,14 +41,14 @@ def set_names(summaries: Sequence[Summary]) -> list[str]:
     ]
 
 
-def summary_title(summary: Summary) -> str:
+def summary_title(summary: ShardSummary) -> str:
     """What it is, in a line."""
     name, manifest = summary_name(summary), summary.collection.manifest
     state = "" if manifest else ", unfinished or without manifest" if summary.collection.whole else ""
     return f"{name} in {summary.collection.path}{state}"
 
 
-def summary_rows(summary: Summary) -> Rows:
+def summary_rows(summary: ShardSummary) -> Rows:
     """What a set of shards holds, by name."""
     manifest, words = summary.collection.manifest, summary.words
     rows: Rows = []
@@ -95,7 +95,7 @@ def summary_rows(summary: Summary) -> Rows:
     return rows
 
 
-def instruction_rows(summary: Summary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
+def instruction_rows(summary: ShardSummary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
     """The commonest instructions with how many samples carry each."""
     rows = [(f"{count:,}", text) for text, count in summary.words.instructions.most_common(most)]
     left = len(summary.words.instructions) - len(rows)
@@ -158,7 +158,7 @@ def flow_tables(flow: dict[str, Any]) -> list[Table]:
     return tables
 
 
-def integrity_words(summary: Summary) -> str:
+def integrity_words(summary: ShardSummary) -> str:
     """The verdict in a sentence; the failures themselves are listed apart."""
     manifest, count = summary.collection.manifest, len(summary.findings)
     if count:
@@ -243,7 +243,7 @@ def _cells(values: dict[str, float | None], scale: float = 1) -> list[str]:
     return [number(None if v is None else v * scale) for v in values.values()]
 
 
-def _alignment_rows(summary: Summary) -> Rows:
+def _alignment_rows(summary: ShardSummary) -> Rows:
     """How estimated depth came to metres, where any did."""
     residual = summary.quality.get(DEPTH_RESIDUAL)
     if residual is None:
@@ -252,7 +252,8 @@ def _alignment_rows(summary: Summary) -> Rows:
     return [
         (
             "depth aligned",
-            f"{words}; {number(100 * residual['p50'])} cm off its anchors in the median sample, at most {number(100 * residual['max'])} cm",
+            f"{words}; {number(100 * residual['p50'])} cm off its anchors in the median sample, at most "
+            f"{number(100 * residual['max'])} cm",
         )
     ]
 
@@ -263,7 +264,7 @@ def _span(values: dict[str, float | None], unit: str) -> str:
     return f"{number(values['min'])} to {number(values['max'])} {unit}, median {number(values['p50'])}"
 
 
-def _sizes(summary: Summary) -> str:
+def _sizes(summary: ShardSummary) -> str:
     text, parts = bytes_words(summary.bytes), summary.bytes_per_sample
     if not parts:
         return text
@@ -272,7 +273,7 @@ def _sizes(summary: Summary) -> str:
     return f"{text}; {bytes_words(parts['all'])} a sample: {split}"
 
 
-def _basis(summary: Summary) -> str:
+def _basis(summary: ShardSummary) -> str:
     read = (
         "all samples"
         if summary.read == summary.samples

@@ -1,6 +1,8 @@
-"""A contact sheet of a dataset's episodes: first, middle and last frame of each camera, with the tool where calibration puts it.
+"""A contact sheet of a dataset's episodes: first, middle and last frame of each camera, with the tool where calibration
+puts it.
 
-A calibration can pass its checks and be wrong by a hand's breadth. Drawn over the picture, the tool's position shows it at a glance.
+A calibration can pass its checks and be wrong by a hand's breadth. Drawn over the picture, the tool's position shows it
+at a glance.
 """
 
 import io
@@ -43,7 +45,9 @@ def moments(length: int) -> list[int]:
 
 
 def tools_in_view(episode: Episode, view: CameraView, frame: int) -> Float[np.ndarray, "N 2"] | None:
-    """Where the tools are seen in a frame, px with pixel centres at +0.5; those in the picture only. None where nobody can say."""
+    """Where the tools are seen in a frame, px with pixel centres at +0.5; those in the picture only. None where nobody
+    can say.
+    """
     tools, poses, intrinsics = episode.tool_positions, view.world_from_camera, view.intrinsics
     if tools is None or poses is None or intrinsics is None:
         return None

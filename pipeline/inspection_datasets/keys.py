@@ -1,4 +1,6 @@
-"""What keys a LeRobot or RLDS dataset has that no reader knows, and a draft of the mapping file that would let it be read."""
+"""What keys a LeRobot or RLDS dataset has that no reader knows, and a draft of the mapping file that would let it be
+read.
+"""
 
 import json
 import re
@@ -24,7 +26,8 @@ class Key:
     """One key of a dataset.
 
     Attributes:
-        kind: ``camera``, ``depth``, ``numbers``, ``text``, ``absent`` (a video that is described and not there) or ``other``.
+        kind: ``camera``, ``depth``, ``numbers``, ``text``, ``absent`` (a video that is described and not there) or
+            ``other``.
         shape: of one step.
     """
 
@@ -129,7 +132,9 @@ def keys_text(root: Path, found: list[DatasetKeys], written: Path | None = None)
 
 
 def draft_mapping(keys: DatasetKeys) -> str:
-    """A mapping file that reads the dataset, with guesses from the names of its keys; every guess says that it is one."""
+    """A mapping file that reads the dataset, with guesses from the names of its keys;
+    every guess says that it is one.
+    """
     cameras = [key.key for key in keys.keys if key.kind == "camera"]
     wrist = next((key for key in cameras if ON_HAND.search(key)), None)
     primary = next((key for key in cameras if not ON_HAND.search(key)), cameras[0] if cameras else "none")
@@ -142,9 +147,11 @@ def draft_mapping(keys: DatasetKeys) -> str:
         f"fps: {fps}",
         f"primary: {_quoted(primary)} # flow is expressed in this camera",
         *([f"wrist: {_quoted(wrist)}"] if wrist else []),
-        "cameras: # orientation: upright, upside-down, mirrored, rotated-90, rotated-180, rotated-270, as they are stored",
+        "cameras: # orientation: upright, upside-down, mirrored, rotated-90, rotated-180, rotated-270, as they are "
+        "stored",
         *[f"  {_quoted(key)}: {{orientation: upright, fixed: false}}" for key in cameras],
-        "  # fov_y: DEGREES, or intrinsics: {fx, fy, cx, cy, size: [width, height]} of the upright picture, where they are known",
+        "  # fov_y: DEGREES, or intrinsics: {fx, fy, cx, cy, size: [width, height]} of the upright picture, where "
+        "they are known",
         *[f"  # depth: {{key: {key.key}, metres_per_unit: 0.001}}" for key in keys.keys if key.kind == "depth"],
     ]
     return "\n".join([*lines, *_number_lines(keys), *_word_lines(keys)]) + "\n"

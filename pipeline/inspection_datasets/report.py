@@ -18,8 +18,8 @@ from schemas.plugins import PluginChoice, load_plugin, plugin_names
 LABEL = 14
 SHOWN_TEXTS, SHOWN_FAULTS = 6, 8
 GENERAL = ("robosuite", "video")
-"""Readers of whatever a more particular reader does not know: LIBERO's files are robosuite's, and a dataset may keep videos beside its
-files."""
+"""Readers of whatever a more particular reader does not know: LIBERO's files are robosuite's, and a dataset may keep
+videos beside its files."""
 
 
 class UnknownDataset(CannotInspect):

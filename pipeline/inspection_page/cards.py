@@ -44,7 +44,8 @@ def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool, b
         f"<div class='pair'><figure>{_depth(t)}</figure>"
         f"<figure><figcaption>wrist</figcaption>{wrist}</figure></div>{_actions(t)}"
         f"<p class='fact'>{text(_fact(t, measured))} {text(_score_sentence(t, measured))}</p>"
-        f"<details{'' if brief else ' open'}><summary>Everything about this sample</summary>{rows_list(sample_rows(facts))}"
+        f"<details{'' if brief else ' open'}><summary>Everything about this "
+        f"sample</summary>{rows_list(sample_rows(facts))}"
         f"<h4>State</h4>{rows_list([(k, f'{v:.4f}') for k, v in facts['state'].items()])}"
         f"<h4>Flow</h4>{rows_list(flow_rows(facts['flow']))}{tables}</details></div></article>"
     )
@@ -70,7 +71,10 @@ def _both_looks(t: Triplet, measured: MeasuredFlow, video: list[bytes] | None, i
         (RAW, _look(t, measured, video, in_space, limit)),
         (RETARGETED, _look(made.triplet, measure(made.triplet), nearest, in_space, limit, made.times)),
     )
-    return f"<div class='both'>{''.join(f'<section><h4>{text(words)}</h4>{look}</section>' for words, look in looks)}</div>"
+    return (
+        "<div "
+        f"class='both'>{''.join(f'<section><h4>{text(words)}</h4>{look}</section>' for words, look in looks)}</div>"
+    )
 
 
 def _look(
@@ -79,7 +83,7 @@ def _look(
     video: list[bytes] | None,
     in_space: bool,
     limit: float | None = None,
-    times: Float[np.ndarray, "S"] | None = None,
+    times: Float[np.ndarray, " S"] | None = None,
 ) -> str:
     """Image, canvas and controls, and the data that they draw.
 
@@ -94,7 +98,8 @@ def _look(
     width, height = t.camera.size
     there = {"image": True, "video": bool(video), "space": in_space}
     views = "".join(
-        f"<button type='button' data-view='{name}' aria-pressed='{'true' if name == 'image' else 'false'}'>{words}</button>"
+        f"<button type='button' data-view='{name}' "
+        f"aria-pressed='{'true' if name == 'image' else 'false'}'>{words}</button>"
         for name, words in VIEWS.items()
         if there[name]
     )
@@ -105,9 +110,11 @@ def _look(
         + "</div>"
         + (f"<div class='views' role='group' aria-label='view'>{views}</div>" if video or in_space else "")
         + "<div class='controls'><button type='button' class='play'>Play</button>"
-        f"<input type='range' min='0' max='{t.flow.horizon}' value='{t.flow.horizon}' aria-label='step'><output></output></div>"
+        f"<input type='range' min='0' max='{t.flow.horizon}' value='{t.flow.horizon}' "
+        "aria-label='step'><output></output></div>"
         f"<div class='legend'><i></i><div>{legend}</div></div>"
-        f"<script type='application/json' class='flow'>{json_text(flow_data(t, measured, limit, video, times))}</script></div>"
+        "<script type='application/json' "
+        f"class='flow'>{json_text(flow_data(t, measured, limit, video, times))}</script></div>"
     )
 
 
@@ -168,7 +175,8 @@ def _fact(t: Triplet, measured: MeasuredFlow) -> str:
     farthest, missing = measured.distance.max(initial=0), int((~t.flow.valid[:, 0]).sum())
     scale, unit = (100, "cm") if t.depth_unit == "m" else (1, t.depth_unit)
     return (
-        f"{int(measured.moving.sum())} of {len(measured.moving)} points move; the farthest gets {number(farthest * scale)} {unit} "
+        f"{int(measured.moving.sum())} of {len(measured.moving)} points move; the farthest gets "
+        f"{number(farthest * scale)} {unit} "
         f"away from its place. {f'Grey: {missing} without depth. ' if missing else ''}"
         f"Depth: {t.depth_source}. Flow: {t.flow_source}."
     )

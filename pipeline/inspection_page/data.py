@@ -17,7 +17,7 @@ def flow_data(
     measured: MeasuredFlow,
     limit: float,
     video: list[bytes] | None = None,
-    times: Float[np.ndarray, "S"] | None = None,
+    times: Float[np.ndarray, " S"] | None = None,
 ) -> dict[str, Any]:
     """Start of every known point, and of those that move the displacement in quanta and what is known of each step.
 
@@ -56,13 +56,13 @@ def _camera_moves(t: Triplet) -> bool:
     return len(t.camera.world_from_camera) > 1
 
 
-def _own_displacement(t: Triplet, points: Bool[np.ndarray, "K"]) -> Float[np.ndarray, "P S 2"]:
+def _own_displacement(t: Triplet, points: Bool[np.ndarray, " K"]) -> Float[np.ndarray, "P S 2"]:
     """Where points are in the image of each step's own camera, in px from where they started."""
     poses, uvz = t.camera.world_from_camera, positions(t)[points]
     own = project(transform(invert_pose(poses) @ poses[0], lift(uvz, t.camera.intrinsics)), t.camera.intrinsics)
     return np.nan_to_num(own[..., :2] - uvz[:, :1, :2])
 
 
-def _packed(quanta: Float[np.ndarray, "..."]) -> str:
+def _packed(quanta: Float[np.ndarray, " ..."]) -> str:
     """int16, little end first, as base64."""
     return base64.b64encode(np.clip(np.rint(quanta), -32768, 32767).astype("<i2").tobytes()).decode()

@@ -79,7 +79,8 @@ def _drawing(quantity: str, sets: Sequence[Histograms], metric: bool) -> str:
         for t, n in zip(ticks, names, strict=True)
     )
     for share, said in ((1, "100%"), (0.01, "1%"), (0.0001, "0.01%")):
-        marks += f"<path class='grid' d='M{LEFT} {y(share):.1f}H{WIDE - 12}'/><text x='{LEFT - 5}' y='{y(share) + 3.5:.1f}' text-anchor='end'>{said}</text>"
+        marks += f"<path class='grid' d='M{LEFT} {y(share):.1f}H{WIDE - 12}'/>"
+        marks += f"<text x='{LEFT - 5}' y='{y(share) + 3.5:.1f}' text-anchor='end'>{said}</text>"
     outside = ""
     if not distance:  # beyond the published range
         outside = "".join(

@@ -1,4 +1,6 @@
-"""One page that needs nothing but itself: what a build holds, what it left out, and samples whose flow plays over their image."""
+"""One page that needs nothing but itself: what a build holds, what it left out, and samples whose flow plays over their
+image.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from pipeline.inspection.quality_table import quality_table
 from pipeline.inspection.rejections import RejectedWindow, Rejections, measure_words, reason_words
 from pipeline.inspection.sample import Found
 from pipeline.inspection.score import SCORE_MEANS
-from pipeline.inspection.summary import Summary
+from pipeline.inspection.summary import ShardSummary
 from pipeline.inspection.text import (
     bytes_words,
     finding_words,
@@ -67,7 +69,7 @@ class Contents:
         retargeted: whether the flow of those shown in full is also shown in even steps of distance.
     """
 
-    summaries: Sequence[Summary] = ()
+    summaries: Sequence[ShardSummary] = ()
     samples: Sequence[Found] = ()
     worst: Sequence[Found] = ()
     best: Sequence[Found] = ()
@@ -145,7 +147,7 @@ def _body(contents: Contents, title: str, library: Library | None, shown: bool) 
     return body
 
 
-def _overview(summary: Summary, name: str, several: bool) -> str:
+def _overview(summary: ShardSummary, name: str, several: bool) -> str:
     tiles = [
         ("samples", f"{summary.samples:,}"),
         ("episodes", f"{summary.episodes:,}"),
@@ -166,7 +168,7 @@ def _overview(summary: Summary, name: str, several: bool) -> str:
     )
 
 
-def _verdict(summary: Summary) -> str:
+def _verdict(summary: ShardSummary) -> str:
     failures = "".join(f"<li>{text(finding_words(f))}</li>" for f in summary.findings)
     notes = "".join(f"<p>{text(note)}</p>" for note in summary.notes)
     kind = "bad" if summary.findings else "good" if summary.verified else "unsure"
@@ -176,7 +178,7 @@ def _verdict(summary: Summary) -> str:
     )
 
 
-def _inside(summary: Summary) -> str:
+def _inside(summary: ShardSummary) -> str:
     manifest = summary.collection.manifest
     words = words_table(instruction_rows(summary))
     recipe = json.dumps(manifest.recipe, indent=1, ensure_ascii=False) if manifest else ""
@@ -188,14 +190,15 @@ def _inside(summary: Summary) -> str:
     )
 
 
-def _flows(summary: Summary) -> str:
+def _flows(summary: ShardSummary) -> str:
     def tables(flow: dict, points: str) -> str:
         return "".join(numbers_table(t) for t in flow_tables(flow) if t.title.split(", ")[-1] == points)
 
     checks = quality_table(summary)
     shown = f"<section class='panel checks'><h2>The checks</h2>{numbers_table(checks)}</section>" if checks else ""
     flows = "".join(
-        f"<section class='panel'><h2>Flow, depth in {text(f['unit'])}</h2>{rows_list(flow_rows(f))}{tables(f, 'moving points')}"
+        "<section class='panel'><h2>Flow, depth in "
+        f"{text(f['unit'])}</h2>{rows_list(flow_rows(f))}{tables(f, 'moving points')}"
         f"<details><summary>The same for all points</summary>{tables(f, 'all points')}</details></section>"
         for f in summary.flow
     )
@@ -208,7 +211,8 @@ def _histograms(contents: Contents) -> str:
     if not sets:
         return ""
     return (
-        "<section class='panel'><h2>How far moving points go</h2><p class='where'>Share of steps, or of points, in each bin, on a "
+        "<section class='panel'><h2>How far moving points go</h2><p class='where'>Share of steps, or of points, in "
+        "each bin, on a "
         "scale of tenths. Normalised: divided by the published scale; grey lies beyond [-1, 1].</p>"
         f"{drawn(sets)}</section>"
     )
@@ -249,7 +253,8 @@ def _examples(found: Rejections) -> list[RejectedWindow]:
 
 def _reason_row(reason: str, count: int, most: int, words: str) -> str:
     return (
-        f"<tr><td>{text(reason.replace('_', ' '))}</td><td>{count:,}</td><td><svg viewBox='0 0 100 6' preserveAspectRatio='none'>"
+        f"<tr><td>{text(reason.replace('_', ' '))}</td><td>{count:,}</td><td><svg viewBox='0 0 100 6' "
+        "preserveAspectRatio='none'>"
         f"<rect width='{100 * count / most:.1f}' height='6'/></svg></td><td>{text(words)}</td></tr>"
     )
 
@@ -260,7 +265,8 @@ def _rejected_picture(picture: RejectedPicture, manifest: Manifest | None) -> st
     first, last = (image(data, "small", "frame") for data in picture.frames)
     return (
         f"<figure>{first}{last}<figcaption>{text(said)}</figcaption>"
-        f"<p class='where'>{text(source.file)}, {text(source.episode)}, {text(source.camera)}, frame {source.frame}</p></figure>"
+        f"<p class='where'>{text(source.file)}, {text(source.episode)}, {text(source.camera)}, frame "
+        f"{source.frame}</p></figure>"
     )
 
 
@@ -268,7 +274,8 @@ def _toolbar(count: int, total: int) -> str:
     shown = f"{count} of {total:,} samples" if total else "One sample"
     return (
         f"<section class='toolbar'><h2>{shown}</h2><button id='all' type='button'>Play all</button>"
-        "<p>Each keypoint's way over the image. Colour is the change of its depth since the reference frame. Faint: hidden at that "
+        "<p>Each keypoint's way over the image. Colour is the change of its depth since the reference frame. Faint: "
+        "hidden at that "
         "step. Small dots do not move. In space: drag to turn, scroll to come nearer.</p>"
         "<noscript><p>The flow is drawn by a script, which is switched off here.</p></noscript></section>"
     )

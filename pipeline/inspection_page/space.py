@@ -1,4 +1,6 @@
-"""Script of the page's view in space: points and their paths in the reference camera, drawn by plotly when first asked for."""
+"""Script of the page's view in space: points and their paths in the reference camera, drawn by plotly when first asked
+for.
+"""
 
 SPACE = """
   let library = null;

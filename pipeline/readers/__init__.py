@@ -1,7 +1,7 @@
 """Readers: one module for each dataset (see ``schemas.plugins``).
 
-A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with an ``info`` of its own goes before it) and
-``build(config)``, which gives a ``Reader``.
+A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with an ``info`` of its own goes before it)
+and ``build(config)``, which gives a ``Reader``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,9 @@ class UnreadableSource(Exception):
 
 
 class SeveralForms(ValueError):
-    """A folder holds a dataset in more than one form, perhaps the same episodes twice; the message asks for one of them."""
+    """A folder holds a dataset in more than one form, perhaps the same episodes twice; the message asks for one of
+    them.
+    """
 
 
 class UnknownForm(ValueError):
@@ -54,7 +56,8 @@ class Reader(Protocol):
             form: look at this form only, for folders that hold several.
 
         Raises:
-            FileNotFoundError: the folder is missing or holds nothing of this dataset; the message says what was looked for.
+            FileNotFoundError: the folder is missing or holds nothing of this dataset; the message says what was looked
+                for.
             SeveralForms: it holds the dataset in more than one form, and none was chosen.
             UnknownForm: the reader knows no such form.
         """
@@ -70,7 +73,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Words:
+class EpisodeTexts:
     """What an episode says of itself, without its pictures: see ``schemas.episode.Episode``."""
 
     instructions: tuple[str, ...]
@@ -81,7 +84,7 @@ class Words:
 class TellsWords(Protocol):
     """A reader that can say an episode's words without decoding a picture."""
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """The same as those of the episode that ``read`` gives.
 
         Raises:
@@ -90,8 +93,9 @@ class TellsWords(Protocol):
         ...
 
 
-def words_of(reader: Reader, ref: EpisodeRef) -> Words:
-    """An episode's words. A reader that is no ``TellsWords`` reads the episode for them, with the first picture of each camera.
+def words_of(reader: Reader, ref: EpisodeRef) -> EpisodeTexts:
+    """An episode's words. A reader that is no ``TellsWords`` reads the episode for them, with the first picture of each
+    camera.
 
     Raises:
         BadEpisode: they cannot be read.
@@ -99,11 +103,12 @@ def words_of(reader: Reader, ref: EpisodeRef) -> Words:
     if isinstance(reader, TellsWords):
         return reader.words(ref)
     episode = reader.read(ref)
-    return Words(episode.instructions, episode.success)
+    return EpisodeTexts(episode.instructions, episode.success)
 
 
 def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
-    """The reader that ``--dataset`` names: by its name, or by the path of a mapping file, for which ``mapped`` is the reader.
+    """The reader that ``--dataset`` names: by its name, or by the path of a mapping file, for which ``mapped`` is the
+    reader.
 
     Raises:
         BadFile: the mapping file cannot be used; the message names the place in it.

@@ -1,12 +1,14 @@
 """BridgeData V2 as it was recorded: one folder a trajectory, ``<set>/<env>/<task>/NN/<date>/raw/traj_group*/traj*``.
 
-* ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. Which of them stood still and which was on the wrist
-  stands in ``<date>/config.json``; where that is missing, the first stood still and the fourth was on the wrist.
+* ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. Which of them stood still
+  and which was on the wrist stands in ``<date>/config.json``; where that is missing, the first stood still and the
+  fourth was on the wrist.
 * ``obs_dict.pkl`` holds ``full_state`` [T, 7], ``policy_out.pkl`` the T - 1 actions. Pickles come from strangers
   (``pipeline.formats.safe_pickle``); ``agent_data.pkl`` holds a robot's messages and is not opened.
 * ``lang.txt`` has a line for each instruction, and lines of ``confidence`` that are none.
 * Before 23 July 2021 pictures came one step late: picture and state t + 1 belong to action t.
-* ``depth_images0`` (some trajectories) has no unit: it is used when ``--dataset-options depth_unit=METRES`` says what one is.
+* ``depth_images0`` (some trajectories) has no unit: it is used when ``--dataset-options depth_unit=METRES`` says what
+  one is.
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ from jaxtyping import Float, Int
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.images import PictureFiles
 from pipeline.formats.safe_pickle import DamagedPickle, HostilePickle, read_pickle
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
 
@@ -102,9 +104,9 @@ def read_raw(
     )
 
 
-def words_of_raw(ref: EpisodeRef) -> Words:
+def words_of_raw(ref: EpisodeRef) -> EpisodeTexts:
     """The lines beside the pictures."""
-    return Words(spoken(_lines(Path(ref.path).parent / LANGUAGE)))
+    return EpisodeTexts(spoken(_lines(Path(ref.path).parent / LANGUAGE)))
 
 
 def _numbers(
@@ -244,7 +246,7 @@ def _join_depth(
 
 
 def _read_depth(
-    files: PictureFiles, size: tuple[int, int], unit: float, wanted: Int[np.ndarray, "N"] | None = None
+    files: PictureFiles, size: tuple[int, int], unit: float, wanted: Int[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, "N H W"]:
     import cv2
 

@@ -11,7 +11,7 @@ from pipeline.formats.images import BLACK_LEVEL, Encoded, decode_picture, decode
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.orientation import Orientation, upright_view
 from pipeline.formats.video import VideoFrames, VideoSpan, first_frame, read_video
-from pipeline.readers import Words
+from pipeline.readers import EpisodeTexts
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
 
@@ -63,7 +63,8 @@ def view_of_lerobot(
 def view_of_video(
     ref: EpisodeRef, name: str, span: VideoSpan, fixed: bool = False, orientation: Orientation = "upright"
 ) -> CameraView | None:
-    """A camera whose frames are a part of a video; only the first is decoded now; where that one is black, middle and last too.
+    """A camera whose frames are a part of a video; only the first is decoded now; where that one is black, middle and
+    last too.
 
     Raises:
         BadEpisode: the first frame cannot be decoded.
@@ -114,7 +115,7 @@ def black_note(views: Iterable[tuple[str, CameraView | None]]) -> dict[str, str]
 
 
 def numbers(
-    ref: EpisodeRef, name: str, array: Shaped[np.ndarray, "T *d"], width: int
+    ref: EpisodeRef, name: str, array: Shaped[np.ndarray, " T *d"], width: int
 ) -> Float[np.ndarray, "T {width}"]:
     """State or action as float32, T x width.
 
@@ -141,9 +142,9 @@ def enough_frames(ref: EpisodeRef, length: int) -> None:
         raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
 
 
-def words_of_tasks(episode: LeRobotEpisode) -> Words:
+def words_of_tasks(episode: LeRobotEpisode) -> EpisodeTexts:
     """The instructions of a LeRobot episode, where the data say nothing of the outcome."""
-    return Words(spoken(episode.tasks()))
+    return EpisodeTexts(spoken(episode.tasks()))
 
 
 def spoken(texts: Iterable[str]) -> tuple[str, ...]:

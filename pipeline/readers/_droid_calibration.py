@@ -2,8 +2,10 @@
 
 * ``episode_id_to_path.json``: episode id -> ``lab/outcome/date/time``, by which an RLDS episode finds its id.
 * ``camera_serials.json``: id -> ``ext1_cam_serial``, ``ext2_cam_serial``, ``wrist_cam_serial``.
-* ``intrinsics.json``: id -> serial -> **fx, cx, fy, cy** at 1280 x 720. Read as fx, fy, cx, cy it is plausible and wrong.
-* ``cam2base_extrinsics.json``: id -> serial -> x, y, z and Euler angles "xyz" of the camera in the robot's base, OpenCV axes.
+* ``intrinsics.json``: id -> serial -> **fx, cx, fy, cy** at 1280 x 720. Read as fx, fy, cx, cy it is plausible and
+  wrong.
+* ``cam2base_extrinsics.json``: id -> serial -> x, y, z and Euler angles "xyz" of the camera in the robot's base, OpenCV
+  axes.
 """
 
 import json
@@ -137,7 +139,8 @@ def calibrated(
     Args:
         find: looks the camera up in the calibration files.
         tool_xyz: the hand in the robot's base, metres.
-        recorded: poses that came with the episode, which are noisy: they are taken where the files have none that can be believed.
+        recorded: poses that came with the episode, which are noisy: they are taken where the files have none that can
+            be believed.
     """
     try:
         found = find()
@@ -164,7 +167,9 @@ def calibrated(
 def _pose_fault(
     view: CameraView, intrinsics: Float[np.ndarray, "3 3"], poses: Float[np.ndarray, "P 4 4"], tool: np.ndarray
 ) -> str | None:
-    """Why poses cannot be this camera's. A fixed one must show the tool; one on the wrist, which sees past it, must move with it."""
+    """Why poses cannot be this camera's. A fixed one must show the tool; one on the wrist, which sees past it, must
+    move with it.
+    """
     if view.fixed:
         return pose_fault(tool, intrinsics, poses, view.size)
     if not np.isfinite(poses).all():

@@ -1,7 +1,8 @@
 """DROID as LeRobot v2.1 and v3.0: the RLDS fields as columns, the outcome as a column, no path of the recording.
 
-Without that path no calibration file can be joined, and the noisy poses in ``camera_extrinsics.*`` come without intrinsics to check
-them, so no camera has any. Older conversions (v2.0) swapped the exterior cameras at random; those are refused.
+Without that path no calibration file can be joined, and the noisy poses in ``camera_extrinsics.*`` come without
+intrinsics to check them, so no camera has any. Older conversions (v2.0) swapped the exterior cameras at random; those
+are refused.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from jaxtyping import Float
 
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.lerobot_meta import LeRobotMeta
-from pipeline.readers import Words
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
@@ -74,11 +75,11 @@ def episode_of_lerobot(
     )
 
 
-def words_of_lerobot(table: LeRobotEpisode) -> Words:
+def words_of_lerobot(table: LeRobotEpisode) -> EpisodeTexts:
     """What the table says without its pictures."""
     texts = [text for key in LANGUAGES if table.has(key) for text in table.texts(key)]
     success = bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None
-    return Words(spoken([*texts, *table.tasks()]), success)
+    return EpisodeTexts(spoken([*texts, *table.tasks()]), success)
 
 
 def _state(ref: EpisodeRef, table: LeRobotEpisode) -> Float[np.ndarray, "T S"]:

@@ -1,11 +1,13 @@
 """DROID as it was recorded: one folder an episode, ``<lab>/{success,failure}/<date>/<time>``.
 
-* ``trajectory.h5`` holds what the robot did: ``observation/robot_state/*``, ``action/*``, ``observation/camera_extrinsics/<serial>_{left,right}``.
+* ``trajectory.h5`` holds what the robot did: ``observation/robot_state/*``, ``action/*``,
+  ``observation/camera_extrinsics/<serial>_{left,right}``.
 * ``metadata_<uuid>.json`` names episode, task and the serial numbers of the cameras.
-* ``recordings/MP4/<serial>.mp4`` is a camera's left eye at 1280 x 720, ``<serial>-stereo.mp4`` both eyes side by side. One picture was taken a
-  step of the robot, but the videos say 60 a second: their pictures are counted and their times not believed.
-* ``aggregated-annotations-*.json`` (or ``droid_language_annotations.json``) beside the labs' folders maps episodes to up to three
-  instructions. Without it the collector's task stands in, which says only what kind of thing was done.
+* ``recordings/MP4/<serial>.mp4`` is a camera's left eye at 1280 x 720, ``<serial>-stereo.mp4`` both eyes side by side.
+  One picture was taken a step of the robot, but the videos say 60 a second: their pictures are counted and their times
+  not believed.
+* ``aggregated-annotations-*.json`` (or ``droid_language_annotations.json``) beside the labs' folders maps episodes to
+  up to three instructions. Without it the collector's task stands in, which says only what kind of thing was done.
 """
 
 import json
@@ -22,7 +24,7 @@ from jaxtyping import Float
 
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.video import VideoFrames, VideoSpan, read_video
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_video
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
@@ -113,13 +115,13 @@ def read_raw(
     )
 
 
-def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[Words, dict[str, str]]:
+def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[EpisodeTexts, dict[str, str]]:
     """What stands beside the pictures, and what to say of it."""
     folder = Path(ref.path).parent
     metadata = _metadata(ref, folder)
     instructions, note = _instructions(folder, root, metadata)
     success = {"success": True, "failure": False}.get(folder.parents[1].name, _said(metadata.get("success")))
-    return Words(instructions, success), note
+    return EpisodeTexts(instructions, success), note
 
 
 class _Table:
@@ -149,7 +151,9 @@ class _Table:
         return np.concatenate(found, axis=1)
 
     def poses(self, serial: str, eye: str, length: int) -> Float[np.ndarray, "T 4 4"] | None:
-        """Poses of one eye of a camera in the robot's base, one for each frame; None where they are not there or not finite."""
+        """Poses of one eye of a camera in the robot's base, one for each frame; None where they are not there or not
+        finite.
+        """
         values = self._look(f"observation/camera_extrinsics/{serial}_{eye}")
         if values is None or values.shape != (length, 6) or values.dtype.kind != "f" or not np.isfinite(values).all():
             return None
@@ -223,7 +227,9 @@ def _still(poses: Float[np.ndarray, "T 4 4"] | None) -> Float[np.ndarray, "1 4 4
 def _with_right_eye(
     ref: EpisodeRef, view: CameraView, path: Path, table: _Table, serial: str, reduced: int
 ) -> tuple[CameraView, str | None]:
-    """The view with its right eye, if that was recorded and the recording's calibration says which make of camera it is."""
+    """The view with its right eye, if that was recorded and the recording's calibration says which make of camera it
+    is.
+    """
     if not path.is_file():
         return view, None
     left, right = (table.poses(serial, eye, view.length) for eye in ("left", "right"))
@@ -255,7 +261,9 @@ def _instructions(folder: Path, root: Path, metadata: dict[str, Any]) -> tuple[t
 
 @lru_cache(maxsize=4)
 def _annotations(path: str, stamp: str) -> dict[str, Any]:
-    """A file of instructions, read once in a process; empty where it cannot be read, which was said when the folder was listed."""
+    """A file of instructions, read once in a process; empty where it cannot be read, which was said when the folder was
+    listed.
+    """
     try:
         table = json.loads(Path(path).read_bytes())
     except (OSError, ValueError):
@@ -267,7 +275,10 @@ def bad_annotations(root: Path) -> Iterator[UnreadableSource]:
     """Files of instructions in the dataset's folder that cannot be read."""
     for path in (path for name in ANNOTATIONS for path in sorted(root.glob(name))):
         if not _annotations(str(path), stamps_of([path])):
-            said = f"{path.name} must be JSON that maps episodes to instructions; the collectors' tasks are used without it"
+            said = (
+                f"{path.name} must be JSON that maps episodes to instructions; the collectors' tasks are used "
+                "without it"
+            )
             yield UnreadableSource(path.name, "bad_annotations", said)
 
 

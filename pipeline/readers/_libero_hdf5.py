@@ -1,14 +1,15 @@
 """LIBERO's official HDF5 files, one ``<task>_demo.hdf5`` a task (LIBERO's ``create_dataset.py``), 20 Hz.
 
-Layout: group ``data`` with the attribute ``problem_info`` (JSON with ``language_instruction``); ``data/demo_<i>`` with ``actions`` [T, 7],
-``states``, and ``obs/`` with ``agentview_rgb`` and ``eye_in_hand_rgb`` (u8), ``ee_states`` [T, 6], ``gripper_states`` [T, 2] and, if recorded with
-``--use-depth``, ``agentview_depth`` [T, H, W, 1].
+Layout: group ``data`` with the attribute ``problem_info`` (JSON with ``language_instruction``); ``data/demo_<i>`` with
+``actions`` [T, 7], ``states``, and ``obs/`` with ``agentview_rgb`` and ``eye_in_hand_rgb`` (u8), ``ee_states`` [T, 6],
+``gripper_states`` [T, 2] and, if recorded with ``--use-depth``, ``agentview_depth`` [T, H, W, 1].
 
 Conventions of these files, each undone here and nowhere else:
 
-* Images and depth are stored upside down (MuJoCo's OpenGL buffer). A vertical flip makes them upright; there is no mirroring.
-* ``obs[t]`` was recorded *after* the step that ``actions[t]`` commanded, so the action taken after seeing ``obs[t]`` is ``actions[t + 1]``
-  and the last frame has none.
+* Images and depth are stored upside down (MuJoCo's OpenGL buffer). A vertical flip makes them upright; there is no
+  mirroring.
+* ``obs[t]`` was recorded *after* the step that ``actions[t]`` commanded, so the action taken after seeing ``obs[t]`` is
+  ``actions[t + 1]`` and the last frame has none.
 * Demo keys sort by number, not by letter.
 * Depth is the normalised z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)).
 """
@@ -40,7 +41,10 @@ DATASET = "libero"
 CONVENTION = ActionConvention(
     name="libero_osc_delta",
     dimensions=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
-    description="operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; gripper -1 open, +1 close",
+    description=(
+        "operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; "
+        "gripper -1 open, +1 close"
+    ),
 )
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
 FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
@@ -200,7 +204,7 @@ def _read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarra
 
 
 def _read_depth(
-    ref: EpisodeRef, name: str, near: float, far: float, frames: Int[np.ndarray, "N"] | None = None
+    ref: EpisodeRef, name: str, near: float, far: float, frames: Int[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, "N H W"]:
     buffer = _read_upright(ref, f"{name}_depth", frames)[..., 0]
     metres = np.empty(buffer.shape, np.float32)
@@ -211,7 +215,7 @@ def _read_depth(
     return metres
 
 
-def _read_upright(ref: EpisodeRef, key: str, frames: Int[np.ndarray, "N"] | None = None) -> np.ndarray:
+def _read_upright(ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None = None) -> np.ndarray:
     """Pictures or depth of every frame, or of some."""
     stored = read_demo(ref, lambda demo: rows(demo[f"obs/{key}"], frames), key)
     return np.ascontiguousarray(stored[:, ::-1])

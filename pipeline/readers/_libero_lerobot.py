@@ -1,8 +1,9 @@
 """LIBERO as LeRobot, in the two lines in which it is published; the keys tell which it is.
 
-* ``observation.images.image`` and ``wrist_image``, ``observation.state``, ``action``: the gripper was already turned to 1 = open.
-* ``image``, ``wrist_image``, ``state``, ``actions``: the simulator's own gripper (-1 open), and frames *labelled* 10 a second that
-  were recorded at 20.
+* ``observation.images.image`` and ``wrist_image``, ``observation.state``, ``action``: the gripper was already turned to
+  1 = open.
+* ``image``, ``wrist_image``, ``state``, ``actions``: the simulator's own gripper (-1 open), and frames *labelled* 10 a
+  second that were recorded at 20.
 
 Both were made from the mirrored RLDS pictures, so the mirror is undone here too.
 """
@@ -32,7 +33,10 @@ from schemas.episode import ActionConvention, Episode, EpisodeRef
 OPEN_IS_ONE = ActionConvention(
     name="libero_osc_delta_gripper_open",
     dimensions=CONVENTION.dimensions,
-    description="operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; gripper 1 open, 0 closed",
+    description=(
+        "operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; "
+        "gripper 1 open, 0 closed"
+    ),
 )
 FPS = 20.0
 
@@ -62,7 +66,9 @@ LINES = (
 
 
 class OneLine:
-    """Lists LeRobot folders of one line only: their raw actions must not be mixed, because the gripper's sign is opposite."""
+    """Lists LeRobot folders of one line only: their raw actions must not be mixed, because the gripper's sign is
+    opposite.
+    """
 
     def __init__(self, wanted: str | None):
         self.wanted = wanted
@@ -89,7 +95,9 @@ class OneLine:
 
 
 def _line_in(folder: Path) -> str | None:
-    """The line of a LeRobot folder, or None where that cannot be told; what is wrong with it is said when it is listed."""
+    """The line of a LeRobot folder, or None where that cannot be told;
+    what is wrong with it is said when it is listed.
+    """
     try:
         features = json.loads((folder / INFO).read_bytes())["features"]
         return next((line.name for line in LINES if set(line.keys) <= set(features)), None)

@@ -75,7 +75,9 @@ class SimulatorModel:
         return self._find(f"./worldbody/camera[@name='{camera}']") is not None
 
     def joint_places(self) -> list[tuple[str, int]]:
-        """Every named joint and where its positions begin in the vector of all positions: the joints in the order of the model."""
+        """Every named joint and where its positions begin in the vector of all positions: the joints in the order of
+        the model.
+        """
         places, place = [], 0
         bodies = None if self.root is None else self.root.find("worldbody")
         for element in () if bodies is None else bodies.iter():
@@ -113,6 +115,7 @@ class SimulatorModel:
         if len(values) != count or not np.isfinite(values).all():
             raise BadEpisode(
                 "bad_model",
-                f"{self.episode}: {name} of <{element.tag}> in model_file must be {count} finite number(s), found {text[:40]!r}",
+                f"{self.episode}: {name} of <{element.tag}> in model_file must be {count} finite number(s), found "
+                f"{text[:40]!r}",
             )
         return values

@@ -1,14 +1,14 @@
 """LIBERO as RLDS (``libero_*_no_noops`` 1.0.0): demonstrations replayed at 256 x 256 with idle steps left out.
 
-* Images were turned by 180 degrees where a vertical flip would have made them upright, so they are *mirrored*. That is undone
-  before any camera is applied; left as it is, every flow would point to the wrong side.
+* Images were turned by 180 degrees where a vertical flip would have made them upright, so they are *mirrored*. That is
+  undone before any camera is applied; left as it is, every flow would point to the wrong side.
 * Here ``observation[t]`` was taken before ``action[t]``, unlike in the HDF5 files.
 """
 
 import numpy as np
 
 from pipeline.formats.rlds import RldsEpisode
-from pipeline.readers import Words
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
     black_note,
     enough_frames,
@@ -65,10 +65,10 @@ def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
     return with_fov(view, FOV_OF[name])
 
 
-def words_of_record(record: RldsEpisode) -> Words:
+def words_of_record(record: RldsEpisode) -> EpisodeTexts:
     """What the record says without its pictures."""
     success = bool(record.array("steps/reward")[-1] > 0) if record.has("steps/reward") else None
-    return Words(spoken(record.texts(LANGUAGE)), success)
+    return EpisodeTexts(spoken(record.texts(LANGUAGE)), success)
 
 
 def _notes(record: RldsEpisode) -> dict[str, str]:

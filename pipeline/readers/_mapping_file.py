@@ -1,7 +1,8 @@
-"""What a mapping file says of a dataset that has no reader of its own: which key is a camera, a state, an action, the words.
+"""What a mapping file says of a dataset that has no reader of its own: which key is a camera, a state, an action, the
+words.
 
-Keys are written as the dataset writes them: a column of LeRobot (``observation.images.top``), or a flattened feature of RLDS
-(``steps/observation/image``). ``lamp-data inspect FOLDER`` shows them and drafts such a file.
+Keys are written as the dataset writes them: a column of LeRobot (``observation.images.top``), or a flattened feature of
+RLDS (``steps/observation/image``). ``lamp-data inspect FOLDER`` shows them and drafts such a file.
 """
 
 import re
@@ -117,7 +118,8 @@ class ActionMapping:
         convention: a short name, e.g. ``cartesian_delta``.
         description: frames and units in a sentence.
         gripper: its sign; None where there is no gripper.
-        shift: the action taken after frame t stands in row t + ``shift``: 1 where observations were recorded after the step.
+        shift: the action taken after frame t stands in row t + ``shift``: 1 where observations were recorded after the
+            step.
     """
 
     parts: tuple[Numbers, ...]

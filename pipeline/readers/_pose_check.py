@@ -1,7 +1,7 @@
 """Checks a camera's pose before it is believed: the robot's tool must be seen where the camera looks.
 
-A pose of the wrong camera, of another episode, inverted, or in other axes puts the tool behind the camera or far out of its
-picture; the flow made with such a pose would be wrong everywhere and look right.
+A pose of the wrong camera, of another episode, inverted, or in other axes puts the tool behind the camera or far out of
+its picture; the flow made with such a pose would be wrong everywhere and look right.
 """
 
 import numpy as np
@@ -10,7 +10,9 @@ from jaxtyping import Float
 from schemas.cameras import invert_pose, project, transform
 
 ENOUGH = 0.5
-"""Share of frames in which the tool must be seen. A gripper leaves the picture at times; a wrong pose rarely shows it at all."""
+"""Share of frames in which the tool must be seen. A gripper leaves the picture at times; a wrong pose rarely shows it
+at all.
+"""
 
 MOVED_M = 0.01
 """A tool that moves less does not tell what is mounted on it."""

@@ -1,7 +1,8 @@
-"""Words that lie beside files: ``clip.txt`` beside ``clip.mp4``, or one table ``texts.csv``, ``texts.jsonl`` or ``texts.json`` for a folder.
+"""Words that lie beside files: ``clip.txt`` beside ``clip.mp4``, or one table ``texts.csv``, ``texts.jsonl`` or
+``texts.json`` for a folder.
 
-A table names each file relative to its own folder and gives it one text or several: CSV with a header ``file,text``; JSON lines
-``{"file": ..., "text": ...}``; JSON ``{"clip.mp4": "text"}`` or ``{"clip.mp4": ["text", "text"]}``.
+A table names each file relative to its own folder and gives it one text or several: CSV with a header ``file,text``;
+JSON lines ``{"file": ..., "text": ...}``; JSON ``{"clip.mp4": "text"}`` or ``{"clip.mp4": ["text", "text"]}``.
 """
 
 import csv
@@ -22,7 +23,8 @@ class BadTexts(ValueError):
 
 
 def texts_beside(path: Path, root: Path) -> tuple[str, ...]:
-    """The texts of a file: those of its own ``.txt``, one a line, and those of the tables in its folder and in those above, up to root.
+    """The texts of a file: those of its own ``.txt``, one a line, and those of the tables in its folder and in those
+    above, up to root.
 
     Raises:
         BadTexts: a file of texts cannot be read.

@@ -1,10 +1,11 @@
-"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``, as recorded in ``_bridge_raw``.
+"""BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``, as recorded in
+``_bridge_raw``.
 
 Facts of these files that are minded here and nowhere else:
 
 * ``image_0`` to ``image_3`` were squashed from 640 x 480 to a square. No intrinsics and no poses are known.
-* A camera that was not there is black. ``has_image_*`` in the metadata is False whatever is there (a fault of the writer), so the
-  pixels are looked at.
+* A camera that was not there is black. ``has_image_*`` in the metadata is False whatever is there (a fault of the
+  writer), so the pixels are looked at.
 * A missing instruction is an empty text.
 * ``action[t]`` was commanded after ``observation[t]``; its gripper is absolute, 1 = open.
 """
@@ -19,7 +20,7 @@ import numpy as np
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import list_lerobot, read_lerobot
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
 from pipeline.readers._camera_views import (
@@ -30,6 +31,7 @@ from pipeline.readers._camera_views import (
     usable_views,
     view_of_pictures,
     with_kinds,
+    words_of_tasks,
 )
 from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
@@ -42,7 +44,10 @@ INFO = DatasetInfo(
 CONVENTION = ActionConvention(
     name="bridge_cartesian_delta",
     dimensions=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    description="commanded change of the hand's pose in the robot's base in one step: metres, Euler angles in radians; gripper absolute, 1 open, 0 closed",
+    description=(
+        "commanded change of the hand's pose in the robot's base in one step: metres, Euler angles in radians; "
+        "gripper absolute, 1 open, 0 closed"
+    ),
 )
 STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 CAMERAS = ("image_0", "image_1", "image_2", "image_3")
@@ -106,7 +111,7 @@ class BridgeReader:
             return read_raw(ref, CONVENTION, STATE_NAMES, FPS, self.config.depth_unit)
         return _episode(ref, read_rlds(ref))
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
         if ref.path.endswith(".parquet"):
             return words_of_tasks(read_lerobot(ref))
@@ -139,8 +144,8 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
     )
 
 
-def _words(record: RldsEpisode) -> Words:
-    return Words(spoken(record.texts(LANGUAGE)))
+def _words(record: RldsEpisode) -> EpisodeTexts:
+    return EpisodeTexts(spoken(record.texts(LANGUAGE)))
 
 
 def _notes(record: RldsEpisode) -> dict[str, str]:

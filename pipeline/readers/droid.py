@@ -1,13 +1,13 @@
-"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100`` here, LeRobot in ``_droid_lerobot``,
-as recorded in ``_droid_raw``.
+"""DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100`` here, LeRobot in
+``_droid_lerobot``, as recorded in ``_droid_raw``.
 
 * Two exterior cameras and one on the wrist, 180 x 320, the left eye of each stereo pair. The exterior ones stand still.
 * Three instructions an episode, many of them blank.
 * The outcome stands in the path of the recording: ``<lab>/success/...`` or ``<lab>/failure/...``.
 * ``action`` is the *absolute* pose that was commanded, with the gripper (1 = closed).
-* Camera poses in release 1.0.1 are noisy and come without intrinsics, so they cannot be checked and are not used. Calibration files
-  (see ``_droid_calibration``) in the dataset's folder or its folder ``calibration`` are joined; a pose that does not show the tool is
-  refused.
+* Camera poses in release 1.0.1 are noisy and come without intrinsics, so they cannot be checked and are not used.
+  Calibration files (see ``_droid_calibration``) in the dataset's folder or its folder ``calibration`` are joined; a
+  pose that does not show the tool is refused.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from pipeline.formats.discovery import list_forms, root_of
 from pipeline.formats.lerobot import list_lerobot, read_lerobot
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import (
     black_note,
     enough_frames,
@@ -52,7 +52,10 @@ INFO = DatasetInfo(
 CONVENTION = ActionConvention(
     name="droid_cartesian_position",
     dimensions=("x", "y", "z", "rx", "ry", "rz", "gripper"),
-    description="commanded absolute pose of the hand in the robot's base: metres, Euler angles xyz in radians; gripper position, 0 open, 1 closed",
+    description=(
+        "commanded absolute pose of the hand in the robot's base: metres, Euler angles xyz in radians; gripper "
+        "position, 0 open, 1 closed"
+    ),
 )
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper", *(f"joint_{i}" for i in range(1, 8)))
 OTHER_ACTIONS = {"cartesian_velocity": 6, "gripper_position": 1}
@@ -135,7 +138,7 @@ class DroidReader:
             return read_raw(ref, root, calibration, CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS, reduced)
         return _episode(ref, read_rlds(ref), calibration)
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
         if ref.path.endswith(".parquet"):
             return words_of_lerobot(read_lerobot(ref))
@@ -186,9 +189,9 @@ def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:
     )
 
 
-def _words(record: RldsEpisode) -> Words:
+def _words(record: RldsEpisode) -> EpisodeTexts:
     texts = [text for key in LANGUAGES if record.has(key) for text in record.texts(key)]
-    return Words(spoken(texts), {"success": True, "failure": False}.get(_outcome(_path(record))))
+    return EpisodeTexts(spoken(texts), {"success": True, "failure": False}.get(_outcome(_path(record))))
 
 
 def _path(record: RldsEpisode) -> str:

@@ -1,11 +1,13 @@
 """InternData-A1, simulated, 30 fps: LeRobot v2.1 and v3.0 with calibration columns, five robots with one arm or two.
 
 * ``<camera>_camera_intrinsics`` holds **fx, fy, cx, cy** in pixels of the stored video.
-* ``<camera>_camera_to_robot_extrinsics`` holds x, y, z and a quaternion **w, x, y, z**: the camera's pose in the robot, OpenCV axes.
-* Published converters for Franka write the *hand* camera's pose into the head camera's column. It shows the tool at all times, so that a
-  look at whether the tool is in view does not find the fault; that the pose moves with the hand does. Such poses are refused.
-* A single arm has no head to move: its ``head`` camera stands beside it. Of a robot with two arms nothing is taken for fixed that the
-  poses do not show.
+* ``<camera>_camera_to_robot_extrinsics`` holds x, y, z and a quaternion **w, x, y, z**: the camera's pose in the robot,
+  OpenCV axes.
+* Published converters for Franka write the *hand* camera's pose into the head camera's column. It shows the tool at all
+  times, so that a look at whether the tool is in view does not find the fault; that the pose moves with the hand does.
+  Such poses are refused.
+* A single arm has no head to move: its ``head`` camera stands beside it. Of a robot with two arms nothing is taken for
+  fixed that the poses do not show.
 * Datasets may be nested at any depth, packed (``*.tar.gz``, as they are published) or unpacked.
 """
 
@@ -21,7 +23,7 @@ from jaxtyping import Float
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.formats.lerobot_meta import LeRobotMeta
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import (
     black_note,
     enough_frames,
@@ -80,11 +82,11 @@ class InternDataReader:
             return read_packed(self._cache, ref, self.read)
         return _episode(ref, read_lerobot(ref))
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``; packed episodes are unpacked for them."""
         if is_packed(ref):
             episode = self.read(ref)
-            return Words(episode.instructions, episode.success)
+            return EpisodeTexts(episode.instructions, episode.success)
         return words_of_tasks(read_lerobot(ref))
 
 
@@ -156,7 +158,10 @@ def _convention(names: tuple[str, ...]) -> ActionConvention:
     return ActionConvention(
         name=f"interndata_a1_joint_position_{len(names)}",
         dimensions=names,
-        description="commanded absolute joint positions of each arm in radians, each arm's followed by its gripper's position as the simulator has it (greater is wider)",
+        description=(
+            "commanded absolute joint positions of each arm in radians, each arm's followed by its gripper's "
+            "position as the simulator has it (greater is wider)"
+        ),
     )
 
 
@@ -203,11 +208,12 @@ def _calibrated(
 
 
 def _intrinsics(
-    column: Float[np.ndarray, "4"], view: CameraView, table: LeRobotEpisode
+    column: Float[np.ndarray, " 4"], view: CameraView, table: LeRobotEpisode
 ) -> tuple[Float[np.ndarray, "3 3"], str, str | None]:
     """Intrinsics from fx, fy, cx, cy, where they come from, and why they cannot be believed.
 
-    They belong to the stored video. A video that was stored smaller than its description says may still have those of the size described.
+    They belong to the stored video. A video that was stored smaller than its description says may still have those of
+    the size described.
     """
     fx, fy, cx, cy = column
     intrinsics, source = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), "calibration columns"

@@ -14,7 +14,7 @@ from typing import Literal
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import read_lerobot
 from pipeline.formats.rlds import list_rlds, read_rlds
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import words_of_tasks
 from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
 from pipeline.readers._libero_lerobot import OneLine, episode_of_lerobot
@@ -34,7 +34,8 @@ class Config:
     """What may differ.
 
     Attributes:
-        line: which of the two lines of LeRobot files is read where both are there: ``open`` (gripper 1 = open) or ``simulator``.
+        line: which of the two lines of LeRobot files is read where both are there: ``open`` (gripper 1 = open) or
+            ``simulator``.
     """
 
     line: Literal["open", "simulator"] | None = None
@@ -69,11 +70,11 @@ class LiberoReader:
             return episode_of_lerobot(ref, read_lerobot(ref))
         return episode_of_record(ref, read_rlds(ref))
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
         if ref.path.endswith(".hdf5"):
             episode = read_hdf5(ref)
-            return Words(episode.instructions, episode.success)
+            return EpisodeTexts(episode.instructions, episode.success)
         if ref.path.endswith(".parquet"):
             return words_of_tasks(read_lerobot(ref))
         return words_of_record(read_rlds(ref))

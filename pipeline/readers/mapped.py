@@ -1,7 +1,7 @@
 """Any LeRobot or RLDS dataset, read as a mapping file says: ``--dataset my.yaml``.
 
-The file's content stands in the recipe, so another mapping is another build; where the file lies does not matter. What it may say is
-in ``_mapping``.
+The file's content stands in the recipe, so another mapping is another build; where the file lies does not matter. What
+it may say is in ``_mapping``.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.formats.orientation import upright_view
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import (
     NO_ACTIONS,
     enough_frames,
@@ -69,7 +69,9 @@ class Config(CacheConfig):
 
     @property
     def action_convention(self) -> str | None:
-        """What the mapping calls the actions; where a standard form is made from those, the dataset has it (``pipeline.actions``)."""
+        """What the mapping calls the actions; where a standard form is made from those, the dataset has it
+        (``pipeline.actions``).
+        """
         return self.mapping.action.convention if self.mapping and self.mapping.action else None
 
 
@@ -111,7 +113,10 @@ class MappedReader:
             root, listers, "RLDS folder, LeRobot folder or *.tar.gz of one", "the dataset's folder", form
         ):
             if isinstance(listed, UnreadableSource) and listed.code == "foreign_features":
-                said = f"{listed.message.split(', so it is not')[0]}, which the mapping of {name} names; lamp-data inspect shows the keys there are"
+                said = (
+                    f"{listed.message.split(', so it is not')[0]}, which the mapping of {name} names; lamp-data "
+                    "inspect shows the keys there are"
+                )
                 listed = UnreadableSource(listed.source, listed.code, said)
             yield listed
 
@@ -121,11 +126,11 @@ class MappedReader:
             return read_packed(self._cache, ref, self.read)
         return _episode(ref, _table(ref), self.mapping)
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``; packed episodes are unpacked for them."""
         if is_packed(ref):
             episode = self.read(ref)
-            return Words(episode.instructions, episode.success)
+            return EpisodeTexts(episode.instructions, episode.success)
         return _words(_table(ref), self.mapping)
 
 
@@ -133,9 +138,9 @@ def _table(ref: EpisodeRef) -> Table:
     return read_lerobot(ref) if ref.path.endswith(".parquet") else read_rlds(ref)
 
 
-def _words(table: Table, mapping: DatasetMapping) -> Words:
+def _words(table: Table, mapping: DatasetMapping) -> EpisodeTexts:
     texts = [text for key in mapping.language for text in _texts(table, key)]
-    return Words(spoken(texts), _success(table, mapping))
+    return EpisodeTexts(spoken(texts), _success(table, mapping))
 
 
 def _missing_key(keys: list[str], meta: LeRobotMeta) -> str | None:
@@ -200,7 +205,7 @@ def _with_intrinsics(ref: EpisodeRef, view: CameraView, camera: CameraMapping) -
 
 
 def _depth(
-    table: Table, depth: DepthMapping, view: CameraView, wanted: Int[np.ndarray, "N"] | None = None
+    table: Table, depth: DepthMapping, view: CameraView, wanted: Int[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, "N H W"]:
     """Recorded depth as it is stored, in metres.
 
@@ -265,7 +270,7 @@ def feature_names(described: object) -> list[str]:
 
 def _actions(
     table: Table, action: ActionMapping | None
-) -> tuple[Float[np.ndarray, "T A"], Bool[np.ndarray, "T"], ActionConvention]:
+) -> tuple[Float[np.ndarray, "T A"], Bool[np.ndarray, " T"], ActionConvention]:
     """Actions, whether each is there, and what they mean."""
     if action is None:
         return np.zeros((table.length, 0), np.float32), np.zeros(table.length, bool), NO_ACTIONS

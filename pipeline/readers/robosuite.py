@@ -1,9 +1,10 @@
-"""Demonstrations of any robosuite task, as robosuite's and robomimic's tools write them: ``data/demo_<i>`` with ``states``, ``actions`` and the
-simulator's model. ``--flow simulator`` gives exact flow from the states.
+"""Demonstrations of any robosuite task, as robosuite's and robomimic's tools write them: ``data/demo_<i>`` with
+``states``, ``actions`` and the simulator's model. ``--flow simulator`` gives exact flow from the states.
 
-* Published files often have no pictures. Those are rendered from the states, at any size (extra ``sim``, ``docs/simulator.md``). Where
-  ``obs/<camera>_image`` is there (robomimic, upright), it is taken.
-* ``states[t]`` is what frame t shows and ``actions[t]`` is taken after it; LIBERO, which shares the layout, records its pictures one step later.
+* Published files often have no pictures. Those are rendered from the states, at any size (extra ``sim``,
+  ``docs/simulator.md``). Where ``obs/<camera>_image`` is there (robomimic, upright), it is taken.
+* ``states[t]`` is what frame t shows and ``actions[t]`` is taken after it; LIBERO, which shares the layout, records its
+  pictures one step later.
 * Nobody says what the task is in words: ``instruction`` does.
 * Proprioception is the joints of arm and gripper, read from the states in the order of the model's joints.
 """
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -55,6 +56,8 @@ class Config(AssetOptions):
         size: sides of rendered pictures, in px.
         instruction: what the robot does, in words.
     """
+
+    section: ClassVar[str] = "robosuite"
 
     camera: str = "agentview"
     wrist: str | None = "robot0_eye_in_hand"
@@ -147,7 +150,7 @@ class RobosuiteReader:
         )
 
     def _rendered(
-        self, ref: EpisodeRef, camera: str, length: int, frames: Int[np.ndarray, "N"] | None
+        self, ref: EpisodeRef, camera: str, length: int, frames: Int[np.ndarray, " N"] | None
     ) -> UInt8[np.ndarray, "N H W 3"]:
         replay, eye = self._opened(ref, camera, length)
         return replay.pictures(eye, frames)
@@ -192,11 +195,11 @@ def _length(ref: EpisodeRef, demo: Node) -> int:
     return length
 
 
-def _stored_frames(ref: EpisodeRef, key: str, frames: Int[np.ndarray, "N"] | None) -> UInt8[np.ndarray, "N H W 3"]:
+def _stored_frames(ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None) -> UInt8[np.ndarray, "N H W 3"]:
     return read_demo(ref, lambda demo: rows(demo[key], frames), key)
 
 
-def _robot_joints(model: SimulatorModel, width: int) -> tuple[tuple[str, ...], Int[np.ndarray, "S"]]:
+def _robot_joints(model: SimulatorModel, width: int) -> tuple[tuple[str, ...], Int[np.ndarray, " S"]]:
     """Names of arm and gripper joints and their columns of a state (time, positions, velocities)."""
     places = {name: 1 + place for name, place in model.joint_places() if name.startswith(("robot", "gripper"))}
     found = {name: place for name, place in places.items() if place < width}

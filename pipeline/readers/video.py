@@ -20,7 +20,7 @@ import numpy as np
 from pipeline.formats.discovery import list_forms, root_of
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.video_clips import MOST_FPS, SUFFIXES, ClipSpan, open_clip, video_timing
-from pipeline.readers import UnreadableSource, Words
+from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import NO_ACTIONS, spoken
 from pipeline.readers._text_files import BadTexts, texts_beside
 from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef
@@ -29,7 +29,9 @@ INFO = DatasetInfo(name="video", version="unknown", licence="unknown", credit="u
 CAMERA = "video"
 MOST_BYTES = 1 << 30
 LAST_MORE = 2
-"""Headers of variable rate may leave out how long the last frame is shown: the last clip takes so many more where they are there."""
+"""Headers of variable rate may leave out how long the last frame is shown: the last clip takes so many more where they
+are there.
+"""
 
 BYTES_A_PIXEL = 7
 """Of a frame in memory: three colours, and depth as a float."""
@@ -40,7 +42,8 @@ class Config:
     """How videos are read.
 
     Attributes:
-        text: where the words are: ``beside`` the videos (``.txt``, or texts.csv, texts.jsonl, texts.json), the ``filename``, or ``none``.
+        text: where the words are: ``beside`` the videos (``.txt``, or texts.csv, texts.jsonl, texts.json), the
+            ``filename``, or ``none``.
         fps: frames per second that are taken; None for each video's own.
         fixed: the camera stands still in every video.
         clip_frames: a longer video is cut into equal clips of at most so many frames.
@@ -65,7 +68,8 @@ class Config:
         needed = self.clip_frames * self.longest_side**2 * BYTES_A_PIXEL
         if needed > MOST_BYTES:
             raise ValueError(
-                f"video.clip_frames {self.clip_frames} with longest_side {self.longest_side} may need {needed / 1e9:.1f} GB in each worker; "
+                f"video.clip_frames {self.clip_frames} with longest_side {self.longest_side} may need "
+                f"{needed / 1e9:.1f} GB in each worker; "
                 f"at most {MOST_BYTES / 1e9:.1f} are meant: make one of them smaller"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
@@ -113,9 +117,9 @@ class VideoReader:
             source_frames=clip.span.first + np.arange(clip.length),
         )
 
-    def words(self, ref: EpisodeRef) -> Words:
+    def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
-        return Words(spoken(self._texts(Path(ref.path), root_of(ref), ref.name)))
+        return EpisodeTexts(spoken(self._texts(Path(ref.path), root_of(ref), ref.name)))
 
     def _list_folder(self, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
         for path in sorted(p for p in folder.iterdir() if is_video(p.name)):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from pipeline.simulator.model import AssetFolders
 
@@ -15,15 +16,17 @@ class AssetOptions:
         libero_assets: LIBERO's folder ``assets``; None for the installed package's.
     """
 
+    section: ClassVar[str] = "simulator"
+    """What the options are called where a person gives them."""
+
     robosuite: str | None = field(default=None, metadata={"place": True})
     libero_assets: str | None = field(default=None, metadata={"place": True})
 
     def __post_init__(self) -> None:
-        part = type(self).__module__.rpartition(".")[2]
         for name in ("robosuite", "libero_assets"):
             folder = getattr(self, name)
             if folder is not None and not Path(folder).is_dir():
-                raise ValueError(f"{part}.{name} must be a folder, found {folder!r}")
+                raise ValueError(f"{self.section}.{name} must be a folder, found {folder!r}")
 
     def asset_folders(self, part: str) -> AssetFolders:
         """The folders.

@@ -13,7 +13,8 @@ from schemas.episode import BadEpisode
 
 FILE = re.compile(r'file="([^"]*)"')
 ROOTS = (("robosuite/models/assets/", "robosuite"), ("assets/", "libero_assets"))
-"""What the paths in recorded models have in common from there on, whoever recorded them, and the folder that holds it."""
+"""What the paths in recorded models have in common from there on, whoever recorded them, and the folder that holds it.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class AssetFolders:
 
     Attributes:
         robosuite: folder of the package robosuite 1.4.0, in which ``models/assets`` lies; None for the installed one.
-        libero_assets: LIBERO's folder ``assets``, in which ``stable_scanned_objects`` lies; None for the installed package's.
+        libero_assets: LIBERO's folder ``assets``, in which ``stable_scanned_objects`` lies; None for the installed
+            package's.
         options: how the person names them, for the sentence that says that a file is missing.
     """
 
@@ -67,7 +69,8 @@ def simulator_library() -> Any:
         said = " ".join(str(error).split())
         raise BadEpisode(
             "no_simulator",
-            f"mujoco cannot draw here ({said}); for software rendering install libosmesa6 and set MUJOCO_GL=osmesa (docs/simulator.md)",
+            f"mujoco cannot draw here ({said}); for software rendering install libosmesa6 and set MUJOCO_GL=osmesa "
+            "(docs/simulator.md)",
         ) from error
     return mujoco
 
@@ -91,7 +94,8 @@ def load_model(episode: str, xml: str, folders: AssetFolders) -> Any:
     if missing:
         raise BadEpisode(
             "missing_assets",
-            f"{episode}: {len(missing)} of the files that its model names are not on this machine, the first {missing[0]!r}; "
+            f"{episode}: {len(missing)} of the files that its model names are not on this machine, the first "
+            f"{missing[0]!r}; "
             f"name their folders with {folders.options} (docs/simulator.md)",
         )
     try:

@@ -44,7 +44,8 @@ class SceneCamera:
         self.option.sitegroup[:] = 0
 
     def depth_and_bodies(self, data: Any) -> tuple[Float[np.ndarray, "H W"], Int[np.ndarray, "H W"]]:
-        """Depth along the optical axis in metres (NaN where there is nothing), and the body in each pixel (-1); upright.
+        """Depth along the optical axis in metres (NaN where there is nothing), and the body in each pixel (-1);
+        upright.
 
         Args:
             data: ``mujoco.MjData`` whose kinematics are up to date.

@@ -21,7 +21,9 @@ UNIT = 0.05
 NEAREST = 0.01
 """Metres in front of the reference camera's plane: nearer, image coordinates say nothing."""
 BEYOND = 1.0
-"""Widths and heights of the image by which a point may lie outside it; farther out than that (beside a camera that moves) it is left out."""
+"""Widths and heights of the image by which a point may lie outside it; farther out than that (beside a camera that
+moves) it is left out.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Motion:
         intrinsics: of the camera, in px of the rendered size.
     """
 
-    known: Bool[np.ndarray, "T"]
+    known: Bool[np.ndarray, " T"]
     world_from_body: Float[np.ndarray, "T B 4 4"]
     world_from_camera: Float[np.ndarray, "T 4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
@@ -55,7 +57,9 @@ class Seen:
 
     @cached_property
     def cover(self) -> Float[np.ndarray, "T H W"]:
-        """The farthest thing in the 3 x 3 pixels around each: what is farther still is hidden. Once a frame, for all windows."""
+        """The farthest thing in the 3 x 3 pixels around each: what is farther still is hidden. Once a frame, for all
+        windows.
+        """
         import cv2
 
         square = np.ones((3, 3), np.uint8)
@@ -83,14 +87,15 @@ class Replay:
         if states.shape[1] not in (needed, needed + model.na):
             raise BadEpisode(
                 "bad_states",
-                f"{episode}: a state of its model has {needed} numbers (time, positions, velocities), found {states.shape[1]}: "
+                f"{episode}: a state of its model has {needed} numbers (time, positions, velocities), found "
+                f"{states.shape[1]}: "
                 "they were recorded with another model",
             )
         names = [model.camera(i).name for i in range(model.ncam)]
         if camera not in names:
             raise BadEpisode("no_camera", f"{episode}: its model has no camera {camera}; it has: {', '.join(names)}")
         self.camera = names.index(camera)
-        self.known: Bool[np.ndarray, "T"] = np.asarray(np.isfinite(states[:, :needed]).all(axis=1))
+        self.known: Bool[np.ndarray, " T"] = np.asarray(np.isfinite(states[:, :needed]).all(axis=1))
         if not self.known[0]:
             raise BadEpisode("bad_states", f"{episode}: the state of its first frame is missing or not finite")
         self._check_rotations(episode)
@@ -98,7 +103,9 @@ class Replay:
         self.motion = self._motion()
 
     def _check_rotations(self, episode: str) -> None:
-        """Refuse states whose numbers stand where a rotation should and are none: they belong to another model, or are damaged."""
+        """Refuse states whose numbers stand where a rotation should and are none: they belong to another model, or are
+        damaged.
+        """
         joints, kinds = self.model.jnt_qposadr, self.model.jnt_type
         free = joints[kinds == self.mujoco.mjtJoint.mjJNT_FREE] + 3
         places = np.concatenate([free, joints[kinds == self.mujoco.mjtJoint.mjJNT_BALL]])
@@ -110,7 +117,8 @@ class Replay:
         if not abs(lengths[worst] - 1) <= UNIT:
             raise BadEpisode(
                 "bad_states",
-                f"{episode}: the state of frame {np.flatnonzero(self.known)[worst[0]]} has a rotation (quaternion) of length "
+                f"{episode}: the state of frame {np.flatnonzero(self.known)[worst[0]]} has a rotation (quaternion) "
+                "of length "
                 f"{lengths[worst]:.3g} where 1 was expected: it was recorded with another model, or is damaged",
             )
 
@@ -128,7 +136,7 @@ class Replay:
         seen = [eye.depth_and_bodies(self.set_frame(frame)) for frame in range(len(self.states))]
         return Seen(np.stack([depth for depth, _ in seen]), np.stack([bodies for _, bodies in seen]))
 
-    def pictures(self, eye: SceneCamera, frames: Int[np.ndarray, "N"] | None = None) -> UInt8[np.ndarray, "N H W 3"]:
+    def pictures(self, eye: SceneCamera, frames: Int[np.ndarray, " N"] | None = None) -> UInt8[np.ndarray, "N H W 3"]:
         """RGB of every frame, or of some."""
         wanted = range(len(self.states)) if frames is None else frames
         width, height = self.size
@@ -157,8 +165,8 @@ def exact_flow(
     keypoints: Float[np.ndarray, "K 2"],
     horizon: int,
 ) -> SceneFlow:
-    """Flow of keypoints that are pixel centres; valid also where hidden, since a body's pose says where they are, unless that is beside or
-    behind the reference camera.
+    """Flow of keypoints that are pixel centres; valid also where hidden, since a body's pose says where they are,
+    unless that is beside or behind the reference camera.
 
     Args:
         motion: of the episode.
@@ -189,7 +197,7 @@ def exact_flow(
     return SceneFlow(np.where(valid[..., None], there, 0) / [width, height, 1], visible, valid)
 
 
-def _in_front(own: Float[np.ndarray, "K S 3"], seen: Seen, frames: Int[np.ndarray, "S"]) -> Bool[np.ndarray, "K S"]:
+def _in_front(own: Float[np.ndarray, "K S 3"], seen: Seen, frames: Int[np.ndarray, " S"]) -> Bool[np.ndarray, "K S"]:
     """Whether points lie in the image and nothing that was rendered is nearer."""
     size = seen.depth.shape[:0:-1]
     uv = np.nan_to_num(own[..., :2], nan=-1)

@@ -1,4 +1,6 @@
-"""CoTracker3's code and weights: found, loaded without trusting pickles, and refused in a sentence where they cannot be."""
+"""CoTracker3's code and weights: found, loaded without trusting pickles, and refused in a sentence where they cannot
+be.
+"""
 
 import contextlib
 import io
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from schemas.errors import LONGEST, first_line
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency, MissingWeights
 
 REPOSITORY = "facebookresearch/co-tracker:82e02e8029753ad4ef13cf06be7f4fc5facdda4d"
 """The published code, at the commit that this was written against."""
@@ -42,7 +44,7 @@ class Origin:
         try:
             import torch
         except ImportError as error:
-            raise MissingWeights(
+            raise MissingDependency(
                 f"cotracker3 needs {error.name}, which is not installed: pip install 'lamp-robotics[train]' brings it"
             ) from error
         torch.set_num_threads(
@@ -53,7 +55,8 @@ class Origin:
             predictor.model.load_state_dict(self._state())
         except (RuntimeError, AttributeError, TypeError) as error:
             raise MissingWeights(
-                f"the weights {self.weights or PUBLISHED.format(mode=self.mode)} are not those of cotracker3_{self.mode}: {first_line(error, LONGEST)}"
+                f"the weights {self.weights or PUBLISHED.format(mode=self.mode)} are not those of "
+                f"cotracker3_{self.mode}: {first_line(error, LONGEST)}"
             ) from error
         return predictor.requires_grad_(False).eval()
 
@@ -71,11 +74,13 @@ class Origin:
                     )
                 except (OSError, ValueError, RuntimeError) as error:  # URLError is an OSError
                     raise MissingWeights(
-                        f"CoTracker3's code is not on this machine and cannot be fetched from GitHub ({first_line(error, LONGEST)}); {OTHERWISE}"
+                        "CoTracker3's code is not on this machine and cannot be fetched from GitHub "
+                        f"({first_line(error, LONGEST)}); {OTHERWISE}"
                     ) from error
             if not (Path(self.repo) / "hubconf.py").is_file():
                 raise MissingWeights(
-                    f"cotracker3.repo must be a folder with a clone of CoTracker3's code (it holds hubconf.py), found {self.repo!r}"
+                    "cotracker3.repo must be a folder with a clone of CoTracker3's code (it holds hubconf.py), "
+                    f"found {self.repo!r}"
                 )
             try:
                 return torch.hub.load(self.repo, entry, source="local", pretrained=False)
@@ -96,7 +101,8 @@ class Origin:
                 )
             except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
                 raise MissingWeights(
-                    f"CoTracker3's weights are not on this machine and {address} cannot be had ({first_line(error, LONGEST)}); {OTHERWISE}"
+                    f"CoTracker3's weights are not on this machine and {address} cannot be had "
+                    f"({first_line(error, LONGEST)}); {OTHERWISE}"
                 ) from error
         if not Path(self.weights).is_file():
             raise MissingWeights(f"cotracker3.weights must be a file, found {self.weights!r}")

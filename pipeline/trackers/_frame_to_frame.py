@@ -1,8 +1,8 @@
 """Following points from frame to frame, whatever matches two neighbouring frames.
 
-Points of all reference frames are matched together. One whose surroundings look just as they did where it was last placed is left
-there and not matched at all: most points of a robot scene never move. That also keeps still points from drifting, and finds them
-again when whatever covered them has gone.
+Points of all reference frames are matched together. One whose surroundings look just as they did where it was last
+placed is left there and not matched at all: most points of a robot scene never move. That also keeps still points from
+drifting, and finds them again when whatever covered them has gone.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from pipeline.vision.patches import grey_clip, patches, unlikeness
+from pipeline.vision.patches import grey_clip, patch_distance, patches
 from schemas.perception import Tracks2D
 
 
@@ -63,12 +63,12 @@ class GreyClip(ABC):
     @abstractmethod
     def match(
         self, position: Float[np.ndarray, "M 2"], frame: int
-    ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, "M"]]:
+    ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
         """Where points of a frame are in the next, and whether the match holds both ways and stays in the image."""
 
     def unchanged(
-        self, position: Float[np.ndarray, "M 2"], anchor: Int[np.ndarray, "M"], frame: int
-    ) -> Bool[np.ndarray, "M"]:
+        self, position: Float[np.ndarray, "M 2"], anchor: Int[np.ndarray, " M"], frame: int
+    ) -> Bool[np.ndarray, " M"]:
         """Whether the surroundings of a point look in a frame as they did in its anchor frame."""
         column = np.clip(position[:, 0].astype(int), 0, self.width - 1)
         row = np.clip(position[:, 1].astype(int), 0, self.height - 1)
@@ -79,7 +79,7 @@ class GreyClip(ABC):
         difference = np.maximum(before, now) - np.minimum(before, now)
         return difference.sum(axis=1, dtype=np.int32) <= self.chain.still_level * self.square.size
 
-    def inside(self, place: Float[np.ndarray, "M 2"]) -> Bool[np.ndarray, "M"]:
+    def inside(self, place: Float[np.ndarray, "M 2"]) -> Bool[np.ndarray, " M"]:
         """Whether points lie in the image."""
         return (place >= 0).all(1) & (place[:, 0] < self.width) & (place[:, 1] < self.height)
 
@@ -89,8 +89,8 @@ class Points:
     """The points of all reference frames, in one row each."""
 
     position: Float[np.ndarray, "N 2"]  # px, pixel centres at +0.5
-    anchor: Int[np.ndarray, "N"]  # frame in which it was last seen to stand at ``position`` by matching
-    visible: Bool[np.ndarray, "N"]
+    anchor: Int[np.ndarray, " N"]  # frame in which it was last seen to stand at ``position`` by matching
+    visible: Bool[np.ndarray, " N"]
     looks: Float[np.ndarray, "N P"]  # of the point where it was set (``pipeline.vision.patches``)
 
 
@@ -137,7 +137,7 @@ class ChainedTracker:
         return [Tracks2D(int(r), uv[i], visible[i]) for i, r in enumerate(references)]
 
 
-def _step(images: GreyClip, frame: int, points: Points, rows: Int[np.ndarray, "M"]) -> None:
+def _step(images: GreyClip, frame: int, points: Points, rows: Int[np.ndarray, " M"]) -> None:
     """Carry points from a frame to the next."""
     still = images.unchanged(points.position[rows], points.anchor[rows], frame + 1)
     points.visible[rows[still]] = True
@@ -149,7 +149,7 @@ def _step(images: GreyClip, frame: int, points: Points, rows: Int[np.ndarray, "M
     _, first, again = np.unique(place, return_index=True, return_inverse=True)
     moved, good = (found[again] for found in images.match(points.position[rows[first]], frame))
     looks = patches(images.grey, np.full(len(rows), frame + 1), moved)
-    good &= unlikeness(looks, points.looks[rows]) <= images.chain.appearance
+    good &= patch_distance(looks, points.looks[rows]) <= images.chain.appearance
     points.visible[rows] = good
     points.position[rows[good]] = moved[good]
     points.anchor[rows[good]] = frame + 1

@@ -1,7 +1,8 @@
 """CoTracker3 (Karaev et al. 2024), as its authors publish it through torch.hub; for research only, by its licence.
 
-The windows of an episode overlap, and the model sees all frames of a call at once. So the points of as many windows as fit into ``clip``
-frames are asked for in one call, and a frame is encoded for them together; where there are too many points for the memory, in several.
+The windows of an episode overlap, and the model sees all frames of a call at once. So the points of as many windows as
+fit into ``clip`` frames are asked for in one call, and a frame is encoded for them together; where there are too many
+points for the memory, in several.
 """
 
 from collections.abc import Sequence
@@ -33,9 +34,10 @@ class Config:
         repo: folder with a clone of CoTracker3's code; None to fetch the published one.
         weights: file with its weights; None to fetch the published ones.
         clip: frames in one call of the model, at least; it was trained on up to 60. A longer horizon makes it longer.
-        memory_gb: what the points of one call may take; more points are asked for in several calls. They see each other, so it decides
-            last digits.
-        support: rows and columns of a coarse grid that is followed too and thrown away; it gives a few points their surroundings.
+        memory_gb: what the points of one call may take; more points are asked for in several calls. They see each
+            other, so it decides last digits.
+        support: rows and columns of a coarse grid that is followed too and thrown away; it gives a few points their
+            surroundings.
         device: ``auto`` takes a GPU when there is one; else cpu, cuda or cuda:N. In bfloat16 on a GPU.
     """
 
@@ -71,7 +73,7 @@ def check(config: Config) -> None:
     """Have code and weights on this machine, and look whether they fit each other.
 
     Raises:
-        MissingWeights: they cannot be had, or do not fit.
+        MissingDependency: they cannot be had, or do not fit.
     """
     config.origin.load()
 
@@ -80,7 +82,7 @@ def build(config: Config) -> "CoTracker":
     """The tracker.
 
     Raises:
-        MissingWeights: its code or weights cannot be had, or do not fit each other.
+        MissingDependency: its code or weights cannot be had, or do not fit each other.
         ValueError: there is no such device.
     """
     import torch
@@ -144,7 +146,9 @@ class CoTracker:
         ]
 
     def _video(self, frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "S h w 3"]:
-        """The frames at the size at which the model was trained; a clip that is too short for it goes on with its last frame."""
+        """The frames at the size at which the model was trained; a clip that is too short for it goes on with its last
+        frame.
+        """
         import cv2
 
         height, width = self.size
@@ -210,7 +214,9 @@ def _window(
     seen: Bool[np.ndarray, "K S"],
     horizon: int,
 ) -> Tracks2D:
-    """One window's part of a clip: where a point is not seen, its last place; steps after the clip's end are not seen."""
+    """One window's part of a clip: where a point is not seen, its last place;
+    steps after the clip's end are not seen.
+    """
     place = np.repeat(keypoints[:, None], horizon + 1, axis=1).astype(np.float64)
     visible = np.zeros((len(keypoints), horizon + 1), bool)
     visible[:, 0] = True

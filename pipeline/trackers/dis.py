@@ -1,7 +1,8 @@
 """Dense inverse search (OpenCV; Kroeger et al. 2016): flow of every pixel between neighbouring frames, chained.
 
-The dense flow of a pair of frames is computed once, forward and back, and serves every point of every window; so the images cost
-and points do not: it pays where much moves, or with many windows. A pair in which nothing moves is not matched at all.
+The dense flow of a pair of frames is computed once, forward and back, and serves every point of every window; so the
+images cost and points do not: it pays where much moves, or with many windows. A pair in which nothing moves is not
+matched at all.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class _Images(GreyClip):
 
     def match(
         self, position: Float[np.ndarray, "M 2"], frame: int
-    ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, "M"]]:
+    ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
         """See ``GreyClip.match``. Asked once for each frame, so nothing is kept."""
         moved = position + _sample(self.flow(frame, frame + 1), position)
         back = moved + _sample(self.flow(frame + 1, frame), moved)
@@ -67,4 +68,5 @@ def _sample(flow: Float[np.ndarray, "H W 2"], at: Float[np.ndarray, "M 2"]) -> F
 
     # OpenCV puts the centre of the first pixel at 0, this project at 0.5.
     where = (at - 0.5).astype(np.float32)[:, None]
-    return cv2.remap(flow, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0].astype(np.float64)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    found = cv2.remap(flow, where, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found[:, 0].astype(np.float64)

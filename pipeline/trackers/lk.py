@@ -1,7 +1,8 @@
 """Pyramidal Lucas-Kanade (OpenCV): the tracker that needs no weights.
 
-Every point that is alive at a frame, whichever reference frame it was set on, is followed to the next frame in one call forward
-and one back. Points cost and images do not; how points that do not move are spared that is told in ``_chained``.
+Every point that is alive at a frame, whichever reference frame it was set on, is followed to the next frame in one call
+forward and one back. Points cost and images do not; how points that do not move are spared that is told in
+``_chained``.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class _Images(GreyClip):
 
     def match(
         self, position: Float[np.ndarray, "M 2"], frame: int
-    ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, "M"]]:
+    ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
         """See ``GreyClip.match``."""
         moved, good = match(self.grey[frame], self.grey[frame + 1], position, self.how)
         return moved, good & self.inside(moved)

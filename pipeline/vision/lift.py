@@ -1,7 +1,8 @@
 """From tracks, depth and cameras to scene flow in one reference camera.
 
-A point tracked in frame t + k is lifted with that frame's depth and camera, carried to the world, brought into the camera of
-frame t and projected there (LaMP, section on scene flow). A moving camera over a still scene therefore gives zero flow.
+A point tracked in frame t + k is lifted with that frame's depth and camera, carried to the world, brought into the
+camera of frame t and projected there (LaMP, section on scene flow). A moving camera over a still scene therefore gives
+zero flow.
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ class LiftedTracks:
     """Scene flow, and where depth gave trouble.
 
     Attributes:
-        flow: valid wherever the point is visible and has depth; what to make of the rest is ``pipeline.windows.quality``'s matter.
+        flow: valid wherever the point is visible and has depth; what to make of the rest is
+            ``pipeline.windows.quality``'s matter.
         hole: visible, but without usable depth.
         edge: visible, and next to a depth discontinuity.
-        carried: put where its neighbours' motion says (``pipeline.flow_sources._track_checks``); None where nobody does that.
+        carried: put where its neighbours' motion says (``pipeline.flow_sources._track_checks``); None where nobody does
+            that.
         exact: positions are known, not measured: there is no noise to take out and no slip to look for.
     """
 
@@ -74,8 +77,8 @@ def lift_tracks(tracks: Tracks2D, depth: DepthMaps, edges: Bool[np.ndarray, "T H
 def depth_edges(depth: Float[np.ndarray, "T H W"], threshold: float) -> Bool[np.ndarray, "T H W"]:
     """Pixels at a depth discontinuity: inverse depth there is not linear along a row or a column.
 
-    On a plane, however slanted, inverse depth is linear in the pixel, so its second difference vanishes; ``threshold`` bounds it
-    as a share of the inverse depth itself.
+    On a plane, however slanted, inverse depth is linear in the pixel, so its second difference vanishes; ``threshold``
+    bounds it as a share of the inverse depth itself.
     """
     edge = np.zeros(depth.shape, bool)
     with np.errstate(invalid="ignore"):
@@ -94,8 +97,8 @@ def sample_depth(
 ) -> tuple[Float[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
     """Depth at image points, and whether any pixel used lies at an edge.
 
-    Bilinear in inverse depth, which is exact on a plane, where all four neighbours are smooth; else the nearest pixel's depth.
-    NaN where that pixel has none.
+    Bilinear in inverse depth, which is exact on a plane, where all four neighbours are smooth; else the nearest pixel's
+    depth. NaN where that pixel has none.
     """
     height, width = depth.shape[1:]
     x, y = uv[..., 0] - 0.5, uv[..., 1] - 0.5

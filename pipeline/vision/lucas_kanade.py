@@ -12,7 +12,8 @@ class Matching:
     """How two pictures are matched.
 
     Attributes:
-        window: side of the square that is matched, in px, odd. OpenCV goes through its rows by eights: 17 takes two thirds of the time of 15.
+        window: side of the square that is matched, in px, odd. OpenCV goes through its rows by eights: 17 takes two
+            thirds of the time of 15.
         levels: pyramid levels above the full image.
         iterations: at most, per level.
         forward_backward: a point must come back this near to where it was, in px.
@@ -30,7 +31,7 @@ def match(
     position: Float[np.ndarray, "M 2"],
     how: Matching,
     guess: Float[np.ndarray, "M 2"] | None = None,
-) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, "M"]]:
+) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
     """Where points of ``one`` are in ``other``, in px (``schemas.cameras``), and whether the match holds both ways.
 
     Args:

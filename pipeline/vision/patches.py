@@ -18,9 +18,10 @@ def grey_clip(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"
 
 
 def patches(
-    clip: UInt8[np.ndarray, "T H W"], frames: Int[np.ndarray, "M"], centres: Float[np.ndarray, "M 2"]
+    clip: UInt8[np.ndarray, "T H W"], frames: Int[np.ndarray, " M"], centres: Float[np.ndarray, "M 2"]
 ) -> Float[np.ndarray, "M P"]:
-    """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels; beyond the border its pixels go on.
+    """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels; beyond the border its
+    pixels go on.
 
     Args:
         clip: grey frames.
@@ -40,6 +41,6 @@ def patches(
     return pixels.reshape(-1, PATCH * PATCH)
 
 
-def unlikeness(one: Float[np.ndarray, "M P"], other: Float[np.ndarray, "M P"]) -> Float[np.ndarray, "M"]:
+def patch_distance(one: Float[np.ndarray, "M P"], other: Float[np.ndarray, "M P"]) -> Float[np.ndarray, " M"]:
     """Mean grey difference between patches."""
     return np.abs(one - other).mean(axis=1)

@@ -13,7 +13,9 @@ OUTLIER = 0.012
 THINNEST = 1e-5
 """Square metres: neighbours on a line do not say how things turn about it."""
 NEWTON, CLOSE = 20, 1e-13
-"""Steps to the trace of the best rotation at most, and what the last one may be; points that move as one need about five."""
+"""Steps to the trace of the best rotation at most, and what the last one may be; points that move as one need about
+five.
+"""
 TINY = 1e-30
 
 
@@ -21,15 +23,15 @@ TINY = 1e-30
 class Predictions:
     """N (point, step) pairs and where the neighbours put them, in the camera of the reference frame, in metres."""
 
-    point: Int[np.ndarray, "N"]
-    step: Int[np.ndarray, "N"]
+    point: Int[np.ndarray, " N"]
+    step: Int[np.ndarray, " N"]
     xyz: Float[np.ndarray, "N 3"]
 
 
 def predict(
     xyz: Float[np.ndarray, "K S 3"],
     valid: Bool[np.ndarray, "K S"],
-    leaders: Bool[np.ndarray, "K"],
+    leaders: Bool[np.ndarray, " K"],
     wanted: Bool[np.ndarray, "K S"],
     neighbours: int,
     reach: float,
@@ -89,7 +91,7 @@ def predict(
 
 def fit_rigid(
     before: Float[np.ndarray, "3 N n"], after: Float[np.ndarray, "3 N n"], used: Bool[np.ndarray, "N n"]
-) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N 3"], Float[np.ndarray, "N"]]:
+) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N 3"], Float[np.ndarray, " N"]]:
     """Least-squares rotations and shifts with ``after = rotation @ before + shift``, over the points used.
 
     Returns:
@@ -106,7 +108,7 @@ def fit_rigid(
     return rotation, target.T - np.einsum("nij,jn->ni", rotation, centre), size * spread
 
 
-def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, "N"]]:
+def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, " N"]]:
     """Rotations R that make trace(R' b) greatest: the fast optimal attitude matrix (Markley 1993).
 
     Polynomials over all N at once take a tenth of the time of as many singular value decompositions.
@@ -115,7 +117,8 @@ def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 
         b: covariances, divided by the product of both point sets' root sums of squares, so that the trace is 1 at most.
 
     Returns:
-        Rotation (identity where b says nothing), and |adj b| / |b|, which is the second singular value but for a factor of 0.7 to 1.4.
+        Rotation (identity where b says nothing), and |adj b| / |b|, which is the second singular value but for a factor
+        of 0.7 to 1.4.
     """
     after, before = np.array([1, 2, 0]), np.array([2, 0, 1])
     low, high = b[:, after], b[:, before]

@@ -1,7 +1,8 @@
-"""Cuts in a video: from one frame to the next everything is another picture, and before and after it hardly anything changes.
+"""Cuts in a video: from one frame to the next everything is another picture, and before and after it hardly anything
+changes.
 
-Frames are compared as small grey pictures of mean 0 and length 1, so that light and exposure do not count; a camera that swings changes
-them much for many frames, a flash comes and goes, a cut is alone.
+Frames are compared as small grey pictures of mean 0 and length 1, so that light and exposure do not count; a camera
+that swings changes them much for many frames, a flash comes and goes, a cut is alone.
 """
 
 from collections.abc import Sequence
@@ -50,18 +51,19 @@ def check_cuts(
         if len(beside) >= BESIDE and change[frame] > ALONE * beside.max():
             raise BadEpisode(
                 "scene_cut",
-                f"camera {name}: frame {frame + 1} shows another picture than frame {frame} (change {change[frame]:.2f}, cut_level="
+                f"camera {name}: frame {frame + 1} shows another picture than frame {frame} (change "
+                f"{change[frame]:.2f}, cut_level="
                 f"{level:g}); an episode must be filmed in one go",
             )
 
 
-def changes(frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, "N"]:
+def changes(frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, " N"]:
     """One minus the correlation of each two neighbouring frames; N = T - 1. A flat frame is like any other."""
     small = [_small(frame) for frame in in_turn(frames)]
     return np.array([1.0 - float(one @ other) if one.any() and other.any() else 0.0 for one, other in pairwise(small)])
 
 
-def _small(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "P"]:
+def _small(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, " P"]:
     import cv2
 
     tiny = cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA)

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.episodes.camera_choice import ALL, chosen_cameras, seen_by
-from pipeline.episodes.chunks import Piece, most_frames, pieces_of
+from pipeline.episodes.chunks import EpisodeChunk, chunks_of, most_frames
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
-from pipeline.windows.quality import Judged, judge, measure_of
+from pipeline.windows.quality import EvaluatedWindow, evaluate, measure_of
 from pipeline.windows.resampling import StepTimes, poses_between, resample, step_times
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
@@ -41,7 +41,8 @@ class TripletMaker:
     def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected | SkippedCamera]:
         """The windows of an episode, camera by camera, in order of their reference frames.
 
-        A camera that turns out to be of no use is given as ``SkippedCamera``, and its windows before that count for nothing.
+        A camera that turns out to be of no use is given as ``SkippedCamera``, and its windows before that count for
+        nothing.
 
         Raises:
             BadEpisode: nothing of the episode can be used, or a camera that was asked for cannot.
@@ -78,49 +79,51 @@ class TripletMaker:
                 key = triplet_key(episode.ref.digest, view.name, reference)
                 yield Rejected(key, "no_action", view.name, episode.source_frame(reference))
         times = step_times(windows.horizon, windows.horizon_seconds, episode.fps)
-        most = most_frames(windows.piece_megapixels, view.size, times.reach)
-        pieces = list(pieces_of(view.length, references, times.reach, most)) if references else []
-        if len(pieces) > 1 and hasattr(self.source, "see_whole"):
+        most = most_frames(windows.chunk_megapixels, view.size, times.reach)
+        chunks = list(chunks_of(view.length, references, times.reach, most)) if references else []
+        if len(chunks) > 1 and hasattr(self.source, "see_whole"):
             episode = self.source.see_whole(episode, watch)
-        for piece in pieces:
-            yield from self._windows_of(episode, piece, times, watch)
+        for chunk in chunks:
+            yield from self._windows_of(episode, chunk, times, watch)
 
     def _windows_of(
-        self, episode: Episode, piece: Piece, times: StepTimes, watch: Stopwatch
+        self, episode: Episode, chunk: EpisodeChunk, times: StepTimes, watch: Stopwatch
     ) -> Iterator[Triplet | Rejected]:
-        """The windows of one piece of the episode."""
-        part = piece.of(episode)
+        """The windows of one chunk of the episode."""
+        part = chunk.of(episode)
         view, quality = part.views[part.primary], self.recipe.quality
         with watch.stage("read"):
             whole = getattr(self.source, "looks_at_pictures", True)
-            frames = view.frames if whole else view.some_frames(np.array(piece.references))
-            pictured = dict(zip(range(part.length) if whole else piece.references, frames, strict=True))
-            wrist = _wrist_frames(part, piece)
+            frames = view.frames if whole else view.some_frames(np.array(chunk.references))
+            pictured = dict(zip(range(part.length) if whole else chunk.references, frames, strict=True))
+            wrist = _wrist_frames(part, chunk)
         if _is_flat(frames):
             if part is episode:
                 name = f"{episode.ref.name}: every frame of {episode.primary}"
                 raise BadEpisode("blank_images", f"{name} is one flat colour")
-            for frame in (piece.first + reference for reference in piece.references):
+            for frame in (chunk.first + reference for reference in chunk.references):
                 key = triplet_key(episode.ref.digest, view.name, frame)
                 yield Rejected(key, "blank_images", view.name, episode.source_frame(frame))
             return
         keypoints = keypoint_grid(*view.size, self.recipe.windows.grid)
-        flow = self.source.follow(part, piece.references, keypoints, times.reach, quality.depth_edge, watch)
+        flow = self.source.follow(part, chunk.references, keypoints, times.reach, quality.depth_edge, watch)
         for reference, lifted in flow.windows:
-            with watch.stage("lift and judge"):
+            with watch.stage("lift and evaluate"):
                 steps = times.within(part.length - 1 - reference)
                 resampled = resample(lifted, times)
-                judged = judge(resampled, steps, times.per_second, flow.cameras.intrinsics, flow.cameras.size, quality)
-            frame = piece.first + reference
+                evaluated = evaluate(
+                    resampled, steps, times.per_second, flow.cameras.intrinsics, flow.cameras.size, quality
+                )
+            frame = chunk.first + reference
             key = triplet_key(episode.ref.digest, view.name, frame)
-            if judged.reason is not None:
-                measured = judged.measures[measure_of(judged.reason)]
-                yield Rejected(key, judged.reason, view.name, episode.source_frame(frame), measured)
+            if evaluated.reason is not None:
+                measured = evaluated.measures[measure_of(evaluated.reason)]
+                yield Rejected(key, evaluated.reason, view.name, episode.source_frame(frame), measured)
                 continue
             with watch.stage("encode pictures"):
                 pictures = self._pictures(pictured[reference], wrist.get(reference))
             camera = _camera_of_window(flow.cameras, np.minimum(reference + times.frames, part.length - 1))
-            yield self._triplet(key, episode, frame, judged, pictures, flow, times, camera)
+            yield self._triplet(key, episode, frame, evaluated, pictures, flow, times, camera)
 
     def _pictures(self, image: np.ndarray, wrist: np.ndarray | None) -> dict[str, bytes]:
         pictures = {"image": encode_jpeg(image, self.recipe.jpeg_quality)}
@@ -133,7 +136,7 @@ class TripletMaker:
         key: str,
         episode: Episode,
         frame: int,
-        judged: Judged,
+        evaluated: EvaluatedWindow,
         pictures: dict[str, bytes],
         flow: EpisodeFlow,
         times: StepTimes,
@@ -150,8 +153,8 @@ class TripletMaker:
             source=Source(ref.dataset, ref.source, ref.episode, episode.primary, episode.source_frame(frame)),
             images=pictures,
             instructions=episode.instructions,
-            flow=judged.flow,
-            point_flags=judged.point_flags,
+            flow=evaluated.flow,
+            point_flags=evaluated.point_flags,
             depth_unit=flow.depth_unit,
             depth_source=flow.depth_source,
             depth_alignment=flow.depth_alignment,
@@ -164,14 +167,14 @@ class TripletMaker:
             action_convention=episode.action_convention,
             fps=episode.fps,
             success=episode.success,
-            quality=judged.measures,
+            quality=evaluated.measures,
             generated_instructions=self.generated.of(ref.digest) if self.generated else (),
             resampled=times.resampled,
             standard_actions=standard_chunk(episode, frame, self.recipe.windows.action_horizon),
         )
 
 
-def _camera_of_window(cameras: Cameras, steps: Float[np.ndarray, "S"]) -> CameraOfWindow:
+def _camera_of_window(cameras: Cameras, steps: Float[np.ndarray, " S"]) -> CameraOfWindow:
     """The camera at the steps of a window, which may lie between frames."""
     return CameraOfWindow(
         size=cameras.size,
@@ -182,12 +185,12 @@ def _camera_of_window(cameras: Cameras, steps: Float[np.ndarray, "S"]) -> Camera
     )
 
 
-def _wrist_frames(part: Episode, piece: Piece) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
+def _wrist_frames(part: Episode, chunk: EpisodeChunk) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
     """The wrist camera's frames at the reference frames, which is where they are shown."""
     if part.wrist is None:
         return {}
-    frames = part.views[part.wrist].some_frames(np.array(piece.references))
-    return dict(zip(piece.references, frames, strict=True))
+    frames = part.views[part.wrist].some_frames(np.array(chunk.references))
+    return dict(zip(chunk.references, frames, strict=True))
 
 
 def standard_chunk(episode: Episode, frame: int, horizon: int) -> ActionChunk | None:

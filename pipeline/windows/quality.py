@@ -1,8 +1,9 @@
-"""What is kept: checks of each keypoint's trajectory and of each window, all by named thresholds that the manifest records.
+"""What is kept: checks of each keypoint's trajectory and of each window, all by named thresholds that the manifest
+records.
 
-A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid and not repaired here
-(``pipeline.flow_sources._track_checks`` has tested and carried them before); but a point that plainly stands still is set to exactly zero
-displacement, and flagged.
+A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid and not
+repaired here (``pipeline.flow_sources._track_checks`` has tested and carried them before); but a point that plainly
+stands still is set to exactly zero displacement, and flagged.
 """
 
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class QualityConfig:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluatedWindow:
     """A window after the checks.
 
     Attributes:
@@ -97,19 +98,19 @@ class Judged:
     """
 
     flow: SceneFlow
-    point_flags: UInt8[np.ndarray, "K"]
+    point_flags: UInt8[np.ndarray, " K"]
     reason: str | None
     measures: dict[str, float]
 
 
-def judge(
+def evaluate(
     lifted: LiftedTracks,
     steps: int,
     fps: float,
     intrinsics: Float[np.ndarray, "3 3"],
     size: tuple[int, int],
     config: QualityConfig,
-) -> Judged:
+) -> EvaluatedWindow:
     """Check one window.
 
     Args:
@@ -156,7 +157,7 @@ def judge(
     }
     reason = next((check.reason for check in CHECKS if _fails(check, measures, config)), None)
     rounded = {name: round(value, 4) for name, value in measures.items()}
-    return Judged(SceneFlow(uvz, raw.visible, valid), flags, reason, rounded)
+    return EvaluatedWindow(SceneFlow(uvz, raw.visible, valid), flags, reason, rounded)
 
 
 def measure_of(reason: str) -> str:
@@ -171,7 +172,7 @@ def _fails(check: Check, measures: dict[str, float], config: QualityConfig) -> b
 
 def _static(
     pixels: Float[np.ndarray, "K S 3"], valid: Bool[np.ndarray, "K S"], config: QualityConfig
-) -> Bool[np.ndarray, "K"]:
+) -> Bool[np.ndarray, " K"]:
     """Points that never leave their start by more than the thresholds at any valid step."""
     away = np.where(valid[..., None], np.abs(pixels - pixels[:, :1]), 0)
     stays = (np.hypot(away[..., 0], away[..., 1]) <= config.static_px) & (away[..., 2] <= config.static_distance)

@@ -1,8 +1,9 @@
 """Flow over so many seconds and not so many frames: robots are recorded at 5 to 30 frames a second.
 
-Positions between two frames are interpolated in the reference camera, linearly in space, which is exact for a point of constant
-velocity. A position is visible, valid and free of holes only if it is so in both frames. Where steps are longer than a frame the frames
-between them are passed over, but a depth edge that a point touched in one of them is remembered.
+Positions between two frames are interpolated in the reference camera, linearly in space, which is exact for a point of
+constant velocity. A position is visible, valid and free of holes only if it is so in both frames. Where steps are
+longer than a frame the frames between them are passed over, but a depth edge that a point touched in one of them is
+remembered.
 """
 
 import math
@@ -28,7 +29,7 @@ class StepTimes:
         resampled: what the sample says of it; None where each step is a frame.
     """
 
-    frames: Float[np.ndarray, "S"]
+    frames: Float[np.ndarray, " S"]
     per_second: float
     resampled: Resampling | None
 
@@ -71,7 +72,7 @@ def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
     )
 
 
-def poses_between(poses: Float[np.ndarray, "T 4 4"], frames: Float[np.ndarray, "S"]) -> Float[np.ndarray, "S 4 4"]:
+def poses_between(poses: Float[np.ndarray, "T 4 4"], frames: Float[np.ndarray, " S"]) -> Float[np.ndarray, "S 4 4"]:
     """Poses at fractional frames: the shift linear, the rotation about a fixed axis at constant speed."""
     import cv2
 

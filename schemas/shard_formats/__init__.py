@@ -1,7 +1,7 @@
 """Shard formats: how samples are laid out in files. One module is one format (see ``schemas.plugins``).
 
-A format module defines ``Config``, ``SUFFIX``, ``write_shard``, ``open_shard`` and ``shard_digests``; both formats hold the same samples and
-read back equal.
+A format module defines ``Config``, ``SUFFIX``, ``write_shard``, ``open_shard`` and ``shard_digests``; both formats hold
+the same samples and read back equal.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """Shards as USTAR archives that the webdataset library reads as they are, with an index for random access.
 
-Headers carry no time and no owner, so equal samples give equal bytes. Next to ``NAME.tar`` stands ``NAME.index.npy``, one row
-a sample (``INDEX_DTYPE``): the byte range of all its members with their headers, and the CRC-32C of that range.
+Headers carry no time and no owner, so equal samples give equal bytes. Next to ``NAME.tar`` stands ``NAME.index.npy``,
+one row a sample (``INDEX_DTYPE``): the byte range of all its members with their headers, and the CRC-32C of that range.
 """
 
 import hashlib

@@ -240,7 +240,9 @@ def _lay_out(pictures: list[dict[str, bytes]], roles: list[str]) -> tuple[np.nda
 
 
 def _checksum(key: str, episode: str, meta: bytes, fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> int:
-    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS`` and then the standard actions, and the pictures' roles and bytes by role."""
+    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS`` and then the standard actions, and the
+    pictures' roles and bytes by role.
+    """
     parts = [key.encode(), episode.encode(), meta]
     parts += [np.ascontiguousarray(fields[name]).tobytes() for name in (*FIELDS, STANDARD) if name in fields]
     parts += [part for role in sorted(pictures) for part in (role.encode(), pictures[role])]

@@ -1,5 +1,5 @@
-"""Broken episodes among good ones, built by the command: each named and counted by reason, and the good ones' samples are the bytes that they
-are without them."""
+"""Broken episodes among good ones, built by the command: each named and counted by reason, and the good ones' samples
+are the bytes that they are without them."""
 
 import contextlib
 import io
@@ -259,7 +259,9 @@ def write_records(folder, count):
 
 
 def test_records_that_are_damaged_or_not_what_is_promised(tmp_path):
-    """One set has a wrong checksum in its second record and ends within its fourth; another's features.json promises longer actions."""
+    """One set has a wrong checksum in its second record and ends within its fourth; another's features.json promises
+    longer actions.
+    """
     bad, good = tmp_path / "bad", tmp_path / "good"
     write_records(good / "data/a/1.0.0", 3)
     path = write_records(bad / "data/a/1.0.0", 4)

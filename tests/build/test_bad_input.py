@@ -1,4 +1,6 @@
-"""Bad input: each defect is one sentence that names file, episode and what is wrong; the rest is built to the same bytes."""
+"""Bad input: each defect is one sentence that names file, episode and what is wrong; the rest is built to the same
+bytes.
+"""
 
 import json
 from collections import Counter

@@ -1,4 +1,6 @@
-"""The engine: the same bytes whoever runs it and however often it dies, nothing lost, nothing doubled, nothing half-written."""
+"""The engine: the same bytes whoever runs it and however often it dies, nothing lost, nothing doubled, nothing
+half-written.
+"""
 
 import json
 import os
@@ -15,7 +17,7 @@ from pipeline.build.packing import plan_shards
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import Selection
 from pipeline.build.work_folder import WORK, locked
-from pipeline.build.workers import PartReport
+from pipeline.build.workers import EpisodeReport
 from schemas.manifest import EPISODES, NAME, STATISTICS
 from schemas.shard_formats import CorruptShard
 from schemas.shard_set import ShardSet
@@ -105,7 +107,7 @@ def test_every_sample_stands_in_the_shards_exactly_once_and_nothing_is_short(fin
 def test_shards_are_of_nearly_equal_size_and_their_order_is_the_seeds():
     def report(episode):
         rows = [(f"{episode}-{n}", n * 512, 512) for n in range(7)]
-        return PartReport(episode, {}, episode, 7, [], None, [], rows)
+        return EpisodeReport(episode, {}, episode, 7, [], None, [], rows)
 
     reports = [report(e) for e in "abc"]
     plans = plan_shards(reports, "d", 4, 0)

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from fixtures.command import ENVIRONMENT, ROOT, lamp_data, said, start_lamp_data
+from fixtures.command import ENVIRONMENT, lamp_data, said, start_lamp_data
 from fixtures.libero import FAST, QUALITY, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
 
 from jobs.cli.build_options import Build
@@ -59,7 +59,7 @@ def test_dying_inside_any_write_leaves_no_partial_file_and_going_on_gives_the_sa
 ):
     write_file(tmp_path / "in" / "a_demo.hdf5", [Demo(0, 0, 0, 10), Demo(1, 1, 12, 10)])
     write_file(tmp_path / "in" / "b_demo.hdf5", [Demo(0, 0, 20, 10)])
-    script = [sys.executable, ROOT / "tests" / "killed_build.py", tmp_path / "in", tmp_path / "work"]
+    script = [sys.executable, "-m", "fixtures.killed_build", tmp_path / "in", tmp_path / "work"]
     ran = subprocess.run(
         [*script, format_name, seeds, str(most)], capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path
     )

@@ -1,4 +1,6 @@
-"""Builds with estimated depth, as typed: real Bridge pictures, weights in a folder, samples that say where their metres come from."""
+"""Builds with estimated depth, as typed: real Bridge pictures, weights in a folder, samples that say where their metres
+come from.
+"""
 
 import io
 import json
@@ -158,7 +160,7 @@ def test_a_long_episode_in_pieces_gives_the_same_bytes_and_estimates_each_frame_
     long, made = episode(40), {}
     for megapixels in (0.05, 32.0):
         options = {"weights": str(weights), "device": "cpu", "align": "none"}
-        windows = replace(WINDOWS, piece_megapixels=megapixels)
+        windows = replace(WINDOWS, chunk_megapixels=megapixels)
         recipe = Recipe(
             PluginChoice("bridge"), depth=PluginChoice("depth-anything-v2", options), windows=windows, quality=ANYTHING
         )

@@ -1,4 +1,6 @@
-"""A trial foretells the build: exactly where it tries everything, within its bounds where it tries some, and it writes nothing."""
+"""A trial foretells the build: exactly where it tries everything, within its bounds where it tries some, and it writes
+nothing.
+"""
 
 import json
 from dataclasses import replace
@@ -49,9 +51,8 @@ def tried(place, selection=None, **options):
 @pytest.mark.parametrize("selection", [Selection(), Selection(match="SOUP", episodes=("0-2",))])
 def test_a_trial_of_every_episode_says_what_the_build_then_makes(place, tmp_path, selection):
     trial = tried(place, selection)
-    made = build(
-        fast_recipe(), place / "data" / "libero", tmp_path / "out", ShardConfig(), LocalExecutor(), lambda *a: a[2], selection
-    )  # fmt: skip
+    data, run_here = place / "data" / "libero", LocalExecutor()
+    made = build(fast_recipe(), data, tmp_path / "out", ShardConfig(), run_here, lambda *a: a[2], selection)
     assert trial.exact and trial.workers == 2
     told = {name: total.about for name, total in trial.totals.items()}
     assert all(total.low == total.about == total.high for total in trial.totals.values())

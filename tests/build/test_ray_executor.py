@@ -1,4 +1,6 @@
-"""Ray runs the work and plays no part in being correct: the same bytes, and a death costs nobody but the one who dies."""
+"""Ray runs the work and plays no part in being correct:
+the same bytes, and a death costs nobody but the one who dies.
+"""
 
 import errno
 import json

@@ -18,7 +18,7 @@ from jobs.executors.local import LocalExecutor
 from pipeline.build.executor import BuildError
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import BadSelection, Selection, choose_by_words, choose_listed
-from pipeline.readers import Words
+from pipeline.readers import EpisodeTexts
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import EpisodeRef
 from schemas.manifest import EPISODES, read_manifest
@@ -106,7 +106,7 @@ MANY = [ref("files/Kitchen.hdf5" if n % 50 == 7 else "x.hdf5", f"demo_{n}") for 
 
 def test_words_match_without_regard_to_case_in_any_instruction_or_in_the_files_name():
     def words(r):
-        return Words(("Open the DRAWER", "pull") if r.episode == "demo_3" else ("close it",))
+        return EpisodeTexts(("Open the DRAWER", "pull") if r.episode == "demo_3" else ("close it",))
 
     chosen = by_words(Selection(match="drawer"), MANY, words)
     assert names(chosen) == ["x.hdf5:demo_3"] and chosen.left_out == {"match": 999}
@@ -116,8 +116,8 @@ def test_words_match_without_regard_to_case_in_any_instruction_or_in_the_files_n
 @pytest.mark.parametrize("limit", [1, 3, 19, 20, 21, 1000])
 def test_a_limit_takes_the_first_that_match_and_does_not_look_through_everything(limit):
     looks = []
-    chosen = by_words(Selection(match="kitchen", limit=limit), MANY, lambda r: Words(()), looks)
-    every = by_words(Selection(match="kitchen"), MANY, lambda r: Words(()))
+    chosen = by_words(Selection(match="kitchen", limit=limit), MANY, lambda r: EpisodeTexts(()), looks)
+    every = by_words(Selection(match="kitchen"), MANY, lambda r: EpisodeTexts(()))
     assert chosen.refs == every.refs[:limit]
     assert len(chosen.refs) + sum(chosen.left_out.values()) == len(MANY)
     assert sum(looks) <= 64 if limit == 1 else sum(looks) <= len(MANY)
@@ -126,12 +126,14 @@ def test_a_limit_takes_the_first_that_match_and_does_not_look_through_everything
 @pytest.mark.parametrize(("choice", "kept"), [("any", 3), ("succeeded", 1), ("not-failed", 2)])
 def test_outcomes_are_told_apart_and_the_unknown_is_no_failure(choice, kept):
     outcome = {"demo_0": True, "demo_1": False, "demo_2": None}
-    chosen = by_words(Selection(success=choice), MANY[:3], lambda r: Words((), outcome[r.episode]))
+    chosen = by_words(Selection(success=choice), MANY[:3], lambda r: EpisodeTexts((), outcome[r.episode]))
     assert len(chosen.refs) == kept and chosen.left_out == ({"success": 3 - kept} if kept < 3 else {})
 
 
 def test_an_episode_whose_words_cannot_be_read_is_neither_taken_nor_counted():
-    chosen = by_words(Selection(match="x", limit=2), MANY[:4], lambda r: None if r.episode == "demo_0" else Words(()))
+    chosen = by_words(
+        Selection(match="x", limit=2), MANY[:4], lambda r: None if r.episode == "demo_0" else EpisodeTexts(())
+    )
     assert names(chosen) == ["x.hdf5:demo_1", "x.hdf5:demo_2"] and chosen.left_out == {"limit": 1}
 
 

@@ -17,7 +17,7 @@ from pipeline.build.executor import BuildError
 from pipeline.build.quantiles import exact_quantiles
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.statistics import dataset_statistics
-from pipeline.build.workers import PartReport, values_path
+from pipeline.build.workers import EpisodeReport, values_path
 from pipeline.windows.maker import standard_chunk
 from schemas.episode import ActionConvention, StandardActions
 from schemas.plugins import PluginChoice
@@ -50,8 +50,8 @@ def write_parts(folder, episodes, chunks=()):
         values_path(folder, key).parent.mkdir(parents=True, exist_ok=True)
         values_path(folder, key).write_bytes(values_bytes(episode_values(one, chunks)))
         rows = [("k", 0, 512)] * (number + 1)
-        report = PartReport(key, {}, key, one.length, [], None, [], rows, embodiment_of(one))
-        reports.append(PartReport(**{**json.loads(json.dumps(asdict(report))), "rows": rows}))
+        report = EpisodeReport(key, {}, key, one.length, [], None, [], rows, embodiment_of(one))
+        reports.append(EpisodeReport(**{**json.loads(json.dumps(asdict(report))), "rows": rows}))
     return reports
 
 
@@ -177,7 +177,9 @@ def test_raw_alone_is_a_choice(tmp_path):
 
 
 def test_a_window_begins_only_where_the_standard_lets_it(tmp_path, monkeypatch):
-    """DROID's filter, on LIBERO's frames: no window at frame 4, counted by its reason; the flow of the others runs through it."""
+    """DROID's filter, on LIBERO's frames: no window at frame 4, counted by its reason; the flow of the others runs
+    through it.
+    """
     from pipeline.actions import libero
 
     def standardise(self, given):

@@ -104,7 +104,8 @@ def test_the_default_executor_is_ray_and_the_bytes_are_the_same(place, built, tm
         (
             ["--dataset", "rt1"],
             2,
-            f"--dataset must be one of {', '.join(recognised_datasets())}, or a mapping file (.yaml, .yml, .toml), found 'rt1'",
+            f"--dataset must be one of {', '.join(recognised_datasets())}, or a mapping file (.yaml, .yml, .toml), "
+            "found 'rt1'",
         ),
         (["--dataset", "none.yaml"], 2, "none.yaml cannot be read: No such file or directory"),
         (

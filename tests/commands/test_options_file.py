@@ -1,4 +1,6 @@
-"""Recipe files: the same recipe as the command line's, errors by name and place, and builds that go on where they were stopped."""
+"""Recipe files: the same recipe as the command line's, errors by name and place, and builds that go on where they were
+stopped.
+"""
 
 import contextlib
 import dataclasses

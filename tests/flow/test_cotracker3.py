@@ -1,7 +1,9 @@
-"""The cotracker3 tracker, through torch.hub's own local path, with a small real module in the place of CoTracker's network.
+"""The cotracker3 tracker, through torch.hub's own local path, with a small real module in the place of CoTracker's
+network.
 
-The clip's colours say where on the scene each pixel lies, and the module reads them: it answers from the pixels and queries that it is given, so
-an error of half a pixel, of an order or of a frame anywhere on the way shows in the tracks.
+The clip's colours say where on the scene each pixel lies, and the module reads them: it answers from the pixels and
+queries that it is given, so an error of half a pixel, of an order or of a frame anywhere on the way shows in the
+tracks.
 """
 
 from pathlib import Path
@@ -16,7 +18,7 @@ from pipeline.licences import licences_of, restriction_words
 from pipeline.recipe import Recipe
 from pipeline.trackers import Tracker, cotracker3
 from pipeline.trackers.cotracker3 import clips
-from schemas.plugins import MissingWeights, PluginChoice, configure, recorded_options
+from schemas.plugins import MissingDependency, PluginChoice, configure, recorded_options
 
 torch.set_num_threads(1)
 HUB = '''
@@ -203,7 +205,7 @@ def test_windows_are_grouped_by_the_frames_that_they_need():
 def test_code_or_weights_that_cannot_be_used_are_refused_before_any_work(folder, spoil, says):
     spoil(folder)
     config = cotracker3.Config(repo=str(folder / "clone"), weights=str(folder / "weights.pth"), device="cpu")
-    with pytest.raises(MissingWeights, match=says) as error:
+    with pytest.raises(MissingDependency, match=says) as error:
         cotracker3.check(config)
     assert "\n" not in str(error.value)
 
@@ -211,9 +213,9 @@ def test_code_or_weights_that_cannot_be_used_are_refused_before_any_work(folder,
 def test_without_a_network_it_is_said_what_to_give(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    with pytest.raises(MissingWeights, match=r"code is not on this machine .* give repo=FOLDER"):
+    with pytest.raises(MissingDependency, match=r"code is not on this machine .* give repo=FOLDER"):
         cotracker3.check(cotracker3.Config(device="cpu"))
-    with pytest.raises(MissingWeights, match=r"weights are not on this machine .* weights=FILE"):
+    with pytest.raises(MissingDependency, match=r"weights are not on this machine .* weights=FILE"):
         cotracker3.check(cotracker3.Config(repo=str(folder / "clone"), device="cpu"))
 
 

@@ -18,7 +18,7 @@ from pipeline.licences import licences_of, restrictions
 from pipeline.recipe import Recipe
 from pipeline.vision.auto_batch import ShrinkingBatches
 from schemas.episode import BadEpisode
-from schemas.plugins import MissingWeights, PluginChoice, configure, load_plugin
+from schemas.plugins import MissingDependency, PluginChoice, configure, load_plugin
 
 torch.set_num_threads(1)
 MAKERS = {"depth-anything-v2": depth_anything, "midas": midas, "zoedepth": zoedepth}
@@ -59,7 +59,9 @@ def test_pictures_are_prepared_as_the_librarys_processors_do(name, height, width
 
 @pytest.mark.parametrize("name", ["depth-anything-v2", "midas"])
 def test_estimates_equal_the_librarys_pipeline(name, folders):
-    """The library's own way from picture to depth; it resizes back with cubic splines, so the two differ by how they bend."""
+    """The library's own way from picture to depth; it resizes back with cubic splines, so the two differ by how they
+    bend.
+    """
     frames = pictures(3, 60, 80, seed=3)
     model, processor = MAKERS[name]()
     theirs = library_pipeline("depth-estimation", model=model, image_processor=processor, device="cpu")
@@ -71,7 +73,9 @@ def test_estimates_equal_the_librarys_pipeline(name, folders):
 
 
 def test_zoedepth_is_read_where_its_padding_was_added(folders):
-    """Against the library's processor and model, their answer laid over the padded picture corner to corner; edges are not mixed."""
+    """Against the library's processor and model, their answer laid over the padded picture corner to corner; edges are
+    not mixed.
+    """
     frames = pictures(2, 50, 70, seed=4)
     model, processor = zoedepth()
     inputs = processor(images=[Image.fromarray(f) for f in frames], return_tensors="pt")["pixel_values"]
@@ -145,7 +149,8 @@ def test_every_frame_is_seen_once_and_batches_change_nothing(batch_size, folders
     found = model.inverse_depth(frames)
     assert sum(seen) == 5 and max(seen) <= batch_size
     alone = model_of(folders, "midas", batch_size=1).inverse_depth(frames)
-    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5)
+    # A CPU's kernels for other batch sizes round otherwise: to a ten-thousandth of the answers' range.
+    np.testing.assert_allclose(found, alone, rtol=0, atol=1e-4 * alone.max())
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -233,11 +238,11 @@ def test_weights_that_are_not_here_are_named_before_any_work(tmp_path, monkeypat
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     module = load_plugin("pipeline.depth", "depth-anything-v2")
-    with pytest.raises(MissingWeights, match=r"Depth-Anything-V2-Base-hf .* cannot be downloaded .*weights=FOLDER"):
+    with pytest.raises(MissingDependency, match=r"Depth-Anything-V2-Base-hf .* cannot be downloaded .*weights=FOLDER"):
         module.check(configure("pipeline.depth", "depth-anything-v2", {"size": "base"}))
-    with pytest.raises(MissingWeights, match=r"there is no such folder"):
+    with pytest.raises(MissingDependency, match=r"there is no such folder"):
         module.check(module.Config(weights=str(tmp_path / "nowhere")))
-    with pytest.raises(MissingWeights, match=r"config.json cannot be read"):
+    with pytest.raises(MissingDependency, match=r"config.json cannot be read"):
         module.check(module.Config(weights=str(tmp_path)))
 
 
@@ -257,7 +262,7 @@ def test_weights_that_are_not_here_are_named_before_any_work(tmp_path, monkeypat
 )
 def test_weights_of_another_model_are_refused(name, of, options, says, folders):
     module, config = plugin(folders, name, of=of, **options)
-    with pytest.raises(MissingWeights, match=says):
+    with pytest.raises(MissingDependency, match=says):
         module.check(config)
 
 
@@ -274,24 +279,26 @@ def test_files_that_do_not_go_together_are_refused(folders, tmp_path):
     def other_weights(folder):
         shutil.copy(folders["depth-anything-v2"] / "model.safetensors", folder)
 
-    with pytest.raises(MissingWeights, match=r"lack \d+ of the model's \d+ tensors"):
+    with pytest.raises(MissingDependency, match=r"lack \d+ of the model's \d+ tensors"):
         damaged(folders, tmp_path / "a", other_weights)
 
     def cut(folder):
         data = (folder / "model.safetensors").read_bytes()
         (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
 
-    with pytest.raises(MissingWeights, match=r"cannot be loaded"):
+    with pytest.raises(MissingDependency, match=r"cannot be loaded"):
         damaged(folders, tmp_path / "b", cut)
 
     def unknown_resizing(folder):
         settings = json.loads((folder / "preprocessor_config.json").read_text())
         (folder / "preprocessor_config.json").write_text(json.dumps({**settings, "do_pad": True}))
 
-    with pytest.raises(MissingWeights, match=r"settings that are not known here \(do_pad=True"):
+    with pytest.raises(MissingDependency, match=r"settings that are not known here \(do_pad=True"):
         damaged(folders, tmp_path / "c", unknown_resizing)
 
-    with pytest.raises(MissingWeights, match=r"must hold config.json, preprocessor_config.json and model.safetensors"):
+    with pytest.raises(
+        MissingDependency, match=r"must hold config.json, preprocessor_config.json and model.safetensors"
+    ):
         damaged(folders, tmp_path / "d", lambda folder: (folder / "preprocessor_config.json").unlink())
 
 
@@ -304,7 +311,7 @@ def test_a_pickle_with_more_than_tensors_is_not_opened(folders, tmp_path):
         (folder / "model.safetensors").unlink()
         torch.save({"weight": Hostile()}, folder / "pytorch_model.bin")
 
-    with pytest.raises(MissingWeights, match=r"cannot be loaded"):
+    with pytest.raises(MissingDependency, match=r"cannot be loaded"):
         damaged(folders, tmp_path, pickled)
     assert not (tmp_path / "executed").exists()
 

@@ -1,4 +1,6 @@
-"""Estimated cameras against exact poses: the rigid world, and LIBERO's wrist camera where the simulator and its files are there."""
+"""Estimated cameras against exact poses: the rigid world, and LIBERO's wrist camera where the simulator and its files
+are there.
+"""
 
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -172,7 +174,9 @@ def test_nonsense_is_refused_with_the_field_named(option):
 
 
 def with_texture(xml: str) -> str:
-    """The sample's textures are cut to 8 x 8 pixels; dots in their place give the background something to be known by."""
+    """The sample's textures are cut to 8 x 8 pixels;
+    dots in their place give the background something to be known by.
+    """
     root = ElementTree.fromstring(xml)
     for texture in root.iter("texture"):
         for name in [n for n in texture.attrib if n.startswith(("file", "grid"))]:

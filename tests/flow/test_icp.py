@@ -13,7 +13,7 @@ from pipeline.flow_sources._patch_registration import PatchConfig, carry, cloud_
 from pipeline.timing import Stopwatch
 from schemas.cameras import lift
 from schemas.episode import BadEpisode
-from schemas.plugins import MissingWeights, PluginChoice
+from schemas.plugins import MissingDependency, PluginChoice
 
 pytest.importorskip("small_gicp")
 RECORDED = icp.Config(camera=PluginChoice("recorded"), patches=10)
@@ -115,7 +115,7 @@ def test_without_the_library_it_is_said_how_to_get_it(monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(MissingWeights, match=r"pip install 'lamp-robotics\[icp\]'"):
+    with pytest.raises(MissingDependency, match=r"pip install 'lamp-robotics\[icp\]'"):
         icp.check(RECORDED)
 
 

@@ -1,4 +1,6 @@
-"""Estimated depth brought to metres: exact where the anchors are, robust where some of them lie, refused where they say nothing."""
+"""Estimated depth brought to metres: exact where the anchors are, robust where some of them lie, refused where they say
+nothing.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +40,9 @@ FRAMES = WORLD.frames()
 
 
 class Distorted:
-    """A model that sees the world's depth exactly, up to a scale and a shift of its inverse that may differ by frame."""
+    """A model that sees the world's depth exactly,
+    up to a scale and a shift of its inverse that may differ by frame.
+    """
 
     name = "the distorted truth"
 
@@ -104,7 +108,9 @@ def test_the_residual_is_the_median_distance_in_metres():
 
 @pytest.mark.parametrize("given_height", [HEIGHT, None])
 def test_the_table_aligns_though_things_stand_on_it(given_height):
-    """The card hides a part of the table; of the rest every pixel must agree. A world whose z = 0 is the table needs no height."""
+    """The card hides a part of the table; of the rest every pixel must agree. A world whose z = 0 is the table needs no
+    height.
+    """
     world = WORLD
     if given_height is None:
         lower = np.eye(4)
@@ -266,7 +272,9 @@ def test_what_moves_keeps_moving():
 
 
 def test_places_that_look_the_same_keep_their_depth_exactly_and_the_rest_its_own():
-    """Noise of 1% at every pixel of every frame: the table is still to the last bit, and the card no farther off than its noise."""
+    """Noise of 1% at every pixel of every frame: the table is still to the last bit, and the card no farther off than
+    its noise.
+    """
     world, depth, _, _ = flickering(camera_moves=False)
     frames = world.frames()
     noise = np.random.default_rng(3).normal(0, 0.01, depth.shape).astype(np.float32)
@@ -345,7 +353,9 @@ def libero():
 
 @pytest.mark.parametrize(("method", "within"), [("recorded", 1e-5), ("plane", 1e-4), ("robot", 0.05)])
 def test_a_real_scene_is_aligned_by_each_of_the_three(libero, method, within):
-    """The floor is the world's z = 0. The gripper's front is some 3 cm nearer than the tool's own point, which is 3.5% here."""
+    """The floor is the world's z = 0. The gripper's front is some 3 cm nearer than the tool's own point, which is 3.5%
+    here.
+    """
     episode, view, depth = libero
     inverse = ((1 / depth + 0.2) / 3).astype(np.float32)
     found = align(method, episode, view, inverse, True)

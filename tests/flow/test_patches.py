@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from pipeline.vision.patches import PATCH, grey_clip, patches, unlikeness
+from pipeline.vision.patches import PATCH, grey_clip, patch_distance, patches
 
 CLIP = np.random.default_rng(0).integers(0, 255, (4, 30, 40), np.uint8)
 
@@ -39,4 +39,4 @@ def test_unlikeness_is_the_mean_difference():
     one = np.zeros((2, PATCH * PATCH), np.float32)
     other = one.copy()
     other[1] = 4
-    np.testing.assert_array_equal(unlikeness(one, other), [0, 4])
+    np.testing.assert_array_equal(patch_distance(one, other), [0, 4])

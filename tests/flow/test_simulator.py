@@ -11,7 +11,7 @@ from pipeline.recipe import Recipe
 from pipeline.simulator.model import AssetFolders, load_model, simulator_library
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
-from pipeline.windows.quality import QualityConfig, judge
+from pipeline.windows.quality import QualityConfig, evaluate
 from schemas.cameras import lift, transform
 from schemas.episode import BadEpisode, CameraView, Episode, RecordedSimulation
 from schemas.plugins import PluginChoice
@@ -169,7 +169,7 @@ def test_exact_positions_are_neither_smoothed_nor_taken_for_jumps(source):
     for given in (slow, fast):
         _, (window,) = followed(source, episode(given=given))
         nothing = np.zeros(window.valid.shape, bool)
-        judged = judge(LiftedTracks(window, nothing, nothing, exact=True), 8, 10.0, np.eye(3), SIZE, QualityConfig())
+        judged = evaluate(LiftedTracks(window, nothing, nothing, exact=True), 8, 10.0, np.eye(3), SIZE, QualityConfig())
         np.testing.assert_array_equal(judged.flow.uvz, window.uvz)
         np.testing.assert_array_equal(judged.flow.valid, window.valid & window.valid[:, :1])
 

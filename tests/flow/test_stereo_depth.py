@@ -8,6 +8,7 @@ from fixtures.depth import episode_of, view_of
 from readers import test_droid_raw as droid
 
 from pipeline.depth import stereo
+from pipeline.episodes import spill
 from pipeline.evaluation.synthetic_scene import moving_card
 from schemas.episode import BadEpisode, StereoPair
 
@@ -52,7 +53,7 @@ def test_depth_is_the_worlds_in_metres(world, eyes):
 
 
 def test_depth_of_a_long_recording_is_the_same_and_each_frame_is_read_once(world, eyes, monkeypatch):
-    monkeypatch.setattr(long_arrays, "AT_A_TIME", 2)
+    monkeypatch.setattr(spill, "AT_A_TIME", 2)
     read = {"left": [], "right": []}
 
     def some(name, frames):
@@ -80,7 +81,9 @@ def test_places_that_one_eye_does_not_see_get_no_depth(world, eyes):
 
 
 def test_a_raw_droid_recording_gives_metres(tmp_path):
-    """Through DROID's own files, whose pictures are compressed: a world seen with the recording's own intrinsics and baseline."""
+    """Through DROID's own files, whose pictures are compressed: a world seen with the recording's own intrinsics and
+    baseline.
+    """
     eyes_at = {
         "11_left": droid.poses_of(droid.FACING),
         "11_right": droid.poses_of(droid.beside(droid.FACING, -BASELINE)),

@@ -101,7 +101,9 @@ def test_duplicates_are_refused_and_the_first_stands(tmp_path, second):
 
 
 def test_giant_sizes_are_refused_by_what_they_declare(tmp_path):
-    """Neither a file of many bytes, nor an endless one that compresses to nothing, nor a header that declares gigabytes."""
+    """Neither a file of many bytes, nor an endless one that compresses to nothing, nor a header that declares
+    gigabytes.
+    """
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
     path = pack(tmp_path / "a.tar.gz", member("small"), member("large", b"0" * 5000))

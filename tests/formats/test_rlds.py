@@ -1,4 +1,6 @@
-"""TFRecord framing, the tf.Example parser and RLDS episodes, against tensorflow-datasets and against every kind of damage."""
+"""TFRecord framing, the tf.Example parser and RLDS episodes, against tensorflow-datasets and against every kind of
+damage.
+"""
 
 import contextlib
 import json

@@ -6,7 +6,7 @@ import os
 import pytest
 from fixtures.rlds import SAMPLE, SAMPLE_FILE
 
-from pipeline.formats import rlds
+from pipeline.formats import rlds, tfrecord_index
 from pipeline.formats.tfrecord import index_records
 from pipeline.formats.tfrecord_index import RecordIndexes, cache_folder
 from pipeline.readers import UnreadableSource
@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 def looked(monkeypatch):
     """Files that were gone through."""
     seen = []
-    for module in (record_indexes, rlds):
+    for module in (tfrecord_index, rlds):
         monkeypatch.setattr(module, "index_records", lambda path: seen.append(path.name) or index_records(path))
     return seen
 

@@ -1,4 +1,6 @@
-"""Raw and retargeted flow side by side: what text, JSON, picture and page show of a sample that begins slowly, runs and waits."""
+"""Raw and retargeted flow side by side: what text, JSON, picture and page show of a sample that begins slowly, runs and
+waits.
+"""
 
 import base64
 import dataclasses

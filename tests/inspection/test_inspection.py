@@ -25,7 +25,8 @@ from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import write_shard
 from schemas.triplet import GeneratedInstruction
 
-# ---- numbers -----------------------------------------------------------------------------------------------------------
+# ---- numbers
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_ranges_are_those_of_the_known_flow(tmp_path):
@@ -122,7 +123,8 @@ def test_samples_that_move_most_come_first_without_overlap():
     assert len(choose(candidates, 30, "moving")) == 21
 
 
-# ---- what is shown -----------------------------------------------------------------------------------------------------
+# ---- what is shown
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_words_and_counts(tmp_path):
@@ -222,7 +224,8 @@ def test_shards_are_open_one_at_a_time(tmp_path, monkeypatch):
     assert (now[0], most[0]) == (0, 1)
 
 
-# ---- integrity ---------------------------------------------------------------------------------------------------------
+# ---- integrity
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_flipped_bit_is_found_and_laid_to_its_sample(tmp_path):
@@ -322,7 +325,8 @@ def test_the_fixture_of_the_other_tests_is_whole(tmp_path):
     assert (code, facts["failures"]) == (0, [])
 
 
-# ---- people's mistakes -------------------------------------------------------------------------------------------------
+# ---- people's mistakes
+# -------------------------------------------------------------------------------------------------
 
 
 def _refused(path: Path, **options) -> CannotInspect:
@@ -361,7 +365,8 @@ def test_wrong_options_are_refused_in_a_sentence(tmp_path):
     assert _refused(folder, sample="0").exit_code == 1
 
 
-# ---- what samples say of themselves ------------------------------------------------------------------------------------
+# ---- what samples say of themselves
+# ------------------------------------------------------------------------------------
 
 
 def test_what_the_checks_measured_is_shown_with_the_thresholds(tmp_path):

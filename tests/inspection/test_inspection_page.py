@@ -61,7 +61,8 @@ def flows_in(page: str) -> list[dict]:
     return [json.loads(found) for found in re.findall(r"class='flow'>(.*?)</script>", page, flags=re.DOTALL)]
 
 
-# ---- the dataset's own frames --------------------------------------------------------------------------------------------
+# ---- the dataset's own frames
+# --------------------------------------------------------------------------------------------
 
 
 def test_the_way_back_leads_to_the_frames_that_a_sample_was_made_from(built):
@@ -153,7 +154,8 @@ def test_with_a_moving_camera_points_are_drawn_where_each_frame_shows_them():
     assert flow_data(still, measure(still), 0.05)["own"] is None
 
 
-# ---- in space ------------------------------------------------------------------------------------------------------------
+# ---- in space
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_without_the_plotting_library_the_page_says_how_to_get_it(tmp_path, monkeypatch):
@@ -166,7 +168,8 @@ def test_without_the_plotting_library_the_page_says_how_to_get_it(tmp_path, monk
     assert len(without) < len(with_it) / 2
 
 
-# ---- histograms ----------------------------------------------------------------------------------------------------------
+# ---- histograms
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_binned_shares_are_those_of_the_values():
@@ -222,7 +225,8 @@ def test_several_sets_stand_side_by_side(tmp_path):
     assert seen(tmp_path / "two")[1]["samples"] == 2
 
 
-# ---- scores --------------------------------------------------------------------------------------------------------------
+# ---- scores
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_the_score_is_what_it_is_said_to_be():
@@ -255,7 +259,8 @@ def test_worst_and_best_are_those_by_score(tmp_path):
     assert triplets[2].key not in page.split("Best samples")[1]
 
 
-# ---- what was left out ---------------------------------------------------------------------------------------------------
+# ---- what was left out
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_what_was_left_out_is_counted_and_every_example_is_one(built):
@@ -296,7 +301,8 @@ def test_damaged_lines_are_passed_over_and_quarantined_ones_told(tmp_path):
     assert not found.windows
 
 
-# ---- in a browser --------------------------------------------------------------------------------------------------------
+# ---- in a browser
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")

@@ -50,7 +50,9 @@ def test_time_is_cosines_then_sines_with_periods_up_to_a_hundred():
 
 
 def test_what_stays_the_same_over_the_steps_is_computed_once(expert):
-    """The features' projection, and their queries, keys and values in the first block; nobody asks for them after the last."""
+    """The features' projection, and their queries, keys and values in the first block; nobody asks for them after the
+    last.
+    """
     seen = []
     first, last = expert.blocks[0].attn.qkv, expert.blocks[-1].mlp
     handles = [

@@ -1,4 +1,6 @@
-"""Answers of a backbone: the likeliest words, found in a second way, whoever else is in the batch and whatever the model's own taste."""
+"""Answers of a backbone: the likeliest words, found in a second way, whoever else is in the batch and whatever the
+model's own taste.
+"""
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ from training.test_model_training import OPTIONS, observation, smaller
 from jobs.cli.exit_codes import UsageError
 from jobs.commands.export import Export, export_command
 from lamp_model.backbones import qwen3_vl
-from lamp_model.networks.lora import ADAPTERS, add_adapters, is_adapter, part_of
+from lamp_model.networks.lora import ADAPTERS, add_adapters, is_adapter, module_of
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors, steps_in
 from lamp_model.training.overrides import Variants
@@ -98,7 +98,7 @@ def test_gradients_reach_adapters_and_nothing_else_of_the_backbone(backbone):
     add_adapters(backbone.language_model, 4)
     model = torch.nn.ModuleDict({"qwen_vl_interface": backbone, "action_model": torch.nn.Linear(2, 2)})
     learning = set_learning(model, ("action_model", ADAPTERS))
-    assert {part_of(name) for name in learning} == {"action_model", ADAPTERS}
+    assert {module_of(name) for name in learning} == {"action_model", ADAPTERS}
     said = describe_learning(model, learning)
     assert said.startswith("learns: adapters 0.01 M, action_model") and "frozen: qwen_vl_interface" in said
     features(backbone).square().mean().backward()
@@ -109,7 +109,7 @@ def test_gradients_reach_adapters_and_nothing_else_of_the_backbone(backbone):
 
 def test_a_run_keeps_adapters_and_heads_only_and_acts_with_them(folder):
     weights = read_tensors(folder / "whole/model.safetensors")
-    assert {part_of(name) for name in weights} == {"motion_guidance", "action_model", ADAPTERS}
+    assert {module_of(name) for name in weights} == {"motion_guidance", "action_model", ADAPTERS}
     assert any(tensor.any() for name, tensor in weights.items() if ".lora_B." in name), "they have learnt"
     step = f"step-{steps_in(folder / 'whole/checkpoints')[-1]:06d}"
     assert set(read_tensors(folder / "whole/checkpoints" / step / "weights.safetensors")) == set(weights)
@@ -150,9 +150,11 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(folder, monkeypatch):
 
 
 def test_adapters_learn_beside_a_joint_motion_and_without_any(folder):
-    """Where the objective is joint the motion's loss teaches the adapters; where there is no motion the backbone is made here."""
+    """Where the objective is joint the motion's loss teaches the adapters; where there is no motion the backbone is
+    made here.
+    """
     made = run(folder, "joint", objective="joint", motion_rate=1e-4, steps=1, val_fraction=0.0)
-    parts = {part_of(name) for name in read_tensors(made / "model.safetensors")}
+    parts = {module_of(name) for name in read_tensors(made / "model.safetensors")}
     assert parts == {"motion_guidance", "action_model", "motion_head", ADAPTERS}
     made = run(
         folder,

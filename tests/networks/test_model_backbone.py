@@ -8,7 +8,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from lamp_model.backbones import qwen3_vl
 from lamp_model.features import prompt
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 TEXTS = ["pick up the black bowl and place it on the plate", "open the drawer"]
 
@@ -116,7 +116,7 @@ def test_saved_weights_and_tokenizer_come_back(backbone, tmp_path):
 
 
 def test_missing_weights_are_named_in_a_sentence(tmp_path):
-    with pytest.raises(MissingWeights, match=r"nowhere could not be loaded"):
+    with pytest.raises(MissingDependency, match=r"nowhere could not be loaded"):
         qwen3_vl.build(qwen3_vl.Config(weights=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match="tiny, 4b"):
         qwen3_vl.build(qwen3_vl.Config(weights="random:huge"))

@@ -1,4 +1,6 @@
-"""OpenVLA: its vision transformers against transformers' own, the whole against a plain assembly, its names against the published ones."""
+"""OpenVLA: its vision transformers against transformers' own, the whole against a plain assembly, its names against the
+published ones.
+"""
 
 import json
 
@@ -20,7 +22,7 @@ from lamp_model.backbones._prismatic import DINO, SIGLIP, Prismatic
 from lamp_model.features import Backbone
 from lamp_model.networks.lora import add_adapters
 from lamp_model.storage.checkpoints import BadCheckpoint
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 TEXTS = ["Pick up the black bowl and place it on the plate.", "open the drawer"]
 
@@ -123,7 +125,9 @@ def test_siglip_is_transformers_own(backbone):
 
 
 def test_the_whole_is_a_plain_assembly_of_its_parts(backbone):
-    """One sample, no padding: first word, patches of one camera after the other, words; written as the published code puts them."""
+    """One sample, no padding: first word, patches of one camera after the other, words; written as the published code
+    puts them.
+    """
     images = [image[:1] for image in pictures()]
     features = backbone.encode(images, TEXTS[:1])
     model, words = backbone.model, backbone.tokenizer
@@ -183,13 +187,13 @@ def test_saved_in_shards_it_comes_back_and_adapters_are_not_saved_with_it(backbo
 def test_what_is_not_openvla_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="come as random:tiny, found 'random:7b'"):
         openvla_7b.Config(weights="random:7b")
-    with pytest.raises(MissingWeights, match="nowhere could not be loaded"):
+    with pytest.raises(MissingDependency, match="nowhere could not be loaded"):
         openvla_7b.build(openvla_7b.Config(weights=str(tmp_path / "nowhere")))
     values = {"vision_backbone_id": "clip-vit-l", "image_resize_strategy": "resize-naive", "text_config": {}}
     (tmp_path / "config.json").write_text(json.dumps(values))
     for ask in (openvla_7b.feature_width, openvla_7b.build):
         with pytest.raises(
-            MissingWeights, match="must say vision_backbone_id dinosiglip-vit-so-224px, found clip-vit-l"
+            MissingDependency, match="must say vision_backbone_id dinosiglip-vit-so-224px, found clip-vit-l"
         ):
             ask(openvla_7b.Config(weights=str(tmp_path)))
 

@@ -1,4 +1,6 @@
-"""Our forward pass of Qwen3-VL: transformers' numbers and gradients from transformers' modules, and no question to the device."""
+"""Our forward pass of Qwen3-VL: transformers' numbers and gradients from transformers' modules, and no question to the
+device.
+"""
 
 import itertools
 
@@ -133,7 +135,9 @@ def test_adapters_get_the_librarys_gradients(backbone):
 
 
 def packed_attention(module, query, key, value, attention_mask, scaling, cu_seq_lens_q=None, is_causal=None, **options):
-    """What flash attention promises, in the plainest way: samples packed in one row when their lengths are given, no mask ever."""
+    """What flash attention promises, in the plainest way: samples packed in one row when their lengths are given, no
+    mask ever.
+    """
     assert attention_mask is None
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -193,7 +197,9 @@ class NoWaiting(TorchDispatchMode):
 
 
 def test_a_prediction_asks_the_device_nothing_and_the_librarys_pass_does():
-    """On the meta device, whose tensors have no values: whatever reads one, counts true ones or waits for a copy fails there."""
+    """On the meta device, whose tensors have no values: whatever reads one, counts true ones or waits for a copy fails
+    there.
+    """
     torch.manual_seed(0)
     options = {"weights": "random:tiny", "image_size": 64, "min_pixels": 0}
     motion = MotionConfig(layers=1, heads=2, head_dim=16, time_channels=32, patch_size=10)

@@ -102,7 +102,9 @@ def test_ten_step_chunk(action):
 
 
 def test_the_times_are_the_same_bits(expert):
-    """Motion: int(t * 1000) with t = step / 10. Action: 1 + step * (-1 / 10) as float32. (Published code, both samplers.)"""
+    """Motion: int(t * 1000) with t = step / 10. Action: 1 + step * (-1 / 10) as float32. (Published code, both
+    samplers.)
+    """
     told = []
     handle = expert.decoder.cogvideox.register_forward_pre_hook(lambda _, inputs: told.append(inputs[1].tolist()))
     seen, noise = Features(random(1, 5, FEATURES), None), random(*expert.noise_shape(1))
@@ -116,8 +118,8 @@ def test_the_times_are_the_same_bits(expert):
 
 
 def test_packing_is_the_same_bits():
-    """Component-major: the published decoder packs its input, unpacks its output and unpacks what it has sampled by splitting the
-    channels as [component, step], in all three places."""
+    """Component-major: the published decoder packs its input, unpacks its output and unpacks what it has sampled by
+    splitting the channels as [component, step], in all three places."""
     packed = random(2, 4, 6, 4, 4)
     assert torch.equal(motion_layout.unpack(packed), plain.unpacked(packed))
     assert torch.equal(motion_layout.pack(plain.unpacked(packed)), packed)

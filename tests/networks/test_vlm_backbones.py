@@ -12,7 +12,7 @@ from lamp_model.backbones import qwen3_vl, transformers_vlm
 from lamp_model.backbones._frozen import best_attention
 from lamp_model.features import Backbone
 from lamp_model.networks.lora import add_adapters
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 TEXTS = ["pick up the black bowl and place it on the plate", "open the drawer"]
 
@@ -97,7 +97,7 @@ def test_code_that_comes_with_weights_is_not_run(tmp_path):
     )
     trap = tmp_path / "ran"
     (tmp_path / "configuration_strange.py").write_text(f"open({str(trap)!r}, 'w')\n")
-    with pytest.raises(MissingWeights, match=r"could not be loaded") as refused:
+    with pytest.raises(MissingDependency, match=r"could not be loaded") as refused:
         transformers_vlm.build(transformers_vlm.Config(weights=str(tmp_path)))
     assert not trap.exists() and "\n" not in str(refused.value)
 

@@ -1,4 +1,6 @@
-"""Standard actions: what each dataset's rule makes, by hand-worked numbers and by laws; filters leave out what they say and no more."""
+"""Standard actions: what each dataset's rule makes, by hand-worked numbers and by laws; filters leave out what they say
+and no more.
+"""
 
 import collections.abc
 import dataclasses
@@ -289,7 +291,9 @@ def test_what_is_left_of_an_episode_is_what_those_frames_held():
 
 
 def per_frame(kind) -> set[str]:
-    """Fields of a dataclass that hold something for each frame: arrays with a first dimension T or P, functions, and what holds such."""
+    """Fields of a dataclass that hold something for each frame: arrays with a first dimension T or P, functions, and
+    what holds such.
+    """
 
     def is_one(hint) -> bool:
         if typing.get_origin(hint) is collections.abc.Callable:
@@ -305,7 +309,9 @@ def per_frame(kind) -> set[str]:
 
 
 def test_every_part_of_a_view_that_belongs_to_a_frame_is_known_to_frame_selection():
-    """A new field of a view or an episode that is per frame must be thought of in ``pipeline.episodes.slicing`` and then be named here."""
+    """A new field of a view or an episode that is per frame must be thought of in ``pipeline.episodes.slicing`` and
+    then be named here.
+    """
     assert per_frame(CameraView) == {"read_frames", "read_some", "world_from_camera", "depth", "simulation", "stereo"}
     cut = {
         "views",

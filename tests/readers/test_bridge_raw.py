@@ -94,7 +94,9 @@ def test_trajectories_are_listed_in_the_order_of_their_numbers(tmp_path):
 
 
 def test_before_july_2021_pictures_and_states_came_a_step_late(tmp_path):
-    """The published shift: observations from the second on, actions up to the last but one; and the way back still holds."""
+    """The published shift: observations from the second on, actions up to the last but one; and the way back still
+    holds.
+    """
     write(tmp_path, OLD)
     episode = read(tmp_path)
     assert episode.length == 12 and shown(episode.views["images0"].frames) == list(range(1, 13))

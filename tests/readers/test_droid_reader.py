@@ -156,7 +156,9 @@ def test_a_calibration_is_joined_and_scaled_to_the_stored_pictures(tmp_path, fol
 
 
 def test_the_pose_shows_the_tool_where_it_is(tmp_path):
-    """The camera stands 0.9 m before the tool, 0.1 m above it, 0.05 m beside; seen from the front, left is the robot's right."""
+    """The camera stands 0.9 m before the tool, 0.1 m above it, 0.05 m beside; seen from the front, left is the robot's
+    right.
+    """
     write(tmp_path)
     write_calibration(tmp_path)
     view = read(tmp_path).views[CAMERAS[0]]

@@ -1,4 +1,6 @@
-"""An episode's words without its pictures: the same as those that the whole episode has, from every form, and no picture is decoded."""
+"""An episode's words without its pictures: the same as those that the whole episode has, from every form, and no
+picture is decoded.
+"""
 
 import av
 import cv2
@@ -9,7 +11,7 @@ from fixtures.libero import Demo, write_file
 from fixtures.rlds import SAMPLE
 from readers import test_droid_raw, test_droid_reader, test_interndata_reader
 
-from pipeline.readers import TellsWords, Words, words_of
+from pipeline.readers import EpisodeTexts, TellsWords, words_of
 from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.droid import DroidReader
 from pipeline.readers.interndata_a1 import InternDataReader
@@ -88,7 +90,7 @@ def test_words_are_the_episodes_own_and_cost_no_picture(form, tmp_path, monkeypa
     for library, name in ((cv2, "imdecode"), (av, "open")):
         monkeypatch.setattr(library, name, decoded)
     found = [words_of(reader, ref) for ref in refs]
-    assert found == [Words(episode.instructions, episode.success) for episode in episodes]
+    assert found == [EpisodeTexts(episode.instructions, episode.success) for episode in episodes]
     assert all(words.instructions for words in found)
     if form.startswith("droid"):
         assert [words.success for words in found] == [form == "droid raw"]

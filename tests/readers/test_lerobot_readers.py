@@ -1,4 +1,6 @@
-"""LIBERO, Bridge and DROID from LeRobot: the same episode as from their own forms, with each line's own traps undone."""
+"""LIBERO, Bridge and DROID from LeRobot: the same episode as from their own forms,
+with each line's own traps undone.
+"""
 
 import numpy as np
 import pytest

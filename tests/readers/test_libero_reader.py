@@ -1,4 +1,6 @@
-"""The LIBERO reader: each convention of the files is undone exactly, measured on the shipped episodes and their exact flow."""
+"""The LIBERO reader: each convention of the files is undone exactly, measured on the shipped episodes and their exact
+flow.
+"""
 
 import json
 import subprocess

@@ -1,4 +1,6 @@
-"""LIBERO's RLDS against its HDF5: the shipped episode, converted as the published conversion did, reads as the same episode."""
+"""LIBERO's RLDS against its HDF5: the shipped episode, converted as the published conversion did, reads as the same
+episode.
+"""
 
 import numpy as np
 import pytest

@@ -27,7 +27,8 @@ MODEL = """
     <light pos="0 0 3"/>
     <camera name="agentview" pos="0 0 2" quat="1 0 0 0" fovy="60"/>
     <geom type="plane" size="3 3 0.1" group="1" rgba="0 0 1 1"/>
-    <body name="cube" pos="0 0 0.5"><freejoint name="cube_joint0"/><geom type="box" size="0.3 0.3 0.01" group="1" rgba="1 0 0 1"/></body>
+    <body name="cube" pos="0 0 0.5"><freejoint name="cube_joint0"/>
+      <geom type="box" size="0.3 0.3 0.01" group="1" rgba="1 0 0 1"/></body>
     <body name="arm" pos="2.5 0 0">
       <joint name="robot0_joint1" type="hinge"/><geom type="sphere" size="0.1" group="1"/>
       <body name="hand">

@@ -43,7 +43,8 @@ def instruct(source, output, **options) -> int:
     return instruct_command(Instruct("libero", input=source, output=output, **options))
 
 
-# ---- the file ------------------------------------------------------------------------------------------------------------
+# ---- the file
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_an_interruption_changes_no_byte(tmp_path):
@@ -108,7 +109,8 @@ def test_texts_are_one_line_of_printable_words_of_bounded_length():
     assert len(long) <= LONGEST and set(long.split()) == {"word"}
 
 
-# ---- the model's questions -----------------------------------------------------------------------------------------------
+# ---- the model's questions
+# -----------------------------------------------------------------------------------------------
 
 
 class _Repeats:
@@ -140,7 +142,8 @@ def test_everything_that_decides_the_texts_decides_the_digest():
         Asking(("shout",))
 
 
-# ---- the command ---------------------------------------------------------------------------------------------------------
+# ---- the command
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_command_writes_the_same_file_however_often_it_is_stopped(source, tmp_path, capsys):
@@ -185,7 +188,8 @@ def test_an_episode_that_cannot_be_read_is_told_and_the_rest_goes_on(tmp_path):
     assert len(read_instructions(tmp_path / "file.jsonl").texts) == 1
 
 
-# ---- a build with them ---------------------------------------------------------------------------------------------------
+# ---- a build with them
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_samples_carry_them_tagged_and_beside_the_peoples_own(source, tmp_path):

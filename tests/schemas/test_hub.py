@@ -10,7 +10,7 @@ from huggingface_hub import constants, snapshot_download
 from lamp_model.backbones import openvla_7b, qwen3_vl
 from pipeline.depth import depth_anything_v2
 from schemas.hub import hub_at_hand
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 
 @pytest.fixture
@@ -54,6 +54,6 @@ def test_a_hub_that_answers_is_left_as_it_is(monkeypatch):
 @pytest.mark.parametrize("module", [qwen3_vl, openvla_7b, depth_anything_v2])
 def test_who_asks_for_weights_says_so_without_asking_again(unreachable, module, monkeypatch, caplog):
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("the hub was asked again"))
-    with pytest.raises(MissingWeights, match=r"cannot be reached") as missing:
+    with pytest.raises(MissingDependency, match=r"cannot be reached") as missing:
         module.build(module.Config(weights="nobody/nothing", revision="0" * 40))
     assert "\n" not in str(missing.value) and not caplog.records

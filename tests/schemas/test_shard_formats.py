@@ -1,4 +1,6 @@
-"""Shards: both formats hold the same samples, are the same bytes every time, and never give anything but what was written."""
+"""Shards: both formats hold the same samples, are the same bytes every time, and never give anything but what was
+written.
+"""
 
 import io
 import json

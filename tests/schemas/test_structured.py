@@ -30,7 +30,14 @@ class Car:
 
 
 YAML = "name: a\nwheels:\n  left: {radius: 1}\n  right: {radius: 0.5, colour: white}\nwords: one\nsize: [3, 4]\n"
-TOML = 'name = "a"\nwords = ["one"]\nsize = [3, 4]\n[wheels]\nleft = {radius = 1}\nright = {radius = 0.5, colour = "white"}\n'
+TOML = """\
+name = "a"
+words = ["one"]
+size = [3, 4]
+[wheels]
+left = {radius = 1}
+right = {radius = 0.5, colour = "white"}
+"""
 
 
 def written(tmp_path: Path, text: str, name: str = "car.yaml") -> Path:

@@ -1,4 +1,6 @@
-"""What training and acting must not pay for: activations of frozen parts, rounding weights again and again, breaks in a graph."""
+"""What training and acting must not pay for: activations of frozen parts, rounding weights again and again, breaks in a
+graph.
+"""
 
 import subprocess
 import sys
@@ -147,7 +149,9 @@ def test_checkpointing_covers_the_backbones_layers_where_adapters_learn(name, tm
 
 
 def test_at_the_published_size_checkpointed_adapters_keep_a_fortieth():
-    """Without weights: tensors on the meta device have sizes and no values. 9.7 GiB become 0.26 in bfloat16, for a batch of 8."""
+    """Without weights: tensors on the meta device have sizes and no values. 9.7 GiB become 0.26 in bfloat16, for a
+    batch of 8.
+    """
     with torch.device("meta"):
         backbone = qwen3_vl.build(qwen3_vl.Config(weights="random:4b"))
         add_adapters(backbone.language_model, 64)
@@ -237,8 +241,8 @@ assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3
 
 
 def test_the_backbone_and_the_experts_are_one_graph_each():
-    """``fullgraph`` refuses whatever would make the host wait for the device. In a process of its own: the tests' type checks break
-    graphs."""
+    """``fullgraph`` refuses whatever would make the host wait for the device. In a process of its own: the tests' type
+    checks break graphs."""
     ran = subprocess.run([sys.executable, "-c", CAPTURE], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 

@@ -1,4 +1,6 @@
-"""Training on a mixture: the order is a pure function, weights are kept exactly, robots of different widths keep their own statistics."""
+"""Training on a mixture: the order is a pure function, weights are kept exactly, robots of different widths keep their
+own statistics.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from lamp_model.training import run as running
 from lamp_model.training.overrides import Variants
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
-from pipeline.build.mixture import Part, write_mixture
+from pipeline.build.mixture import MixtureBuild, write_mixture
 from schemas.episode import ActionConvention
 from schemas.manifest import BadManifest, read_manifest
 from schemas.scene_flow import GRID, HORIZON
@@ -122,7 +124,7 @@ def mixture(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mixture")
     write_shards(folder / "narrow", episodes=3, frames=4)
     write_shards(folder / "wide", episodes=2, frames=2, wrist=False, size=48, change=wide)
-    write_mixture(folder, "both", [Part("narrow", "narrow", 1.0), Part("wide", "wide", 3.0)])
+    write_mixture(folder, "both", [MixtureBuild("narrow", "narrow", 1.0), MixtureBuild("wide", "wide", 3.0)])
     return folder
 
 
@@ -149,7 +151,7 @@ def test_a_mixture_is_its_members_one_after_the_other(mixture):
 
 def test_a_member_that_was_built_again_is_refused(tmp_path):
     write_shards(tmp_path / "a", episodes=2, frames=2)
-    write_mixture(tmp_path, "m", [Part("a", "a", None)])
+    write_mixture(tmp_path, "m", [MixtureBuild("a", "a", None)])
     TrainingData(tmp_path).close()
     write_shards(tmp_path / "a", episodes=3, frames=2)
     with pytest.raises(BadManifest, match="was built again after"):
@@ -332,7 +334,7 @@ def test_a_policy_says_what_its_actions_mean(standard, tmp_path):
 def test_depth_in_metres_and_without_a_unit_are_not_mixed(tmp_path):
     write_shards(tmp_path / "a", episodes=2, frames=1)
     write_shards(tmp_path / "b", episodes=2, frames=1, change=lambda t: replace(t, depth_unit="relative"))
-    write_mixture(tmp_path, "m", [Part("a", "a", None), Part("b", "b", None)])
+    write_mixture(tmp_path, "m", [MixtureBuild("a", "a", None), MixtureBuild("b", "b", None)])
     with pytest.raises(BadRun, match=r"2 of the 4 samples in .* have relative depth"):
         prepare(request(1, tmp_path, tmp_path / "run"))
     prepare(request(1, tmp_path, tmp_path / "run", variants=Variants("2d")))

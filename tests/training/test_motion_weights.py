@@ -21,7 +21,7 @@ from lamp_model.storage.run_folder import BadRun, read_config
 from lamp_model.training.init_motion import find_published
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 
 @pytest.fixture(scope="module")
@@ -83,10 +83,12 @@ def test_stage_2_keeps_and_guides_by_published_weights(folder):
 
 
 def test_a_whole_policy_and_a_file_alone_serve_as_well(folder):
-    """The exported run's config says where its backbone is; it has sizes there and no weights, which only training needs."""
+    """The exported run's config says where its backbone is; it has sizes there and no weights, which only training
+    needs.
+    """
     assert prepare(request(folder, folder / "motion/motion.pt", output="from-file")).config.model.padding == "repeat"
     assert find_published(str(folder / "export")).model.motion == read_config(folder / "stage1").model.motion
-    with pytest.raises(MissingWeights, match=r"but no weights: .* give the run of stage 1 behind that as --motion"):
+    with pytest.raises(MissingDependency, match=r"but no weights: .* give the run of stage 1 behind that as --motion"):
         prepare(request(folder, folder / "export", output="unborn"))
     assert not (folder / "unborn").exists()
 

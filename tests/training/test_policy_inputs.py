@@ -152,7 +152,9 @@ def test_the_rule_for_the_last_number_does_not_hide_that_it_is_none():
     ],
 )
 def test_what_is_no_number_never_reaches_the_robot(head, weights, value, published):
-    """One broken number is enough, also where clipping, the likeliest bin or the gripper's rule would make a number of it."""
+    """One broken number is enough, also where clipping, the likeliest bin or the gripper's rule would make a number of
+    it.
+    """
     policy = made(head, published)
     assert np.isfinite(policy.predict(**GOOD)).all()
     with (

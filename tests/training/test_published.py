@@ -27,7 +27,7 @@ from lamp_model.storage.checkpoints import BadCheckpoint, read_tensors, write_te
 from lamp_model.storage.run_folder import BadRun
 from schemas.episode import ActionConvention
 from schemas.files import sha256_of
-from schemas.plugins import MissingWeights
+from schemas.plugins import MissingDependency
 
 
 @pytest.fixture(scope="module")
@@ -424,7 +424,7 @@ def test_a_backbone_that_cannot_be_had_is_named_and_no_preset_of_training(export
     path = export / "config.yaml"
     path.write_text(path.read_text().replace(str(export / "backbone"), "no where"))
     with pytest.raises(
-        MissingWeights, match=r"weights no where could not be loaded \(they are a folder here, or"
+        MissingDependency, match=r"weights no where could not be loaded \(they are a folder here, or"
     ) as refused:
         load_policy(export, device="cpu")
     assert "preset" not in str(refused.value)

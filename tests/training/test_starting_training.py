@@ -1,4 +1,6 @@
-"""Starting and going on: what is refused is refused before anything is loaded and leaves nothing, and its remedy works."""
+"""Starting and going on: what is refused is refused before anything is loaded and leaves nothing,
+and its remedy works.
+"""
 
 import json
 import math

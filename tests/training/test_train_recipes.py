@@ -14,7 +14,7 @@ from jobs.cli.exit_codes import UsageError
 from jobs.cli.train_options import Train, request_of
 from jobs.cli.train_recipe import with_recipe
 from jobs.lamp_train import train_command
-from lamp_model.networks.lora import ADAPTERS, part_of
+from lamp_model.networks.lora import ADAPTERS, module_of
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors
 from lamp_model.training import run as running
@@ -162,6 +162,6 @@ def test_any_backbone_trains_with_adapters_and_the_policy_finds_it_again(tmp_pat
     train(small(args))
     policy = load_policy(tmp_path / "run", device="cpu")
     kept = read_tensors(tmp_path / "run/model.safetensors")
-    assert {part_of(name) for name in kept} == {"action_model", ADAPTERS}
+    assert {module_of(name) for name in kept} == {"action_model", ADAPTERS}
     images, state = observation()
     assert policy.predict(images, "open the drawer", state).shape == (10, 7)

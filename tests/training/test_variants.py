@@ -1,4 +1,6 @@
-"""Ablations and variants: each trains, loads and does what its name says; what cannot be is refused before anything is loaded."""
+"""Ablations and variants: each trains, loads and does what its name says; what cannot be is refused before anything is
+loaded.
+"""
 
 from dataclasses import replace
 

@@ -1,4 +1,6 @@
-"""Long episodes in pieces: the same samples, each frame decoded once, and memory that does not grow with the episode."""
+"""Long episodes in chunks: the same samples, each frame decoded once,
+and memory that does not grow with the episode.
+"""
 
 import tracemalloc
 from dataclasses import replace
@@ -10,7 +12,7 @@ from fixtures.lerobot import encode_video, moving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.episodes.chunks import most_frames, pieces_of
+from pipeline.episodes.chunks import chunks_of, most_frames
 from pipeline.formats import video
 from pipeline.formats.video import VideoFrames, VideoSpan, read_video
 from pipeline.recipe import Recipe, WindowConfig
@@ -85,7 +87,7 @@ def episode(length, flat=(), moves=False, whole_only=False):
 
 
 def made_of(made_from, megapixels, camera="static"):
-    windows = replace(WINDOWS, piece_megapixels=megapixels)
+    windows = replace(WINDOWS, chunk_megapixels=megapixels)
     recipe = Recipe(
         dataset=PluginChoice("bridge"), actions=PluginChoice("raw"), windows=windows, camera=PluginChoice(camera)
     )
@@ -106,11 +108,11 @@ def as_bytes(made):
 def test_every_reference_frame_is_in_one_piece_with_all_that_it_is_followed_through(length, stride, reach, more, kept):
     references = [r for r in range(0, length, stride) if kept.draw(st.integers(0, 3)) or r == 0]
     most = 2 * (reach + 1) + more
-    pieces = list(pieces_of(length, references, reach, most))
-    assert [piece.first + r for piece in pieces for r in piece.references] == references
-    for piece in pieces:
-        assert piece.stop <= length and (piece.stop - piece.first <= most or len(pieces) == 1)
-        assert all(piece.first + r + reach < piece.stop or piece.stop == length for r in piece.references)
+    chunks = list(chunks_of(length, references, reach, most))
+    assert [chunk.first + r for chunk in chunks for r in chunk.references] == references
+    for chunk in chunks:
+        assert chunk.stop <= length and (chunk.stop - chunk.first <= most or len(chunks) == 1)
+        assert all(chunk.first + r + reach < chunk.stop or chunk.stop == length for r in chunk.references)
 
 
 def test_a_piece_is_as_large_as_memory_allows_and_never_mostly_overlap():
@@ -121,9 +123,9 @@ def test_a_piece_is_as_large_as_memory_allows_and_never_mostly_overlap():
 @pytest.mark.parametrize("camera", ["static", "recorded"])
 def test_samples_made_in_pieces_are_those_made_at_once_byte_for_byte(camera):
     long = episode(61, moves=camera == "recorded")
-    whole, pieces = (as_bytes(made_of(long, megapixels, camera)) for megapixels in (1, 0.001))
+    whole, chunks = (as_bytes(made_of(long, megapixels, camera)) for megapixels in (1, 0.001))
     assert len(whole) == 21 and sum(isinstance(item, dict) for item in whole) > 10
-    assert pieces == whole
+    assert chunks == whole
 
 
 def test_a_reader_that_can_only_load_all_gives_the_same():
@@ -140,7 +142,7 @@ def test_a_piece_in_which_nothing_can_be_seen_is_left_out_by_name_and_the_rest_i
 
 def test_memory_does_not_grow_with_the_episode():
     peaks = []
-    windows = replace(WINDOWS, piece_megapixels=0.001, stride=10)
+    windows = replace(WINDOWS, chunk_megapixels=0.001, stride=10)
     recipe = Recipe(dataset=PluginChoice("bridge"), actions=PluginChoice("raw"), windows=windows)
     for length in (42, 122):
         long, maker = episode(length), TripletMaker(recipe)

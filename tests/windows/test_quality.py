@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.vision.lift import LiftedTracks
-from pipeline.windows.quality import CHECKS, REASONS, QualityConfig, judge
+from pipeline.windows.quality import CHECKS, REASONS, QualityConfig, evaluate
 from schemas.scene_flow import PointFlag, SceneFlow
 
 K = np.array([[150.0, 0, 64], [0, 150.0, 64], [0, 0, 1]])
@@ -25,7 +25,7 @@ def lifted(moving: int = 10, noise_px: float = 0.0) -> LiftedTracks:
 
 
 def judged(given: LiftedTracks, steps: int = STEPS, **thresholds):
-    return judge(given, steps, FPS, K, SIZE, replace(QualityConfig(), **thresholds))
+    return evaluate(given, steps, FPS, K, SIZE, replace(QualityConfig(), **thresholds))
 
 
 def test_a_good_window_is_kept_and_only_static_points_are_touched():
@@ -93,7 +93,7 @@ def test_the_speed_limit_is_in_metres_per_second():
     given = lifted()
     given.flow.uvz[3, 6:, 0] += 0.06 * 150 / 128  # 6 cm at 1 m depth, in one step
     assert not judged(given, max_speed=1.0).flow.valid[3, 6]
-    fast = judge(given, STEPS, 10.0, K, SIZE, QualityConfig(max_speed=1.0))
+    fast = evaluate(given, STEPS, 10.0, K, SIZE, QualityConfig(max_speed=1.0))
     assert fast.flow.valid[3, 6]
 
 

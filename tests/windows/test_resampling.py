@@ -1,4 +1,6 @@
-"""Flow over seconds: exact for constant velocity, the native flow bit for bit where a step is a frame, and honest about itself."""
+"""Flow over seconds: exact for constant velocity, the native flow bit for bit where a step is a frame, and honest about
+itself.
+"""
 
 from dataclasses import replace
 

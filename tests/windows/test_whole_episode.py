@@ -1,4 +1,6 @@
-"""Depth and cameras that are found from all frames of a long episode: what is made in pieces is what is made at once, and no frame is read twice."""
+"""Depth and cameras that are found from all frames of a long episode: what is made in pieces is what is made at once,
+and no frame is read twice.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +13,7 @@ from windows.test_chunks import WINDOWS, as_bytes, episode
 from pipeline.cameras._bundle_adjustment import _solve_banded
 from pipeline.depth._monocular import EstimatedDepth, EstimatorConfig
 from pipeline.episodes.slicing import take_frames
-from pipeline.episodes.spill import empty, in_turn, let_go
+from pipeline.episodes.spill import empty, in_turn, release
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
 from pipeline.flow_sources._scene import SceneParts
 from pipeline.recipe import Recipe
@@ -27,7 +29,9 @@ LENGTH = 26
 
 
 def swinging() -> RigidWorld:
-    """A camera that slides, and turns there and back, so that several key frames are needed and the focal length shows."""
+    """A camera that slides, and turns there and back,
+    so that several key frames are needed and the focal length shows.
+    """
     world = moving_card(frames=LENGTH, size=(96, 72))
     time = np.linspace(0, 1, LENGTH)
     angle = 0.25 * np.sin(7 * time)
@@ -77,7 +81,9 @@ class Seen:
 
 
 class Oracle:
-    """A model that knows each picture's depth by its pixels, up to a scale that differs a little from frame to frame."""
+    """A model that knows each picture's depth by its pixels,
+    up to a scale that differs a little from frame to frame.
+    """
 
     name, metric = "oracle", True
 
@@ -95,7 +101,7 @@ def made(seen: Seen, megapixels: float, model=None):
     recipe = Recipe(
         dataset=PluginChoice("bridge"),
         actions=PluginChoice("raw"),
-        windows=replace(WINDOWS, horizon=5, piece_megapixels=megapixels),
+        windows=replace(WINDOWS, horizon=5, chunk_megapixels=megapixels),
         camera=PluginChoice("estimated"),
         quality=QualityConfig(min_steps=2, max_edges=1, max_holes=1, min_valid=0, min_moving_points=0),
     )
@@ -188,7 +194,7 @@ def test_what_lies_in_a_file_is_not_held_in_memory_and_stays_what_it_is():
     for number, frame in enumerate(in_turn(array)):
         frame[:] = number
     assert resident() - before < array.nbytes / 2
-    let_go(array)
+    release(array)
     assert resident() - before < array.nbytes / 20
     assert [frame[3, 5] for frame in in_turn(array)] == list(range(200))
 
