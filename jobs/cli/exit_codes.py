@@ -1,18 +1,33 @@
 """What both commands do alike: exit codes, and errors as sentences."""
 
 import _thread
+import contextlib
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-INTERRUPTED = "interrupted; what was finished stays, and the same command goes on from there"
+GOES_ON = "what was finished stays, and the same command goes on from there"
 
 
 class UsageError(Exception):
     """The person asked for something that cannot be: exit code 2."""
+
+
+class Terminated(KeyboardInterrupt):
+    """Another program asked for an end (SIGTERM), or the terminal was closed (SIGHUP).
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
 
 
 class Failed(Exception):
@@ -34,11 +49,12 @@ def refusing(kind: type[T]) -> Any:
 
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; its exit code. Errors that a person can mend are printed as one sentence, bugs keep their
-    traceback.
+    traceback. A signal to end ends it as Ctrl-C does, with 128 and the signal's number as exit code.
     """
     before, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
-        return command()
+        with _terminating():
+            return command()
     except UsageError as error:
         return _say(str(error), 2)
     except Failed as error:
@@ -47,34 +63,61 @@ def run_command(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if _interrupted(error):
-            return _say(INTERRUPTED, 130)
+        if (interrupt := _interrupt_behind(error)) is not None:
+            return _say_interrupted(interrupt)
         if not isinstance(error, OSError):
             raise
         if error.filename is None and error.strerror is None:
             raise
         where = f": {error.filename}" if error.filename else ""
-        return _say(
-            f"{error.strerror or error}{where}; what was finished stays, and the same command goes on from there", 1
-        )
-    except KeyboardInterrupt:
-        return _say(INTERRUPTED, 130)
+        return _say(f"{error.strerror or error}{where}; {GOES_ON}", 1)
+    except KeyboardInterrupt as interrupt:
+        return _say_interrupted(interrupt)
     finally:
         sys.unraisablehook = before
 
 
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise ``Terminated``; where they are ignored, as under nohup, they stay so."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = (signal.SIGTERM, signal.SIGHUP)
+        before = {n: handler for n in wanted if (handler := signal.getsignal(n)) is not signal.SIG_IGN}
+    try:
+        for number in before:
+            signal.signal(number, terminate)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _interrupt_again(unraisable: Any) -> None:
-    """A Ctrl-C that fell into a callback, where Python prints and forgets it, comes again a moment later."""
-    if unraisable.exc_type is KeyboardInterrupt:
-        threading.Timer(0.01, _thread.interrupt_main).start()
-    else:
+    """A signal to end that fell into a callback, where Python prints and forgets it, comes again a moment later."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
+        return
+    number = getattr(unraisable.exc_value, "number", signal.SIGINT)
+    threading.Timer(0.01, _thread.interrupt_main, (number,)).start()
 
 
-def _interrupted(error: BaseException) -> bool:
-    """Whether a library turned the person's Ctrl-C into an error of its own."""
+def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The person's Ctrl-C that a library turned into an error of its own, or None."""
     before = error.__cause__ or error.__context__
-    return before is not None and (isinstance(before, KeyboardInterrupt) or _interrupted(before))
+    if before is None or isinstance(before, KeyboardInterrupt):
+        return before
+    return _interrupt_behind(before)
+
+
+def _say_interrupted(interrupt: KeyboardInterrupt) -> int:
+    if isinstance(interrupt, Terminated):
+        return _say(f"ended by {signal.Signals(interrupt.number).name}; {GOES_ON}", 128 + interrupt.number)
+    return _say(f"interrupted; {GOES_ON}", 130)
 
 
 def _say(message: str, code: int) -> int:
