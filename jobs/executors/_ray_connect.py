@@ -1,0 +1,222 @@
+"""Finds the Ray cluster that a build runs on, or starts one.
+
+Ray itself waits for a quarter of an hour for a cluster that is not there. Here a cluster has to answer first.
+"""
+
+import atexit
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from jobs.executors._held_signals import HeldSignals, without_signals
+from jobs.executors._ray_cluster import Cluster, connect_tcp, host_and_port
+from pipeline.build.executor import BuildError
+
+WITHOUT = "--executor local needs no Ray"
+OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
+
+_current: Cluster | None = None
+_tamed = False
+
+
+def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals) -> Cluster:
+    """The cluster that this process is connected to; else join the one that was named or runs here, or start one.
+
+    Args:
+        address: see ``jobs.executors.ray.Config``.
+        workers: how many are going to work, for the line that says that a cluster starts.
+        wait_s: how long a cluster that was named may take to answer, in seconds.
+        held: holds signals, and goes on holding them when Ray has taken them over.
+
+    Raises:
+        BuildError: no cluster answers, it refuses us, or none can be started.
+    """
+    global _current
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    _tame_ray()
+    if _current is None or not _current.connected:
+        if ray.is_initialized():
+            _current = Cluster(ray.get_runtime_context().gcs_address, ours=False)
+        else:
+            try:
+                _current = _connect(address, workers, wait_s, held)
+            finally:
+                held.install()
+                if held.noted == signal.SIGTERM:
+                    signal.alarm(0)  # Ray's native half takes SIGTERM over while it starts, to abort 3 s after it
+    return _current
+
+
+def _connect(address: str, workers: int | None, wait_s: float, held: HeldSignals) -> Cluster:
+    named, where = _named(address)
+    if named is not None:
+        say(f"joining the Ray cluster at {where}")
+        _await_cluster(named, where, wait_s, held)
+        return _join(named, where)
+    if address != "local" and (found := _running_here()) is not None:
+        with contextlib.suppress(BuildError):  # what `ray start` left behind may be of no use any more
+            return _join(None, f"{found} (ray start)")
+    return _start(workers)
+
+
+def _named(address: str) -> tuple[str | None, str]:
+    if address == "local":
+        return None, ""
+    if address != "auto":
+        return address, address
+    named = os.environ.get("RAY_ADDRESS", "")
+    return (None, "") if named in ("", "local") else (named, f"{named} (RAY_ADDRESS)")
+
+
+def _await_cluster(address: str, where: str, wait_s: float, held: HeldSignals) -> None:
+    """Wait until a cluster answers and takes our token.
+
+    Raises:
+        BuildError: none does within the time.
+    """
+    if address == "auto" or ("://" in address and not address.startswith("ray://")):
+        return  # Ray's own words, for which Ray finds the place
+    try:
+        host, port = host_and_port(address)
+    except ValueError as error:
+        raise BuildError(_no_answer(where, "that is no host:port")) from error
+    until, told = time.monotonic() + wait_s, False
+    while True:
+        held.check()
+        try:
+            connect_tcp(host, port, min(5.0, max(wait_s, 0.1))).close()
+            break
+        except OSError as error:
+            if time.monotonic() >= until:
+                raise BuildError(_no_answer(where, error.strerror or str(error))) from error
+        if not told:
+            told = say(f"waiting up to {wait_s:g} s for it to answer")
+        time.sleep(0.5)
+    if "://" not in address:
+        _ask_control(f"{host}:{port}", where)
+
+
+def _ask_control(address: str, where: str) -> None:
+    """Ask the control server for its name: Ray's own way of joining asks again twenty times, with a warning for each.
+
+    Raises:
+        BuildError: it refuses our token, or it is none.
+    """
+    import ray.exceptions
+    from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]  # its stub lacks it
+
+    try:
+        with _without_native_output():
+            GcsClient(address=address)
+    except ray.exceptions.AuthenticationError as error:
+        sent = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+        raise BuildError(
+            f"the Ray cluster at {where} wants a token: "
+            + ("the one that was sent is another cluster's; " if sent else "set RAY_AUTH_MODE=token, which sends ")
+            + ("Ray takes " if sent else "")
+            + "the one in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names or in ~/.ray/auth_token"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise BuildError(_no_answer(where, "something listens there that is no Ray cluster")) from error
+
+
+def _no_answer(where: str, why: str) -> str:
+    return (
+        f"no Ray cluster answers at {where}: {why}; start it, or --executor-options address=local starts one here, and "
+        f"{WITHOUT}"
+    )
+
+
+def _running_here() -> str | None:
+    """The address of the cluster that `ray start` last started on this machine, if it is still there."""
+    from ray._private.utils import read_ray_address
+
+    found = read_ray_address()
+    try:
+        connect_tcp(*host_and_port(found or ""), 5.0).close()
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _join(address: str | None, where: str) -> Cluster:
+    """Join a cluster; None for the one of `ray start`. Ray's own "auto" would also join, and die with, whatever another
+    program on this machine has started for itself.
+    """
+    import ray
+
+    try:
+        ray.init(address=address, **OPTIONS)
+    except Exception as error:
+        ray.shutdown()
+        why = " ".join(str(error.__cause__ or error).split())
+        raise BuildError(f"the Ray cluster at {where} cannot be joined: {why}; {WITHOUT}") from error
+    return Cluster(where, ours=False)
+
+
+def _start(workers: int | None) -> Cluster:
+    import ray
+
+    many = "one worker to each CPU" if workers is None else f"{workers} worker{'s' * (workers != 1)}"
+    say(f"starting a local Ray cluster with {many}")
+    try:
+        ray.init(address="local", **OPTIONS)
+    except Exception as error:
+        ray.shutdown(wait_for_processes=True)
+        if "AF_UNIX" in str(error):
+            place = next((f"{name}={os.environ[name]}" for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+            raise BuildError(
+                f"Ray cannot start below {place}: the paths of its sockets there would be longer than the system "
+                f"allows (107 bytes); set RAY_TMPDIR to a shorter folder, such as /tmp; {WITHOUT}"
+            ) from error
+        why = " ".join(str(error).split())
+        raise BuildError(f"a local Ray cluster could not be started: {why}; {WITHOUT}") from error
+    return Cluster("this machine", ours=True)
+
+
+def _tame_ray() -> None:
+    """Once for this process: Ray stops undisturbed at its end, leaves signals to us and standard output alone."""
+    global _tamed
+    if _tamed:
+        return
+    _tamed = True
+    import ray
+    from ray._private import utils, worker
+
+    atexit.register(without_signals(lambda: ray.shutdown(wait_for_processes=True)))  # before Ray's own: last in first
+    utils.set_sigterm_handler = lambda handler: None  # its handler raises in the middle of a start, which then crashes
+    worker.print_to_stdstream = _tell  # it prints twenty lines of log there when a raylet dies
+
+
+def _tell(data: dict[str, Any], **_: Any) -> None:
+    first = next((line for text in data["lines"] for line in str(text).splitlines() if line.strip()), "")
+    logging.getLogger(__name__).info("Ray: %s", first)
+
+
+def say(line: str) -> bool:
+    """Print a line on standard error, beside progress bars."""
+    from tqdm import tqdm
+
+    tqdm.write(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
+    return True
+
+
+@contextlib.contextmanager
+def _without_native_output() -> Iterator[None]:
+    """Standard error goes nowhere: Ray's native half writes its warnings there, whatever its log level."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
