@@ -3,15 +3,13 @@
 import errno
 import json
 import os
-import random
 import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from fixtures.command import ENVIRONMENT, lamp_data, said, start_lamp_data
+from fixtures.command import ENVIRONMENT, ended_lamp_data, lamp_data, said
 from fixtures.libero import FAST, QUALITY, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
 
 from jobs.cli.build_options import Build
@@ -19,7 +17,7 @@ from jobs.cli.exit_codes import run_command
 from jobs.commands.build import build_command
 from jobs.executors.local import LocalExecutor
 from pipeline.build.run import ShardConfig, build
-from schemas.manifest import NAME
+from schemas.manifest import EPISODES, NAME
 
 LOCAL = [*FAST, "--executor", "local", "--samples-per-shard", "6"]
 
@@ -68,21 +66,15 @@ def test_dying_inside_any_write_leaves_no_partial_file_and_going_on_gives_the_sa
     assert told["wrong"] == [] and told["deaths"] > 8
 
 
-def test_kill_9_of_the_command_at_random_times_and_the_same_command_again_gives_the_same_bytes(place, tmp_path, wanted):
-    moments, killed = random.Random(5), 0
-    for _ in range(3):
-        process = start_lamp_data("build", "--dataset", "libero", "--output", tmp_path / "out", *LOCAL, folder=place)
-        work = tmp_path / "out" / ".lamp"
-        deadline = time.monotonic() + 60
-        while not work.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)  # importing is not what is to be disturbed
-        time.sleep(moments.uniform(0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+def test_kill_9_of_the_command_again_and_again_and_going_on_gives_the_same_bytes(place, tmp_path, wanted):
+    """Each time before another file gets its name: of two episodes, of a shard, and one beside the manifest."""
+    for renames in (2, 8, 9, 8):
+        words = ("build", "--dataset", "libero", "--output", tmp_path / "out", *LOCAL)
+        ran = ended_lamp_data(f"SIGKILL@rename:{renames}", *words, folder=place)
+        assert ran.returncode == -signal.SIGKILL
         standing = {n: d for n, d in outputs_of(tmp_path / "out").items() if ".partial" not in n}
-        assert standing.items() <= wanted.items()
-    assert killed > 0
+        assert standing.items() <= wanted.items() and NAME not in standing
+    assert {"libero-000001.tar", EPISODES} <= standing.keys() < wanted.keys()
     goes_on(place, tmp_path / "out", wanted)
 
 
@@ -178,13 +170,24 @@ def test_whichever_call_fails_there_is_a_sentence_no_partial_file_and_a_way_on(
     assert len(samples_of(output)) == 12
 
 
-def test_interrupting_is_no_traceback_and_it_goes_on(place, tmp_path, wanted):
-    process = start_lamp_data("build", "--dataset", "libero", "--output", tmp_path / "out", *LOCAL, folder=place)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "out" / ".lamp" / "parts").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    assert process.returncode in (0, 130) and "Traceback" not in err
-    assert process.returncode == 0 or "interrupted; what was finished stays" in err
+def test_a_signal_to_end_is_one_sentence_with_its_exit_code_and_it_goes_on(place, tmp_path, wanted):
+    for name, code, says in (
+        ("SIGINT", 130, "interrupted"),
+        ("SIGTERM", 143, "ended by SIGTERM"),
+        ("SIGHUP", 129, "ended by SIGHUP"),
+    ):
+        words = ("build", "--dataset", "libero", "--output", tmp_path / "out", *LOCAL)
+        ran = ended_lamp_data(f"{name}@rename:4", *words, folder=place)
+        assert ran.returncode == code and ran.stdout == ""
+        assert said(ran).endswith(f": {says}; what was finished stays, and the same command goes on from there")
     goes_on(place, tmp_path / "out", wanted)
+
+
+def test_an_ignored_signal_stays_ignored(place, tmp_path, wanted):
+    """As nohup asks for."""
+    ran = ended_lamp_data(
+        *("SIGHUP@rename:4", "build", "--dataset", "libero", "--output", tmp_path / "out", *LOCAL),
+        folder=place,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert ran.returncode == 0 and outputs_of(tmp_path / "out") == wanted

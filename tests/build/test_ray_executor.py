@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
-from fixtures.command import lamp_data, said, start_lamp_data
+from fixtures.command import ENVIRONMENT, ended_lamp_data, lamp_data
 from fixtures.libero import FAST, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
-from fixtures.ray_session import running_ray
+from fixtures.ray_session import ray_place, running_ray
 
 from jobs.executors import ray as ray_executor
 from jobs.executors.local import LocalExecutor
@@ -19,7 +22,7 @@ from pipeline.build.executor import BuildError, WorkerDied
 from pipeline.build.run import ShardConfig, build
 from schemas.manifest import EPISODES, read_manifest
 
-__all__ = ["running_ray"]
+__all__ = ["ray_place", "running_ray"]
 SMALL = ShardConfig(samples_per_shard=4)
 
 
@@ -170,33 +173,113 @@ def test_one_attempt_is_one_attempt(running_ray, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [({"workers": 0}, "workers must be 1 or more"), ({"attempts": 0}, "attempts")]
+    ("options", "says"),
+    [({"workers": 0}, "workers must be 1 or more"), ({"attempts": 0}, "attempts"), ({"wait": -1}, "wait")],
 )
 def test_nonsense_is_refused_when_it_is_configured(options, says):
     with pytest.raises(ValueError, match=says):
         ray_executor.Config(**options)
 
 
-def test_a_cluster_that_does_not_answer_is_one_sentence(tmp_path):
-    write_file(tmp_path / "data" / "libero" / "a_demo.hdf5")
-    ran = lamp_data(*("build", "--dataset", "libero", *FAST, "--executor-options", "address=nonsense"), folder=tmp_path)
+def words_for(source, output):
+    return ["build", "--dataset", "libero", "--input", source, "--output", output, *FAST, "--samples-per-shard", "4"]
+
+
+def lines_of(ran):
+    """What a command says on standard error, progress bars and the clearing of them aside."""
+    lines = [line.strip() for line in ran.stderr.replace("\r", "\n").splitlines()]
+    return [line for line in lines if line and not line.startswith(("episodes:", "shards:"))]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.parametrize("how", ["nonsense", "dead"])
+def test_a_cluster_that_does_not_answer_is_one_sentence(source, tmp_path, how):
+    address = f"127.0.0.1:{free_port()}" if how == "dead" else "nonsense"
+    words = [*words_for(source, tmp_path / "out"), "--executor-options", "wait=1"]
+    ran = lamp_data(*words, folder=tmp_path, env={**ENVIRONMENT, "RAY_ADDRESS": address})
+    assert ran.returncode == 1 and ran.stdout == ""
+    joining, *waiting, last = lines_of(ran)
+    assert joining.endswith(f"joining the Ray cluster at {address} (RAY_ADDRESS)")
+    assert ["waiting up to 1 s for it to answer" in line for line in waiting] == [True] * (how == "dead")
+    assert f"no Ray cluster answers at {address} (RAY_ADDRESS)" in last and "--executor local" in last
+
+
+def test_a_folder_whose_sockets_would_have_too_long_a_path_is_one_sentence(source, tmp_path):
+    words = [*words_for(source, tmp_path / "out"), "--executor-options", "address=local"]
+    ran = lamp_data(*words, folder=tmp_path, env={**ENVIRONMENT, "RAY_TMPDIR": str(tmp_path / ("long" * 20))})
     assert ran.returncode == 1
-    assert "no Ray cluster answers at nonsense" in said(ran) and "--executor local" in said(ran)
+    assert f"cannot start below RAY_TMPDIR={tmp_path}" in lines_of(ran)[-1] and "shorter folder" in lines_of(ran)[-1]
 
 
-def test_kill_9_of_the_driver_on_ray_and_going_on_without_ray_gives_the_same_bytes(source, wanted, tmp_path):
-    words = ["build", "--dataset", "libero", "--input", source, "--output", tmp_path / "out", *FAST]
-    words += ["--samples-per-shard", "4"]
-    process = start_lamp_data(*words, "--executor-options", "address=local", "workers=1", folder=tmp_path)
-    parts, deadline = tmp_path / "out" / ".lamp" / "parts", time.monotonic() + 90
-    while not list(parts.glob("??/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+def test_kill_9_of_the_driver_on_ray_and_going_on_without_ray_gives_the_same_bytes(source, wanted, ray_place, tmp_path):
+    words = words_for(source, tmp_path / "out")
+    on_ray = [*words, "--executor-options", "address=local", "workers=1"]
+    ran = ended_lamp_data("SIGKILL@result:1", *on_ray, folder=tmp_path, env=ray_place.environment)
+    assert ran.returncode == -signal.SIGKILL
     ran = lamp_data(*words, "--executor", "local", folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert outputs_of(tmp_path / "out") == wanted and not partials_in(tmp_path / "out")
+
+
+def test_ctrl_c_while_ray_starts_ends_with_130_and_leaves_no_process(source, ray_place, tmp_path):
+    words = [*words_for(source, tmp_path / "out"), "--executor-options", "address=local", "workers=2"]
+    ran = ended_lamp_data("SIGINT@start:1", *words, folder=tmp_path, env=ray_place.environment)
+    assert ran.returncode == 130 and ray_place.left() == []
+    starting, ending, last = lines_of(ran)
+    assert starting.endswith("starting a local Ray cluster with 2 workers") and "second Ctrl-C" in ending
+    assert last.endswith("interrupted; what was finished stays, and the same command goes on from there")
+
+
+def test_a_lost_local_cluster_is_started_again_and_sigterm_ends_it(source, wanted, ray_place, tmp_path):
+    """The node daemon dies after the first episode, and the third is the last before the end."""
+    words = words_for(source, tmp_path / "out")
+    ran = ended_lamp_data(
+        *("raylet@result:1,SIGTERM@result:3", *words, "--json", "--executor-options", "address=local", "workers=1"),
+        folder=tmp_path,
+        env=ray_place.environment,
+    )
+    assert ran.returncode == 143 and ran.stdout == "" and ray_place.left() == []
+    said = lines_of(ran)
+    assert "local Ray cluster was lost: its node daemon" in said[1] and "it starts again" in said[1]
+    assert said[2].endswith("starting a local Ray cluster with 1 worker")
+    assert said[-1].endswith("ended by SIGTERM; what was finished stays, and the same command goes on from there")
+    assert len(list((tmp_path / "out" / ".lamp" / "parts").glob("??/*.json"))) >= 3
+    ran = lamp_data(*words, "--executor", "local", folder=tmp_path)
+    assert ran.returncode == 0 and outputs_of(tmp_path / "out") == wanted
+
+
+@pytest.fixture
+def cluster(ray_place):
+    """The address of a cluster that somebody else started and that wants a token."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
+    place = {**ray_place.environment, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    address = f"127.0.0.1:{free_port()}"
+    options = [f"--port={address.split(':')[1]}", "--include-dashboard=false", "--disable-usage-stats"]
+    options += [f"--dashboard-agent-listen-port={free_port()}"]
+    with open(ray_place.folder / "log", "w") as log:
+        process = subprocess.Popen([*command, *options], env=place, stdout=log, stderr=log)
+    yield address
+    process.terminate()
+    process.wait()
+    assert ray_place.left() == []
+
+
+def test_a_cluster_of_others_is_asked_with_its_token_and_its_loss_is_one_sentence(source, cluster, ray_place, tmp_path):
+    words = [*words_for(source, tmp_path / "out"), "--executor-options", f"address={cluster}", "wait=60"]
+    ran = lamp_data(*words, folder=tmp_path, env=ray_place.environment)
+    assert ran.returncode == 1
+    assert f"the Ray cluster at {cluster} wants a token: set RAY_AUTH_MODE=token" in lines_of(ran)[-1]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    ran = ended_lamp_data("raylet@result:1", *words, folder=tmp_path, env={**ray_place.environment, **token})
+    assert ran.returncode == 1
+    _, last = lines_of(ran)
+    assert f"the Ray cluster at {cluster} is lost: its node daemon on this machine (raylet) has ended" in last
+    assert "the same command goes on from there when the cluster is up again" in last
 
 
 def test_a_build_of_which_every_episode_died_says_so(source, tmp_path):
