@@ -1,6 +1,8 @@
 """Settings of all tests."""
 
 import os
+import random
+import sys
 import tempfile
 
 os.environ.setdefault("XDG_CACHE_HOME", os.path.join(tempfile.gettempdir(), f"lamp-tests-{os.getuid()}"))
@@ -8,8 +10,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_DEDUP_LOGS", "1")
 
 import cv2
+import pytest
 from hypothesis import settings
 
 cv2.setNumThreads(1)
 settings.register_profile("lamp", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("lamp")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Every test draws the same numbers, whichever tests ran before it in its process."""
+    random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,17 +27,31 @@ def _environment():
 
 
 def test_help_comes_at_once_and_names_the_defaults(tmp_path):
-    began = time.perf_counter()
     shown = command("--help", cwd=tmp_path)
-    assert shown.returncode == 0 and time.perf_counter() - began < 2.5  # 0.3 s alone; the machine may be busy
+    assert shown.returncode == 0
     for word in ("shards/libero", "runs/stage1", "tiny", "paper", "--resume"):
         assert word in shown.stdout
     assert "None" not in shown.stdout and "--stage {1,2}" in shown.stdout
 
 
-def test_parsing_imports_no_torch():
-    code = "import sys, jobs.lamp_train; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+def test_help_imports_nothing_that_takes_time(tmp_path):
+    """Which is what makes it come at once, on any machine."""
+    words = [sys.executable, "-X", "importtime", "-m", "jobs.lamp_train", "--help"]
+    shown = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=_environment())
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in shown.stderr.splitlines()}
+    assert shown.returncode == 0 and "tyro" in imported
+    assert not imported & {
+        "numpy",
+        "torch",
+        "transformers",
+        "safetensors",
+        "cv2",
+        "av",
+        "h5py",
+        "zarr",
+        "ray",
+        "pydantic",
+    }
 
 
 @pytest.mark.parametrize(
