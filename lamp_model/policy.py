@@ -146,7 +146,11 @@ def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
 
 
 def load_policy(
-    source: str | Path, device: str = "auto", statistics_key: str | None = None, compile: str | None = None
+    source: str | Path,
+    device: str = "auto",
+    statistics_key: str | None = None,
+    compile: str | None = None,
+    features: str | None = None,
 ) -> LampPolicy:
     """The policy of a finished stage 2 run, or of a published checkpoint.
 
@@ -160,6 +164,9 @@ def load_policy(
         compile: a mode of torch.compile for the backbone and the two experts, e.g. ``default`` or, with CUDA graphs,
             ``reduce-overhead``. The first prediction then takes minutes, and so does one whose prompt has another
             length.
+        features: of a published checkpoint: the backbone's last hidden states ``after-norm`` (the default, what
+            transformers 5 gives) or ``before-norm`` (what 4.57 gave); the authors' release allows both. A run knows
+            its own.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
@@ -170,9 +177,11 @@ def load_policy(
     if compile is not None:
         check_mode(compile)
     if is_published(source):
-        loaded = load_published_policy(source, statistics_key)
+        loaded = load_published_policy(source, statistics_key, features)
         policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
     else:
+        if features is not None:
+            raise ValueError(f"features is for published checkpoints; {source} is a run, which knows its own")
         chosen_one = _embodiment(Path(source), finished_run(Path(source), 2).data, statistics_key)
         model, _ = load_model(Path(source))
         policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)

@@ -46,14 +46,16 @@ def last_hidden_states(
     patches: Float[torch.Tensor, "P C"],
     tables: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     layout: Layout,
+    normed: bool = True,
 ) -> Float[torch.Tensor, "B L D"]:
-    """What the last layer makes of images and texts, after its norm.
+    """What the last layer makes of images and texts.
 
     Args:
         model: with its weights on the device of everything else here.
         patches: of all images, those of a sample one after the other, as ``Qwen3VL.patches`` makes them.
         tables: ``Grid.tables()`` of the images' size.
         layout: of the texts.
+        normed: after the model's final norm; else before it.
     """
     seen, deeper = _see(model.visual, patches, tables)
     text: Any = model.language_model
@@ -66,7 +68,22 @@ def last_hidden_states(
         hidden = layer(hidden, position_embeddings=turn, **options)
         if number < len(deeper):  # DeepStack: what earlier layers of the vision transformer saw
             hidden = hidden.flatten(0, 1).index_add(0, layout.images, deeper[number].to(hidden.dtype)).view(shape)
-    return _unpacked(text.norm(hidden), layout)
+    return _unpacked(text.norm(hidden) if normed else hidden, layout)
+
+
+def unattended_state(model: Qwen3VLModel, token: int, normed: bool = True) -> Float[torch.Tensor, " D"]:
+    """What the last layer makes of a token that attends to nothing: the same wherever it stands.
+
+    transformers' masks leave the rows of padding empty, which gives zeros as the attention's result; the token still
+    passes every layer's MLP. The authors' checkpoints, which use padding like tokens, were trained so.
+    """
+    text: Any = model.language_model
+    hidden = text.embed_tokens(torch.tensor([[token]], device=text.embed_tokens.weight.device))
+    for layer in text.layers:
+        out = layer.self_attn.o_proj
+        hidden = hidden + out(hidden.new_zeros(1, 1, out.in_features))
+        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return (text.norm(hidden) if normed else hidden)[0, 0]
 
 
 def _see(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -20,7 +20,7 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._prompt_safety import plain_words, special_tokens
-from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states
+from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states, unattended_state
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
 from lamp_model.configs import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
@@ -46,6 +46,11 @@ class Config:
             where it is installed, else sdpa.
         prompt: the text, with ``{instruction}`` in it.
         tidy: strip an instruction's spaces and full stop first; see ``lamp_model.features.prompt``.
+        features: the last layer's hidden states ``after-norm`` or ``before-norm``, the model's final norm. What
+            transformers calls ``hidden_states[-1]`` is the first from 5.0 on and was the second in 4.57; the authors'
+            release allows both.
+        padding: what a padded token's features are: ``own`` lets it attend to itself; ``unattended`` gives it no
+            attention at all, as transformers' masks do. Only a model that uses padding like tokens sees the difference.
         architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
     """
 
@@ -58,6 +63,8 @@ class Config:
     attention: str = AUTO
     prompt: str = PROMPT
     tidy: bool = True
+    features: Literal["after-norm", "before-norm"] = "after-norm"
+    padding: Literal["own", "unattended"] = "own"
     architecture_only: bool = False
 
     def __post_init__(self) -> None:
@@ -166,9 +173,14 @@ class Qwen3VL(FrozenBackbone):
             (rows // self._merge, columns // self._merge),
             pack=is_flash(model),
         ).to(images[0].device)
-        states = self._forward(model, self._patches(images), self.image_grid.tables(), layout)
-        # A CUDA graph writes its next result to the same place.
-        return Features(states.clone() if self._compiled else states, layout.own)
+        normed = self.config.features == "after-norm"
+        states = self._forward(model, self._patches(images), self.image_grid.tables(), layout, normed)
+        if self.config.padding == "unattended" and not told["attention_mask"].all():
+            padding = unattended_state(model, int(self.tokenizer.pad_token_id), normed)
+            states = torch.where(layout.own[..., None], states, padding)
+        elif self._compiled:  # a CUDA graph writes its next result to the same place
+            states = states.clone()
+        return Features(states, layout.own)
 
     def compile_forward(self, mode: str) -> None:
         """See ``FrozenBackbone``."""

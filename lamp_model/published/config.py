@@ -111,6 +111,7 @@ def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
             "image_size": _image_size(data["image_size"]),
             "prompt": prompt,
             "tidy": False,
+            "padding": "unattended",
         },
         motion=_motion(motion),
         fusion="gated",

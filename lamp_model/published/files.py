@@ -137,6 +137,12 @@ def _on_hub(source: str) -> PublishedFiles:
     folder = _downloaded(name, revision or None, SMALL)
     # A snapshot's folder is called by its commit: weights of a later one would belong to another config.
     commit = folder.name if _COMMIT.fullmatch(folder.name) else revision or None
+    if (folder / MANIFEST).is_file():
+        # The authors' manifests also list what no loader reads, such as README.md; it is verified like the rest.
+        listed = read_published_manifest(folder / MANIFEST)
+        absent = [file for file in listed if not file.endswith(".pt") and not (folder / file).is_file()]
+        if absent:
+            _downloaded(name, commit, absent)
     return PublishedFiles(folder, None, (name, commit))
 
 

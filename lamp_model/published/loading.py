@@ -40,15 +40,24 @@ class LoadedPolicy:
     convention: ActionConvention | None
 
 
-def load_published_policy(source: str | Path, statistics_key: str | None = None) -> LoadedPolicy:
+def load_published_policy(
+    source: str | Path, statistics_key: str | None = None, features: str | None = None
+) -> LoadedPolicy:
     """Load a whole policy.
 
+    Args:
+        features: see ``lamp_model.backbones.qwen3_vl.Config``; None takes those that the config says.
+
     Raises:
+        ValueError: there are no such features.
         BadCheckpoint: it is incomplete, tampered with, of another model or of another size.
         MissingDependency: the backbone's architecture and tokenizer cannot be had.
     """
     files = find(source)
     config = read_config(files.config)
+    if features is not None:
+        config.model.backbone_options["features"] = features
+        configure(BACKBONES, config.model.backbone, config.model.backbone_options)
     statistics = read_statistics(files.statistics, statistics_key)
     state, action = _ranges(statistics, config.model, files.statistics)
     convention = _convention(statistics, files.statistics)

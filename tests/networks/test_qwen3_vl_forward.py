@@ -12,12 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lamp_model.backbones import qwen3_vl
-from lamp_model.backbones._qwen3_vl_forward import last_hidden_states
+from lamp_model.backbones._qwen3_vl_forward import last_hidden_states, unattended_state
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
 from lamp_model.model import ModelConfig, PolicyModel
 from lamp_model.networks.action_transformer import ActionConfig
 from lamp_model.networks.lora import add_adapters
 from lamp_model.networks.motion_expert import MotionConfig
+from schemas.plugins import configure
 
 TEXTS = ["pick up the black bowl and place it on the plate", "open the drawer", "stack the spoon on the red cup"]
 SQUARE, WIDE, HIGH = (4, 4), (4, 10), (8, 6)
@@ -132,6 +133,33 @@ def test_adapters_get_the_librarys_gradients(backbone):
     assert all(gradient.abs().max() > 0.1 for gradient in expected.values())
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_padding_that_attends_to_nothing_is_what_the_librarys_masks_make_of_it(attention):
+    """The library empties those rows of sdpa's mask; which attention we use does not matter."""
+    backbone, reference = built(attention), built("sdpa")
+    tokens, pixels = told(backbone, TEXTS, 2, SQUARE), patches(6, SQUARE)
+    own = tokens["attention_mask"].bool()
+    with torch.no_grad():
+        expected = library(reference, tokens, pixels, 2, SQUARE)
+        itself = ours(backbone, tokens, pixels, SQUARE)
+        unattended = unattended_state(backbone.model.model, backbone.tokenizer.pad_token_id)
+    assert not own.all() and (itself - expected)[~own].abs().max() > 1e-2
+    torch.testing.assert_close(unattended.expand_as(expected[~own]), expected[~own], rtol=1e-4, atol=2e-5)
+
+
+def test_features_are_taken_before_the_final_norm_where_that_is_asked_for():
+    texts, image = ["open the drawer", TEXTS[0]], torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    options = {"weights": "random:tiny", "image_size": 64, "min_pixels": 0, "padding": "unattended"}
+    after, before = (qwen3_vl.build(qwen3_vl.Config(features=f, **options)) for f in ("after-norm", "before-norm"))
+    with torch.no_grad():
+        normed, raw = (model.encode([image], texts).tokens for model in (after, before))
+        again = after.model.model.language_model.norm(raw)
+    torch.testing.assert_close(again, normed)
+    assert (raw - normed).abs().max() > 0.1
+    with pytest.raises(ValueError, match="features must be one of after-norm, before-norm, found 'norm'"):
+        configure("lamp_model.backbones", "qwen3-vl", {"features": "norm"})
 
 
 def packed_attention(module, query, key, value, attention_mask, scaling, cu_seq_lens_q=None, is_causal=None, **options):

@@ -111,7 +111,12 @@ def test_their_config_switches_compatibility_on(export):
     policy = load_policy(export, device="cpu")
     model = policy.model
     assert model.config.padding == "repeat" and policy.pil_size == 64
-    assert not model.qwen_vl_interface.config.tidy
+    assert not model.qwen_vl_interface.config.tidy and model.qwen_vl_interface.config.padding == "unattended"
+    assert model.qwen_vl_interface.config.features == "after-norm"
+    other = load_policy(export, device="cpu", features="before-norm").model.qwen_vl_interface.config
+    assert other.features == "before-norm"
+    with pytest.raises(ValueError, match="features must be one of after-norm, before-norm, found 'last'"):
+        load_policy(export, device="cpu", features="last")
     images, state = observation()
     actions = policy.predict(images, "open the drawer", state)
     assert set(np.unique(actions[:, -1])) <= {0.0, 1.0}
@@ -489,6 +494,12 @@ def test_a_name_on_the_hub_may_pin_its_revision(export, monkeypatch):
                 shutil.copy(export / file, hub / file)
         return str(hub)
 
+    # As the authors' manifest does: it lists a file that no loader reads.
+    (export / "README.md").write_text("about the weights")
+    manifest = json.loads((export / "checkpoint_manifest.json").read_text())
+    sha256 = sha256_of(export / "README.md")
+    manifest["files"].append({"name": "README.md", "size": 17, "sha256": sha256})
+    (export / "checkpoint_manifest.json").write_text(json.dumps(manifest))
     (export / "checkpoints").mkdir()
     (export / "checkpoints/step_1.pt").write_bytes(b"another")
     (export / "model.py").write_text("never run")
@@ -497,7 +508,8 @@ def test_a_name_on_the_hub_may_pin_its_revision(export, monkeypatch):
         asked.clear()
         assert load_policy(source, device="cpu").cameras == ("image", "wrist")
         # The second time by the commit of the first: the repository may have changed in between.
-        assert asked == [("owner/LaMP", revision, False), ("owner/LaMP", "8" * 40, True)]
+        listed = [] if (hub / "README.md").is_file() and revision is None else [("owner/LaMP", "8" * 40, False)]
+        assert asked == [("owner/LaMP", revision, False), *listed, ("owner/LaMP", "8" * 40, True)]
     assert not list(hub.rglob("step_1.pt")) and not list(hub.rglob("*.py"))
     asked.clear()
     with pytest.raises(BadCheckpoint, match="has no statistics for kuka"):
