@@ -247,6 +247,8 @@ class Episode:
         primary: the camera in which flow is expressed unless another is chosen; not among the views where it is black.
         wrist: a camera on the hand, if there is one.
         instructions: every text that the dataset gives, without blank ones.
+        frame_instructions: the texts of each frame (T entries), some of ``instructions`` or none, where they change
+            within the episode; None where every text belongs to every frame.
         fps: frames per second at which the frames were recorded.
         state: proprioception at each frame.
         state_names: one word for each dimension of it.
@@ -277,6 +279,11 @@ class Episode:
     other_actions: dict[str, Float[np.ndarray, "T _"]] = field(default_factory=dict)
     standard_actions: StandardActions | None = None
     tools_xyz: Float[np.ndarray, "N T 3"] | None = None
+    frame_instructions: tuple[tuple[str, ...], ...] | None = None
+
+    def instructions_at(self, frame: int) -> tuple[str, ...]:
+        """The texts that belong to a frame; the same list at every frame of most datasets."""
+        return self.instructions if self.frame_instructions is None else self.frame_instructions[frame]
 
     @property
     def tool_positions(self) -> Float[np.ndarray, "N T 3"] | None:

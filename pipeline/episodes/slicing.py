@@ -20,7 +20,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, " N"]) -> Episode:
     Pixels, depth and simulator states stay unread until somebody asks for them.
     """
     source = np.array([episode.source_frame(int(frame)) for frame in frames])
-    made = episode.standard_actions
+    made, texts = episode.standard_actions, episode.frame_instructions
     if made is not None:
         made = replace(
             made,
@@ -39,6 +39,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, " N"]) -> Episode:
         standard_actions=made,
         source_frames=source,
         tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
+        frame_instructions=None if texts is None else tuple(texts[int(frame)] for frame in frames),
     )
 
 

@@ -5,7 +5,8 @@ from jaxtyping import Float
 
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.lerobot_meta import LeRobotMeta
-from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.readers._camera_views import black_note, enough_frames, numbers, usable_views, view_of_lerobot
+from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraView, Episode, EpisodeRef
 
 CAMERAS = tuple(f"observation.images.image_{number}" for number in range(4))
@@ -32,13 +33,13 @@ def episode_of_lerobot(
     enough_frames(ref, table.length)
     there = [key for key in CAMERAS if key in table.meta.features]
     made = [(key, _view(table, key)) for key in there]
-    views = usable_views(ref, made)
+    views, told = usable_views(ref, made), instructions_of([table.tasks()], table.length)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=None,
-        instructions=spoken(table.tasks()),
+        instructions=told.every,
         fps=fps,
         state=_state(ref, table, len(state_names)),
         state_names=state_names,
@@ -46,6 +47,7 @@ def episode_of_lerobot(
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
         notes=black_note(made),
+        frame_instructions=told.by_frame,
     )
 
 

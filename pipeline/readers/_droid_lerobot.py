@@ -13,7 +13,8 @@ from jaxtyping import Float
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.readers import EpisodeTexts
-from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_lerobot
+from pipeline.readers._camera_views import black_note, enough_frames, numbers, usable_views, view_of_lerobot
+from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
 EXTERIOR = tuple(f"observation.images.exterior_{number}_left" for number in (1, 2))
@@ -52,13 +53,13 @@ def episode_of_lerobot(
     cameras = [key for key in (*EXTERIOR, WRIST) if key in table.meta.features]
     made = [(key, view_of_lerobot(table, key, fixed=key != WRIST)) for key in cameras]
     views = usable_views(ref, made)
-    words = words_of_lerobot(table)
+    words, told = words_of_lerobot(table), instructions_of(_texts(table), table.length)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=words.instructions,
+        instructions=told.every,
         fps=fps,
         state=_state(ref, table),
         state_names=state_names,
@@ -72,14 +73,18 @@ def episode_of_lerobot(
             for name, width in other_actions.items()
             if table.has(key := f"action.{name}")
         },
+        frame_instructions=told.by_frame,
     )
 
 
 def words_of_lerobot(table: LeRobotEpisode) -> EpisodeTexts:
     """What the table says without its pictures."""
-    texts = [text for key in LANGUAGES if table.has(key) for text in table.texts(key)]
     success = bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None
-    return EpisodeTexts(spoken([*texts, *table.tasks()]), success)
+    return EpisodeTexts(instructions_of(_texts(table), table.length).every, success)
+
+
+def _texts(table: LeRobotEpisode) -> list[list[str]]:
+    return [*(table.texts(key) for key in LANGUAGES if table.has(key)), table.tasks()]
 
 
 def _state(ref: EpisodeRef, table: LeRobotEpisode) -> Float[np.ndarray, "T S"]:

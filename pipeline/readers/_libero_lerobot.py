@@ -22,11 +22,11 @@ from pipeline.readers._camera_views import (
     black_note,
     enough_frames,
     numbers,
-    spoken,
     usable_views,
     view_of_lerobot,
     with_fov,
 )
+from pipeline.readers._instructions import instructions_of
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
@@ -122,13 +122,13 @@ def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
     views = usable_views(ref, made.items())
     fov = {line.primary: FOV_Y["agentview"], line.wrist: FOV_Y["robot0_eye_in_hand"]}
     views = {name: with_fov(view, fov[name]) for name, view in views.items()}
-    labelled = table.meta.fps
+    labelled, told = table.meta.fps, instructions_of([table.tasks()], table.length)
     return Episode(
         ref=ref,
         views=views,
         primary=line.primary,
         wrist=line.wrist if line.wrist in views else None,
-        instructions=spoken(table.tasks()),
+        instructions=told.every,
         fps=FPS,
         state=numbers(ref, "state", table.array(line.state), len(STATE_NAMES)),
         state_names=STATE_NAMES,
@@ -137,6 +137,7 @@ def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         action_convention=line.convention,
         notes=black_note(made.items())
         | ({} if labelled == FPS else {"fps": f"labelled {labelled:g}, recorded at {FPS:g}"}),
+        frame_instructions=told.by_frame,
     )
 
 

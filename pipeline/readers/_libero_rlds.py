@@ -18,6 +18,7 @@ from pipeline.readers._camera_views import (
     view_of_pictures,
     with_fov,
 )
+from pipeline.readers._instructions import instructions_of
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 
@@ -35,7 +36,7 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         BadEpisode: it cannot be used.
     """
     enough_frames(ref, record.length)
-    words = words_of_record(record)
+    words, told = words_of_record(record), instructions_of([record.texts(LANGUAGE)], record.length)
     made = [(name, _view(ref, name, record)) for name in FOV_OF]
     views = usable_views(ref, made)
     return Episode(
@@ -43,7 +44,7 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=words.instructions,
+        instructions=told.every,
         fps=FPS,
         state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
         state_names=STATE_NAMES,
@@ -52,6 +53,7 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         action_convention=CONVENTION,
         success=words.success,
         notes=black_note(made) | _notes(record),
+        frame_instructions=told.by_frame,
     )
 
 

@@ -33,6 +33,7 @@ from pipeline.readers._camera_views import (
     with_kinds,
     words_of_tasks,
 )
+from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
@@ -127,13 +128,13 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         (name, view_of_pictures(ref, name, record.images(f"steps/observation/{name}"), fixed=name != "image_3"))
         for name in cameras
     ]
-    views = usable_views(ref, found)
+    views, told = usable_views(ref, found), instructions_of([record.texts(LANGUAGE)], record.length)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=None,
-        instructions=_words(record).instructions,
+        instructions=told.every,
         fps=FPS,
         state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
         state_names=STATE_NAMES,
@@ -141,6 +142,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
         notes=black_note(found) | _notes(record),
+        frame_instructions=told.by_frame,
     )
 
 

@@ -27,7 +27,6 @@ from pipeline.readers._camera_views import (
     black_note,
     enough_frames,
     numbers,
-    spoken,
     usable_views,
     view_of_pictures,
     with_kinds,
@@ -41,6 +40,7 @@ from pipeline.readers._droid_calibration import (
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
 from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
+from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
@@ -153,7 +153,7 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
     made = [(name, view_of_pictures(ref, name, pictures[name], fixed=name != WRIST)) for name in CAMERAS]
     views = usable_views(ref, made)
     state = _state(ref, record)
-    words, path = _words(record), _path(record)
+    path, told = _path(record), instructions_of(_texts(record), record.length)
     notes = black_note(made) | ({"file_path": path} if path else {})
     if calibration is not None:
         for name, view in views.items():
@@ -165,20 +165,21 @@ def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | No
         views=views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in views else None,
-        instructions=words.instructions,
+        instructions=told.every,
         fps=FPS,
         state=state,
         state_names=STATE_NAMES,
         actions=numbers(ref, "actions", record.array("steps/action"), len(CONVENTION.dimensions)),
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
-        success=words.success,
+        success=_success(path),
         notes=notes,
         other_actions={
             name: numbers(ref, key, record.array(key), width)
             for name, width in OTHER_ACTIONS.items()
             if record.has(key := f"steps/action_dict/{name}")
         },
+        frame_instructions=told.by_frame,
     )
 
 
@@ -190,8 +191,11 @@ def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:
 
 
 def _words(record: RldsEpisode) -> EpisodeTexts:
-    texts = [text for key in LANGUAGES if record.has(key) for text in record.texts(key)]
-    return EpisodeTexts(spoken(texts), {"success": True, "failure": False}.get(_outcome(_path(record))))
+    return EpisodeTexts(instructions_of(_texts(record), record.length).every, _success(_path(record)))
+
+
+def _texts(record: RldsEpisode) -> list[list[str]]:
+    return [record.texts(key) for key in LANGUAGES if record.has(key)]
 
 
 def _path(record: RldsEpisode) -> str:
@@ -207,8 +211,8 @@ def _recording(path: str) -> str:
     return ""
 
 
-def _outcome(path: str) -> str:
-    return next((outcome for outcome in ("success", "failure") if f"/{outcome}/" in path), "")
+def _success(path: str) -> bool | None:
+    return True if "/success/" in path else False if "/failure/" in path else None
 
 
 def _text(record: RldsEpisode, key: str) -> str:

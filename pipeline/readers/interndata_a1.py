@@ -32,6 +32,7 @@ from pipeline.readers._camera_views import (
     view_of_lerobot,
     words_of_tasks,
 )
+from pipeline.readers._instructions import instructions_of
 from pipeline.readers._lerobot_tar import CacheConfig, is_packed, list_packed, read_packed
 from pipeline.readers._pose_check import intrinsics_fault, mounted_on, pose_fault
 from schemas.cameras import pose_from_quaternion
@@ -123,12 +124,13 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         made.append((key, view))
     views = usable_views(ref, made)
     notes |= black_note(made)
+    told = instructions_of([table.tasks()], table.length)
     return Episode(
         ref=ref,
         views=views,
         primary=PRIMARY,
         wrist=next((key for key in CAMERAS[1:] if key in views), None),
-        instructions=words_of_tasks(table).instructions,
+        instructions=told.every,
         fps=table.meta.fps,
         state=state,
         state_names=names,
@@ -137,6 +139,7 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         action_convention=_convention(action_names),
         notes=notes,
         tools_xyz=np.stack(tools) if tools else None,
+        frame_instructions=told.by_frame,
     )
 
 

@@ -24,12 +24,12 @@ from pipeline.readers._camera_views import (
     NO_ACTIONS,
     enough_frames,
     numbers,
-    spoken,
     usable_views,
     view_of_lerobot,
     view_of_pictures,
     with_fov,
 )
+from pipeline.readers._instructions import Instructions, instructions_of
 from pipeline.readers._lerobot_tar import CacheConfig, is_packed, list_packed, read_packed
 from pipeline.readers._mapping_file import ActionMapping, CameraMapping, DatasetMapping, DepthMapping, Numbers
 from pipeline.readers._pose_check import intrinsics_fault
@@ -139,8 +139,11 @@ def _table(ref: EpisodeRef) -> Table:
 
 
 def _words(table: Table, mapping: DatasetMapping) -> EpisodeTexts:
-    texts = [text for key in mapping.language for text in _texts(table, key)]
-    return EpisodeTexts(spoken(texts), _success(table, mapping))
+    return EpisodeTexts(_instructions(table, mapping).every, _success(table, mapping))
+
+
+def _instructions(table: Table, mapping: DatasetMapping) -> Instructions:
+    return instructions_of([_texts(table, key) for key in mapping.language], table.length)
 
 
 def _missing_key(keys: list[str], meta: LeRobotMeta) -> str | None:
@@ -155,21 +158,22 @@ def _episode(ref: EpisodeRef, table: Table, mapping: DatasetMapping) -> Episode:
     views = usable_views(ref, made)
     state, state_names = _side_by_side(table, mapping.state)
     actions, mask, convention = _actions(table, mapping.action)
-    wrist, words = names[mapping.wrist] if mapping.wrist else None, _words(table, mapping)
+    wrist, told = names[mapping.wrist] if mapping.wrist else None, _instructions(table, mapping)
     return Episode(
         ref=ref,
         views=views,
         primary=names[mapping.primary],
         wrist=wrist if wrist in views else None,
-        instructions=words.instructions,
+        instructions=told.every,
         fps=mapping.fps,
         state=state,
         state_names=state_names,
         actions=actions,
         action_mask=mask,
         action_convention=convention,
-        success=words.success,
+        success=_success(table, mapping),
         notes=_notes(table, mapping, [name for name, view in made if view is None]),
+        frame_instructions=told.by_frame,
     )
 
 
@@ -291,7 +295,7 @@ def _texts(table: Table, key: str) -> list[str]:
         return [table.meta.tasks.get(int(index), "") for index in table.array(key).reshape(-1)]
     if table.features[key].kind == "text":
         return table.texts(key)
-    rows = np.unique(table.array(key).reshape(table.length if key.startswith("steps/") else 1, -1), axis=0)
+    rows = table.array(key).reshape(table.length if key.startswith("steps/") else 1, -1)
     try:
         return [bytes(row.astype(np.uint8)).rstrip(b"\0").decode() for row in rows]
     except UnicodeDecodeError as error:

@@ -73,11 +73,12 @@ class TripletMaker:
         _check_size(episode)
         references = []
         for reference in range(0, view.length, windows.stride):
-            if _begins(episode, reference):
+            reason = self._not_begun(episode, reference)
+            if reason is None:
                 references.append(reference)
             else:
                 key = triplet_key(episode.ref.digest, view.name, reference)
-                yield Rejected(key, "no_action", view.name, episode.source_frame(reference))
+                yield Rejected(key, reason, view.name, episode.source_frame(reference))
         times = step_times(windows.horizon, windows.horizon_seconds, episode.fps)
         most = most_frames(windows.chunk_megapixels, view.size, times.reach)
         chunks = list(chunks_of(view.length, references, times.reach, most)) if references else []
@@ -85,6 +86,12 @@ class TripletMaker:
             episode = self.source.see_whole(episode, watch)
         for chunk in chunks:
             yield from self._windows_of(episode, chunk, times, watch)
+
+    def _not_begun(self, episode: Episode, frame: int) -> str | None:
+        """Why no window begins at a frame, whatever is seen there."""
+        if not _begins(episode, frame):
+            return "no_action"
+        return "no_language" if self.recipe.language == "required" and not episode.instructions_at(frame) else None
 
     def _windows_of(
         self, episode: Episode, chunk: EpisodeChunk, times: StepTimes, watch: Stopwatch
@@ -152,7 +159,7 @@ class TripletMaker:
             episode=ref.digest,
             source=Source(ref.dataset, ref.source, ref.episode, episode.primary, episode.source_frame(frame)),
             images=pictures,
-            instructions=episode.instructions,
+            instructions=episode.instructions_at(frame),
             flow=evaluated.flow,
             point_flags=evaluated.point_flags,
             depth_unit=flow.depth_unit,

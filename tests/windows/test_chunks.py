@@ -86,11 +86,10 @@ def episode(length, flat=(), moves=False, whole_only=False):
     )
 
 
-def made_of(made_from, megapixels, camera="static"):
+def made_of(made_from, megapixels, camera="static", **choices):
     windows = replace(WINDOWS, chunk_megapixels=megapixels)
-    recipe = Recipe(
-        dataset=PluginChoice("bridge"), actions=PluginChoice("raw"), windows=windows, camera=PluginChoice(camera)
-    )
+    plugins = {"dataset": PluginChoice("bridge"), "actions": PluginChoice("raw"), "camera": PluginChoice(camera)}
+    recipe = Recipe(windows=windows, **plugins, **choices)
     return list(TripletMaker(recipe).make(made_from))
 
 
@@ -126,6 +125,19 @@ def test_samples_made_in_pieces_are_those_made_at_once_byte_for_byte(camera):
     whole, chunks = (as_bytes(made_of(long, megapixels, camera)) for megapixels in (1, 0.001))
     assert len(whole) == 21 and sum(isinstance(item, dict) for item in whole) > 10
     assert chunks == whole
+
+
+@pytest.mark.parametrize("megapixels", [1, 0.001])
+def test_a_window_has_the_instructions_of_its_own_frame(megapixels):
+    texts = (("reach",),) * 25 + ((),) * 20 + (("lift", "lift it"),) * 16
+    changing = replace(episode(61), instructions=("reach", "lift", "lift it"), frame_instructions=texts)
+    for language in ("required", "optional"):
+        made = made_of(changing, megapixels, language=language)
+        told = {item.source.frame - 100: item.instructions for item in made if isinstance(item, Triplet)}
+        silent = [item.frame - 100 for item in made if isinstance(item, Rejected) and item.reason == "no_language"]
+        assert {texts[frame] for frame in told} == set(texts if language == "optional" else (texts[0], texts[-1]))
+        assert all(texts[frame] == said for frame, said in told.items())
+        assert silent == ([27, 30, 33, 36, 39, 42] if language == "required" else [])
 
 
 def test_a_reader_that_can_only_load_all_gives_the_same():

@@ -1,0 +1,45 @@
+"""The instructions of an episode, and those of each of its frames where the texts change on the way."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.readers._camera_views import spoken
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What is said of an episode.
+
+    Attributes:
+        every: all texts, each once, in the order of their columns and frames; none is blank.
+        by_frame: the texts of each frame (T entries) where they change within the episode; None where all texts belong
+            to all frames.
+    """
+
+    every: tuple[str, ...]
+    by_frame: tuple[tuple[str, ...], ...] | None
+
+
+def instructions_of(columns: Iterable[Sequence[str]], length: int) -> Instructions:
+    """The instructions in some columns of texts.
+
+    A column whose texts are all the same or blank says one thing of the whole episode, as one does that is written at
+    the first step only. In a column with several texts each belongs to its own frames, and a blank one says nothing.
+
+    Args:
+        columns: each with a text for each frame, or with the texts of the whole episode.
+        length: T, the number of frames.
+    """
+    columns = list(columns)
+    own = [spoken(column) for column in columns]
+    every = spoken(text for texts in own for text in texts)
+    changing = [len(texts) > 1 and len(column) == length for column, texts in zip(columns, own, strict=True)]
+    if not any(changing):
+        return Instructions(every, None)
+    by_frame = []
+    for frame in range(length):
+        told = [
+            [column[frame]] if changes else texts for column, texts, changes in zip(columns, own, changing, strict=True)
+        ]
+        by_frame.append(spoken(text for texts in told for text in texts))
+    return Instructions(every, tuple(by_frame))
