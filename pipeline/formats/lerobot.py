@@ -3,6 +3,7 @@ asked for.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from jaxtyping import Shaped
 
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.lerobot_meta import INFO, BadMeta, EpisodeRow, LeRobotMeta, meta_files, read_meta
-from pipeline.formats.video import VideoSpan
+from pipeline.formats.lerobot_rows import first_row, row_numbers
+from pipeline.formats.video import NEAR, VideoSpan, frame_count
 from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
@@ -112,6 +114,22 @@ class LeRobotEpisode:
         except (*UNREADABLE, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
+    @cached_property
+    def _first_row(self) -> int:
+        """Where the episode begins in its table.
+
+        Raises:
+            BadEpisode: table and list disagree.
+        """
+        import pyarrow as pa
+
+        path = Path(self.ref.path)
+        try:
+            numbers = row_numbers(path, stamps_of([path]))
+        except (*UNREADABLE, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+        return first_row(self.ref.name, self.row, numbers, self.meta.listed_in[self.row.data])
+
     def has(self, key: str) -> bool:
         """Whether the table has this column."""
         return key in self._file.schema_arrow.names
@@ -150,14 +168,41 @@ class LeRobotEpisode:
         return [data for data in found if data]
 
     def video(self, key: str) -> VideoSpan:
-        """A camera of dtype ``video``.
+        """A camera of dtype ``video``: as LeRobot reads it, the picture of a row is the one whose time is nearest to
+        ``from_timestamp`` and the row's ``timestamp`` together.
 
         Raises:
-            BadEpisode: the dataset has no such camera.
+            BadEpisode: the dataset has no such camera, or its part of the video cannot be this episode's.
         """
         if key not in self.row.videos:
             raise BadEpisode("missing_camera", f"{self.ref.name} has no video {key}")
-        return self.row.videos[key]
+        said = self.meta.span_faults.get((self.row.index, key))
+        if said is not None:
+            raise BadEpisode(said[0], f"{self.ref.name}: {key}: {said[1]}")
+        span = self.row.videos[key]
+        if not self.has("timestamp"):
+            return span
+        told = self.array("timestamp").reshape(-1).astype(np.float64)
+        if self.row.indices is None:
+            return replace(span, times=tuple((told - self._begun(span, float(told[0]))).tolist()))
+        times, end = span.start_s + told, self.row.video_ends.get(key)
+        needed = times[-1] + 1 / self.meta.fps
+        if end is not None and abs(end - needed) * self.meta.fps > 0.5:
+            raise BadEpisode(
+                "video_span",
+                f"{self.ref.name}: {key}: the list gives it {span.path.name} from {span.start_s:.3f} to {end:.3f} s, "
+                f"its {self.length} rows by their timestamps need {times[0]:.3f} to {needed:.3f} s",
+            )
+        return replace(span, times=tuple(times.tolist()))
+
+    def _begun(self, span: VideoSpan, first: float) -> float:
+        """What a table's timestamps say when its video of its own begins, seconds.
+
+        They begin above 0 where rows were trimmed at the front and the video was not, and where a recorder's clock ran
+        before its first picture; then there are as many pictures as rows.
+        """
+        late = first * self.meta.fps > NEAR
+        return first if late and frame_count(self.ref.name, span.path) == self.length else 0.0
 
     def check_rows(self) -> None:
         """Refuse a table that is not the one that the dataset's list describes.
@@ -165,14 +210,10 @@ class LeRobotEpisode:
         Raises:
             BadEpisode: other rows than expected, or times that do not advance by one frame.
         """
-        rows, end = self._file.metadata.num_rows, self.row.first_row + self.length
-        if rows < end or (self.row.rows_alone and rows != self.length):
-            raise BadEpisode("rows_mismatch", f"{self.ref.name} must end at row {end}, its file has {rows} rows")
-        for key in ("frame_index", "index"):
-            if self.has(key):
-                counted = self.array(key).reshape(-1).astype(np.int64)
-                if (np.diff(counted) != 1).any() or (key == "frame_index" and self.length and counted[0] != 0):
-                    raise BadEpisode("rows_mismatch", f"{self.ref.name}: {key} does not count this episode's rows")
+        rows = self._file.metadata.num_rows
+        if self.row.indices is None and rows != self.length:
+            raise BadEpisode("rows_mismatch", f"{self.ref.name} must have {self.length} rows, its file has {rows} rows")
+        assert self._first_row >= 0
         if self.has("timestamp"):
             gaps = np.diff(self.array("timestamp").reshape(-1).astype(np.float64)) * self.meta.fps
             if (np.abs(gaps - 1) > 0.5).any():
@@ -189,7 +230,7 @@ class LeRobotEpisode:
 
         if not self.has(key):
             raise BadEpisode("missing_field", f"{self.ref.name} has no column {key}")
-        first, last = self.row.first_row, self.row.first_row + self.length
+        first, last = self._first_row, self._first_row + self.length
         groups, skipped, start = [], 0, 0
         for number in range(self._file.num_row_groups):
             count = self._file.metadata.row_group(number).num_rows

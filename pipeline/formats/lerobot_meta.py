@@ -13,9 +13,12 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.formats.lerobot_spans import span_faults
 from pipeline.formats.video import VideoSpan
 
 INFO = "meta/info.json"
+SPAN = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
+"""Where an episode lies in a camera's videos of v3.0."""
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError)
 """What broken descriptions raise: JSON of another shape, damaged parquet, nonsense in numbers."""
@@ -33,17 +36,18 @@ class EpisodeRow:
         index: its number in the dataset.
         length: T.
         data: the parquet file, relative to the dataset's folder.
-        first_row: its first row in that file.
-        rows_alone: whether the file holds this episode only.
-        videos: its part of a video file, by camera.
+        indices: its rows by their numbers in the column ``index``, as the list has them; None where the file holds this
+            episode only.
+        videos: its part of a video file, by camera; times are counted from ``start_s``.
+        video_ends: where that part ends, seconds from the beginning of the file, as the list has it.
     """
 
     index: int
     length: int
     data: str
-    first_row: int
-    rows_alone: bool
+    indices: range | None
     videos: Mapping[str, VideoSpan]
+    video_ends: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -78,9 +82,19 @@ class LeRobotMeta:
         """The episodes by their names."""
         return {row.name: row for row in self.episodes}
 
-    def keys_of(self, dtype: str) -> list[str]:
-        """Features of a type, e.g. ``video``."""
-        return [key for key, feature in self.features.items() if feature.get("dtype") == dtype]
+    @cached_property
+    def listed_in(self) -> dict[str, frozenset[int]]:
+        """The numbers of the episodes that are listed in a data file, by its name."""
+        found: dict[str, set[int]] = {}
+        for row in self.episodes:
+            found.setdefault(row.data, set()).add(row.index)
+        return {data: frozenset(numbers) for data, numbers in found.items()}
+
+    @cached_property
+    def span_faults(self) -> dict[tuple[int, str], tuple[str, str]]:
+        """See ``pipeline.formats.lerobot_spans``."""
+        shared = [row for row in self.episodes if row.indices is not None]
+        return span_faults((row.index, row.videos, row.video_ends) for row in shared)
 
 
 def meta_files(folder: Path) -> list[Path]:
@@ -146,7 +160,7 @@ def _read_v2(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, .
             )
             for key in _video_keys(info)
         }
-        rows.append(EpisodeRow(index, length, _placed(info["data_path"], **place), 0, True, videos))
+        rows.append(EpisodeRow(index, length, _placed(info["data_path"], **place), None, videos))
     return tuple(rows), tasks
 
 
@@ -154,8 +168,9 @@ def _read_v3(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, .
     import pyarrow.parquet as pq
 
     keys = _video_keys(info)
-    columns = ["episode_index", "length", "data/chunk_index", "data/file_index", "dataset_from_index"]
-    columns += [f"videos/{key}/{name}" for key in keys for name in ("chunk_index", "file_index", "from_timestamp")]
+    columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
+    columns += ["dataset_from_index", "dataset_to_index"]
+    columns += [f"videos/{key}/{name}" for key in keys for name in SPAN]
     files = sorted((folder / "meta/episodes").rglob("*.parquet"))
     if not files:
         raise BadMeta(f"{folder.name} has no meta/episodes/*/*.parquet")
@@ -164,35 +179,27 @@ def _read_v3(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, .
         with pq.ParquetFile(path) as file:
             there = set(file.schema_arrow.names)
             lines += file.read(columns=[c for c in columns if c in there]).to_pylist()
-    starts: dict[tuple[int, int], int] = {}
-    for line in lines:  # row numbers run through the whole dataset, and each file starts where the last one ended
-        file, first = (line["data/chunk_index"], line["data/file_index"]), int(line["dataset_from_index"])
-        starts[file] = min(starts.get(file, first), first)
-    return tuple(_v3_row(folder, info, line, starts, keys) for line in lines), _v3_tasks(folder)
+    return tuple(_v3_row(folder, info, line, keys) for line in lines), _v3_tasks(folder)
 
 
-def _v3_row(
-    folder: Path,
-    info: Mapping[str, Any],
-    line: Mapping[str, Any],
-    starts: Mapping[tuple[int, int], int],
-    keys: list[str],
-) -> EpisodeRow:
-    file = (line["data/chunk_index"], line["data/file_index"])
-    videos = {}
+def _v3_row(folder: Path, info: Mapping[str, Any], line: Mapping[str, Any], keys: list[str]) -> EpisodeRow:
+    length, first, stop = int(line["length"]), int(line["dataset_from_index"]), line.get("dataset_to_index")
+    videos, ends = {}, {}
     for key in keys:
         if line.get(f"videos/{key}/file_index") is not None:
             place = {name: line[f"videos/{key}/{name}"] for name in ("chunk_index", "file_index")}
             path = folder / _placed(info["video_path"], video_key=key, **place)
             start = float(line[f"videos/{key}/from_timestamp"])
-            videos[key] = VideoSpan(path, start, int(line["length"]), float(info["fps"]), False)
+            videos[key] = VideoSpan(path, start, length, float(info["fps"]), False)
+            if line.get(f"videos/{key}/to_timestamp") is not None:
+                ends[key] = float(line[f"videos/{key}/to_timestamp"])
     return EpisodeRow(
         index=int(line["episode_index"]),
-        length=int(line["length"]),
-        data=_placed(info["data_path"], chunk_index=file[0], file_index=file[1]),
-        first_row=int(line["dataset_from_index"]) - starts[file],
-        rows_alone=False,
+        length=length,
+        data=_placed(info["data_path"], chunk_index=line["data/chunk_index"], file_index=line["data/file_index"]),
+        indices=range(first, first + length if stop is None else int(stop)),
         videos=videos,
+        video_ends=ends,
     )
 
 

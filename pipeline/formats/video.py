@@ -11,6 +11,9 @@ from jaxtyping import Int, UInt8
 
 from schemas.episode import BadEpisode
 
+NEAR = 0.25
+"""A picture is a row's if its time is at most so much of a frame from the row's."""
+
 
 @dataclass(frozen=True)
 class VideoSpan:
@@ -24,6 +27,8 @@ class VideoSpan:
         alone: the file holds this episode and nothing else, so that a further frame is a fault.
         side: which half of a picture that shows both eyes of a camera side by side, or all of it.
         reduced: the picture is made smaller by this whole number.
+        times: when each frame is shown, seconds from the beginning of the file; every 1 / fps from ``start_s`` on where
+            they are not given.
     """
 
     path: Path
@@ -33,16 +38,21 @@ class VideoSpan:
     alone: bool
     side: Literal["all", "left", "right"] = "all"
     reduced: int = 1
+    times: tuple[float, ...] | None = None
+
+    def time_of(self, number: int) -> float:
+        """When a frame is shown, seconds from the beginning of the file."""
+        return self.start_s + number / (self.fps or 1) if self.times is None else self.times[number]
 
 
-def video_size(name: str, span: VideoSpan) -> tuple[int, int]:
-    """(width, height) in pixels.
+def frame_count(name: str, path: Path) -> int | None:
+    """How many frames a file has by its header; None where that does not say.
 
     Raises:
         BadEpisode: the file is missing or no video.
     """
-    with opened_video(name, span.path) as (_, stream):
-        return stream.codec_context.width, stream.codec_context.height
+    with opened_video(name, path) as (_, stream):
+        return stream.frames or None
 
 
 def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
@@ -121,24 +131,54 @@ def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H
     reformatter = _reformatter()
     size: tuple[int, int] | None = None
     with opened_video(name, span.path) as (container, stream):
-        for count, (frame, seconds) in enumerate(_frames_from(container, stream, span)):
-            if count == span.length:
-                if span.alone:
-                    raise BadEpisode(
-                        "video_too_long", f"{name}: {span.path.name} has more frames than the {count} rows of its table"
-                    )
-                return
-            late = 0.0 if span.fps is None else seconds - span.start_s - count / span.fps
-            if span.fps is not None and abs(late) > 0.5 / span.fps:
-                raise BadEpisode(
-                    "timestamps_off",
-                    f"{name}: frame {count} is shown {abs(late):.3f} s {'after' if late > 0 else 'before'} its time "
-                    f"in {span.path.name}",
-                )
+        found = _frames_from(container, stream, span)
+        for count, frame in enumerate(_counted(name, span, found) if span.fps is None else _nearest(name, span, found)):
             if frame.is_corrupt:
                 raise BadEpisode("bad_video", f"{name}: frame {count} of {span.path.name} is damaged")
             size = same_size(name, frame, size, f"frame {count} of {span.path.name}")
             yield _picture(frame, span, reformatter)
+
+
+def _counted(name: str, span: VideoSpan, frames: Iterator[tuple[Any, float]]) -> Iterator[Any]:
+    """The episode's frames by their number."""
+    for count, (frame, _) in enumerate(frames):
+        if count == span.length:
+            if span.alone:
+                raise _too_long(name, span)
+            return
+        yield frame
+
+
+def _nearest(name: str, span: VideoSpan, frames: Iterator[tuple[Any, float]]) -> Iterator[Any]:
+    """For each of the episode's times the frame that is shown nearest to it, of which there must be one."""
+    row, held, apart, frame_s = 0, None, 0.0, 1 / (span.fps or 1)
+    for frame, seconds in frames:
+        if held is not None and abs(seconds - span.time_of(row)) < apart:
+            held, apart = frame, abs(seconds - span.time_of(row))  # of a video with more frames than rows
+            continue
+        if held is not None:
+            yield held
+            row, held = row + 1, None
+        if row == span.length:
+            if not span.alone:
+                return
+            if seconds > span.time_of(row - 1) + (1 - NEAR) * frame_s:
+                raise _too_long(name, span)
+            continue
+        late = seconds - span.time_of(row)
+        if late > NEAR * frame_s:
+            raise BadEpisode(
+                "timestamps_off", f"{name}: frame {row} is shown {late:.3f} s after its time in {span.path.name}"
+            )
+        if late >= -NEAR * frame_s:
+            held, apart = frame, abs(late)
+    if held is not None:
+        yield held
+
+
+def _too_long(name: str, span: VideoSpan) -> BadEpisode:
+    said = f"{name}: {span.path.name} has more frames than the {span.length} rows of its table"
+    return BadEpisode("video_too_long", said)
 
 
 def same_size(name: str, frame: Any, size: tuple[int, int] | None, which: str) -> tuple[int, int]:
@@ -216,12 +256,14 @@ def _frames_from(container: Any, stream: Any, span: VideoSpan) -> Iterator[tuple
     """Frames from the episode's first on, with their time; one seek, to the key frame before it, where others come
     first.
     """
-    origin = stream.start_time or 0
-    if span.start_s > 0:
-        container.seek(origin + int(span.start_s / stream.time_base), stream=stream)
+    origin, start = stream.start_time or 0, span.time_of(0)
+    if span.fps is not None:
+        start -= NEAR / span.fps
+    if start > 0:
+        container.seek(origin + int(start / stream.time_base), stream=stream)
     for frame in container.decode(stream):
         if frame.pts is None:
             raise BadEpisode("timestamps_off", f"{span.path}: a frame has no time")
         seconds = float((frame.pts - origin) * stream.time_base)
-        if span.fps is None or seconds > span.start_s - 0.5 / span.fps:
+        if span.fps is None or seconds >= start:
             yield frame, seconds
