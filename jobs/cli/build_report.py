@@ -1,7 +1,6 @@
 """What ``lamp-data build`` says at its end."""
 
 import dataclasses
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ def summary_text(summary: "BuildSummary") -> str:
         lines.append(f"  note         {count} episodes {note}")
     for reason, count in summary.rejected.items():
         lines.append(f"  rejected     {count} {reason}")
-    for code, count in sorted(Counter(q.code for q in summary.quarantined).items()):
+    for code, count in summary.quarantined_codes():
         lines.append(f"  quarantined  {count} {code}")
         shown = [q for q in summary.quarantined if q.code == code]
         lines += [f"    {q.message}" for q in shown[:5]]

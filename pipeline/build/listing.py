@@ -42,6 +42,8 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
     listed = list(reader.list_episodes(source, form))
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
     unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
+    if selection.episodes:  # of a download of some episodes, those that were asked for are there
+        unreadable = [u for u in unreadable if not u.absent]
     return Listing(choose_listed(selection, refs), len(refs), unreadable)
 
 

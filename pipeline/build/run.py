@@ -96,7 +96,11 @@ def build(
         summary.output, summary.left_out = output, {**left_out, **summary.left_out}
         summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
         if not any(report.rows for report in reports):
-            raise BuildError(f"no triplet came out of {source}: {summary.why_nothing()}")
+            said = f"no triplet came out of {source}: {summary.why_nothing()}"
+            if (output / NAME).exists():  # a finished build, whose manifest has the digest of its episodes.jsonl
+                raise BuildError(said)
+            write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
+            raise BuildError(f"{said}; {output / EPISODES} names every episode with its reason")
         written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
         layout = {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed, "selection": selection.as_dict()}
         _publish(recipe, reports, output, shards.format, layout, written, summary)
@@ -164,16 +168,8 @@ def _pack(
     return written
 
 
-def _publish(
-    recipe: Recipe,
-    reports: list[EpisodeReport],
-    output: Path,
-    format_name: str,
-    layout: dict[str, Any],
-    shards: list[ShardFile],
-    summary: BuildSummary,
-) -> None:
-    """Write what stands beside the shards, and last of all the manifest."""
+def _episode_lines(recipe: Recipe, reports: list[EpisodeReport], summary: BuildSummary) -> bytes:
+    """What became of each episode, one a line."""
     lines = [
         {
             **report.ref,
@@ -189,7 +185,20 @@ def _publish(
         }
         for report in reports
     ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
-    write_whole(output / EPISODES, b"".join(canonical_json(line) + b"\n" for line in lines))
+    return b"".join(canonical_json(line) + b"\n" for line in lines)
+
+
+def _publish(
+    recipe: Recipe,
+    reports: list[EpisodeReport],
+    output: Path,
+    format_name: str,
+    layout: dict[str, Any],
+    shards: list[ShardFile],
+    summary: BuildSummary,
+) -> None:
+    """Write what stands beside the shards, and last of all the manifest."""
+    write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
     write_statistics(output, dataset_statistics(reports, output / WORK / "parts"))
     Manifest(
         dataset=asdict(recipe.info),

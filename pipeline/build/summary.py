@@ -101,11 +101,18 @@ class BuildSummary:
             "quarantined": dict(sorted(Counter(q.code for q in self.quarantined).items())),
         }
 
+    def quarantined_codes(self) -> list[tuple[str, int]]:
+        """How many by their code; reasons of files that are there before files that are not."""
+        counts = Counter((q.absent, q.code) for q in self.quarantined)
+        return [(code, count) for (_, code), count in sorted(counts.items())]
+
     def why_nothing(self) -> str:
         """Why there is no triplet."""
         if self.quarantined:
-            first = self.quarantined[0]
-            return f"{len(self.quarantined)} quarantined, the first because {first.message}"
+            first = min(self.quarantined, key=lambda q: q.absent)
+            codes = self.quarantined_codes()
+            counts = f" ({', '.join(f'{count} {code}' for code, count in codes)})" if len(codes) > 1 else ""
+            return f"{len(self.quarantined)} quarantined{counts}, the first because {first.message}"
         if not self.episodes:
             return (
                 f"every episode was left out ({counted(self.left_out) or 'there is none'}); --language optional "

@@ -83,6 +83,11 @@ class Quarantined:
     code: str
     message: str
 
+    @property
+    def absent(self) -> bool:
+        """Its files are not there, as after a download of some episodes only."""
+        return self.code in ("missing_episodes", "missing_file", "missing_files", "missing_video")
+
     @classmethod
     def of(cls, ref: EpisodeRef, error: BadEpisode) -> "Quarantined":
         """An episode with its reason, its name in the message."""

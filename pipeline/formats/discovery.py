@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.formats.archives import is_archive
+from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
 from pipeline.formats.rlds import is_rlds_folder
 from pipeline.formats.video_clips import SUFFIXES as VIDEO_SUFFIXES
 from pipeline.readers import SeveralForms, UnknownForm, UnreadableSource
@@ -83,7 +84,7 @@ def list_forms(
     unprintable: set[str] = set()
     first: tuple[str, Path] | None = None
     for kind, folder in found:
-        for listed in listers[kind](root, folder):
+        for listed in _without_pointers(root, listers[kind](root, folder)):
             if isinstance(listed, EpisodeRef):
                 first = first or (kind, folder)
                 if first[0] != kind:
@@ -98,6 +99,21 @@ def list_forms(
             elif listed.source not in unprintable:
                 unprintable.add(listed.source)
                 yield bad_name(listed.source)
+
+
+def _without_pointers(
+    root: Path, items: Iterator[EpisodeRef | UnreadableSource]
+) -> Iterator[EpisodeRef | UnreadableSource]:
+    """The same, with each file that is a Git LFS pointer named once, whatever its lister made of it."""
+    pointers: dict[Path, bool] = {}
+    for item in items:
+        path = Path(item.path) if isinstance(item, EpisodeRef) else root / item.source
+        if path not in pointers:
+            pointers[path] = is_lfs_pointer(path)
+            if pointers[path]:
+                yield UnreadableSource(item.source, CODE, lfs_words(item.source))
+        if not pointers[path]:
+            yield item
 
 
 def root_of(ref: EpisodeRef) -> Path:

@@ -14,9 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.formats.lerobot_spans import span_faults
+from pipeline.formats.lfs import is_lfs_pointer, lfs_words
 from pipeline.formats.video import VideoSpan
 
 INFO = "meta/info.json"
+TASK_COLUMNS = ("task", "__index_level_0__")
+"""Where ``meta/tasks.parquet`` has its texts, the first that is there."""
 SPAN = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
 """Where an episode lies in a camera's videos of v3.0."""
 
@@ -98,8 +101,9 @@ class LeRobotMeta:
 
 
 def meta_files(folder: Path) -> list[Path]:
-    """The files that describe a dataset."""
-    return sorted(p for p in (folder / "meta").rglob("*") if p.suffix in (".json", ".jsonl", ".parquet"))
+    """The files that describe a dataset; hidden ones, as ``._file-000.parquet``, are no part of it."""
+    found = (folder / "meta").rglob("*")
+    return sorted(p for p in found if p.suffix in (".json", ".jsonl", ".parquet") and not p.name.startswith("."))
 
 
 def read_meta(folder: Path) -> LeRobotMeta:
@@ -133,6 +137,8 @@ def read_meta(folder: Path) -> LeRobotMeta:
         missing = Path(str(error.filename or "meta")).name
         raise BadMeta(f"{folder.name} lacks {missing} in meta") from error
     except UNREADABLE as error:
+        for path in filter(is_lfs_pointer, meta_files(folder)):
+            raise BadMeta(lfs_words(f"{folder.name}/{path.relative_to(folder).as_posix()}")) from error
         raise BadMeta(f"the files in {folder.name}/meta do not describe a LeRobot dataset: {_plain(error)}") from error
 
 
@@ -171,7 +177,8 @@ def _read_v3(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, .
     columns = ["episode_index", "length", "data/chunk_index", "data/file_index"]
     columns += ["dataset_from_index", "dataset_to_index"]
     columns += [f"videos/{key}/{name}" for key in keys for name in SPAN]
-    files = sorted((folder / "meta/episodes").rglob("*.parquet"))
+    files = [path for path in meta_files(folder) if path.is_relative_to(folder / "meta/episodes")]
+    files = [path for path in files if path.suffix == ".parquet"]
     if not files:
         raise BadMeta(f"{folder.name} has no meta/episodes/*/*.parquet")
     lines = []
@@ -217,22 +224,29 @@ def _placed(template: str, **place: Any) -> str:
 
 
 def _v3_tasks(folder: Path) -> dict[int, str]:
-    """The text stands in the table's index, whose column's name has changed over time:
-    it is the one that holds text.
+    """The instructions: in the column ``task``, in the table's index as pandas names it, or in the only column of text.
+    Other texts beside ``task``, as a category, are passed over.
     """
     import pyarrow.parquet as pq
     import pyarrow.types as types
 
     with pq.ParquetFile(folder / "meta/tasks.parquet") as file:
         table = file.read()
-    texts = [f.name for f in table.schema if types.is_string(f.type) or types.is_large_string(f.type)]
-    if len(texts) != 1:
-        raise BadMeta(f"{folder.name}/meta/tasks.parquet must have one column of text, found {texts}")
-    return dict(zip(table["task_index"].to_pylist(), table[texts[0]].to_pylist(), strict=True))
+    kinds = {f.name: f.type.value_type if types.is_dictionary(f.type) else f.type for f in table.schema}
+    texts = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]
+    named = [name for name in texts if name in TASK_COLUMNS]
+    if not named and len(texts) != 1:
+        raise BadMeta(
+            f"{folder.name}/meta/tasks.parquet must have a column {' or '.join(TASK_COLUMNS)}, or one column of text, "
+            f"found {', '.join(texts) or 'none'}"
+        )
+    column = min(named, key=TASK_COLUMNS.index) if named else texts[0]
+    return dict(zip(table["task_index"].to_pylist(), table[column].to_pylist(), strict=True))
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    """Objects of JSON, one a line; a byte-order mark and ends of lines of another system are no part of them."""
+    return [json.loads(line) for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip()]
 
 
 def _plain(error: BaseException) -> str:

@@ -24,7 +24,7 @@ from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 FEATURES, DATASET_INFO = "features.json", "dataset_info.json"
-SHARD_NAME = re.compile(r"(?P<name>.+)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d{5})-of-(?P<total>\d{5})")
+SHARD_NAME = re.compile(r"(?P<name>[^.].*)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d{5})-of-(?P<total>\d{5})")
 """The name before the split is not always the dataset's: LIBERO-10's files are called ``liber_o10-train``."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
 from schemas.episode import BadEpisode
 
 NEAR = 0.25
@@ -239,6 +240,8 @@ def opened_video(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
 
     if not path.is_file():
         raise BadEpisode("missing_video", f"{name}: there is no file {path}")
+    if is_lfs_pointer(path):
+        raise BadEpisode(CODE, f"{name}: {lfs_words(path.name)}")
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

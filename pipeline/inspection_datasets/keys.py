@@ -87,17 +87,32 @@ def _rlds(folder: Path, within: str) -> DatasetKeys:
 
 def _lerobot(meta: LeRobotMeta, within: str) -> DatasetKeys:
     keys = []
-    videos = meta.episodes[0].videos if meta.episodes else {}
+    there = _cameras_there(meta)
     for key, feature in sorted(meta.features.items()):
         dtype, shape = str(feature.get("dtype")), feature.get("shape") or ()
         kind = {"video": "camera", "image": "camera", "string": "text"}.get(dtype, "numbers")
         if kind == "camera" and (DEPTH.search(key) or 1 in (shape[:1], shape[-1:])):
             kind = "depth"
-        if dtype == "video" and not (key in videos and videos[key].path.is_file()):
+        if dtype == "video" and key not in there:
             kind = "absent"
         keys.append(Key(key, kind, dtype, tuple(int(size) for size in shape)))
     words = tuple(list(meta.tasks.values())[:6])
     return DatasetKeys("lerobot", within, meta.folder.name, meta.version, meta.fps, tuple(keys), words)
+
+
+def _cameras_there(meta: LeRobotMeta) -> set[str]:
+    """Cameras of which some episode's video is there; of a download that was cut short it may be any episode's."""
+    there: set[str] = set()
+    tried: set[Path] = set()
+    for row in meta.episodes:
+        for key in row.videos.keys() - there:
+            path = row.videos[key].path
+            if path not in tried and path.is_file():
+                there.add(key)
+            tried.add(path)
+        if there == set(row.videos):
+            break
+    return there
 
 
 def keys_values(found: list[DatasetKeys]) -> dict[str, Any]:
