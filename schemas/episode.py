@@ -171,6 +171,7 @@ class CameraView:
         simulation: recorded simulator states, if any.
         stereo: the right eye, where the camera has two.
         kind: of camera, for want of intrinsics.
+        short: how many pictures its file lacks at the end; windows end before those.
         read_some: loads the frames with some numbers, which rise; None where only all can be loaded at once. Calls that
             go forward read or decode each frame once.
     """
@@ -189,6 +190,7 @@ class CameraView:
     stereo: StereoPair | None = None
     read_some: Callable[[Int[np.ndarray, " N"]], UInt8[np.ndarray, "N H W 3"]] | None = None
     kind: CameraKind | None = None
+    short: int = 0
 
     @cached_property
     def frames(self) -> UInt8[np.ndarray, "T H W 3"]:
@@ -259,6 +261,8 @@ class Episode:
             to T - 1.
         other_actions: further forms of the action that the file holds at each frame, by the dataset's own names.
         standard_actions: the field's standard form, where there is one; made by the build, not by readers.
+        unusable_cameras: why, by name, for cameras that the data name and whose pictures cannot be read; they are not
+            among the views, and cost the episode only where they are asked for.
         tools_xyz: see ``tool_positions``; given where the state does not hold it as x, y, z.
     """
 
@@ -280,6 +284,7 @@ class Episode:
     standard_actions: StandardActions | None = None
     tools_xyz: Float[np.ndarray, "N T 3"] | None = None
     frame_instructions: tuple[tuple[str, ...], ...] | None = None
+    unusable_cameras: dict[str, BadEpisode] = field(default_factory=dict)
 
     def instructions_at(self, frame: int) -> tuple[str, ...]:
         """The texts that belong to a frame; the same list at every frame of most datasets."""

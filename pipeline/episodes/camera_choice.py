@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from pipeline.episodes.slicing import take_frames
 from schemas.episode import BadEpisode, Episode
 from schemas.triplet import camera_in_key
 
@@ -29,12 +32,14 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
     """The names of an episode's cameras that the choice means, the primary one first.
 
     Raises:
-        BadEpisode: a camera that was named is not there or is black, or two have names that sample keys cannot tell
-            apart.
+        BadEpisode: a camera that was named is not there, is black or cannot be read, or two have names that sample keys
+            cannot tell apart.
     """
     there = sorted(episode.views, key=lambda name: (name != episode.primary, name))
     wanted = there if ALL in cameras else [episode.primary if name == PRIMARY else name for name in cameras]
     missing = [name for name in wanted if name not in episode.views]
+    for error in (episode.unusable_cameras[name] for name in missing if name in episode.unusable_cameras):
+        raise BadEpisode(error.code, error.message)
     if black := [name for name in missing if name in episode.black_cameras]:
         raise BadEpisode(
             "black_camera",
@@ -59,11 +64,14 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
 
 
 def seen_by(episode: Episode, camera: str) -> Episode:
-    """The episode with another camera as the primary one.
+    """The episode with another camera as the primary one, up to the last frame of which there is a picture of it and of
+    the wrist camera.
 
-    That camera's view is a copy, so that its frames are let go with it; the wrist camera's are shared, they belong to
+    That camera's view is a copy, so that its frames are released with it; the wrist camera's are shared, they belong to
     every window.
     """
     view = episode.views[camera]
     own = view if camera == episode.wrist else replace(view)
-    return replace(episode, primary=camera, views={**episode.views, camera: own})
+    seen = replace(episode, primary=camera, views={**episode.views, camera: own})
+    short = max(view.short, episode.views[episode.wrist].short if episode.wrist else 0)
+    return take_frames(seen, np.arange(seen.length - short)) if short else seen

@@ -56,6 +56,25 @@ def frame_count(name: str, path: Path) -> int | None:
         return stream.frames or None
 
 
+def check_end(name: str, span: VideoSpan, most: int = 1) -> int:
+    """How many of the episode's last pictures its file lacks by its header; 0 where that does not say.
+
+    Args:
+        most: so many may be missing.
+
+    Raises:
+        BadEpisode: the file is missing or no video, or more pictures are missing.
+    """
+    with opened_video(name, span.path) as (_, stream):
+        if span.fps is None or not stream.frames or not stream.average_rate:
+            return 0
+        last_s = (stream.frames - 1) / float(stream.average_rate)
+        missing = max(int(np.ceil((span.time_of(span.length - 1) - last_s) * span.fps - NEAR)), 0)
+    if missing > most:
+        raise _too_short(name, span, max(span.length - missing, 0))
+    return missing
+
+
 def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
     """The episode's first frame, RGB.
 

@@ -1,11 +1,13 @@
 """BridgeData V2 as LeRobot (``bridge_orig_lerobot`` v2.0 and its successors): four cameras, state padded to 8."""
 
+from functools import partial
+
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.lerobot_meta import LeRobotMeta
-from pipeline.readers._camera_views import black_note, enough_frames, numbers, usable_views, view_of_lerobot
+from pipeline.readers._camera_views import enough_frames, find_cameras, numbers, view_of_lerobot
 from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraView, Episode, EpisodeRef
 
@@ -32,11 +34,11 @@ def episode_of_lerobot(
     """
     enough_frames(ref, table.length)
     there = [key for key in CAMERAS if key in table.meta.features]
-    made = [(key, _view(table, key)) for key in there]
-    views, told = usable_views(ref, made), instructions_of([table.tasks()], table.length)
+    cameras = find_cameras(ref, {key: partial(_view, table, key) for key in there})
+    told = instructions_of([table.tasks()], table.length)
     return Episode(
         ref=ref,
-        views=views,
+        views=cameras.views,
         primary=PRIMARY,
         wrist=None,
         instructions=told.every,
@@ -46,8 +48,9 @@ def episode_of_lerobot(
         actions=numbers(ref, "actions", table.array(ACTION), len(convention.dimensions)),
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
-        notes=black_note(made),
+        notes=cameras.notes,
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
 
 

@@ -1,7 +1,7 @@
 """Pieces of an episode that every reader makes alike: views of encoded pictures, finite numbers, spoken words."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,7 @@ from jaxtyping import Float, Shaped
 from pipeline.formats.images import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.orientation import Orientation, upright_view
-from pipeline.formats.video import VideoFrames, VideoSpan, first_frame, read_video
+from pipeline.formats.video import VideoFrames, VideoSpan, check_end, first_frame, read_video
 from pipeline.readers import EpisodeTexts
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
@@ -57,7 +57,9 @@ def view_of_lerobot(
     """
     if episode.meta.features[key].get("dtype") == "image":
         return view_of_pictures(episode.ref, key, episode.pictures(key), fixed, orientation)
-    return view_of_video(episode.ref, key, episode.video(key), fixed, orientation)
+    span = episode.video(key)
+    view = view_of_video(episode.ref, key, span, fixed, orientation)
+    return view and replace(view, short=check_end(f"{episode.ref.name}: {key}", span))
 
 
 def view_of_video(
@@ -106,6 +108,43 @@ def usable_views(ref: EpisodeRef, views: Iterable[tuple[str, CameraView | None]]
             "black_camera", f"{ref.name}: every frame of {', '.join(found)} is black; no camera was recorded"
         )
     return there
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """The cameras of an episode: ``schemas.episode.Episode`` takes them as they are.
+
+    Attributes:
+        notes: on cameras that are black, cannot be read or end early.
+    """
+
+    views: dict[str, CameraView]
+    unusable: dict[str, BadEpisode]
+    notes: dict[str, str]
+
+
+def find_cameras(ref: EpisodeRef, makers: Mapping[str, Callable[[], CameraView | None]]) -> Cameras:
+    """The cameras that can be used, by name; one that cannot be read costs only itself.
+
+    Args:
+        makers: each makes a view; None where every frame is black.
+
+    Raises:
+        BadEpisode: there is none.
+    """
+    made: list[tuple[str, CameraView | None]] = []
+    unusable: dict[str, BadEpisode] = {}
+    for name, make in makers.items():
+        try:
+            made.append((name, make()))
+        except BadEpisode as error:
+            unusable[name] = error
+    if unusable and not any(view is not None for _, view in made):
+        raise next(iter(unusable.values()))
+    views = usable_views(ref, made)
+    short = {f"camera {name}": f"{view.short} picture short of its table" for name, view in views.items() if view.short}
+    said = {f"camera {name}": f"{error.code}: {error.message}" for name, error in unusable.items()}
+    return Cameras(views, unusable, {**black_note(made), **said, **short})
 
 
 def black_note(views: Iterable[tuple[str, CameraView | None]]) -> dict[str, str]:

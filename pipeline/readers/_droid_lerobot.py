@@ -6,6 +6,7 @@ are refused.
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from pipeline.formats.lerobot import LeRobotEpisode
 from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.readers import EpisodeTexts
-from pipeline.readers._camera_views import black_note, enough_frames, numbers, usable_views, view_of_lerobot
+from pipeline.readers._camera_views import enough_frames, find_cameras, numbers, view_of_lerobot
 from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, Episode, EpisodeRef
 
@@ -50,15 +51,14 @@ def episode_of_lerobot(
         BadEpisode: it cannot be used.
     """
     enough_frames(ref, table.length)
-    cameras = [key for key in (*EXTERIOR, WRIST) if key in table.meta.features]
-    made = [(key, view_of_lerobot(table, key, fixed=key != WRIST)) for key in cameras]
-    views = usable_views(ref, made)
+    there = [key for key in (*EXTERIOR, WRIST) if key in table.meta.features]
+    cameras = find_cameras(ref, {key: partial(view_of_lerobot, table, key, fixed=key != WRIST) for key in there})
     words, told = words_of_lerobot(table), instructions_of(_texts(table), table.length)
     return Episode(
         ref=ref,
-        views=views,
+        views=cameras.views,
         primary=PRIMARY,
-        wrist=WRIST if WRIST in views else None,
+        wrist=WRIST if WRIST in cameras.views else None,
         instructions=told.every,
         fps=fps,
         state=_state(ref, table),
@@ -67,13 +67,14 @@ def episode_of_lerobot(
         action_mask=np.ones(table.length, bool),
         action_convention=convention,
         success=words.success,
-        notes=black_note(made),
+        notes=cameras.notes,
         other_actions={
             name: numbers(ref, key, table.array(key), width)
             for name, width in other_actions.items()
             if table.has(key := f"action.{name}")
         },
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
 
 

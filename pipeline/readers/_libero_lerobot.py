@@ -11,6 +11,7 @@ Both were made from the mirrored RLDS pictures, so the mirror is undone here too
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,9 @@ from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot
 from pipeline.formats.lerobot_meta import INFO, LeRobotMeta
 from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers._camera_views import (
-    black_note,
     enough_frames,
+    find_cameras,
     numbers,
-    usable_views,
     view_of_lerobot,
     with_fov,
 )
@@ -118,10 +118,9 @@ def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
     """
     enough_frames(ref, table.length)
     line = _line_of(table.meta) or LINES[0]
-    made = {name: view_of_lerobot(table, name, name == line.primary, "mirrored") for name in (line.primary, line.wrist)}
-    views = usable_views(ref, made.items())
     fov = {line.primary: FOV_Y["agentview"], line.wrist: FOV_Y["robot0_eye_in_hand"]}
-    views = {name: with_fov(view, fov[name]) for name, view in views.items()}
+    cameras = find_cameras(ref, {n: partial(view_of_lerobot, table, n, n == line.primary, "mirrored") for n in fov})
+    views = {name: with_fov(view, fov[name]) for name, view in cameras.views.items()}
     labelled, told = table.meta.fps, instructions_of([table.tasks()], table.length)
     return Episode(
         ref=ref,
@@ -135,9 +134,9 @@ def episode_of_lerobot(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         actions=numbers(ref, "actions", table.array(line.action), len(CONVENTION.dimensions)),
         action_mask=np.ones(table.length, bool),
         action_convention=line.convention,
-        notes=black_note(made.items())
-        | ({} if labelled == FPS else {"fps": f"labelled {labelled:g}, recorded at {FPS:g}"}),
+        notes=cameras.notes | ({} if labelled == FPS else {"fps": f"labelled {labelled:g}, recorded at {FPS:g}"}),
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
 
 

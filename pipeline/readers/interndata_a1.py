@@ -25,10 +25,9 @@ from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import (
-    black_note,
     enough_frames,
+    find_cameras,
     numbers,
-    usable_views,
     view_of_lerobot,
     words_of_tasks,
 )
@@ -114,16 +113,13 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
     state, names = _joints(ref, table, "states", arms)
     actions, action_names = _joints(ref, table, "actions", arms)
     tools = [tool for arm in arms if (tool := _tool(table, arm)) is not None]
-    notes: dict[str, str] = {}
-    made: list[tuple[str, CameraView | None]] = []
-    for key in (key for key in CAMERAS if key in table.meta.features):
-        view = view_of_lerobot(table, key, fixed=key == PRIMARY and len(arms) == 1)
-        if view is not None:
-            view, refused = _calibrated(view, table, tools)
-            notes |= {f"calibration of {key}": refused} if refused else {}
-        made.append((key, view))
-    views = usable_views(ref, made)
-    notes |= black_note(made)
+    there, views, notes = [key for key in CAMERAS if key in table.meta.features], {}, {}
+    cameras = find_cameras(
+        ref, {key: partial(view_of_lerobot, table, key, key == PRIMARY and len(arms) == 1) for key in there}
+    )
+    for key, view in cameras.views.items():
+        views[key], refused = _calibrated(view, table, tools)
+        notes |= {f"calibration of {key}": refused} if refused else {}
     told = instructions_of([table.tasks()], table.length)
     return Episode(
         ref=ref,
@@ -137,9 +133,10 @@ def _episode(ref: EpisodeRef, table: LeRobotEpisode) -> Episode:
         actions=actions,
         action_mask=np.ones(table.length, bool),
         action_convention=_convention(action_names),
-        notes=notes,
+        notes=notes | cameras.notes,
         tools_xyz=np.stack(tools) if tools else None,
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
 
 

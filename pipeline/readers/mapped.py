@@ -23,8 +23,8 @@ from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import (
     NO_ACTIONS,
     enough_frames,
+    find_cameras,
     numbers,
-    usable_views,
     view_of_lerobot,
     view_of_pictures,
     with_fov,
@@ -34,7 +34,6 @@ from pipeline.readers._lerobot_tar import CacheConfig, is_packed, list_packed, r
 from pipeline.readers._mapping_file import ActionMapping, CameraMapping, DatasetMapping, DepthMapping, Numbers
 from pipeline.readers._pose_check import intrinsics_fault
 from schemas.episode import (
-    BLACK_CAMERAS,
     ActionConvention,
     BadEpisode,
     CameraView,
@@ -154,16 +153,16 @@ def _missing_key(keys: list[str], meta: LeRobotMeta) -> str | None:
 def _episode(ref: EpisodeRef, table: Table, mapping: DatasetMapping) -> Episode:
     enough_frames(ref, table.length)
     names = mapping.names
-    made = [(names[key], _view(table, key, names[key], mapping.cameras[key])) for key in sorted(mapping.cameras)]
-    views = usable_views(ref, made)
+    makers = {names[key]: partial(_view, table, key, names[key], mapping.cameras[key]) for key in sorted(names)}
+    cameras = find_cameras(ref, makers)
     state, state_names = _side_by_side(table, mapping.state)
     actions, mask, convention = _actions(table, mapping.action)
     wrist, told = names[mapping.wrist] if mapping.wrist else None, _instructions(table, mapping)
     return Episode(
         ref=ref,
-        views=views,
+        views=cameras.views,
         primary=names[mapping.primary],
-        wrist=wrist if wrist in views else None,
+        wrist=wrist if wrist in cameras.views else None,
         instructions=told.every,
         fps=mapping.fps,
         state=state,
@@ -172,8 +171,9 @@ def _episode(ref: EpisodeRef, table: Table, mapping: DatasetMapping) -> Episode:
         action_mask=mask,
         action_convention=convention,
         success=_success(table, mapping),
-        notes=_notes(table, mapping, [name for name, view in made if view is None]),
+        notes=cameras.notes | _notes(table, mapping),
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
 
 
@@ -311,8 +311,8 @@ def _success(table: Table, mapping: DatasetMapping) -> bool | None:
     return str(told.contains) in _texts(table, told.key)[-1]
 
 
-def _notes(table: Table, mapping: DatasetMapping, black: list[str]) -> dict[str, str]:
-    notes = {BLACK_CAMERAS: ", ".join(black)} if black else {}
+def _notes(table: Table, mapping: DatasetMapping) -> dict[str, str]:
+    notes = {}
     for key in mapping.notes:
         if table.has(key):
             notes[key.rsplit("/", 1)[-1]] = _texts(table, key)[0]

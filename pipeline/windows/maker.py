@@ -52,6 +52,8 @@ class TripletMaker:
         cameras = chosen_cameras(episode, self.recipe.cameras)
         for camera in episode.black_cameras if ALL in self.recipe.cameras else ():
             yield SkippedCamera(camera, "black_camera")
+        for camera, error in episode.unusable_cameras.items() if ALL in self.recipe.cameras else ():
+            yield SkippedCamera(camera, error.code)
         for camera in cameras:
             try:
                 yield from self._windows(seen_by(episode, camera), watch)

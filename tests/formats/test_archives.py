@@ -11,6 +11,7 @@ import pytest
 from fixtures.lerobot import moving, write_lerobot
 from readers.test_interndata_reader import HEAD, LENGTH, SIZE, columns_of
 
+from pipeline.episodes.camera_choice import chosen_cameras
 from pipeline.formats.archive_cache import FILES, ArchiveCache
 from pipeline.formats.archives import CHUNK, archive_key, unpack
 from pipeline.readers import SeveralForms, UnreadableSource
@@ -309,9 +310,9 @@ def test_an_episode_whose_video_was_refused_is_quarantined_alone(tmp_path):
     problem, first, second = reader.list_episodes(tmp_path / "data")
     assert problem.code == "archive_link"
     with pytest.raises(BadEpisode) as error:
-        reader.read(first)
+        chosen_cameras(reader.read(first), ["primary"])
     assert error.value.code == "missing_video"
-    assert reader.read(second).length == LENGTH
+    assert chosen_cameras(reader.read(second), ["primary"]) == [HEAD]
 
 
 def test_where_the_cache_lies_decides_nothing():
