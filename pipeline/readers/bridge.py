@@ -33,6 +33,7 @@ from pipeline.readers._camera_views import (
     with_kinds,
     words_of_tasks,
 )
+from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
@@ -88,14 +89,9 @@ class BridgeReader:
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every episode of every RLDS, LeRobot and raw folder below."""
-        listers = {
-            "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
-            "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
-            "bridge-raw": partial(list_raw, INFO.name),
-        }
         return list_forms(
             root,
-            listers,
+            listers(FORMS),
             "RLDS, LeRobot or raw folder",
             "Bridge's folder bridge_dataset/1.0.0, a LeRobot folder of it or its raw folders",
             form,
@@ -103,25 +99,15 @@ class BridgeReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
-        return with_kinds(self._read(ref), CAMERA_KIND)
-
-    def _read(self, ref: EpisodeRef) -> Episode:
-        if ref.path.endswith(".parquet"):
-            return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
-        if ref.path.endswith(OBSERVATIONS):
-            return read_raw(ref, CONVENTION, STATE_NAMES, FPS, self.config.depth_unit)
-        return _episode(ref, read_rlds(ref))
+        return with_kinds(form_of(ref, FORMS).read(ref, self.config), CAMERA_KIND)
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
-        if ref.path.endswith(".parquet"):
-            return words_of_tasks(read_lerobot(ref))
-        if ref.path.endswith(OBSERVATIONS):
-            return words_of_raw(ref)
-        return _words(read_rlds(ref))
+        return form_of(ref, FORMS).words(ref)
 
 
-def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
+def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
+    record = read_rlds(ref)
     enough_frames(ref, record.length)
     cameras = [name for name in CAMERAS if record.has(f"steps/observation/{name}")]
     found = [
@@ -146,10 +132,32 @@ def _episode(ref: EpisodeRef, record: RldsEpisode) -> Episode:
     )
 
 
-def _words(record: RldsEpisode) -> EpisodeTexts:
-    return EpisodeTexts(spoken(record.texts(LANGUAGE)))
+def _words_of_rlds(ref: EpisodeRef) -> EpisodeTexts:
+    return EpisodeTexts(spoken(read_rlds(ref).texts(LANGUAGE)))
+
+
+def _read_lerobot(ref: EpisodeRef, config: Config) -> Episode:
+    return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS)
+
+
+def _words_of_lerobot(ref: EpisodeRef) -> EpisodeTexts:
+    return words_of_tasks(read_lerobot(ref))
+
+
+def _read_raw(ref: EpisodeRef, config: Config) -> Episode:
+    return read_raw(ref, CONVENTION, STATE_NAMES, FPS, config.depth_unit)
 
 
 def _notes(record: RldsEpisode) -> dict[str, str]:
     path = "episode_metadata/file_path"
     return {"file_path": record.texts(path)[0]} if record.has(path) else {}
+
+
+FORMS: dict[str, Form[Config]] = {
+    "rlds": Form("", partial(list_rlds, INFO.name, needed=NEEDED), _read_rlds, _words_of_rlds),
+    "lerobot": Form(
+        ".parquet", partial(list_lerobot, INFO.name, is_ours=missing_key), _read_lerobot, _words_of_lerobot
+    ),
+    "bridge-raw": Form(OBSERVATIONS, partial(list_raw, INFO.name), _read_raw, words_of_raw),
+}
+"""By the names that ``--form`` takes."""

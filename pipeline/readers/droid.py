@@ -40,6 +40,7 @@ from pipeline.readers._droid_calibration import (
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
 from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
+from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
 
@@ -98,11 +99,6 @@ class DroidReader:
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every episode of every RLDS, LeRobot and raw folder below."""
-        listers = {
-            "rlds": partial(list_rlds, INFO.name, needed=NEEDED),
-            "lerobot": partial(list_lerobot, INFO.name, is_ours=missing_key),
-            "droid-raw": partial(list_raw, INFO.name),
-        }
         extra = calibration_fingerprint(root) if root.is_dir() else ""
         try:
             read_calibration(root, extra)
@@ -112,7 +108,7 @@ class DroidReader:
         yield from bad_annotations(root)
         for listed in list_forms(
             root,
-            listers,
+            listers(FORMS),
             "RLDS, LeRobot or raw folder",
             "the folder droid/1.0.1 or droid_100/1.0.0, a LeRobot folder of DROID, or its labs' raw folders",
             form,
@@ -123,31 +119,15 @@ class DroidReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded when they are asked for."""
-        return with_kinds(self._read(ref), *CAMERA_KINDS)
-
-    def _read(self, ref: EpisodeRef) -> Episode:
-        if ref.path.endswith(".parquet"):
-            return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS)
-        root = root_of(ref)
-        try:
-            calibration = read_calibration(root, calibration_fingerprint(root))
-        except BadCalibration:  # said when the folder was listed
-            calibration = None
-        if ref.path.endswith(TRAJECTORY):
-            reduced = self.config.reduced
-            return read_raw(ref, root, calibration, CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS, reduced)
-        return _episode(ref, read_rlds(ref), calibration)
+        return with_kinds(form_of(ref, FORMS).read(ref, self.config), *CAMERA_KINDS)
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
-        if ref.path.endswith(".parquet"):
-            return words_of_lerobot(read_lerobot(ref))
-        if ref.path.endswith(TRAJECTORY):
-            return words_of_raw(ref, root_of(ref))[0]
-        return _words(read_rlds(ref))
+        return form_of(ref, FORMS).words(ref)
 
 
-def _episode(ref: EpisodeRef, record: RldsEpisode, calibration: Calibration | None) -> Episode:
+def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
+    record, calibration = read_rlds(ref), _calibration(ref)
     enough_frames(ref, record.length)
     pictures = {name: record.images(f"steps/observation/{name}") for name in CAMERAS}
     made = [(name, view_of_pictures(ref, name, pictures[name], fixed=name != WRIST)) for name in CAMERAS]
@@ -190,7 +170,16 @@ def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:
     )
 
 
-def _words(record: RldsEpisode) -> EpisodeTexts:
+def _calibration(ref: EpisodeRef) -> Calibration | None:
+    root = root_of(ref)
+    try:
+        return read_calibration(root, calibration_fingerprint(root))
+    except BadCalibration:  # said when the folder was listed
+        return None
+
+
+def _words_of_rlds(ref: EpisodeRef) -> EpisodeTexts:
+    record = read_rlds(ref)
     return EpisodeTexts(instructions_of(_texts(record), record.length).every, _success(_path(record)))
 
 
@@ -217,3 +206,30 @@ def _success(path: str) -> bool | None:
 
 def _text(record: RldsEpisode, key: str) -> str:
     return record.texts(key)[0] if record.has(key) else ""
+
+
+def _read_lerobot(ref: EpisodeRef, config: Config) -> Episode:
+    return episode_of_lerobot(ref, read_lerobot(ref), CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS)
+
+
+def _words_of_lerobot(ref: EpisodeRef) -> EpisodeTexts:
+    return words_of_lerobot(read_lerobot(ref))
+
+
+def _read_raw(ref: EpisodeRef, config: Config) -> Episode:
+    root, calibration = root_of(ref), _calibration(ref)
+    return read_raw(ref, root, calibration, CONVENTION, STATE_NAMES, FPS, OTHER_ACTIONS, config.reduced)
+
+
+def _words_of_raw(ref: EpisodeRef) -> EpisodeTexts:
+    return words_of_raw(ref, root_of(ref))[0]
+
+
+FORMS: dict[str, Form[Config]] = {
+    "rlds": Form("", partial(list_rlds, INFO.name, needed=NEEDED), _read_rlds, _words_of_rlds),
+    "lerobot": Form(
+        ".parquet", partial(list_lerobot, INFO.name, is_ours=missing_key), _read_lerobot, _words_of_lerobot
+    ),
+    "droid-raw": Form(TRAJECTORY, partial(list_raw, INFO.name), _read_raw, _words_of_raw),
+}
+"""By the names that ``--form`` takes."""

@@ -9,7 +9,7 @@ import pytest
 from fixtures.lerobot import moving, write_lerobot
 from fixtures.libero import Demo, write_file
 from fixtures.rlds import SAMPLE
-from readers import test_droid_raw, test_droid_reader, test_interndata_reader
+from readers import test_bridge_raw, test_droid_raw, test_droid_reader, test_interndata_reader
 
 from pipeline.readers import EpisodeTexts, TellsWords, words_of
 from pipeline.readers.bridge import BridgeReader
@@ -45,6 +45,15 @@ def libero_lerobot(folder):
     return lerobot(folder, cameras, {"observation.state": 8, "action": 7})
 
 
+def bridge_lerobot(folder):
+    return lerobot(folder, ["observation.images.image_0"], {"observation.state": 8, "action": 7})
+
+
+def bridge_raw(folder):
+    test_bridge_raw.write(folder)
+    return folder
+
+
 def libero_hdf5(folder):
     write_file(folder / "a_demo.hdf5", [Demo()])
     return folder
@@ -69,6 +78,8 @@ FORMS = {
     "libero hdf5": (LiberoReader, libero_hdf5),
     "libero lerobot": (LiberoReader, libero_lerobot),
     "bridge rlds": (BridgeReader, lambda folder: SAMPLE.parent.parent),
+    "bridge lerobot": (BridgeReader, bridge_lerobot),
+    "bridge raw": (BridgeReader, bridge_raw),
     "droid rlds": (DroidReader, droid_rlds),
     "droid lerobot": (DroidReader, droid_lerobot),
     "droid raw": (DroidReader, droid_raw),
