@@ -90,22 +90,16 @@ def plan_of(args: Build) -> Plan:
     Raises:
         UsageError: it cannot be.
     """
-    from pipeline import readers
     from pipeline.build.run import ShardConfig
 
     try:
         dataset = dataset_of(args)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if dataset in readers.PLANNED:
-        known = ", ".join(plugin_names("pipeline.readers"))
+    known = plugin_names("pipeline.readers")
+    if dataset not in known and not dataset.endswith(SUFFIXES):
         raise UsageError(
-            f"--dataset {dataset} is recognised, but this version has no reader for it yet; it reads: {known}"
-        )
-    if dataset not in readers.recognised_datasets() and not dataset.endswith(SUFFIXES):
-        known = ", ".join(readers.recognised_datasets())
-        raise UsageError(
-            f"--dataset must be one of {known}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
+            f"--dataset must be one of {', '.join(known)}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
         )
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")

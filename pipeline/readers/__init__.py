@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
-from schemas.plugins import PluginChoice, load_plugin, plugin_names
+from schemas.plugins import PluginChoice, load_plugin
 from schemas.structured import SUFFIXES
-
-PLANNED: tuple[str, ...] = ()
-"""Datasets that the commands know by name and cannot read yet."""
 
 
 class UnreadableSource(Exception):
@@ -118,11 +115,6 @@ def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
     from pipeline.readers._mapping_file import load_mapping
 
     return PluginChoice("mapped", {**options, "mapping": load_mapping(Path(said))})
-
-
-def recognised_datasets() -> list[str]:
-    """Every dataset name that the commands accept, readable or planned."""
-    return sorted({*plugin_names(__name__), *PLANNED})
 
 
 def dataset_info(name: str, config: Any) -> DatasetInfo:
