@@ -28,7 +28,7 @@ from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import ActionChunk, Rejected
 
-EPISODE_VERSION = 4
+EPISODE_VERSION = 5
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
 
 Region = tuple[str, str, bytes]

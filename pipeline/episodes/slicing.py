@@ -49,6 +49,7 @@ def _view(view: CameraView, frames: Int[np.ndarray, " N"]) -> CameraView:
         view,
         **_readers("read_frames", view.some_frames, frames),
         length=len(frames),
+        short=int((frames >= view.length - view.short).sum()),
         world_from_camera=poses if poses is None or len(poses) == 1 else poses[frames],
         depth=None if depth is None else replace(depth, **_readers("read", depth.some, frames)),
         simulation=None if simulation is None else replace(simulation, read=partial(_states, simulation.read, frames)),

@@ -211,11 +211,14 @@ class LeRobotEpisode:
             BadEpisode: other rows than expected, or times that do not advance by one frame.
         """
         rows = self._file.metadata.num_rows
-        if self.row.indices is None and rows != self.length:
+        alone = self.row.indices is None
+        if (alone and rows != self.length) or rows < self._first_row + self.length:
             raise BadEpisode("rows_mismatch", f"{self.ref.name} must have {self.length} rows, its file has {rows} rows")
-        assert self._first_row >= 0
         if self.has("timestamp"):
-            gaps = np.diff(self.array("timestamp").reshape(-1).astype(np.float64)) * self.meta.fps
+            times = self.array("timestamp").reshape(-1).astype(np.float64)
+            if not np.isfinite(times).all():
+                raise BadEpisode("timestamps_off", f"{self.ref.name}: a timestamp is no number")
+            gaps = np.diff(times) * self.meta.fps
             if (np.abs(gaps - 1) > 0.5).any():
                 worst = int(np.abs(gaps - 1).argmax())
                 raise BadEpisode(

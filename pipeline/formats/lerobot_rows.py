@@ -106,7 +106,8 @@ def _by_index(name: str, row: EpisodeRow, numbers: RowNumbers) -> int:
     if numbers.index is None:
         raise _mismatch(name, f"{row.data} has no column index, so its rows cannot be told from others")
     places = np.flatnonzero(numbers.index == row.indices.start)
-    if len(places) == 1 and np.array_equal(numbers.index[places[0] :][: row.length], np.asarray(row.indices)):
+    fits = len(places) == 1 and places[0] + row.length <= len(numbers.index)
+    if fits and np.array_equal(numbers.index[places[0] :][: row.length], np.asarray(row.indices)):
         return int(places[0])
     there = f"{numbers.index.min()} to {numbers.index.max()}" if len(numbers.index) else "none"
     again = ", some more than once" if len(np.unique(numbers.index)) < len(numbers.index) else ""

@@ -4,6 +4,7 @@ They are found from the list alone: two episodes that claim the same seconds, an
 bit by bit, so that a picture next to the right one would be taken for it.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,12 +18,14 @@ Spans = Iterable[tuple[int, Mapping[str, VideoSpan], Mapping[str, float]]]
 def span_faults(episodes: Spans) -> dict[tuple[int, str], tuple[str, str]]:
     """Code and sentence by episode and camera, for those whose part of the video cannot be right."""
     files: dict[tuple[str, Path], list[tuple[float, float, int, VideoSpan]]] = defaultdict(list)
+    found: dict[tuple[int, str], tuple[str, str]] = {}
     for number, videos, ends in episodes:
         for camera, span in videos.items():
-            if span.fps is not None:
-                end = ends.get(camera, span.start_s + span.length / span.fps)
+            end = ends.get(camera, span.start_s + span.length / (span.fps or 1))
+            if not math.isfinite(span.start_s + end):
+                found[number, camera] = ("video_span", f"the list gives it no seconds of {span.path.name}")
+            elif span.fps is not None:
                 files[camera, span.path].append((span.start_s, end, number, span))
-    found: dict[tuple[int, str], tuple[str, str]] = {}
     for (camera, path), spans in files.items():
         spans.sort(key=lambda item: item[:3])
         for number, said in {**_drifting(path, spans), **_overlapping(path, spans)}.items():

@@ -127,6 +127,7 @@ def test_a_file_of_another_episode_is_refused(tmp_path):
 
 # Videos.
 
+LONGEST = {"length": 1 << 50, "dataset_to_index": 21 + (1 << 50)}
 START, END = f"videos/{CAMERA}/from_timestamp", f"videos/{CAMERA}/to_timestamp"
 
 
@@ -156,6 +157,14 @@ def test_a_start_off_the_grid_is_the_nearest_frame_or_refused(tmp_path, frames, 
     edit(dataset, drift)
     found = outcomes(dataset)
     assert found[0] == 0 and found[1] == code and found[2] == (2 if abs(frames) <= 0.1 else "timestamps_off")
+
+
+@pytest.mark.parametrize("changes", [{START: np.inf}, {END: np.nan}, LONGEST])
+def test_nonsense_in_the_list_costs_only_its_episode(tmp_path, changes):
+    dataset = write_v3(tmp_path)
+    edit(dataset, lambda rows: rows[2].update(changes))
+    found = outcomes(dataset)
+    assert (found[0], found[1]) == (0, 1) and found[2] in ("video_span", "rows_mismatch")
 
 
 @pytest.mark.parametrize("by", [-1, 1, 4])

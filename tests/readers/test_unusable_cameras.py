@@ -8,6 +8,7 @@ from fixtures.lerobot import encode_video, moving, write_lerobot
 from readers.test_mapped_reader import PLAIN, read_all, reader_of
 
 from pipeline.episodes.camera_choice import chosen_cameras, seen_by
+from pipeline.episodes.slicing import take_frames
 from pipeline.recipe import Recipe, WindowConfig
 from pipeline.windows.maker import SkippedCamera, TripletMaker
 from schemas.episode import BadEpisode
@@ -84,6 +85,8 @@ def test_a_video_one_picture_short_costs_the_last_frame_of_what_shows_it(tmp_pat
     assert whole.length == LENGTH and whole.notes[f"camera {WRIST}"] == "1 picture short of its table"
     seen = seen_by(whole, TOP)
     assert seen.length == LENGTH - 1 == len(seen.actions) and seen.source_frame(LENGTH - 2) == LENGTH - 2
+    assert take_frames(whole, np.arange(LENGTH - 1)).views[WRIST].short == 0 == whole.views[TOP].short
+    assert take_frames(whole, np.arange(2, LENGTH)).views[WRIST].short == 1
     for number, key in ((0, TOP), (2, WRIST)):
         frames = seen.views[key].some_frames(np.arange(LENGTH - 1))
         assert np.abs(frames.astype(int) - moving(LENGTH - 1, seed=number)).mean() < 6
