@@ -2,7 +2,7 @@
 
 Parquet and video files must be read at many places, and gzip can only be read from its beginning, so an archive is
 unpacked to be read. Listing needs its description only: ``skeleton`` writes that, and a hole in place of every other
-file. ``lease`` unpacks all of it and keeps it from being removed while somebody holds the lease. Where the limit would
+file. ``lease`` unpacks all of it and keeps it from being removed while the lease is held. Where the limit would
 be passed, what was used longest ago goes first; an archive that a worker is reading stays, so the disk holds at most
 the limit or one archive for each worker, whichever is more.
 """
@@ -37,7 +37,7 @@ class Lease:
         weakref.finalize(self, os.close, lock)
 
     def during(self, read: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, holding the lease as long as somebody may call it."""
+        """The same function, holding the lease as long as it may be called."""
         return _Held(self, read)
 
 
@@ -99,7 +99,7 @@ class ArchiveCache:
                     self._unpack(archive, place / FILES, lambda name: True)
 
     def clear(self) -> None:
-        """Remove all unpacked files that nobody reads; descriptions stay."""
+        """Remove all unpacked files that are not being read; descriptions stay."""
         self._make_room(self.limit, None)
 
     def _place(self, archive: Path) -> Path:

@@ -1,4 +1,4 @@
-"""``*.tar.gz`` files from strangers, unpacked without believing them.
+"""``*.tar.gz`` files from untrusted sources, unpacked safely.
 
 A member is written only if it is a plain file whose name stays in the folder and is new. Links, devices, names that
 lead out, duplicates and sizes beyond what was allowed are refused, each with a reason; the rest of the archive is
@@ -33,7 +33,7 @@ class Unpacked:
         most_bytes: that were allowed.
         files, bytes: how many were taken, and their declared sizes together.
         complete: not more than was allowed.
-        sound: no checksum failed; else no file of it can be believed, for nobody can say which is wrong.
+        sound: no checksum failed; else no file of it is used, because the wrong one is not known.
         refused: reason and sentence for each member that was not taken.
         damage: why the archive could not be followed to its end, or None.
     """

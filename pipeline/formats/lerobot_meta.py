@@ -211,8 +211,8 @@ def _v3_row(folder: Path, info: Mapping[str, Any], line: Mapping[str, Any], keys
 
 
 def _placed(template: str, **place: Any) -> str:
-    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a stranger's
-    words may not.
+    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a
+    name in the dataset's own description may not.
 
     Raises:
         BadMeta: it leads out of the dataset's folder.

@@ -7,7 +7,7 @@ CODE = "lfs_pointer"
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is a pointer; False where it cannot be read, which whoever opens it says."""
+    """Whether a file is a pointer; False where it cannot be read: its reader then says why."""
     try:
         if not len(START) < path.stat().st_size <= LARGEST:
             return False

@@ -131,7 +131,7 @@ class VideoFrames:
         except BadEpisode:
             self._decoded = None
             raise
-        whole = len(frames) == last - first + 1  # with gaps nobody asks twice
+        whole = len(frames) == last - first + 1  # frames with gaps are not asked for again
         self._kept_first, self._kept = (first, found) if whole else (self._next, found[:0])
         return found
 

@@ -78,7 +78,7 @@ class OneLine:
         """The episodes of a folder; none where it is of a line that was not asked for.
 
         Raises:
-            SeveralForms: it is of another line than the folders before, and nobody asked for one.
+            SeveralForms: it is of another line than the folders before, and none was asked for.
         """
         name = _line_in(folder)
         if name is not None and self.wanted not in (None, name):

@@ -1,11 +1,11 @@
 """BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``, as recorded in
 ``_bridge_raw``.
 
-Facts of these files that are minded here and nowhere else:
+Facts of these files that only this module takes care of:
 
 * ``image_0`` to ``image_3`` were squashed from 640 x 480 to a square. No intrinsics and no poses are known.
-* A camera that was not there is black. ``has_image_*`` in the metadata is False whatever is there (a fault of the
-  writer), so the pixels are looked at.
+* A camera that was not there is black. ``has_image_*`` in the metadata is always False (a fault of the writer), so the
+  pixels decide.
 * A missing instruction is an empty text.
 * ``action[t]`` was commanded after ``observation[t]``; its gripper is absolute, 1 = open.
 """

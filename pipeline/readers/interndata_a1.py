@@ -177,7 +177,7 @@ def _tool(table: LeRobotEpisode, arm: str) -> Float[np.ndarray, "T 3"] | None:
 def _calibrated(
     view: CameraView, table: LeRobotEpisode, tools: Sequence[Float[np.ndarray, "T 3"]]
 ) -> tuple[CameraView, str | None]:
-    """The view with its calibration columns, as far as they can be believed, and why not."""
+    """The view with its calibration columns, as far as they pass their checks, and why not."""
     camera = view.name.removeprefix("images.rgb.")
     intrinsics_key, pose_key = f"{camera}_camera_intrinsics", f"{camera}_camera_to_robot_extrinsics"
     if not table.has(intrinsics_key):
@@ -210,7 +210,7 @@ def _calibrated(
 def _intrinsics(
     column: Float[np.ndarray, " 4"], view: CameraView, table: LeRobotEpisode
 ) -> tuple[Float[np.ndarray, "3 3"], str, str | None]:
-    """Intrinsics from fx, fy, cx, cy, where they come from, and why they cannot be believed.
+    """Intrinsics from fx, fy, cx, cy, where they come from, and why they are refused.
 
     They belong to the stored video. A video that was stored smaller than its description says may still have those of
     the size described.
@@ -238,7 +238,7 @@ def _poses(columns: np.ndarray) -> Float[np.ndarray, "T 4 4"] | None:
 def _pose_fault(
     view: CameraView, poses: Float[np.ndarray, "T 4 4"], tools: Sequence[Float[np.ndarray, "T 3"]]
 ) -> str | None:
-    """Why poses cannot be those of this camera, or None; unchecked poses are not believed either."""
+    """Why poses cannot be those of this camera, or None; poses that cannot be checked are refused too."""
     if not tools or view.intrinsics is None:
         return "the dataset gives no pose of the tool to check it with"
     if view.name == PRIMARY and any(mounted_on(tool, poses) for tool in tools):
