@@ -157,6 +157,31 @@ def write_droid(tmp_path, version, success=True):
     write_lerobot(tmp_path / "droid", version, [{"task": TASK, "video": video, "columns": columns}], 15.0)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("reader", "write", "gone"),
+    [
+        (DroidReader(), write_droid, ["observation.images.exterior_2_left", "observation.images.wrist_left"]),
+        (
+            LiberoReader(),
+            lambda root, version: write_libero(root, "observation", version),
+            ["observation.images.wrist_image"],
+        ),
+        (BridgeReader(), lambda root, version: write_bridge(root, version, ()), ["observation.images.image_2"]),
+    ],
+)
+def test_missing_videos_of_other_cameras_and_of_the_wrist_cost_only_them(tmp_path, reader, write, gone, version):
+    write(tmp_path, version)
+    for path in [p for p in tmp_path.rglob("*.mp4") if set(gone) & set(p.parts)]:
+        path.unlink()
+    episode = read(reader, tmp_path)
+    assert episode.primary in episode.views and episode.wrist is None and not set(gone) & set(episode.views)
+    assert {name: error.code for name, error in episode.unusable_cameras.items()} == dict.fromkeys(
+        gone, "missing_video"
+    )
+    assert all(episode.notes[f"camera {name}"].startswith("missing_video: ") for name in gone)
+
+
 @pytest.mark.parametrize("success", [True, False])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_droid_keeps_three_cameras_all_instructions_and_the_outcome(tmp_path, version, success):
