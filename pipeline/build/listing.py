@@ -9,6 +9,7 @@ from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.selection import Chosen, Selection, choose_by_words, choose_listed
 from pipeline.build.work_folder import CHOSEN
 from pipeline.build.workers import Quarantined
+from pipeline.formats.discovery import LeftOutSource
 from pipeline.readers import EpisodeTexts, UnreadableSource, words_of
 from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode, EpisodeRef
@@ -41,10 +42,13 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
     reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
     listed = list(reader.list_episodes(source, form))
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
-    unreadable = [Quarantined(u.source, "", u.code, u.message) for u in listed if isinstance(u, UnreadableSource)]
+    faults = [item for item in listed if isinstance(item, UnreadableSource)]
+    unreadable = [Quarantined(u.source, "", u.code, u.message) for u in faults if not isinstance(u, LeftOutSource)]
     if selection.episodes:  # of a download of some episodes, those that were asked for are there
         unreadable = [u for u in unreadable if not u.absent]
-    return Listing(choose_listed(selection, refs), len(refs), unreadable)
+    chosen = choose_listed(selection, refs)
+    unfinished = {f"{u.code} ({u.source})": 1 for u in faults if isinstance(u, LeftOutSource)}
+    return Listing(Chosen(chosen.refs, {**chosen.left_out, **unfinished}), len(refs), unreadable)
 
 
 class WordsWorker:

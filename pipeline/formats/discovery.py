@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.formats.archives import is_archive
+from pipeline.formats.folder_tree import FolderTree, is_printable, printable
 from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
-from pipeline.formats.rlds import is_rlds_folder
-from pipeline.formats.video_clips import SUFFIXES as VIDEO_SUFFIXES
+from pipeline.formats.rlds import SHARD_NAME, is_rlds_folder
+from pipeline.formats.video_clips import is_video
 from pipeline.readers import SeveralForms, UnknownForm, UnreadableSource
 from schemas.episode import EpisodeRef
 
@@ -21,37 +22,71 @@ RAW = {"bridge-raw": "obs_dict.pkl", "droid-raw": "trajectory.h5"}
 """The file by which the folder of one recording is known."""
 
 
-def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
-    """Form and folder of every dataset below a folder, in the order of their paths.
+UNFINISHED = re.compile(r"incomplete\..+|.+\.incomplete\w*")
+"""What tensorflow-datasets calls the folder of a preparation until it is finished."""
+VERSION = re.compile(r"v?\d+(\.\d+)+")
+"""What folders of versions of a dataset are called."""
 
-    ``rlds`` and ``lerobot`` folders and recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``,
-    and one of video files that is none of these ``video``. Of archives the file is given: ``tar.gz``.
+
+class LeftOutSource(UnreadableSource):
+    """A folder that is left out as it should be: it is said, and is no fault of the dataset."""
+
+
+class Forms:
+    """What lies below a folder, searched once.
+
+    Attributes:
+        found: form and folder of every dataset, in the order of their paths. ``rlds`` and ``lerobot`` folders and
+            recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``, and one of video files that
+            is none of these ``video``. Of archives the file is given: ``tar.gz``.
+        faults: folders that were not searched, and why.
     """
-    for where, folders, files in os.walk(root):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_by_number)
-        here = Path(where)
-        if is_rlds_folder(files):
-            folders.clear()
-            yield "rlds", here
-            continue
-        for name in sorted(filter(is_archive, files), key=_by_number):
-            yield "tar.gz", here / name
-        if (here / LEROBOT_INFO).is_file():
-            folders.clear()
-            yield "lerobot", here
-        elif (raw := next((form for form, name in RAW.items() if name in files), None)) is not None:
-            folders.clear()
-            yield raw, here
-        elif any(name.endswith(".hdf5") and not name.startswith(".") for name in files):
-            yield "hdf5", here
-        elif any(name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith(".") for name in files):
-            yield "video", here
+
+    def __init__(self, root: Path):
+        self.found: list[tuple[str, Path]] = []
+        tree = FolderTree(root, _is_opened)
+        self.faults = tree.faults
+        for here in tree.visit():
+            if is_rlds_folder(here.files):
+                here.folders.clear()
+                if UNFINISHED.fullmatch(here.path.name) and here.path != root:
+                    self._leave_out(root, here.path)
+                else:
+                    self.found.append(("rlds", here.path))
+                continue
+            self.found += [("tar.gz", here.path / name) for name in here.files if is_archive(name)]
+            form = _form_of(here.path, here.files)
+            if form is not None:
+                self.found.append((form, here.path))
+            if form == "lerobot" or form in RAW:
+                here.folders.clear()
+
+    def _leave_out(self, root: Path, folder: Path) -> None:
+        source = printable(folder.relative_to(root).as_posix())
+        said = f"{source} is left out: it is an unfinished preparation by tensorflow-datasets; remove it"
+        self.faults.append(LeftOutSource(source, "unfinished_folder", said))
 
 
-def _by_number(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """``traj10`` after ``traj2``."""
-    parts = re.split(r"([0-9]{1,18})", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name
+def _form_of(folder: Path, files: list[str]) -> str | None:
+    """The form of a folder with these files, archives aside."""
+    if os.path.isfile(folder / LEROBOT_INFO):  # False where a closed folder does not let us look, which is said
+        return "lerobot"
+    raw = next((form for form, name in RAW.items() if name in files), None)
+    if raw is not None:
+        return raw
+    if any(name.endswith(".hdf5") for name in files):
+        return "hdf5"
+    return "video" if any(map(is_video, files)) else None
+
+
+def _is_opened(name: str) -> bool:
+    """Whether a file of this name is opened, and found to be a broken link, by the lister of its form."""
+    return name.endswith(".hdf5") or is_video(name) or is_archive(name) or SHARD_NAME.fullmatch(name) is not None
+
+
+def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
+    """Form and folder of every dataset below a folder; see ``Forms.found``."""
+    yield from Forms(root).found
 
 
 def list_forms(
@@ -68,8 +103,8 @@ def list_forms(
 
     Raises:
         FileNotFoundError: the folder is missing or holds none of these forms.
-        SeveralForms: episodes come from more than one form. They may be the same ones twice, and a form has its own
-            signs.
+        SeveralForms: episodes come from more than one form, or from several versions of a form that lie beside each
+            other. They may be the same ones twice.
         UnknownForm: there is no lister for the form asked for.
     """
     if form is not None and form not in listers:
@@ -77,23 +112,19 @@ def list_forms(
     advice = f"put {put} below it, or name their folder with --input"
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist; {advice}")
-    found = [(kind, folder) for kind, folder in find_forms(root) if kind in listers and form in (None, kind)]
+    forms = Forms(root)
+    found = [(kind, folder) for kind, folder in forms.found if kind in listers and form in (None, kind)]
     if not found:
         chosen = f" in the form {form}, which --form asks for" if form else ""
-        raise FileNotFoundError(f"{root} holds no {what}{chosen}; {advice}")
+        closed = "".join(f" ({fault})" for fault in forms.faults[:1])
+        raise FileNotFoundError(f"{root} holds no {what}{chosen}{closed}; {advice}")
+    yield from forms.faults
     unprintable: set[str] = set()
-    first: tuple[str, Path] | None = None
+    chosen_one = _OneOfSeveral(root)
     for kind, folder in found:
         for listed in _without_pointers(root, listers[kind](root, folder)):
             if isinstance(listed, EpisodeRef):
-                first = first or (kind, folder)
-                if first[0] != kind:
-                    raise SeveralForms(
-                        f"{root} holds the dataset in several forms, {first[0]} in {first[1].relative_to(root)} and "
-                        f"{kind} in "
-                        f"{folder.relative_to(root)}, which may be the same episodes; choose with --form {first[0]} "
-                        f"or --form {kind}"
-                    )
+                chosen_one.check(kind, folder)
             if is_printable(listed.source):
                 yield listed
             elif listed.source not in unprintable:
@@ -116,26 +147,43 @@ def _without_pointers(
             yield item
 
 
+class _OneOfSeveral:
+    """Refuses episodes that may be the same ones as others."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._first: tuple[str, Path] | None = None
+        self._versions: dict[Path, Path] = {}
+
+    def check(self, kind: str, folder: Path) -> None:
+        """Note that an episode comes from a folder of a form.
+
+        Raises:
+            SeveralForms: others come from another form, or from another version.
+        """
+        self._first = self._first or (kind, folder)
+        first, where = self._first
+        if first != kind:
+            raise SeveralForms(
+                f"{self.root} holds the dataset in several forms, {first} in {where.relative_to(self.root)} and "
+                f"{kind} in {folder.relative_to(self.root)}, which may be the same episodes; choose with "
+                f"--form {first} or --form {kind}"
+            )
+        if folder != self.root and VERSION.fullmatch(folder.name):
+            other = self._versions.setdefault(folder.parent, folder)
+            if other != folder:
+                raise SeveralForms(
+                    f"{folder.parent} holds the dataset in several versions, {other.name} and {folder.name}, which "
+                    f"may be the same episodes; name the folder of one with --input"
+                )
+
+
 def root_of(ref: EpisodeRef) -> Path:
     """The dataset's folder, to which the ref's source is relative."""
     return Path(ref.path).parents[ref.source.count("/")]
 
 
-def is_printable(source: str) -> bool:
-    """Whether a file's name can stand in messages and manifests."""
-    return source.isprintable() and _is_utf8(source)
-
-
 def bad_name(source: str) -> UnreadableSource:
     """The refusal of a file whose name is not printable."""
-    said = ascii(source)[1:-1]
+    said = printable(source)
     return UnreadableSource(said, "bad_name", f"{said} has a name that is not printable UTF-8; rename it")
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a file's name was UTF-8; Python keeps other bytes as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
-from pipeline.formats.discovery import bad_name, is_printable
+from pipeline.formats.discovery import bad_name
+from pipeline.formats.folder_tree import is_printable
 from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 

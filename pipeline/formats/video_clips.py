@@ -25,6 +25,11 @@ GAP_S, GAP_FRAMES = 0.5, 3
 """A pause longer than both is a hole in the recording, not a variable rate."""
 
 
+def is_video(name: str) -> bool:
+    """Whether a file's name is a video's."""
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
 @dataclass(frozen=True)
 class ClipSpan:
     """A clip of a video file.

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.formats.discovery import list_forms, root_of
 from pipeline.formats.fingerprint import stamps_of
-from pipeline.formats.video_clips import MOST_FPS, SUFFIXES, ClipSpan, open_clip, video_timing
+from pipeline.formats.video_clips import MOST_FPS, ClipSpan, is_video, open_clip, video_timing
 from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import NO_ACTIONS, spoken
 from pipeline.readers._text_files import BadTexts, texts_beside
@@ -160,8 +160,3 @@ class VideoReader:
             return texts_beside(path, root)
         except BadTexts as error:
             raise BadEpisode("bad_texts", f"{name}: {error}") from error
-
-
-def is_video(name: str) -> bool:
-    """Whether a file's name is a video's."""
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")

@@ -1,0 +1,134 @@
+"""The folders below a folder, links followed, each folder once; what cannot be opened is said and not passed over."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.readers import UnreadableSource
+
+
+@dataclass
+class Visited:
+    """A folder. Take names out of ``folders`` to have them left alone.
+
+    Attributes:
+        path: as it is reached from the root, through links where there are any.
+        folders, files: names in it, hidden ones left out; numbers in names count as numbers.
+    """
+
+    path: Path
+    folders: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+class FolderTree:
+    """Every folder below a root, in the order of the paths.
+
+    Links to folders are followed, except where that would list a folder twice: a link to a folder that lies below the
+    root anyway (a loop is one of these), or to one that another link has led to.
+
+    Args:
+        opens: whether files of a name are opened by whoever lists the folder, who then says which are broken links.
+
+    Attributes:
+        faults: folders and links that could not be followed, filled while ``visit`` goes on. Codes:
+            ``unreadable_folder``, ``broken_link``, ``link_loop``.
+    """
+
+    def __init__(self, root: Path, opens: Callable[[str], bool]):
+        self.root, self.faults = root, list[UnreadableSource]()
+        self._opens = opens
+        self._real_root = root.resolve()
+        self._linked: set[tuple[int, int]] = set()
+
+    def visit(self) -> Iterator[Visited]:
+        """The folders; see ``FolderTree``."""
+        yield from self._below(self.root, through_link=False)
+
+    def _below(self, path: Path, through_link: bool) -> Iterator[Visited]:
+        here, links = self._look_into(path)
+        if here is None:
+            return
+        yield here
+        for name in here.folders:
+            linked = through_link or name in links
+            if (name not in links or self._is_followed(path / name)) and not (linked and self._is_known(path / name)):
+                yield from self._below(path / name, linked)
+
+    def _look_into(self, path: Path) -> tuple[Visited | None, set[str]]:
+        """A folder, and those of its folders that are links; None where it cannot be opened."""
+        here, links = Visited(path), set[str]()
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        self._sort_in(entry, here, links)
+        except OSError as error:
+            self._fault(path, "unreadable_folder", f"cannot be opened: {error.strerror}; make it readable or remove it")
+            return None, links
+        here.folders.sort(key=by_number)
+        here.files.sort(key=by_number)
+        return here, links
+
+    def _sort_in(self, entry: "os.DirEntry[str]", here: Visited, links: set[str]) -> None:
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link that leads to itself, or into a folder that is closed
+            is_folder = False
+        if is_folder:
+            here.folders.append(entry.name)
+            if entry.is_symlink():
+                links.add(entry.name)
+        elif entry.is_symlink() and not self._opens(entry.name) and not os.path.exists(entry.path):
+            where = ascii(os.readlink(entry.path))
+            self._fault(here.path / entry.name, "broken_link", f"is a link to {where}, where nothing can be opened")
+        else:
+            here.files.append(entry.name)
+
+    def _is_followed(self, link: Path) -> bool:
+        """Whether what a link leads to has to be looked for there."""
+        target = link.resolve()
+        if target.is_relative_to(self._real_root):
+            within = target.relative_to(self._real_root).parts
+            return any(part.startswith(".") for part in within)  # hidden folders are entered through links only
+        if self._real_root.is_relative_to(target):
+            self._fault(link, "link_loop", "is a link to a folder that holds the dataset's own; remove it")
+            return False
+        return True
+
+    def _is_known(self, folder: Path) -> bool:
+        """Whether a folder that is reached through a link was reached through another before."""
+        try:
+            stat = folder.stat()
+        except OSError:  # said when it is opened
+            return False
+        known = (stat.st_dev, stat.st_ino) in self._linked
+        self._linked.add((stat.st_dev, stat.st_ino))
+        return known
+
+    def _fault(self, path: Path, code: str, said: str) -> None:
+        within = path.relative_to(self.root).as_posix() if path != self.root else path.name
+        source = printable(within)
+        self.faults.append(UnreadableSource(source, code, f"{source} {said}"))
+
+
+def by_number(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """A key that sorts ``traj10`` after ``traj2``."""
+    words = re.split(r"([0-9]{1,18})", name)
+    return [(0, int(word), "") if word.isdecimal() else (1, 0, word) for word in words], name
+
+
+def is_printable(source: str) -> bool:
+    """Whether a file's name can stand in messages and manifests."""
+    try:  # Python keeps bytes that are not UTF-8 as lone surrogates
+        source.encode()
+    except UnicodeEncodeError:
+        return False
+    return source.isprintable()
+
+
+def printable(source: str) -> str:
+    """A file's name as it can stand in messages and manifests."""
+    return source if is_printable(source) else ascii(source)[1:-1]
