@@ -1,6 +1,7 @@
 """A robot episode as a reader hands it over: upright pictures, states, actions, words, and the way back to the file."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,14 +31,41 @@ class BadEpisode(Exception):
         return self.message
 
 
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+"""What a dataset may be called: shards and folders are named after it, on every file system and in every shell."""
+
+
+def check_dataset_name(name: str, what: str = "a dataset's name") -> None:
+    """Refuse a name that files cannot safely be called after.
+
+    Args:
+        what: has the name, for the message.
+
+    Raises:
+        ValueError: such a name.
+    """
+    if not DATASET_NAME.fullmatch(name):
+        raise ValueError(
+            f"{what} may hold letters from A to Z, digits, '_', '-' and '.', begins with a letter or digit and has "
+            f"at most 100 characters, found {name!r}"
+        )
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Who made the data and under which terms; goes into the manifest."""
+    """Who made the data and under which terms; goes into the manifest.
+
+    Attributes:
+        name: shards are called after it; see ``check_dataset_name``.
+    """
 
     name: str
     version: str
     licence: str
     credit: str
+
+    def __post_init__(self) -> None:
+        check_dataset_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 import contextlib
 import fcntl
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.build.executor import BuildError
 from schemas.files import remove, remove_partials
+from schemas.plugins import plugin_names
+from schemas.shard_formats import suffix_of, webdataset
 
 WORK = ".lamp"
 """Parts, records of finished shards and the lock, in the output folder."""
@@ -62,13 +65,17 @@ def remove_stale(output: Path, work: Path, shards: set[str], dataset: str) -> No
 
     Args:
         shards: names of the new build's shards; the index beside a tar is its own.
+        dataset: its name, which may hold dots.
     """
-    stems = {name.split(".", 1)[0] for name in shards}
-    numbered = f"{dataset}-[0-9][0-9][0-9][0-9][0-9][0-9]*"
-    for path in output.glob(f"{numbered}.*"):
-        stem = path.name.split(".", 1)[0]
-        if path.name not in shards and not (path.name == f"{stem}.index.npy" and f"{stem}.tar" in shards):
+    kept = {*shards, *(webdataset.index_path(Path(name)).name for name in shards if name.endswith(webdataset.SUFFIX))}
+    suffixes = [suffix_of(name) for name in plugin_names("schemas.shard_formats")] + [webdataset.INDEX_SUFFIX]
+    shard = re.compile(rf"({re.escape(dataset)}-\d{{6,}})({'|'.join(map(re.escape, suffixes))})")
+    for path in list(output.iterdir()):
+        if shard.fullmatch(path.name) and path.name not in kept:
             remove(path)
-    for path in (work / "records").glob(f"{numbered}.json"):
-        if path.stem not in stems:
+    stems = {match[1] for name in shards if (match := shard.fullmatch(name))}
+    record = re.compile(rf"({re.escape(dataset)}-\d{{6,}})\.json")
+    records = work / "records"
+    for path in list(records.iterdir()) if records.is_dir() else []:
+        if (match := record.fullmatch(path.name)) and match[1] not in stems:
             remove(path)

@@ -155,7 +155,7 @@ def draft_mapping(keys: DatasetKeys) -> str:
     primary = next((key for key in cameras if not ON_HAND.search(key)), cameras[0] if cameras else "none")
     fps = "10 # RLDS does not say: correct it" if keys.fps is None else f"{keys.fps:g} # as labelled"
     lines = [
-        f"name: {_quoted(re.sub(r'[^A-Za-z0-9_.-]+', '_', keys.name).strip('_.-') or 'dataset')}",
+        f"name: {_quoted(re.sub(r'[^A-Za-z0-9_.-]+', '_', keys.name)[:100].strip('_.-') or 'dataset')}",
         f"version: {_quoted(keys.version)}",
         "licence: unknown # correct it: it goes into every manifest",
         "credit: unknown # who made the data",

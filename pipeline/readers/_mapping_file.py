@@ -5,7 +5,6 @@ Keys are written as the dataset writes them: a column of LeRobot (``observation.
 RLDS (``steps/observation/image``). ``lamp-data inspect FOLDER`` shows them and drafts such a file.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +12,8 @@ from pathlib import Path
 
 from pipeline.formats.orientation import Orientation
 from schemas.cameras import intrinsics_from_fov
-from schemas.episode import ActionConvention, DatasetInfo
+from schemas.episode import ActionConvention, DatasetInfo, check_dataset_name
 from schemas.structured import read_structured, structure
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -189,8 +186,7 @@ class DatasetMapping:
     credit: str = "unknown"
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
-            raise ValueError(f"name may hold letters, digits, '_', '-' and '.', found {self.name!r}")
+        check_dataset_name(self.name, "name")
         if not 0 < self.fps < 10_000:
             raise ValueError(f"fps must be above 0, found {self.fps:g}")
         for role, key in (("primary", self.primary), ("wrist", self.wrist)):

@@ -23,7 +23,7 @@ from pipeline.formats.video_clips import MOST_FPS, ClipSpan, is_video, open_clip
 from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import NO_ACTIONS, spoken
 from pipeline.readers._text_files import BadTexts, texts_beside
-from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef
+from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef, check_dataset_name
 
 INFO = DatasetInfo(name="video", version="unknown", licence="unknown", credit="unknown")
 CAMERA = "video"
@@ -72,8 +72,7 @@ class Config:
                 f"{needed / 1e9:.1f} GB in each worker; "
                 f"at most {MOST_BYTES / 1e9:.1f} are meant: make one of them smaller"
             )
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
-            raise ValueError(f"video.name may hold letters, digits, '_', '-' and '.', found {self.name!r}")
+        check_dataset_name(self.name, "video.name")
 
     @property
     def info(self) -> DatasetInfo:

@@ -21,7 +21,7 @@ from schemas.sample_metadata import CorruptSample
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
 from schemas.triplet import Triplet
 
-SUFFIX = ".tar"
+SUFFIX, INDEX_SUFFIX = ".tar", ".index.npy"
 BLOCK = 512
 MEMBER = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """What a member may be called after ``key.``: nothing that could lead out of a folder when somebody unpacks it."""
@@ -181,4 +181,4 @@ def _load_index(path: Path) -> tuple[np.ndarray, str]:
 
 def index_path(path: Path) -> Path:
     """Where the index of a tar shard lies."""
-    return path.with_name(path.name.removesuffix(SUFFIX) + ".index.npy")
+    return path.with_name(path.name.removesuffix(SUFFIX) + INDEX_SUFFIX)

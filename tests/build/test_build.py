@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import Selection
 from pipeline.build.work_folder import WORK, locked
 from pipeline.build.workers import EpisodeReport
+from pipeline.readers import libero
 from schemas.manifest import EPISODES, NAME, STATISTICS
 from schemas.shard_formats import CorruptShard
 from schemas.shard_set import ShardSet
@@ -238,12 +240,41 @@ def test_nothing_of_an_earlier_build_is_left_in_the_folder(source, finished, tmp
     assert outputs_of(tmp_path / "out") == outputs_of(finished[0])
 
 
+@pytest.mark.parametrize("name", ["lab.v1", "lab.tar", "a-000001.index", "x..y_-z"])
+@pytest.mark.parametrize("earlier", [ShardConfig("zarr", 3), ShardConfig(samples_per_shard=1)])
+def test_a_name_with_dots_keeps_its_own_shards_and_none_of_an_earlier_build(
+    source, tmp_path, monkeypatch, name, earlier
+):
+    monkeypatch.setattr(libero, "INFO", replace(libero.INFO, name=name))
+    output, one = tmp_path / "out", Selection(limit=1)
+    output.mkdir()
+    others = {"lab-000007.tar", "lab.v2-000007.index.npy", f"{name}-000007.tar.old", f"{name}-000007-mine.tar"}
+    for other in others:
+        (output / other).write_text("mine")
+    run(source, output, earlier, selection=one)
+    run(source, output, selection=one, keep_parts=True)
+    shard, index = f"{name}-000000.tar", f"{name}-000000.index.npy"
+    assert {p.name for p in output.iterdir()} == {*others, shard, index, WORK, NAME, EPISODES, STATISTICS}
+    assert [path.name for path in (output / WORK / "records").iterdir()] == [f"{name}-000000.json"]
+    assert len(ShardSet(output)) == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".lab", "-lab", "my lab", "lab/v1", "..", "lab[1]", "lab*", "lab\n", "labör", "l" * 101]
+)
+def test_names_that_files_cannot_be_called_after_are_refused(name):
+    with pytest.raises(ValueError, match="a dataset's name may hold letters from A to Z, digits"):
+        replace(libero.INFO, name=name)
+
+
 def test_what_somebody_else_put_into_the_folder_is_left_alone(source, tmp_path):
     (tmp_path / "out").mkdir()
     for name in ("notes.txt", "libero-best.tar", "droid-000007.tar", "libero-000007-mine.tar"):
         (tmp_path / "out" / name).write_text("mine")
     run(source, tmp_path / "out", selection=Selection(limit=1))
-    assert {"notes.txt", "libero-best.tar", "droid-000007.tar"} <= {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"notes.txt", "libero-best.tar", "droid-000007.tar", "libero-000007-mine.tar"} <= {
+        p.name for p in (tmp_path / "out").iterdir()
+    }
 
 
 def test_a_second_build_into_the_same_folder_is_refused_and_the_first_is_not_disturbed(source, finished, tmp_path):
