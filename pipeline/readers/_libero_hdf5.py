@@ -9,13 +9,14 @@ Conventions of these files, each undone here and nowhere else:
 * Images and depth are stored upside down (MuJoCo's OpenGL buffer). A vertical flip makes them upright; there is no
   mirroring.
 * ``obs[t]`` was recorded *after* the step that ``actions[t]`` commanded, so the action taken after seeing ``obs[t]`` is
-  ``actions[t + 1]`` and the last frame has none.
+  ``actions[t + 1]`` and the last frame has none. Files that were played again record it before (``_libero_pairing``).
 * Demo keys sort by number, not by letter.
-* Depth is the normalised z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)).
+* Depth is a normalised z-buffer (``_simulator_depth``).
 """
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from jaxtyping import Float, Int
 from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
 from pipeline.readers._libero_model import SimulatorModel
+from pipeline.readers._libero_pairing import Observed, Pairing, pairing_of
+from pipeline.readers._simulator_depth import DepthUnit, HandInView, SimulatorDepth, hand_in_view
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (
     ActionConvention,
@@ -57,17 +60,31 @@ def list_hdf5(root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSourc
     return list_demos(DATASET, root, folder)
 
 
-def read_hdf5(ref: EpisodeRef) -> Episode:
+@dataclass(frozen=True)
+class Hdf5Options:
+    """What files may not tell.
+
+    Attributes:
+        depth_unit: of recorded depth; None for the z-buffer of LIBERO's own tool, which is checked.
+        observed: whether observations were recorded before or after the action of their row, where states do not tell.
+    """
+
+    depth_unit: DepthUnit | None = None
+    observed: Observed | None = None
+
+
+def read_hdf5(ref: EpisodeRef, options: Hdf5Options = Hdf5Options()) -> Episode:
     """One demo; its pictures are read when they are asked for.
 
     Raises:
         BadEpisode: it cannot be read or used.
     """
-    return read_demo(ref, partial(_read_demo, ref))
+    return read_demo(ref, partial(_read_demo, ref, options))
 
 
-def _read_demo(ref: EpisodeRef, demo: Node) -> Episode:
+def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
     length = _check_shapes(ref, demo)
+    pairing = pairing_of(ref, demo, options.observed)
     obs = demo["obs"]
     actions = demo["actions"][:].astype(np.float32)
     state = np.concatenate([obs["ee_states"][:], obs["gripper_states"][:]], axis=1).astype(np.float32)
@@ -75,20 +92,27 @@ def _read_demo(ref: EpisodeRef, demo: Node) -> Episode:
         if not np.isfinite(array).all():
             raise BadEpisode("not_finite", f"{ref.name}: {name} hold a value that is not finite")
     model = SimulatorModel(ref.name, demo.attrs.get("model_file"))
+    mask = np.ones(length, bool)
+    if pairing.observed == "after":
+        actions, mask = np.concatenate([actions[1:], np.zeros_like(actions[:1])]), np.arange(length) < length - 1
     rewards = demo["rewards"][:] if "rewards" in demo else []
     return Episode(
         ref=ref,
-        views={name: _view(ref, name, obs, length, model) for name in (PRIMARY, WRIST)},
+        views={
+            name: _with_recordings(ref, _view(ref, name, obs, length, model), obs, state, model, pairing, options)
+            for name in (PRIMARY, WRIST)
+        },
         primary=PRIMARY,
         wrist=WRIST,
         instructions=_instructions(ref, demo.parent.attrs),
         fps=20.0,
         state=state,
         state_names=STATE_NAMES,
-        actions=np.concatenate([actions[1:], np.zeros_like(actions[:1])]),
-        action_mask=np.arange(length) < length - 1,
+        actions=actions,
+        action_mask=mask,
         action_convention=CONVENTION,
         success=bool(rewards[-1] > 0) if len(rewards) else None,
+        notes=pairing.notes,
     )
 
 
@@ -156,22 +180,40 @@ def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorMo
         world_from_camera=None if pose is None else pose[None],
         pose_source="unknown" if pose is None else "the simulator's model",
         fixed=name == PRIMARY,
-        depth=_recorded_depth(ref, name, obs, model),
-        simulation=_simulation(ref, obs.parent, camera),
     )
 
 
-def _simulation(ref: EpisodeRef, demo: Node, camera: str) -> RecordedSimulation | None:
+def _with_recordings(
+    ref: EpisodeRef,
+    view: CameraView,
+    obs: Node,
+    state: Float[np.ndarray, "T S"],
+    model: SimulatorModel,
+    pairing: Pairing,
+    options: Hdf5Options,
+) -> CameraView:
+    """The view with its recorded depth and its simulator's states, where there are such."""
+    return replace(
+        view,
+        depth=_recorded_depth(ref, view, obs, model, hand_in_view(view, state[:, :3]), options.depth_unit),
+        simulation=_simulation(ref, obs.parent, SIMULATOR_NAMES[view.name], pairing),
+    )
+
+
+def _simulation(ref: EpisodeRef, demo: Node, camera: str, pairing: Pairing) -> RecordedSimulation | None:
     if "states" not in demo or "model_file" not in demo.attrs:
         return None
-    return RecordedSimulation(read=partial(_read_simulation, ref, len(demo["actions"])), camera=camera)
+    return RecordedSimulation(read=partial(_read_simulation, ref, len(demo["actions"]), pairing), camera=camera)
 
 
-def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel) -> RecordedDepth | None:
-    key = f"{name}_depth"
+def _recorded_depth(
+    ref: EpisodeRef, view: CameraView, obs: Node, model: SimulatorModel, hand: HandInView | None, unit: DepthUnit | None
+) -> RecordedDepth | None:
+    key = f"{view.name}_depth"
     if key not in obs:
         return None
-    expected = (*obs[f"{name}_rgb"].shape[:3], 1)
+    width, height = view.size
+    expected = (view.length, height, width, 1)
     if obs[key].shape != expected:
         raise BadEpisode("wrong_shape", f"{ref.name}: {key} must be {list(expected)}, found {list(obs[key].shape)}")
     if obs[key].dtype.kind != "f":
@@ -180,39 +222,25 @@ def _recorded_depth(ref: EpisodeRef, name: str, obs: Node, model: SimulatorModel
     if "znear_m" in obs[key].attrs and "zfar_m" in obs[key].attrs:
         planes = float(obs[key].attrs["znear_m"]), float(obs[key].attrs["zfar_m"])
         said = "attributes of the depth"
-    if planes is None:
-        return None
-    near, far = planes
-    if not 0 < near < far < np.inf:
+    if planes is not None and not 0 < planes[0] < planes[1] < np.inf:
         raise BadEpisode(
             "bad_clip_planes",
-            f"{ref.name}: near and far plane of {key} must be 0 < near < far, found {near:g}, {far:g}",
+            f"{ref.name}: near and far plane of {key} must be 0 < near < far, found {planes[0]:g}, {planes[1]:g}",
         )
-    read = partial(_read_depth, ref, name, near, far)
-    return RecordedDepth(
-        read=read,
-        read_some=read,
-        unit="m",
-        description=f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({said})",
-    )
+    stored = partial(_read_stored_depth, ref, key)
+    name = f"{ref.name}: {key}"
+    return SimulatorDepth(name, stored, view.length, unit or "z-buffer", unit is not None, planes, hand).recorded(said)
 
 
-def _read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarray, "T D"]]:
-    """Frame t shows ``states[t + 1]``; what the last frame shows was not recorded."""
+def _read_simulation(ref: EpisodeRef, length: int, pairing: Pairing) -> tuple[str, Float[np.ndarray, "T D"]]:
     xml, states = read_simulation(ref, length)
-    return xml, np.concatenate([states[1:], np.full_like(states[:1], np.nan)])
+    return xml, pairing.states_shown(states)
 
 
-def _read_depth(
-    ref: EpisodeRef, name: str, near: float, far: float, frames: Int[np.ndarray, " N"] | None = None
+def _read_stored_depth(
+    ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None = None
 ) -> Float[np.ndarray, "N H W"]:
-    buffer = _read_upright(ref, f"{name}_depth", frames)[..., 0]
-    metres = np.empty(buffer.shape, np.float32)
-    for frame, stored in zip(metres, buffer, strict=True):  # one at a time stays in the processor's cache
-        inside = np.isfinite(stored) & (stored > 0) & (stored < 1)
-        frame[:] = near / (1 - np.where(inside, stored, 0).astype(np.float32) * (1 - near / far))
-        frame[~inside] = np.nan
-    return metres
+    return _read_upright(ref, key, frames)[..., 0]
 
 
 def _read_upright(ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None = None) -> np.ndarray:

@@ -16,9 +16,11 @@ from pipeline.formats.lerobot import read_lerobot
 from pipeline.formats.rlds import list_rlds, read_rlds
 from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import words_of_tasks
-from pipeline.readers._libero_hdf5 import list_hdf5, read_hdf5
+from pipeline.readers._libero_hdf5 import Hdf5Options, list_hdf5, read_hdf5
 from pipeline.readers._libero_lerobot import OneLine, episode_of_lerobot
+from pipeline.readers._libero_pairing import Observed
 from pipeline.readers._libero_rlds import NEEDED, episode_of_record, words_of_record
+from pipeline.readers._simulator_depth import DepthUnit
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
@@ -36,9 +38,15 @@ class Config:
     Attributes:
         line: which of the two lines of LeRobot files is read where both are there: ``open`` (gripper 1 = open) or
             ``simulator``.
+        depth_unit: of depth recorded in HDF5 files: ``z-buffer`` or ``metres``; None for the z-buffer of LIBERO's own
+            tool, with a check whether it can be one.
+        observed: whether observations of HDF5 files were recorded ``before`` or ``after`` the action of their row,
+            where no states tell; None for after, as LIBERO's own tool does.
     """
 
     line: Literal["open", "simulator"] | None = None
+    depth_unit: DepthUnit | None = None
+    observed: Observed | None = None
 
 
 def build(config: Config) -> "LiberoReader":
@@ -51,6 +59,7 @@ class LiberoReader:
 
     def __init__(self, config: Config = Config()):
         self.config = config
+        self._hdf5 = Hdf5Options(config.depth_unit, config.observed)
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every demo of every file below the folder; files by path, demos by number."""
@@ -65,7 +74,7 @@ class LiberoReader:
     def read(self, ref: EpisodeRef) -> Episode:
         """One demo; its pictures are read when they are asked for."""
         if ref.path.endswith(".hdf5"):
-            return read_hdf5(ref)
+            return read_hdf5(ref, self._hdf5)
         if ref.path.endswith(".parquet"):
             return episode_of_lerobot(ref, read_lerobot(ref))
         return episode_of_record(ref, read_rlds(ref))
@@ -73,7 +82,7 @@ class LiberoReader:
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
         if ref.path.endswith(".hdf5"):
-            episode = read_hdf5(ref)
+            episode = read_hdf5(ref, self._hdf5)
             return EpisodeTexts(episode.instructions, episode.success)
         if ref.path.endswith(".parquet"):
             return words_of_tasks(read_lerobot(ref))

@@ -1,0 +1,167 @@
+"""Depth as files of demonstrations hold it: MuJoCo's normalised z-buffer, or metres. Which of the two is checked.
+
+LIBERO's tool writes the z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)). robomimic's writes metres. Read
+as the other, either gives depth that looks plausible and is wrong, so the stored numbers are asked:
+
+* a value above 1 is no z-buffer;
+* where the camera's pose is known, the depth in the pixel that shows the robot's hand must be that of the hand;
+* where it is not, half of the picture cannot be nearer than three near planes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from schemas.cameras import invert_pose, project, transform
+from schemas.episode import BadEpisode, CameraView, RecordedDepth
+
+DepthUnit = Literal["z-buffer", "metres"]
+Stored = Callable[[Int[np.ndarray, " N"] | None], Float[np.ndarray, "N H W"]]
+"""Loads stored depth of some frames, or all, upright."""
+
+HIGHEST = 1 + 1e-5
+"""Of a z-buffer, rounding included."""
+LOOKED_AT = 5
+"""Frames, evenly spread, by which the unit is checked."""
+HAND_AGREES = 0.15
+"""Share by which the depth seen at the hand may differ from the hand's own; the hand's surface is nearer by 4%."""
+TOO_NEAR = 3.0
+"""Near planes; a picture of which half is nearer shows nothing but the inside of things."""
+
+
+@dataclass(frozen=True)
+class HandInView:
+    """Where a camera sees the robot's hand: column and row in pixels and depth in metres, NaN where it does not."""
+
+    uvz: Float[np.ndarray, "T 3"]
+
+
+def hand_in_view(view: CameraView, hand_xyz: Float[np.ndarray, "T 3"]) -> HandInView | None:
+    """Where a camera that stands still sees the hand; None where its pose is not known.
+
+    Args:
+        hand_xyz: the hand in the world of the camera's pose, metres.
+    """
+    if view.world_from_camera is None or view.intrinsics is None:
+        return None
+    uvz = project(transform(invert_pose(view.world_from_camera), hand_xyz.astype(np.float64)), view.intrinsics)
+    with np.errstate(invalid="ignore"):
+        inside = (uvz >= 0).all(1) & (uvz[:, 0] < view.size[0]) & (uvz[:, 1] < view.size[1])
+    return HandInView(np.where(inside[:, None], uvz, np.nan))
+
+
+@dataclass(frozen=True)
+class SimulatorDepth:
+    """One camera's stored depth and what its numbers are.
+
+    Attributes:
+        name: of episode and depth, for messages.
+        stored: reads it.
+        length: T.
+        unit: what the numbers are taken for.
+        said: somebody said so; else it is what the files usually hold.
+        planes: near and far plane in metres, for a z-buffer; None where the file does not say.
+        hand: where the camera sees the hand, by which the unit is checked.
+    """
+
+    name: str
+    stored: Stored
+    length: int
+    unit: DepthUnit
+    said: bool
+    planes: tuple[float, float] | None
+    hand: HandInView | None
+
+    def recorded(self, source: str) -> RecordedDepth | None:
+        """For a view; None where it is a z-buffer whose planes nobody says.
+
+        Args:
+            source: who says the planes.
+        """
+        if self.unit == "metres":
+            return RecordedDepth(self.read, "m", "metres, as configured", self.read_some)
+        if self.planes is None:
+            return None
+        near, far = self.planes
+        said = f"normalised z-buffer, near {near:.5g} m, far {far:.5g} m ({source})"
+        return RecordedDepth(self.read, "m", said, self.read_some)
+
+    def read(self) -> Float[np.ndarray, "T H W"]:
+        """All depth in metres, NaN where there is none.
+
+        Raises:
+            BadEpisode: the numbers are not what they are taken for (``depth_unit``).
+        """
+        return self._metres(self.stored(None))
+
+    def read_some(self, frames: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N H W"]:
+        """The depth of some frames; the same frames are asked for their unit whichever these are. See ``read``."""
+        return self._metres(self.stored(frames))
+
+    def _metres(self, stored: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+        _ = self._checked
+        inside = np.isfinite(stored)
+        if self.unit == "metres":
+            return np.where(inside & (stored > 0), stored, np.nan).astype(np.float32)
+        if (highest := stored.max(initial=0, where=inside)) > HIGHEST:
+            raise self._fault(f"holds values up to {highest:.4g}, and a z-buffer has none above 1", "metres")
+        assert self.planes is not None
+        return metres_of(stored, *self.planes)
+
+    @cached_property
+    def _checked(self) -> None:
+        """Some frames were asked whether the numbers are what they are taken for."""
+        if self.planes is None:  # metres, with nothing to compare them with
+            return
+        frames = np.unique(np.linspace(0, self.length - 1, LOOKED_AT).round().astype(int))
+        stored = self.stored(frames)
+        readings = {"metres": stored, "z-buffer": metres_of(stored, *self.planes)}
+        other: DepthUnit = "z-buffer" if self.unit == "metres" else "metres"
+        if self.hand is not None:
+            off = {unit: _off_the_hand(depth, self.hand.uvz[frames]) for unit, depth in readings.items()}
+            if off[self.unit] > HAND_AGREES >= off[other]:
+                raise self._fault(
+                    f"read as {self.unit} is {off[self.unit]:.0%} off where the camera sees the hand, and "
+                    f"{off[other]:.0%} off read as {other}",
+                    other,
+                )
+        elif self.unit == "z-buffer" and not self.said:
+            near, found = self.planes[0], readings["z-buffer"]
+            middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else np.inf
+            if middle < TOO_NEAR * near:
+                raise self._fault(
+                    f"read as a z-buffer puts half of the picture nearer than {middle:.3f} m, at a near plane of "
+                    f"{near:.3f} m; --dataset-options depth_unit=z-buffer insists",
+                    "metres",
+                )
+
+    def _fault(self, what: str, unit: DepthUnit) -> BadEpisode:
+        held = "metres" if unit == "metres" else "a z-buffer"
+        return BadEpisode(
+            "depth_unit", f"{self.name} {what}; if it holds {held}, say so with --dataset-options depth_unit={unit}"
+        )
+
+
+def metres_of(buffer: Float[np.ndarray, "N H W"], near: float, far: float) -> Float[np.ndarray, "N H W"]:
+    """Depth in metres of a normalised z-buffer; NaN where it shows nothing."""
+    metres = np.empty(buffer.shape, np.float32)
+    for frame, stored in zip(metres, buffer, strict=True):  # one at a time stays in the processor's cache
+        inside = np.isfinite(stored) & (stored > 0) & (stored < 1)
+        frame[:] = near / (1 - np.where(inside, stored, 0).astype(np.float32) * (1 - near / far))
+        frame[~inside] = np.nan
+    return metres
+
+
+def _off_the_hand(depth: Float[np.ndarray, "N H W"], hand: Float[np.ndarray, "N 3"]) -> float:
+    """By which share of the hand's depth the depth seen there is off, in the middle of the frames; infinity where it is
+    never seen.
+    """
+    seen = np.flatnonzero(np.isfinite(hand).all(1))
+    column, row = hand[seen, :2].astype(int).T
+    off = np.abs(depth[seen, row, column] / hand[seen, 2] - 1)
+    off = off[np.isfinite(off)]
+    return float(np.median(off)) if len(off) else np.inf
