@@ -75,6 +75,16 @@ def check_end(name: str, span: VideoSpan, most: int = 1) -> int:
     return missing
 
 
+def count_frames(name: str, path: Path) -> int:
+    """How many frames a video has, by its header, or by its packets where that does not say.
+
+    Raises:
+        BadEpisode: the file is missing or no video.
+    """
+    with opened_video(name, path) as (container, stream):
+        return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+
+
 def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
     """The episode's first frame, RGB.
 

@@ -3,8 +3,8 @@
 * ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. Which of them stood still
   and which was on the wrist stands in ``<date>/config.json``; where that is missing, the first stood still and the
   fourth was on the wrist.
-* ``obs_dict.pkl`` holds ``full_state`` [T, 7], ``policy_out.pkl`` the T - 1 actions. Pickles come from strangers
-  (``pipeline.formats.safe_pickle``); ``agent_data.pkl`` holds a robot's messages and is not opened.
+* ``obs_dict.pkl`` holds ``full_state`` [T, 7], ``policy_out.pkl`` the T - 1 actions. Pickles can run code, so
+  they are read by ``pipeline.formats.safe_pickle``; ``agent_data.pkl`` holds a robot's messages and is not opened.
 * ``lang.txt`` has a line for each instruction, and lines of ``confidence`` that are none.
 * Before 23 July 2021 pictures came one step late: picture and state t + 1 belong to action t.
 * ``depth_images0`` (some trajectories) has no unit: it is used when ``--dataset-options depth_unit=METRES`` says what
@@ -13,8 +13,11 @@
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -27,7 +30,14 @@ from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.images import PictureFiles
 from pipeline.formats.safe_pickle import DamagedPickle, HostilePickle, read_pickle
 from pipeline.readers import EpisodeTexts, UnreadableSource
-from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_pictures
+from pipeline.readers._camera_views import (
+    enough_frames,
+    find_cameras,
+    numbers,
+    shortest_length,
+    spoken,
+    view_of_pictures,
+)
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
 
 OBSERVATIONS, POLICY, LANGUAGE, CONFIG = "obs_dict.pkl", "policy_out.pkl", "lang.txt", "config.json"
@@ -51,9 +61,13 @@ def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | Un
     if not (folder / POLICY).is_file():
         yield UnreadableSource(source, "missing_file", f"{source} has no {POLICY} beside it")
         return
-    beside = (OBSERVATIONS, POLICY, LANGUAGE, f"../../../{CONFIG}", *_numbered(folder, "images"), DEPTH)
-    there = [folder / name for name in beside if (folder / name).exists()]
-    yield EpisodeRef(dataset, source, "trajectory", str(folder / OBSERVATIONS), stamps_of(there))
+    try:
+        beside = (OBSERVATIONS, POLICY, LANGUAGE, f"../../../{CONFIG}", *numbered_names(folder, "images"), DEPTH)
+        stamps = stamps_of(folder / name for name in beside if (folder / name).exists())
+    except OSError as error:
+        yield UnreadableSource(source, "unreadable_file", f"{source}: what lies beside it cannot be read: {error}")
+        return
+    yield EpisodeRef(dataset, source, "trajectory", str(folder / OBSERVATIONS), stamps)
 
 
 def read_raw(
@@ -77,16 +91,20 @@ def read_raw(
     first = int(bool(late))
     state, actions = state[first:], actions[: len(actions) - first]
     enough_frames(ref, len(state))
-    topics, cameras = _topics(folder), _numbered(folder, "images")
+    topics, cameras = _topics(folder), _numbered(ref, folder, "images")
     primary = next((name for name in cameras if topics.get(name) in FIXED_TOPICS), PRIMARY)
-    made, faults = _cameras(ref, folder, cameras, topics, first, len(state))
-    if primary in faults:
-        raise BadEpisode("rows_mismatch", f"{ref.name}: {faults[primary]}")
-    views = usable_views(ref, made)
+    recorded = _Recorded(ref, folder, first, len(state))
+    length = recorded.shortest(cameras)
+    makers = {name: partial(_camera, recorded, name, length, topics.get(name) in FIXED_TOPICS) for name in cameras}
+    usable = find_cameras(ref, dict(sorted(makers.items(), key=lambda item: item[0] != primary)))
+    views = {name: usable.views[name] for name in cameras if name in usable.views}
     notes = {} if late is not None else {"date": "unknown: taken for later than 2021-07-23"}
-    notes |= black_note(made)
-    notes |= {"cameras_left_out": "; ".join(faults.values())} if faults else {}
-    notes |= _join_depth(ref, folder, views, first, depth_unit)
+    notes |= usable.notes
+    if length < len(state):
+        notes |= {"cut": f"to {length} of {len(state)} states, for as many there are pictures"}
+    notes |= _join_depth(recorded, views, depth_unit)
+    mask = np.arange(len(state)) < len(actions)
+    actions = np.concatenate([actions, np.zeros((1, actions.shape[1]), np.float32)])
     return Episode(
         ref=ref,
         views=views,
@@ -94,13 +112,14 @@ def read_raw(
         wrist=next((name for name in views if topics.get(name) == WRIST_TOPIC), None),
         instructions=words_of_raw(ref).instructions,
         fps=fps,
-        state=state,
+        state=state[:length],
         state_names=state_names,
-        actions=np.concatenate([actions, np.zeros((1, actions.shape[1]), np.float32)]),
-        action_mask=np.arange(len(state)) < len(actions),
+        actions=actions[:length],
+        action_mask=mask[:length],
         action_convention=convention,
         notes=notes,
-        source_frames=np.arange(first, first + len(state)) if first else None,
+        source_frames=np.arange(first, first + length) if first else None,
+        unusable_cameras=usable.unusable,
     )
 
 
@@ -179,38 +198,71 @@ def _topics(folder: Path) -> dict[str, str]:
     return {f"images{number}": topic for number, topic in enumerate(topics)}
 
 
-def _cameras(
-    ref: EpisodeRef, folder: Path, cameras: list[str], topics: dict[str, str], first: int, length: int
-) -> tuple[list[tuple[str, CameraView | None]], dict[str, str]]:
-    """Each camera whose pictures are all there (None where it is black), and by name what is wrong with the others."""
-    made: list[tuple[str, CameraView | None]] = []
-    faults: dict[str, str] = {}
-    for name in cameras:
-        paths, fault = _pictures(folder / name, ".jpg", first, length)
-        if fault is not None:
-            faults[name] = fault
-            continue
-        files = PictureFiles(f"{ref.name}: {name}", paths)
-        made.append((name, view_of_pictures(ref, name, files, fixed=topics.get(name) in FIXED_TOPICS)))
-    return made, faults
+@dataclass(frozen=True)
+class _Recorded:
+    """A trajectory's folder.
+
+    Attributes:
+        first: the first frame that belongs to a state; one before it came too early.
+        states: how many states there are.
+    """
+
+    ref: EpisodeRef
+    folder: Path
+    first: int
+    states: int
+
+    def shortest(self, cameras: list[str]) -> int:
+        """How many states have pictures of every camera that lacks a few at the end and nothing else."""
+        counts = []
+        for name in cameras:
+            with suppress(BadEpisode):  # said when the camera is opened
+                found = _numbered(self.ref, self.folder / name, "im_", ".jpg")
+                if found == [f"im_{number}.jpg" for number in range(len(found))]:
+                    counts.append(len(found) - self.first)
+        return shortest_length(self.states, counts)
+
+    def pictures(self, name: str, suffix: str, length: int) -> list[Path]:
+        """``im_<t>`` of the first ``length`` states.
+
+        Raises:
+            BadEpisode: some are missing, or there are more than states.
+        """
+        folder = self.folder / name
+        names = _numbered(self.ref, folder, "im_", suffix)
+        expected = [f"im_{number}{suffix}" for number in range(self.first + length)]
+        most = self.first + self.states
+        if names[: len(expected)] != expected or len(names) > most:
+            absent = sorted(set(expected) - set(names), key=expected.index)
+            which = f", {absent[0]} is missing" if absent else ""
+            said = f"{name} has {len(names)} pictures for {most} states{which}"
+            raise BadEpisode("rows_mismatch", f"{self.ref.name}: {said}")
+        return [folder / found for found in expected[self.first :]]
 
 
-def _pictures(folder: Path, suffix: str, first: int, length: int) -> tuple[list[Path], str | None]:
-    """``im_<t>`` from the first frame on, or the sentence that says which are missing."""
-    names = _numbered(folder, "im_", suffix)
-    expected = [f"im_{number}{suffix}" for number in range(first + length)]
-    if names != expected:
-        absent = sorted(set(expected) - set(names), key=expected.index)
-        which = f", {absent[0]} is missing" if absent else ""
-        return [], f"{folder.name} has {len(names)} pictures for {len(expected)} states{which}"
-    return [folder / name for name in expected[first:]], None
+def _camera(recorded: _Recorded, name: str, length: int, fixed: bool) -> CameraView | None:
+    """A camera of which all pictures are there; None where it is black."""
+    files = PictureFiles(f"{recorded.ref.name}: {name}", recorded.pictures(name, ".jpg", length))
+    return view_of_pictures(recorded.ref, name, files, fixed=fixed)
 
 
-def _numbered(folder: Path, stem: str, suffix: str = "") -> list[str]:
-    """Names of the form stem, number, suffix in a folder, in the order of their numbers."""
+def _numbered(ref: EpisodeRef, folder: Path, stem: str, suffix: str = "") -> list[str]:
+    """Names of the form stem, number, suffix in a folder, in the order of their numbers.
+
+    Raises:
+        BadEpisode: the folder cannot be opened.
+    """
+    try:
+        return numbered_names(folder, stem, suffix)
+    except OSError as error:
+        said = f"{ref.name}: {folder.name} cannot be opened: {error.strerror}"
+        raise BadEpisode("unreadable_episode", said) from error
+
+
+def numbered_names(folder: Path, stem: str, suffix: str = "") -> list[str]:
+    """See ``_numbered``; OSError where the folder cannot be opened."""
     pattern = re.compile(rf"{re.escape(stem)}(\d{{1,9}}){re.escape(suffix)}")
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    found = [(int(match[1]), name) for name in names if (match := pattern.fullmatch(name))]
+    found = [(int(match[1]), name) for name in os.listdir(folder) if (match := pattern.fullmatch(name))]
     return [name for _, name in sorted(found)]
 
 
@@ -223,21 +275,20 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if "confidence" not in line.lower()]
 
 
-def _join_depth(
-    ref: EpisodeRef, folder: Path, views: dict[str, CameraView], first: int, unit: float | None
-) -> dict[str, str]:
+def _join_depth(recorded: _Recorded, views: dict[str, CameraView], unit: float | None) -> dict[str, str]:
     """Give the first camera its depth pictures; what to say where they cannot be used."""
-    if not (folder / DEPTH).is_dir() or PRIMARY not in views:
+    if not (recorded.folder / DEPTH).is_dir() or PRIMARY not in views:
         return {}
     if unit is None:
         return {
             "depth": "left out: its unit is not recorded; --dataset-options depth_unit=METRES says what one unit is"
         }
     view = views[PRIMARY]
-    paths, fault = _pictures(folder / DEPTH, ".png", first, view.length)
-    if fault is not None:
-        return {"depth": f"left out: {fault}"}
-    files = PictureFiles(f"{ref.name}: {DEPTH}", paths)
+    try:
+        paths = recorded.pictures(DEPTH, ".png", view.length)
+    except BadEpisode as error:
+        return {"depth": f"left out: {error.message.removeprefix(f'{recorded.ref.name}: ')}"}
+    files = PictureFiles(f"{recorded.ref.name}: {DEPTH}", paths)
     read = partial(_read_depth, files, view.size, unit)
     views[PRIMARY] = dataclasses.replace(
         view, depth=RecordedDepth(read, "m", f"16-bit pictures, {unit:g} m a unit, as configured", read)

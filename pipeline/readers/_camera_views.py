@@ -15,6 +15,10 @@ from pipeline.readers import EpisodeTexts
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
 
+MOST_SHORT = 5
+"""Pictures by which a camera may end before the table; a third of a second at 15 a second."""
+FEWEST = 2
+"""Frames of an episode in which something can have moved."""
 NO_ACTIONS = ActionConvention("none", (), "no actions were recorded")
 """Of episodes that show motion and do not say how it was brought about; their actions are T x 0 and masked."""
 
@@ -147,6 +151,16 @@ def find_cameras(ref: EpisodeRef, makers: Mapping[str, Callable[[], CameraView |
     return Cameras(views, unusable, {**black_note(made), **said, **short})
 
 
+def shortest_length(length: int, counts: Iterable[int]) -> int:
+    """The length to which an episode is cut for cameras that end a few pictures before its table.
+
+    Args:
+        length: rows of the table.
+        counts: pictures of each camera. Those that end long before say nothing of the length.
+    """
+    return min([length, *(count for count in counts if count >= max(length - MOST_SHORT, FEWEST))])
+
+
 def black_note(views: Iterable[tuple[str, CameraView | None]]) -> dict[str, str]:
     """The note that names black cameras, if there are any."""
     black = [name for name, view in views if view is None]
@@ -177,8 +191,8 @@ def enough_frames(ref: EpisodeRef, length: int) -> None:
     Raises:
         BadEpisode: fewer than two frames.
     """
-    if length < 2:
-        raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
+    if length < FEWEST:
+        raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least {FEWEST}")
 
 
 def words_of_tasks(episode: LeRobotEpisode) -> EpisodeTexts:

@@ -11,9 +11,11 @@
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +25,16 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.formats.fingerprint import stamps_of
-from pipeline.formats.video import VideoFrames, VideoSpan, read_video
+from pipeline.formats.video import VideoFrames, VideoSpan, count_frames, read_video
 from pipeline.readers import EpisodeTexts, UnreadableSource
-from pipeline.readers._camera_views import black_note, enough_frames, numbers, spoken, usable_views, view_of_video
+from pipeline.readers._camera_views import (
+    enough_frames,
+    find_cameras,
+    numbers,
+    shortest_length,
+    spoken,
+    view_of_video,
+)
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
 
@@ -51,13 +60,24 @@ def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | Un
     """
     trajectory = folder / TRAJECTORY
     source = trajectory.relative_to(root).as_posix()
-    described, videos = sorted(folder.glob("metadata_*.json")), sorted((folder / VIDEOS).glob("*.mp4"))
+    try:
+        described, videos = sorted(folder.glob("metadata_*.json")), _videos(folder)
+    except OSError as error:
+        yield UnreadableSource(source, "unreadable_folder", f"{source}: {VIDEOS} cannot be opened: {error.strerror}")
+        return
     if len(described) != 1 or not videos:
         missing = f"{VIDEOS}/*.mp4" if len(described) == 1 else f"one metadata_<uuid>.json, found {len(described)}"
         yield UnreadableSource(source, "missing_file", f"{source} needs beside it {missing}")
         return
     files = [trajectory, *described, *videos, *annotation_files(folder, root)]
     yield EpisodeRef(dataset, source, "trajectory", str(trajectory), stamps_of(files))
+
+
+def _videos(folder: Path) -> list[Path]:
+    """An episode's videos; OSError where their folder is closed."""
+    place = folder / VIDEOS
+    names = os.listdir(place) if place.is_dir() else []
+    return [place / name for name in sorted(names) if name.endswith(".mp4") and not name.startswith(".")]
 
 
 def annotation_files(folder: Path, root: Path) -> list[Path]:
@@ -91,24 +111,29 @@ def read_raw(
     if len(actions) != len(state):
         raise BadEpisode("rows_mismatch", f"{ref.name} has {len(state)} states and {len(actions)} actions")
     enough_frames(ref, len(state))
-    views, notes = _views(ref, folder, table, metadata, calibration, state, reduced)
+    recorded = _Recorded(ref, folder, table, metadata, len(state), reduced)
+    length, notes = recorded.shortest()
+    cameras = find_cameras(
+        ref, {name: partial(_view, recorded, name, calibration, state[:length], notes) for name in SERIAL_OF}
+    )
     words, note = words_of_raw(ref, root)
     return Episode(
         ref=ref,
-        views=views,
+        views=cameras.views,
         primary=PRIMARY,
-        wrist=WRIST if WRIST in views else None,
+        wrist=WRIST if WRIST in cameras.views else None,
         instructions=words.instructions,
         fps=fps,
-        state=state,
+        state=state[:length],
         state_names=state_names,
-        actions=actions,
-        action_mask=np.ones(len(actions), bool),
+        actions=actions[:length],
+        action_mask=np.ones(length, bool),
         action_convention=convention,
         success=words.success,
-        notes=notes | note,
+        notes=notes | cameras.notes | note,
+        unusable_cameras=cameras.unusable,
         other_actions={
-            name: table.columns("action", ((name, width),))
+            name: table.columns("action", ((name, width),))[:length]
             for name, width in other_actions.items()
             if table.has(f"action/{name}")
         },
@@ -151,8 +176,11 @@ class _Table:
         return np.concatenate(found, axis=1)
 
     def poses(self, serial: str, eye: str, length: int) -> Float[np.ndarray, "T 4 4"] | None:
-        """Poses of one eye of a camera in the robot's base, one for each frame; None where they are not there or not
+        """Poses of one eye of a camera in the robot's base, one for each row; None where they are not there or not
         finite.
+
+        Args:
+            length: rows of the table.
         """
         values = self._look(f"observation/camera_extrinsics/{serial}_{eye}")
         if values is None or values.shape != (length, 6) or values.dtype.kind != "f" or not np.isfinite(values).all():
@@ -180,43 +208,87 @@ def _metadata(ref: EpisodeRef, folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _views(
-    ref: EpisodeRef,
-    folder: Path,
-    table: _Table,
-    metadata: dict[str, Any],
+@dataclass(frozen=True)
+class _Recorded:
+    """An episode's folder with what its files say.
+
+    Attributes:
+        rows: of the table; a picture was taken for each.
+        reduced: pictures are made smaller by this whole number.
+    """
+
+    ref: EpisodeRef
+    folder: Path
+    table: _Table
+    metadata: dict[str, Any]
+    rows: int
+    reduced: int
+
+    def serial(self, camera: str) -> str:
+        return str(self.metadata[SERIAL_OF[camera]])
+
+    def poses(self, camera: str, eye: str, length: int) -> Float[np.ndarray, "T 4 4"] | None:
+        """Poses of one eye at the first frames; see ``_Table.poses``."""
+        found = self.table.poses(self.serial(camera), eye, self.rows)
+        return None if found is None else found[:length]
+
+    def left(self, camera: str, length: int) -> VideoSpan:
+        """The left eye: a file of its own, or half of the one with both."""
+        alone, both = (self.folder / VIDEOS / f"{self.serial(camera)}{end}.mp4" for end in ("", "-stereo"))
+        if alone.is_file() or not both.is_file():
+            return VideoSpan(alone, 0.0, length, None, False, reduced=self.reduced)
+        return VideoSpan(both, 0.0, length, None, False, "left", self.reduced)
+
+    def right(self, camera: str, length: int) -> VideoSpan | None:
+        """The right eye, where it was recorded."""
+        path = self.folder / VIDEOS / f"{self.serial(camera)}-stereo.mp4"
+        return VideoSpan(path, 0.0, length, None, False, "right", self.reduced) if path.is_file() else None
+
+    def shortest(self) -> tuple[int, dict[str, str]]:
+        """The rows that every camera has pictures for, as DROID's own loader takes them, and what to note of that."""
+        counts = {}
+        for camera in SERIAL_OF:
+            with suppress(BadEpisode):  # said when the camera is opened
+                path = self.left(camera, self.rows).path
+                counts[path.name] = count_frames(self.ref.name, path)
+        length = shortest_length(self.rows, counts.values())
+        if length == self.rows:
+            return length, {}
+        short = ", ".join(name for name, count in counts.items() if count == length)
+        return length, {"cut": f"to {length} of {self.rows} steps: {short} has no more pictures"}
+
+
+def _view(
+    recorded: _Recorded,
+    name: str,
     calibration: Calibration | None,
     state: Float[np.ndarray, "T S"],
-    reduced: int,
-) -> tuple[dict[str, CameraView], dict[str, str]]:
-    """The cameras with what is known of them, and what is not."""
-    made: list[tuple[str, CameraView | None]] = []
-    notes: dict[str, str] = {}
-    for name, key in SERIAL_OF.items():
-        serial = str(metadata[key])
-        span = _video(folder / VIDEOS, serial, len(state), reduced)
-        if name != PRIMARY and not span.path.is_file():
-            notes[f"camera {name}"] = f"left out: there is no {VIDEOS}/{serial}.mp4"
-            continue
-        view = view_of_video(ref, name, span, fixed=name != WRIST)
-        if view is not None and calibration is not None:
-            left = table.poses(serial, "left", len(state))
-            find = partial(calibration.camera_of, str(metadata.get("uuid", "")), serial, view.size)
-            view, said = calibrated(view, find, state[:, :3], _still(left) if view.fixed else left)
-            notes |= {f"calibration of {name}": said} if said else {}
-        if view is not None:
-            view, said = _with_right_eye(ref, view, folder / VIDEOS / f"{serial}-stereo.mp4", table, serial, reduced)
-            notes |= {f"stereo of {name}": said} if said else {}
-        made.append((name, view))
-    return usable_views(ref, made), notes | black_note(made)
+    notes: dict[str, str],
+) -> CameraView | None:
+    """A camera with what is known of it; None where it is black.
 
-
-def _video(folder: Path, serial: str, length: int, reduced: int) -> VideoSpan:
-    """The left eye: a file of its own, or half of the one with both."""
-    alone, both = folder / f"{serial}.mp4", folder / f"{serial}-stereo.mp4"
-    if alone.is_file() or not both.is_file():
-        return VideoSpan(alone, 0.0, length, None, False, reduced=reduced)
-    return VideoSpan(both, 0.0, length, None, False, "left", reduced)
+    Args:
+        notes: what is not known is added to them.
+    """
+    ref, length = recorded.ref, len(state)
+    span = recorded.left(name, length)
+    if not span.path.is_file():
+        raise BadEpisode("missing_video", f"{ref.name}: {name}: there is no {VIDEOS}/{span.path.name}")
+    if (count := count_frames(f"{ref.name}: {name}", span.path)) < length:
+        said = f"{span.path.name} ends after {count} of the episode's {length} frames"
+        raise BadEpisode("video_too_short", f"{ref.name}: {name}: {said}")
+    view = view_of_video(ref, name, span, fixed=name != WRIST)
+    if view is None:
+        return None
+    if calibration is not None:
+        left = recorded.poses(name, "left", length)
+        uuid = str(recorded.metadata.get("uuid", ""))
+        find = partial(calibration.camera_of, uuid, recorded.serial(name), view.size)
+        view, said = calibrated(view, find, state[:, :3], _still(left) if view.fixed else left)
+        notes |= {f"calibration of {name}": said} if said else {}
+    view, said = _with_right_eye(recorded, view)
+    notes |= {f"stereo of {name}": said} if said else {}
+    return view
 
 
 def _still(poses: Float[np.ndarray, "T 4 4"] | None) -> Float[np.ndarray, "1 4 4"] | None:
@@ -224,15 +296,14 @@ def _still(poses: Float[np.ndarray, "T 4 4"] | None) -> Float[np.ndarray, "1 4 4
     return poses[:1] if poses is not None and np.abs(poses - poses[:1]).max() < 1e-6 else None
 
 
-def _with_right_eye(
-    ref: EpisodeRef, view: CameraView, path: Path, table: _Table, serial: str, reduced: int
-) -> tuple[CameraView, str | None]:
+def _with_right_eye(recorded: _Recorded, view: CameraView) -> tuple[CameraView, str | None]:
     """The view with its right eye, if that was recorded and the recording's calibration says which make of camera it
     is.
     """
-    if not path.is_file():
+    span = recorded.right(view.name, view.length)
+    if span is None:
         return view, None
-    left, right = (table.poses(serial, eye, view.length) for eye in ("left", "right"))
+    left, right = (recorded.poses(view.name, eye, view.length) for eye in ("left", "right"))
     if left is None or right is None:
         return view, "left out: the recording does not say how far apart the eyes are"
     apart = float(np.median(np.linalg.norm(left[:, :3, 3] - right[:, :3, 3], axis=1)))
@@ -240,8 +311,13 @@ def _with_right_eye(
     if baseline is None:
         known = ", ".join(f"{name} {b:g} m" for name, b in BASELINES_M.items())
         return view, f"left out: the recording says that the eyes are {apart:.3f} m apart, which is neither of {known}"
-    span = VideoSpan(path, 0.0, view.length, None, False, "right", reduced)
-    name = f"{ref.name}: {view.name}, right eye"
+    name = f"{recorded.ref.name}: {view.name}, right eye"
+    try:
+        count = count_frames(name, span.path)
+    except BadEpisode as error:
+        return view, f"left out: {error}"
+    if count < view.length:
+        return view, f"left out: {span.path.name} ends after {count} of the episode's {view.length} frames"
     return replace(
         view, stereo=StereoPair(partial(read_video, name, span), baseline, VideoFrames(name, span).some)
     ), None

@@ -26,6 +26,7 @@ from jaxtyping import Float, Int
 
 from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
+from pipeline.readers._camera_views import find_cameras
 from pipeline.readers._libero_model import SimulatorModel
 from pipeline.readers._libero_pairing import Observed, Pairing, pairing_of
 from pipeline.readers._simulator_depth import DepthUnit, HandInView, SimulatorDepth, hand_in_view
@@ -95,15 +96,17 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
     mask = np.ones(length, bool)
     if pairing.observed == "after":
         actions, mask = np.concatenate([actions[1:], np.zeros_like(actions[:1])]), np.arange(length) < length - 1
+    # The shapes of a demo's arrays are read here, while its file is open; pixels are read when they are asked for.
+    cameras = find_cameras(
+        ref,
+        {name: partial(_camera, ref, name, obs, length, model, state, pairing, options) for name in (PRIMARY, WRIST)},
+    )
     rewards = demo["rewards"][:] if "rewards" in demo else []
     return Episode(
         ref=ref,
-        views={
-            name: _with_recordings(ref, _view(ref, name, obs, length, model), obs, state, model, pairing, options)
-            for name in (PRIMARY, WRIST)
-        },
+        views=cameras.views,
         primary=PRIMARY,
-        wrist=WRIST,
+        wrist=WRIST if WRIST in cameras.views else None,
         instructions=_instructions(ref, demo.parent.attrs),
         fps=20.0,
         state=state,
@@ -112,7 +115,8 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
         action_mask=mask,
         action_convention=CONVENTION,
         success=bool(rewards[-1] > 0) if len(rewards) else None,
-        notes=pairing.notes,
+        notes=cameras.notes | pairing.notes,
+        unusable_cameras=cameras.unusable,
     )
 
 
@@ -123,30 +127,30 @@ def _check_shapes(ref: EpisodeRef, demo: Node) -> int:
         raise BadEpisode("missing_field", f"{ref.name} has no group obs")
     needed = {
         "actions": (demo, 7),
-        "agentview_rgb": (obs, "H", "W", 3),
-        "eye_in_hand_rgb": (obs, "H", "W", 3),
         "ee_states": (obs, 6),
         "gripper_states": (obs, 2),
     }
     length = None
-    for name, (group, *rest) in needed.items():
-        if not isinstance(group.get(name), h5py.Dataset):
-            code = "missing_camera" if name.endswith("_rgb") else "missing_field"
-            raise BadEpisode(code, f"{ref.name} has no {name}")
-        shape = group[name].shape
-        expected = ("T", *rest)
-        fits = len(shape) == len(expected) and all(
-            isinstance(e, str) or s == e for s, e in zip(shape, expected, strict=True)
-        )
-        if not fits or (length is not None and shape[0] != length):
-            want = f"[{', '.join(map(str, expected))}]" + (f" with T = {length}" if length is not None else "")
-            raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be {want}, found {list(shape)}")
-        if name.endswith("_rgb") and group[name].dtype != np.uint8:
-            raise BadEpisode("wrong_dtype", f"{ref.name}: {name} must be uint8, found {group[name].dtype}")
-        length = shape[0]
+    for name, (group, width) in needed.items():
+        length = _check_shape(ref, group, name, ("T", width), length)
     if length is None or length < 2:
         raise BadEpisode("too_short", f"{ref.name} has {length} frame(s); an episode needs at least 2")
     return length
+
+
+def _check_shape(ref: EpisodeRef, group: Node, name: str, expected: tuple[str | int, ...], length: int | None) -> int:
+    """The number of rows of an array of this shape."""
+    if not isinstance(group.get(name), h5py.Dataset):
+        code = "missing_camera" if name.endswith("_rgb") else "missing_field"
+        raise BadEpisode(code, f"{ref.name} has no {name}")
+    shape = group[name].shape
+    fits = len(shape) == len(expected) and all(
+        isinstance(e, str) or s == e for s, e in zip(shape, expected, strict=True)
+    )
+    if not fits or (length is not None and shape[0] != length):
+        want = f"[{', '.join(map(str, expected))}]" + (f" with T = {length}" if length is not None else "")
+        raise BadEpisode("wrong_shape", f"{ref.name}: {name} must be {want}, found {list(shape)}")
+    return shape[0]
 
 
 def _instructions(ref: EpisodeRef, attributes: Node) -> tuple[str, ...]:
@@ -165,14 +169,18 @@ def _instructions(ref: EpisodeRef, attributes: Node) -> tuple[str, ...]:
 
 
 def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorModel) -> CameraView:
-    height, width = obs[f"{name}_rgb"].shape[1:3]
+    key = f"{name}_rgb"
+    _check_shape(ref, obs, key, ("T", "H", "W", 3), length)
+    if obs[key].dtype != np.uint8:
+        raise BadEpisode("wrong_dtype", f"{ref.name}: {key} must be uint8, found {obs[key].dtype}")
+    height, width = obs[key].shape[1:3]
     camera = SIMULATOR_NAMES[name]
     fov = model.fov_y(camera) or FOV_Y[camera]
     pose = model.world_from_camera(camera) if name == PRIMARY else None  # the wrist's is relative to the hand
     return CameraView(
         name=name,
-        read_frames=partial(_read_upright, ref, f"{name}_rgb"),
-        read_some=partial(_read_upright, ref, f"{name}_rgb"),
+        read_frames=partial(_read_upright, ref, key),
+        read_some=partial(_read_upright, ref, key),
         length=length,
         size=(width, height),
         intrinsics=intrinsics_from_fov(fov, width, height),
@@ -183,20 +191,22 @@ def _view(ref: EpisodeRef, name: str, obs: Node, length: int, model: SimulatorMo
     )
 
 
-def _with_recordings(
+def _camera(
     ref: EpisodeRef,
-    view: CameraView,
+    name: str,
     obs: Node,
-    state: Float[np.ndarray, "T S"],
+    length: int,
     model: SimulatorModel,
+    state: Float[np.ndarray, "T S"],
     pairing: Pairing,
     options: Hdf5Options,
 ) -> CameraView:
-    """The view with its recorded depth and its simulator's states, where there are such."""
+    """A camera with its recorded depth and its simulator's states, where there are such."""
+    view = _view(ref, name, obs, length, model)
     return replace(
         view,
         depth=_recorded_depth(ref, view, obs, model, hand_in_view(view, state[:, :3]), options.depth_unit),
-        simulation=_simulation(ref, obs.parent, SIMULATOR_NAMES[view.name], pairing),
+        simulation=_simulation(ref, obs.parent, SIMULATOR_NAMES[name], pairing),
     )
 
 

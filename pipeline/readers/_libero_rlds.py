@@ -5,16 +5,17 @@
 * Here ``observation[t]`` was taken before ``action[t]``, unlike in the HDF5 files.
 """
 
+from functools import partial
+
 import numpy as np
 
 from pipeline.formats.rlds import RldsEpisode
 from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
-    black_note,
     enough_frames,
+    find_cameras,
     numbers,
     spoken,
-    usable_views,
     view_of_pictures,
     with_fov,
 )
@@ -26,7 +27,7 @@ PRIMARY, WRIST = "image", "wrist_image"
 FOV_OF = {PRIMARY: FOV_Y["agentview"], WRIST: FOV_Y["robot0_eye_in_hand"]}
 FPS = 20.0
 STATE, ACTION, LANGUAGE = "steps/observation/state", "steps/action", "steps/language_instruction"
-NEEDED = (f"steps/observation/{PRIMARY}", f"steps/observation/{WRIST}", STATE, ACTION, LANGUAGE)
+NEEDED = (f"steps/observation/{PRIMARY}", STATE, ACTION, LANGUAGE)
 
 
 def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
@@ -37,13 +38,12 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
     """
     enough_frames(ref, record.length)
     words, told = words_of_record(record), instructions_of([record.texts(LANGUAGE)], record.length)
-    made = [(name, _view(ref, name, record)) for name in FOV_OF]
-    views = usable_views(ref, made)
+    cameras = find_cameras(ref, {name: partial(_view, ref, name, record) for name in FOV_OF})
     return Episode(
         ref=ref,
-        views=views,
+        views=cameras.views,
         primary=PRIMARY,
-        wrist=WRIST if WRIST in views else None,
+        wrist=WRIST if WRIST in cameras.views else None,
         instructions=told.every,
         fps=FPS,
         state=numbers(ref, "state", record.array(STATE), len(STATE_NAMES)),
@@ -52,8 +52,9 @@ def episode_of_record(ref: EpisodeRef, record: RldsEpisode) -> Episode:
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
         success=words.success,
-        notes=black_note(made) | _notes(record),
+        notes=cameras.notes | _notes(record),
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
 
 

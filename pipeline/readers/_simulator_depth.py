@@ -83,7 +83,8 @@ class SimulatorDepth:
             source: who says the planes.
         """
         if self.unit == "metres":
-            return RecordedDepth(self.read, "m", "metres, as configured", self.read_some)
+            said = "metres, as configured" if self.said else "metres"
+            return RecordedDepth(self.read, "m", said, self.read_some)
         if self.planes is None:
             return None
         near, far = self.planes
@@ -115,35 +116,54 @@ class SimulatorDepth:
     @cached_property
     def _checked(self) -> None:
         """Some frames were asked whether the numbers are what they are taken for."""
-        if self.planes is None:  # metres, with nothing to compare them with
-            return
         frames = np.unique(np.linspace(0, self.length - 1, LOOKED_AT).round().astype(int))
         stored = self.stored(frames)
-        readings = {"metres": stored, "z-buffer": metres_of(stored, *self.planes)}
-        other: DepthUnit = "z-buffer" if self.unit == "metres" else "metres"
-        if self.hand is not None:
-            off = {unit: _off_the_hand(depth, self.hand.uvz[frames]) for unit, depth in readings.items()}
-            if off[self.unit] > HAND_AGREES >= off[other]:
-                raise self._fault(
-                    f"read as {self.unit} is {off[self.unit]:.0%} off where the camera sees the hand, and "
-                    f"{off[other]:.0%} off read as {other}",
-                    other,
-                )
-        elif self.unit == "z-buffer" and not self.said:
-            near, found = self.planes[0], readings["z-buffer"]
-            middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else np.inf
-            if middle < TOO_NEAR * near:
-                raise self._fault(
-                    f"read as a z-buffer puts half of the picture nearer than {middle:.3f} m, at a near plane of "
-                    f"{near:.3f} m; --dataset-options depth_unit=z-buffer insists",
-                    "metres",
-                )
+        if self.unit == "metres" and not self.said and stored.max(initial=0, where=np.isfinite(stored)) <= HIGHEST:
+            self._check_by_hand(frames, stored, needed=True)
+        elif not self._check_by_hand(frames, stored) and self.unit == "z-buffer" and not self.said:
+            self._check_nearness(stored)
 
-    def _fault(self, what: str, unit: DepthUnit) -> BadEpisode:
-        held = "metres" if unit == "metres" else "a z-buffer"
-        return BadEpisode(
-            "depth_unit", f"{self.name} {what}; if it holds {held}, say so with --dataset-options depth_unit={unit}"
-        )
+    def _check_by_hand(
+        self, frames: Int[np.ndarray, " N"], stored: Float[np.ndarray, "N H W"], needed: bool = False
+    ) -> bool:
+        """Compare both readings with where the camera sees the hand, and say whether it does.
+
+        Args:
+            needed: the reading must be confirmed.
+        """
+        other: DepthUnit = "z-buffer" if self.unit == "metres" else "metres"
+        off = {"metres": np.inf, "z-buffer": np.inf}
+        if self.hand is not None:
+            off["metres"] = _off_the_hand(stored, self.hand.uvz[frames])
+        if self.hand is not None and self.planes is not None:
+            off["z-buffer"] = _off_the_hand(metres_of(stored, *self.planes), self.hand.uvz[frames])
+        if off[self.unit] > HAND_AGREES >= off[other]:
+            raise self._fault(
+                f"read as {self.unit} is {off[self.unit]:.0%} off where the camera sees the hand, and "
+                f"{off[other]:.0%} off read as {other}",
+                other,
+            )
+        if needed and off[self.unit] > HAND_AGREES:
+            raise self._fault("holds no value above 1, as a z-buffer does not either", self.unit, other)
+        return bool(np.isfinite(off[self.unit]))
+
+    def _check_nearness(self, stored: Float[np.ndarray, "N H W"]) -> None:
+        """Refuse a z-buffer of which half would be nearer than any scene is."""
+        assert self.planes is not None
+        found = metres_of(stored, *self.planes)
+        middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else np.inf
+        if middle < TOO_NEAR * self.planes[0]:
+            raise self._fault(
+                f"read as a z-buffer puts half of the picture nearer than {middle:.3f} m, at a near plane of "
+                f"{self.planes[0]:.3f} m",
+                "metres",
+                "z-buffer",
+            )
+
+    def _fault(self, what: str, *units: DepthUnit) -> BadEpisode:
+        held = {"metres": "metres", "z-buffer": "a z-buffer"}
+        choices = " or ".join(f"depth_unit={unit} where it holds {held[unit]}" for unit in units)
+        return BadEpisode("depth_unit", f"{self.name} {what}; give --dataset-options {choices}")
 
 
 def metres_of(buffer: Float[np.ndarray, "N H W"], near: float, far: float) -> Float[np.ndarray, "N H W"]:

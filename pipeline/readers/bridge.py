@@ -24,18 +24,17 @@ from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
 from pipeline.readers._camera_views import (
-    black_note,
     enough_frames,
+    find_cameras,
     numbers,
     spoken,
-    usable_views,
     view_of_pictures,
     with_kinds,
     words_of_tasks,
 )
 from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
-from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
+from schemas.episode import ActionConvention, CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="bridge",
@@ -110,14 +109,11 @@ def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
     record = read_rlds(ref)
     enough_frames(ref, record.length)
     cameras = [name for name in CAMERAS if record.has(f"steps/observation/{name}")]
-    found = [
-        (name, view_of_pictures(ref, name, record.images(f"steps/observation/{name}"), fixed=name != "image_3"))
-        for name in cameras
-    ]
-    views, told = usable_views(ref, found), instructions_of([record.texts(LANGUAGE)], record.length)
+    usable = find_cameras(ref, {name: partial(_view, ref, name, record) for name in cameras})
+    told = instructions_of([record.texts(LANGUAGE)], record.length)
     return Episode(
         ref=ref,
-        views=views,
+        views=usable.views,
         primary=PRIMARY,
         wrist=None,
         instructions=told.every,
@@ -127,7 +123,8 @@ def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
         actions=numbers(ref, "actions", record.array(ACTION), len(CONVENTION.dimensions)),
         action_mask=np.ones(record.length, bool),
         action_convention=CONVENTION,
-        notes=black_note(found) | _notes(record),
+        notes=usable.notes | _notes(record),
+        unusable_cameras=usable.unusable,
         frame_instructions=told.by_frame,
     )
 
@@ -146,6 +143,10 @@ def _words_of_lerobot(ref: EpisodeRef) -> EpisodeTexts:
 
 def _read_raw(ref: EpisodeRef, config: Config) -> Episode:
     return read_raw(ref, CONVENTION, STATE_NAMES, FPS, config.depth_unit)
+
+
+def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
+    return view_of_pictures(ref, name, record.images(f"steps/observation/{name}"), fixed=name != "image_3")
 
 
 def _notes(record: RldsEpisode) -> dict[str, str]:

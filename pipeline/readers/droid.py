@@ -24,10 +24,9 @@ from pipeline.formats.lerobot import list_lerobot, read_lerobot
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import EpisodeTexts, UnreadableSource
 from pipeline.readers._camera_views import (
-    black_note,
     enough_frames,
+    find_cameras,
     numbers,
-    usable_views,
     view_of_pictures,
     with_kinds,
 )
@@ -42,7 +41,7 @@ from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, wor
 from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
 from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
-from schemas.episode import ActionConvention, CameraKind, DatasetInfo, Episode, EpisodeRef
+from schemas.episode import ActionConvention, CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef
 
 INFO = DatasetInfo(
     name="droid",
@@ -65,7 +64,7 @@ PRIMARY, WRIST = "exterior_image_1_left", "wrist_image_left"
 CAMERAS = (PRIMARY, "exterior_image_2_left", WRIST)
 FPS = 15.0
 LANGUAGES = tuple(f"steps/language_instruction{suffix}" for suffix in ("", "_2", "_3"))
-NEEDED = (*(f"steps/observation/{name}" for name in CAMERAS), "steps/observation/cartesian_position", "steps/action")
+NEEDED = (f"steps/observation/{PRIMARY}", "steps/observation/cartesian_position", "steps/action")
 
 CAMERA_KINDS = CameraKind("ZED 2", 69.0, 1280 / 720), CameraKind("ZED Mini", 54.0, 1280 / 720)
 """Exterior and wrist, at 1280 x 720; for episodes without calibration files."""
@@ -129,12 +128,11 @@ class DroidReader:
 def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
     record, calibration = read_rlds(ref), _calibration(ref)
     enough_frames(ref, record.length)
-    pictures = {name: record.images(f"steps/observation/{name}") for name in CAMERAS}
-    made = [(name, view_of_pictures(ref, name, pictures[name], fixed=name != WRIST)) for name in CAMERAS]
-    views = usable_views(ref, made)
+    cameras = find_cameras(ref, {name: partial(_view, ref, name, record) for name in CAMERAS})
+    views = cameras.views
     state = _state(ref, record)
     path, told = _path(record), instructions_of(_texts(record), record.length)
-    notes = black_note(made) | ({"file_path": path} if path else {})
+    notes = cameras.notes | ({"file_path": path} if path else {})
     if calibration is not None:
         for name, view in views.items():
             find = partial(calibration.camera, _recording(path), name, view.size)
@@ -160,7 +158,12 @@ def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
             if record.has(key := f"steps/action_dict/{name}")
         },
         frame_instructions=told.by_frame,
+        unusable_cameras=cameras.unusable,
     )
+
+
+def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
+    return view_of_pictures(ref, name, record.images(f"steps/observation/{name}"), fixed=name != WRIST)
 
 
 def _state(ref: EpisodeRef, record: RldsEpisode) -> Float[np.ndarray, "T S"]:

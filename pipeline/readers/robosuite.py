@@ -5,24 +5,28 @@
   ``docs/simulator.md``). Where ``obs/<camera>_image`` is there (robomimic, upright), it is taken.
 * ``states[t]`` is what frame t shows and ``actions[t]`` is taken after it; LIBERO, which shares the layout, records its
   pictures one step later.
+* ``obs/<camera>_depth`` (robomimic, upright) is in metres as robomimic writes it, or a z-buffer where ``depth_unit``
+  says so; either is checked (``_simulator_depth``).
 * Nobody says what the task is in words: ``instruction`` does.
 * Proprioception is the joints of arm and gripper, read from the states in the order of the model's joints.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
 from pipeline.readers import UnreadableSource
+from pipeline.readers._camera_views import find_cameras
 from pipeline.readers._libero_model import SimulatorModel
+from pipeline.readers._simulator_depth import DepthUnit, SimulatorDepth, hand_in_view
 from pipeline.simulator.assets import AssetOptions
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (
@@ -55,6 +59,7 @@ class Config(AssetOptions):
         wrist: a camera on the hand; None for none.
         size: sides of rendered pictures, in px.
         instruction: what the robot does, in words.
+        depth_unit: of recorded depth: ``metres`` or ``z-buffer``; None for metres, if the numbers show it.
     """
 
     section: ClassVar[str] = "robosuite"
@@ -63,6 +68,7 @@ class Config(AssetOptions):
     wrist: str | None = "robot0_eye_in_hand"
     size: int = 256
     instruction: str = ""
+    depth_unit: DepthUnit | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,12 +107,13 @@ class RobosuiteReader:
         model = SimulatorModel(ref.name, demo.attrs.get("model_file"))
         names, columns = _robot_joints(model, states.shape[1])
         cameras = [self.config.camera] + ([self.config.wrist] if self.config.wrist else [])
+        usable = find_cameras(ref, {name: partial(self._view, ref, demo, model, name, length) for name in cameras})
         fps, controller = _control(demo.parent.attrs)
         return Episode(
             ref=ref,
-            views={name: self._view(ref, demo, model, name, length) for name in cameras},
+            views=usable.views,
             primary=self.config.camera,
-            wrist=self.config.wrist,
+            wrist=self.config.wrist if self.config.wrist in usable.views else None,
             instructions=(self.config.instruction.strip(),) if self.config.instruction.strip() else (),
             fps=fps,
             state=states[:, columns].astype(np.float32),
@@ -114,6 +121,8 @@ class RobosuiteReader:
             actions=actions,
             action_mask=np.ones(length, bool),
             action_convention=_convention(controller, actions.shape[1]),
+            notes=usable.notes,
+            unusable_cameras=usable.unusable,
         )
 
     def _view(self, ref: EpisodeRef, demo: Node, model: SimulatorModel, camera: str, length: int) -> CameraView:
@@ -135,7 +144,7 @@ class RobosuiteReader:
         fov, pose = model.fov_y(camera) or DEFAULT_FOV_Y, model.world_from_camera(camera)
         if not model.stands(camera):
             pose = None
-        return CameraView(
+        view = CameraView(
             name=camera,
             read_frames=partial(read, None),
             read_some=read,
@@ -148,6 +157,30 @@ class RobosuiteReader:
             fixed=model.stands(camera),
             simulation=RecordedSimulation(partial(read_simulation, ref, length), camera),
         )
+        return self._with_depth(ref, demo, model, view)
+
+    def _with_depth(self, ref: EpisodeRef, demo: Node, model: SimulatorModel, view: CameraView) -> CameraView:
+        """The view with its recorded depth, if it has any of its pictures' size."""
+        key = f"obs/{view.name}_depth"
+        if key not in demo:
+            return view
+        width, height = view.size
+        expected = (view.length, height, width, 1)
+        if demo[key].shape not in (expected, expected[:3]) or demo[key].dtype.kind != "f":
+            found = f"{demo[key].dtype} {list(demo[key].shape)}"
+            raise BadEpisode("wrong_shape", f"{ref.name}: {key} must be numbers {list(expected)}, found {found}")
+        hand = demo.get("obs/robot0_eef_pos")
+        told = hand is not None and hand.shape == (view.length, 3)
+        depth = SimulatorDepth(
+            name=f"{ref.name}: {key}",
+            stored=partial(_stored_depth, ref, key),
+            length=view.length,
+            unit=self.config.depth_unit or "metres",
+            said=self.config.depth_unit is not None,
+            planes=model.clip_planes(),
+            hand=hand_in_view(view, hand[:]) if told else None,
+        )
+        return replace(view, depth=depth.recorded("the simulator's model"))
 
     def _rendered(
         self, ref: EpisodeRef, camera: str, length: int, frames: Int[np.ndarray, " N"] | None
@@ -197,6 +230,11 @@ def _length(ref: EpisodeRef, demo: Node) -> int:
 
 def _stored_frames(ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None) -> UInt8[np.ndarray, "N H W 3"]:
     return read_demo(ref, lambda demo: rows(demo[key], frames), key)
+
+
+def _stored_depth(ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None) -> Float[np.ndarray, "N H W"]:
+    stored = read_demo(ref, lambda demo: rows(demo[key], frames), key)
+    return stored.reshape(stored.shape[:3])
 
 
 def _robot_joints(model: SimulatorModel, width: int) -> tuple[tuple[str, ...], Int[np.ndarray, " S"]]:

@@ -224,7 +224,6 @@ DEFECTS = {
     "no_state": (in_demo(remove("obs/gripper_states")), "demo_0", "missing_field", "has no gripper_states"),
     "no_obs": (in_demo(remove("obs")), "demo_0", "missing_field", "has no group obs"),
     "no_agentview": (in_demo(remove(RGB)), "demo_0", "missing_camera", "has no agentview_rgb"),
-    "no_wrist": (in_demo(remove("obs/eye_in_hand_rgb")), "demo_0", "missing_camera", "has no eye_in_hand_rgb"),
     "broken_chunk": (broken_chunk, "demo_0", "unreadable_episode", "agentview_rgb cannot be read"),
     "model_no_xml": (in_demo(model("<mujoco")), "demo_0", "bad_model", "model_file is no XML"),
     "model_bomb": (

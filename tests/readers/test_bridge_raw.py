@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fixtures.rlds import jpeg, textured
 
+from pipeline.episodes.camera_choice import chosen_cameras
 from pipeline.readers import UnreadableSource
 from pipeline.readers.bridge import BridgeReader, Config
 from schemas.episode import BadEpisode, EpisodeRef
@@ -147,6 +148,45 @@ def test_a_camera_that_lacks_pictures_is_left_out_and_said(tmp_path):
     episode = read(tmp_path)
     assert list(episode.views) == ["images0"]
     assert episode.notes["cameras_left_out"] == "images1 has 12 pictures for 13 states, im_4.jpg is missing"
+
+
+@pytest.mark.parametrize("start", [NEW, OLD])
+def test_a_camera_that_lacks_its_last_picture_cuts_the_trajectory_and_that_is_noted(tmp_path, start):
+    folder = write(tmp_path / "cut", start, cameras=(0, 1))
+    (folder / "images0" / "im_12.jpg").unlink()
+    write(tmp_path / "whole", start, cameras=(0, 1))
+    cut, whole = read(tmp_path / "cut"), read(tmp_path / "whole")
+    assert cut.length == whole.length - 1 and list(cut.views) == ["images0", "images1"]
+    assert np.array_equal(cut.state, whole.state[:-1]) and np.array_equal(cut.actions, whole.actions[:-1])
+    assert cut.action_mask.all() and not whole.action_mask[-1]
+    assert cut.notes["cut"].startswith(f"to {whole.length - 1} of {whole.length} states")
+    for name, view in cut.views.items():
+        assert np.array_equal(view.frames, whole.views[name].frames[:-1])
+
+
+def test_a_first_camera_that_cannot_be_used_costs_only_itself(tmp_path):
+    folder = write(tmp_path, cameras=(0, 1))
+    (folder / "images0" / "im_3.jpg").unlink()
+    episode = read(tmp_path)
+    assert list(episode.views) == ["images1"] and chosen_cameras(episode, ["images1"]) == ["images1"]
+    with pytest.raises(BadEpisode, match=r"im_3\.jpg is missing") as error:
+        chosen_cameras(episode, ["primary"])
+    assert error.value.code == "rows_mismatch"
+
+
+def test_a_folder_of_pictures_that_may_not_be_opened_costs_its_camera(tmp_path, monkeypatch):
+    write(tmp_path, cameras=(0, 1))
+    real = os.listdir
+
+    def listdir(path="."):
+        if os.path.basename(os.fspath(path)) == "images1":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    episode = read(tmp_path)
+    assert list(episode.views) == ["images0"]
+    assert episode.notes["cameras_left_out"] == "images1 cannot be opened: Permission denied"
 
 
 def test_depth_without_a_unit_is_left_out_and_said_and_with_one_it_is_metres(tmp_path):

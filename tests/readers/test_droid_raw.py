@@ -9,6 +9,7 @@ import pytest
 from fixtures.lerobot import moving
 from readers.test_droid_reader import AWAY, FACING, INTRINSICS, TOOL
 
+from pipeline.episodes.camera_choice import chosen_cameras
 from pipeline.inspection_datasets.report import report_dataset, report_values
 from pipeline.readers import UnreadableSource
 from pipeline.readers.droid import Config, DroidReader
@@ -248,7 +249,54 @@ def test_the_left_eye_comes_from_the_file_with_both_where_there_is_no_other(tmp_
 def test_a_second_camera_without_its_video_is_left_out_and_said(tmp_path):
     (write(tmp_path) / "recordings/MP4/22.mp4").unlink()
     episode = read(tmp_path)
-    assert list(episode.views) == [CAMERAS[0], CAMERAS[2]] and "22.mp4" in episode.notes[f"camera {CAMERAS[1]}"]
+    assert list(episode.views) == [CAMERAS[0], CAMERAS[2]]
+    assert episode.notes["cameras_left_out"] == f"{CAMERAS[1]}: there is no recordings/MP4/22.mp4"
+    with pytest.raises(BadEpisode, match=r"22\.mp4; there are pictures of exterior_image_1_left, wrist") as error:
+        chosen_cameras(episode, [CAMERAS[1]])
+    assert error.value.code == "missing_video"
+
+
+@pytest.mark.parametrize(
+    ("serial", "damage", "code"),
+    [("11", None, "missing_video"), ("11", b"ftyp", "bad_video"), ("33", None, ""), ("33", b"ftyp", "")],
+)
+def test_a_camera_that_nobody_asked_for_costs_only_itself(tmp_path, serial, damage, code):
+    path = write(tmp_path) / f"recordings/MP4/{serial}.mp4"
+    path.unlink() if damage is None else path.write_bytes(damage)
+    episode = read(tmp_path)
+    gone = CAMERAS[list(SERIALS.values()).index(serial)]
+    assert list(episode.views) == [name for name in CAMERAS if name != gone] and episode.length == T
+    assert episode.wrist == (None if gone == CAMERAS[2] else CAMERAS[2])
+    assert chosen_cameras(episode, [CAMERAS[1]]) == [CAMERAS[1]]
+    if code:
+        with pytest.raises(BadEpisode) as error:
+            chosen_cameras(episode, ["primary"])
+        assert error.value.code == code and episode.ref.name in str(error.value)
+
+
+@pytest.mark.parametrize("serial", ["11", "22", "33"])
+def test_a_video_that_ends_a_picture_early_cuts_the_episode_and_that_is_noted(tmp_path, serial):
+    seed = list(SERIALS.values()).index(serial)
+    whole = read(tmp_path / "whole") if write(tmp_path / "whole") else None
+    write_video(write(tmp_path / "cut") / f"recordings/MP4/{serial}.mp4", pictures(seed, T - 1))
+    episode = read(tmp_path / "cut")
+    assert episode.length == T - 1 and len(episode.views) == 3 and "cameras_left_out" not in episode.notes
+    assert episode.notes["cut"] == f"to {T - 1} of {T} steps: {serial}.mp4 has no more pictures"
+    for name in ("state", "actions", "action_mask"):
+        assert np.array_equal(getattr(episode, name), getattr(whole, name)[:-1])
+    for name, values in episode.other_actions.items():
+        assert np.array_equal(values, whole.other_actions[name][:-1])
+    for view in episode.views.values():
+        assert len(view.frames) == view.length == T - 1
+
+
+def test_a_cut_episode_keeps_its_poses(tmp_path):
+    """The recording's own poses are as many as its rows."""
+    folder = write(tmp_path, extrinsics={"11_left": poses_of(FACING)})
+    write_video(folder / "recordings/MP4/22.mp4", pictures(1, T - 1))
+    calibrate(tmp_path, pose=None)
+    view = read(tmp_path).views[CAMERAS[0]]
+    assert view.pose_source.startswith("the recording's own") and view.length == T - 1
 
 
 def edit(change):
@@ -288,8 +336,11 @@ DEFECTS = {
         "bad_metadata",
         "names no serial number",
     ),
-    "no primary video": (lambda f: (f / "recordings/MP4/11.mp4").unlink(), "missing_video", "11.mp4"),
-    "no video": (lambda f: (f / "recordings/MP4/11.mp4").write_bytes(b"ftyp"), "bad_video", "cannot be decoded"),
+    "no video at all": (
+        lambda f: [path.write_bytes(b"ftyp") for path in (f / "recordings/MP4").iterdir()],
+        "bad_video",
+        "cannot be decoded",
+    ),
 }
 
 
@@ -302,12 +353,15 @@ def test_each_defect_is_named(tmp_path, name):
     assert error.value.code == code and says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_video_that_is_shorter_than_the_recording_is_named(tmp_path):
+def test_a_video_that_ends_long_before_the_recording_is_left_out_and_cuts_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.readers._camera_views.MOST_SHORT", 1)
     folder = write(tmp_path)
     write_video(folder / "recordings/MP4/11.mp4", pictures(0, T - 2))
-    view = read(tmp_path).views[CAMERAS[0]]
-    with pytest.raises(BadEpisode, match="ends after 4 of the episode's 6 frames"):
-        _ = view.frames
+    episode = read(tmp_path)
+    assert list(episode.views) == list(CAMERAS[1:]) and episode.length == T
+    with pytest.raises(BadEpisode, match=r"11\.mp4 ends after 4 of the episode's 6 frames") as error:
+        chosen_cameras(episode, ["primary"])
+    assert error.value.code == "video_too_short"
 
 
 @pytest.mark.parametrize("which", ["metadata_*.json", "recordings/MP4/*.mp4"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fixtures.libero import INSTRUCTION, ROOT, SHIPPED, Demo, replace, shipped, write_file
 
+from pipeline.episodes.camera_choice import chosen_cameras
 from pipeline.readers import UnreadableSource
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode, EpisodeRef
@@ -148,6 +149,22 @@ def test_a_file_without_problem_info_has_no_instruction(tmp_path):
 def test_success_is_the_last_reward(tmp_path, rewards, success):
     write_file(tmp_path / "x_demo.hdf5", [Demo(frames=2)], lambda f: replace(f, "rewards", rewards))
     assert only_episode(tmp_path).success is success
+
+
+def test_a_file_without_the_wrist_camera_is_read_without_it_and_one_without_the_other_too(tmp_path):
+    def without(name):
+        return lambda file: file["data/demo_0/obs"].pop(name)
+
+    write_file(tmp_path / "a" / "x_demo.hdf5", [Demo(frames=4)], without("eye_in_hand_rgb"))
+    episode = only_episode(tmp_path / "a")
+    assert list(episode.views) == ["agentview"] and episode.wrist is None
+    assert episode.notes["cameras_left_out"].endswith("has no eye_in_hand_rgb")
+    write_file(tmp_path / "b" / "x_demo.hdf5", [Demo(frames=4)], without("agentview_rgb"))
+    episode = only_episode(tmp_path / "b")
+    assert list(episode.views) == ["eye_in_hand"] and chosen_cameras(episode, ["eye_in_hand"]) == ["eye_in_hand"]
+    with pytest.raises(BadEpisode, match="has no agentview_rgb; there are pictures of eye_in_hand") as error:
+        chosen_cameras(episode, ["primary"])
+    assert error.value.code == "missing_camera"
 
 
 def test_planes_come_from_the_models_extent_where_the_depth_does_not_name_them(tmp_path):

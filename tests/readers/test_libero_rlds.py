@@ -2,14 +2,20 @@
 episode.
 """
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from fixtures.libero import INSTRUCTION, ROOT, Demo, write_file
 from fixtures.rlds import jpeg, write_rlds
 
+from pipeline.formats.rlds import RldsEpisode, read_features
+from pipeline.formats.tf_example import parse_example
+from pipeline.formats.tfrecord import read_record
 from pipeline.inspection.source_frames import WayBack
 from pipeline.readers import SeveralForms, UnreadableSource
+from pipeline.readers._libero_rlds import episode_of_record
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.triplet import Source
@@ -150,7 +156,34 @@ def test_the_way_back_leads_to_either_form(both, tmp_path):
 def test_another_datasets_rlds_is_refused_by_name():
     (problem,) = READER.list_episodes(ROOT / "tests" / "samples" / "bridge")
     assert isinstance(problem, UnreadableSource) and problem.code == "foreign_features"
-    assert "has no steps/observation/image, steps/observation/wrist_image, so it is not libero" in str(problem)
+    assert "has no steps/observation/image, so it is not libero" in str(problem)
+
+
+@pytest.mark.parametrize("damage", ["no feature", "no picture", "not square"])
+def test_a_wrist_camera_that_cannot_be_used_costs_only_itself(tmp_path, damage):
+    square = np.full((3, 64, 64, 3), 90, np.uint8)
+    square[:, 10:20, 10:20] = 200
+    wrist = np.full((3, 64, 96, 3), 90, np.uint8) if damage == "not square" else square
+    steps = converted(square, wrist, np.zeros((3, 8), np.float32), np.zeros((3, 7), np.float32))
+    folder = tmp_path / "libero_goal_no_noops" / "1.0.0"
+    write_rlds(folder, features_of(), [{"steps": steps, "episode_metadata": {"file_path": "x"}}], "libero_goal-train")
+    if damage == "no feature":
+        features = json.loads((folder / "features.json").read_text())
+        del features["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"][
+            "observation"
+        ]["featuresDict"]["features"]["wrist_image"]
+        (folder / "features.json").write_text(json.dumps(features))
+    (ref,) = READER.list_episodes(tmp_path)
+    if damage == "no picture":
+        path = next(folder.glob("*.tfrecord-*"))
+        record = parse_example(read_record(path, ref.span))
+        assert len(record["steps/observation/wrist_image"]) == 3
+        record["steps/observation/wrist_image"] = record["steps/observation/wrist_image"][:2]
+        episode = episode_of_record(ref, RldsEpisode(ref, read_features(folder), record))
+    else:
+        episode = READER.read(ref)
+    assert list(episode.views) == ["image"] and episode.wrist is None and "wrist_image" in episode.unusable_cameras
+    assert "wrist_image" in episode.notes["cameras_left_out"]
 
 
 def test_a_picture_that_is_not_square_is_refused(tmp_path):

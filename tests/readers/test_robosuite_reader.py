@@ -96,6 +96,27 @@ def test_pictures_that_are_there_are_taken_as_they_are(tmp_path):
     assert view.frames[0, 0, 0].tolist() == [0, 1, 2]
 
 
+def test_recorded_depth_is_taken_upright_in_metres_and_a_z_buffer_where_that_is_said(tmp_path):
+    metres = (1.2 + np.arange(FRAMES * 4 * 5, dtype=np.float32) / 100).reshape(FRAMES, 4, 5, 1)
+    model = MODEL.replace("<mujoco>", '<mujoco><statistic extent="1"/>')
+    folder = write(tmp_path / "a" / "a.hdf5", model, images=True, **{"obs/agentview_depth": metres})
+    assert np.array_equal(first(folder).views["agentview"].depth.read(), metres[..., 0])
+    with pytest.raises(BadEpisode, match=r"a z-buffer has none above 1.*depth_unit=metres"):
+        first(folder, depth_unit="z-buffer").views["agentview"].depth.read()
+    buffer = ((1 - 0.01 / metres) / (1 - 0.01 / 50)).astype(np.float32)
+    folder = write(tmp_path / "b" / "a.hdf5", model, images=True, **{"obs/agentview_depth": buffer})
+    with pytest.raises(BadEpisode, match="holds no value above 1"):
+        first(folder).views["agentview"].depth.read()
+    depth = first(folder, depth_unit="z-buffer").views["agentview"].depth
+    np.testing.assert_allclose(depth.some(np.array([2, 4])), metres[[2, 4], ..., 0], rtol=1e-3)
+
+
+def test_a_robot_without_the_wrist_camera_is_read_without_it(tmp_path):
+    episode = first(write(tmp_path / "a.hdf5"), wrist="another_hand")
+    assert list(episode.views) == ["agentview"] and episode.wrist is None
+    assert "no camera another_hand" in episode.notes["cameras_left_out"]
+
+
 @pytest.mark.parametrize(
     ("changed", "code", "says"),
     [

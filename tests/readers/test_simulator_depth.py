@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fixtures.libero import Demo, replace, shipped, write_file
 
-from pipeline.readers._simulator_depth import SimulatorDepth, metres_of
+from pipeline.readers._simulator_depth import HandInView, SimulatorDepth, metres_of
 from pipeline.readers.libero import Config, LiberoReader
 from schemas.episode import BadEpisode
 
@@ -91,7 +91,7 @@ def test_a_z_buffer_is_not_read_as_metres_where_the_hand_tells(tmp_path):
         replace(file, KEY, buffer[:, ::-1, :, None].astype(np.float32))
         file[f"data/demo_0/{KEY}"].attrs.update(znear_m=NEAR, zfar_m=FAR)
 
-    assert "say so with --dataset-options depth_unit=z-buffer" in refusal(
+    assert "--dataset-options depth_unit=z-buffer where it holds a z-buffer" in refusal(
         depth_of(tmp_path, farther, depth_unit="metres")
     )
 
@@ -126,3 +126,21 @@ def test_one_value_above_1_in_any_frame_is_enough_and_what_is_not_finite_is_none
     buffer[5, 3, 3] = 1.5
     with pytest.raises(BadEpisode, match=r"values up to 1\.5, and a z-buffer has none above 1"):
         of_unknown_pose(buffer).read()
+
+
+def metres_by_default(stored, hand=None):
+    read = lambda n: stored if n is None else stored[n]  # noqa: E731
+    return SimulatorDepth("a", read, len(stored), "metres", False, (NEAR, FAR), hand)
+
+
+def test_metres_by_default_need_a_value_above_1_or_the_hand():
+    near = np.full((4, 8, 8), 0.7, np.float32)
+    far = near * 2
+    assert np.array_equal(metres_by_default(far).read(), far)
+    with pytest.raises(BadEpisode, match=r"no value above 1.*depth_unit=metres where .* or depth_unit=z-bu"):
+        metres_by_default(near).read()
+    hand = HandInView(np.tile([4.0, 4.0, 0.72], (4, 1)))
+    assert np.array_equal(metres_by_default(near, hand).read(), near)
+    buffer = ((1 - NEAR / near) / (1 - NEAR / FAR)).astype(np.float32)
+    with pytest.raises(BadEpisode, match="depth_unit=z-buffer"):
+        metres_by_default(buffer, hand).read()
