@@ -5,13 +5,17 @@ A file of variable frame rate is taken on a regular grid of times, each time sho
 packets of a clip are looked at to learn its times, and only its frames are decoded.
 """
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from pipeline.formats.display_matrix import display_matrix, shown, swaps_sides
 from pipeline.formats.video import opened_video, same_size
 from schemas.episode import BadEpisode
 
@@ -21,6 +25,14 @@ SUFFIXES = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".
 MOST_FPS = 240.0
 RATE_S, SAME_RATE = 4.0, 0.01
 SAME_S = 1e-4
+ORIGIN_S = 1.0
+"""Of a file's beginning, in which its first frame is found."""
+MOST_REORDERED = 16
+"""Frames by which H.264 may be out of order, at most."""
+SEARCHED, EARLY_S = ("mpegts", "mpeg"), 1.0
+"""Formats without an index, and how far before a time they are searched."""
+MOST_BACK_S = 16.0
+"""How far before a file's beginning a key frame is looked for, at most."""
 GAP_S, GAP_FRAMES = 0.5, 3
 """A pause longer than both is a hole in the recording, not a variable rate."""
 
@@ -71,7 +83,9 @@ def video_timing(name: str, path: Path) -> Timing:
         rate = float(stream.average_rate or 0)
         seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
         stated = 0 < rate <= MOST_FPS and seconds > 0
-        times = _packet_times(container, stream, RATE_S if stated else None)
+        origin = _origin(container, stream)
+        _seek(container, stream, 0, origin)
+        times = _packet_times(container, stream, RATE_S if stated else None, origin)
     if len(times) < 2:
         raise BadEpisode("too_short", f"{name}: {path.name} has {len(times)} frame(s) with a time; a clip needs 2")
     gaps = np.diff(times)
@@ -101,6 +115,7 @@ class Clip:
     size: tuple[int, int]
     variable: str
     _times: tuple[float, ...]
+    _origin: int
 
     def read(self, name: str) -> UInt8[np.ndarray, "T H W 3"]:
         """All frames, RGB.
@@ -111,10 +126,8 @@ class Clip:
         frames = np.empty((self.length, self.size[1], self.size[0], 3), np.uint8)
         done, stored = 0, None
         with opened_video(name, self.span.path) as (container, stream):
-            _seek(container, stream, self._times[0] - SAME_S)
-            for frame in container.decode(stream):
-                seconds = _seconds(frame, stream)
-                if seconds is None or seconds < self._times[done] - SAME_S:
+            for frame, seconds in _frames_from(container, stream, self._times[0], self._origin):
+                if seconds < self._times[done] - SAME_S:
                     continue
                 if frame.is_corrupt:
                     raise BadEpisode(
@@ -143,54 +156,109 @@ def open_clip(name: str, span: ClipSpan) -> Clip:
     """
     grid = (span.first + np.arange(span.count)) / span.fps
     with opened_video(name, span.path) as (container, stream):
-        _seek(container, stream, float(grid[0]) - 1 / span.fps)
-        times = _packet_times(container, stream, float(grid[-1]) + 1 / span.fps)
+        origin = _origin(container, stream)
+        _seek(container, stream, float(grid[0]) - 1 / span.fps, origin)
+        times = _packet_times(container, stream, float(grid[-1]) + 1 / span.fps, origin)
         grid = grid[: _within(times, grid)]
         if len(grid) < 2:
             raise BadEpisode("too_short", f"{name}: {span.path.name} ends before the clip has 2 frames")
         chosen = _nearest(times, grid)
-        _seek(container, stream, float(times[chosen[0]]))
         size = None
-        for frame in container.decode(stream):
+        for frame, _ in _frames_from(container, stream, float(times[chosen[0]]), origin):
             size = _shown_size(name, frame, stream, span.longest_side)
             break
     if size is None:
         raise BadEpisode("bad_video", f"{name}: {span.path.name} cannot be decoded at {grid[0]:.2f} s")
     _check_gaps(name, span, times[chosen[0] : chosen[-1] + 1])
-    return Clip(span, len(grid), size, _variable(chosen), tuple(times[chosen].tolist()))
+    return Clip(span, len(grid), size, _variable(chosen), tuple(times[chosen].tolist()), origin)
 
 
-def _packet_times(container: Any, stream: Any, until: float | None) -> Float[np.ndarray, " N"]:
-    """When the frames are shown, in order, in seconds from the file's beginning; packets come in another order,
-    slightly.
+def _origin(container: Any, stream: Any) -> int:
+    """When the file's first frame is shown, in units of the stream: its times count from there.
+
+    The stream's own start may lie before it: AVI files with B-frames begin with the first packet and not with the first
+    picture, which is shown a frame or two later. Reads packets from where the file stands, at its beginning.
     """
+    start = stream.start_time or 0
+    first = None
+    for packet in container.demux(stream):
+        moment = packet.pts if packet.pts is not None else packet.dts
+        if moment is not None and moment >= start and (first is None or moment < first):
+            first = moment
+        if packet.dts is not None and (packet.dts - start) * stream.time_base > ORIGIN_S:
+            break
+    return start if first is None else first
+
+
+def _frames_from(container: Any, stream: Any, first_s: float, origin: int) -> Iterator[tuple[Any, float]]:
+    """Decoded frames from one that is shown at or before a time, with their times, in the order in which they are
+    shown.
+
+    Args:
+        origin: see ``_origin``.
+    """
+    back = SAME_S
+    while True:
+        _seek(container, stream, first_s - back, origin)
+        frames = _timed(container, stream, origin)
+        begun = next(frames, None)
+        if begun is None or begun[1] <= first_s + SAME_S or back > first_s + MOST_BACK_S:
+            break
+        back = max(1.0, 4 * back)  # the key frame that was found is shown later: files sort them by when they are read
+    if begun is not None:
+        yield begun
+        yield from frames
+
+
+def _timed(container: Any, stream: Any, origin: int) -> Iterator[tuple[Any, float]]:
+    """Frames in the order in which they are shown, with their times.
+
+    AVI stores no such times, and what stands for them may be in the order of reading (H.264). Decoders give frames in
+    the order of showing, so the times are sorted, as far ahead as frames can be out of order.
+    """
+    ahead = MOST_REORDERED if container.format.name == "avi" else 0
+    waiting: deque[Any] = deque()
+    moments: list[int] = []
+    for frame in container.decode(stream):
+        moment = frame.pts if frame.pts is not None else frame.dts
+        if moment is None:
+            continue
+        waiting.append(frame)
+        heappush(moments, moment)
+        if len(waiting) > ahead:
+            yield waiting.popleft(), _since(heappop(moments), stream, origin)
+    while waiting:
+        yield waiting.popleft(), _since(heappop(moments), stream, origin)
+
+
+def _packet_times(container: Any, stream: Any, until: float | None, origin: int) -> Float[np.ndarray, " N"]:
+    """When the frames are shown, in order, in seconds from the first one; packets come in another order, slightly."""
     found = set()
     for packet in container.demux(stream):
-        seconds = _seconds(packet, stream)
-        if seconds is not None and seconds > -1e-6:
-            found.add(seconds)
+        moment = packet.pts if packet.pts is not None else packet.dts
+        if moment is not None and moment >= origin:
+            found.add(_since(moment, stream, origin))
         decoded = packet.dts
-        if until is not None and decoded is not None and _since_start(decoded, stream) > until + 1:
+        if until is not None and decoded is not None and _since(decoded, stream, origin) > until + 1:
             break
     times = np.array(sorted(found), np.float64)
     return times if until is None else times[times <= until]
 
 
-def _seconds(timed: Any, stream: Any) -> float | None:
-    moment = timed.pts if timed.pts is not None else timed.dts
-    return None if moment is None else _since_start(moment, stream)
+def _since(moment: int, stream: Any, origin: int) -> float:
+    return float((moment - origin) * stream.time_base)
 
 
-def _since_start(moment: int, stream: Any) -> float:
-    return float((moment - (stream.start_time or 0)) * stream.time_base)
+def _seek(container: Any, stream: Any, seconds: float, origin: int) -> None:
+    """Go to a key frame before a time, or to the file's beginning.
 
-
-def _seek(container: Any, stream: Any, seconds: float) -> None:
-    """Go to the key frame before a time."""
-    if seconds > 0:
-        container.seek((stream.start_time or 0) + int(seconds / stream.time_base), stream=stream)
-    else:
-        container.seek(stream.start_time or 0, stream=stream)
+    AVI is sorted by when frames are read and refuses places before its beginning; MPEG streams are searched, and their
+    first key frame is found only from before it.
+    """
+    kind, begin = container.format.name, stream.start_time or 0
+    early = MOST_REORDERED / float(stream.average_rate or 1) if kind == "avi" else EARLY_S if kind in SEARCHED else 0.0
+    place = origin + int((seconds - early) / stream.time_base)
+    container.seek(max(place, begin) if kind == "avi" else place, stream=stream)
 
 
 def _nearest(times: Float[np.ndarray, " N"], grid: Float[np.ndarray, " T"]) -> Int[np.ndarray, " T"]:
@@ -227,24 +295,16 @@ def _shown_size(name: str, frame: Any, stream: Any, longest_side: int) -> tuple[
     """Width and height of a frame with square pixels, upright, within the longest side."""
     aspect = float(stream.sample_aspect_ratio or 1) or 1.0
     width, height = frame.width * aspect, float(frame.height)
-    if _quarter_turns(name, frame) % 2:
+    if swaps_sides(display_matrix(name, frame)):
         width, height = height, width
     scale = min(1.0, longest_side / max(width, height))
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _quarter_turns(name: str, frame: Any) -> int:
-    """How often the stored picture is turned anticlockwise by 90 degrees to be upright, as its file says."""
-    turns, rest = divmod(int(frame.rotation), 90)
-    if rest:
-        raise BadEpisode("bad_video", f"{name}: its pictures are to be turned by {frame.rotation} degrees")
-    return turns % 4
-
-
 def _upright(name: str, frame: Any, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
     import cv2
 
-    image = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(name, frame))
+    image = shown(frame.to_ndarray(format="rgb24"), display_matrix(name, frame))
     if (image.shape[1], image.shape[0]) == size:
         return np.ascontiguousarray(image)
     return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)

@@ -105,11 +105,9 @@ class SimulatorDepth:
 
     def _metres(self, stored: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
         _ = self._checked
-        inside = np.isfinite(stored)
         if self.unit == "metres":
-            return np.where(inside & (stored > 0), stored, np.nan).astype(np.float32)
-        if (highest := stored.max(initial=0, where=inside)) > HIGHEST:
-            raise self._fault(f"holds values up to {highest:.4g}, and a z-buffer has none above 1", "metres")
+            return np.where(np.isfinite(stored) & (stored > 0), stored, np.nan).astype(np.float32)
+        self._check_highest(stored)
         assert self.planes is not None
         return metres_of(stored, *self.planes)
 
@@ -118,10 +116,17 @@ class SimulatorDepth:
         """Some frames were asked whether the numbers are what they are taken for."""
         frames = np.unique(np.linspace(0, self.length - 1, LOOKED_AT).round().astype(int))
         stored = self.stored(frames)
+        if self.unit == "z-buffer":
+            self._check_highest(stored)
         if self.unit == "metres" and not self.said and stored.max(initial=0, where=np.isfinite(stored)) <= HIGHEST:
             self._check_by_hand(frames, stored, needed=True)
         elif not self._check_by_hand(frames, stored) and self.unit == "z-buffer" and not self.said:
             self._check_nearness(stored)
+
+    def _check_highest(self, stored: Float[np.ndarray, "N H W"]) -> None:
+        """Refuse a z-buffer with a value that none has."""
+        if (highest := stored.max(initial=0, where=np.isfinite(stored))) > HIGHEST:
+            raise self._fault(f"holds values up to {highest:.4g}, and a z-buffer has none above 1", "metres")
 
     def _check_by_hand(
         self, frames: Int[np.ndarray, " N"], stored: Float[np.ndarray, "N H W"], needed: bool = False

@@ -63,7 +63,11 @@ def test_a_z_buffer_is_read_as_one(tmp_path):
 
 def test_metres_are_refused_with_the_option_that_says_so(tmp_path):
     said = refusal(depth_of(tmp_path, in_metres))
-    assert "x_demo.hdf5:demo_0: agentview_depth" in said and "--dataset-options depth_unit=metres" in said
+    assert (
+        "x_demo.hdf5:demo_0: agentview_depth holds values up to 2." in said
+        and "none above 1" in said
+        and "--dataset-options depth_unit=metres" in said
+    )
 
 
 def test_metres_are_read_as_they_stand_where_that_is_said(tmp_path):

@@ -276,3 +276,57 @@ def test_a_folder_of_lerobot_is_no_folder_of_videos(tmp_path):
     encode_video(tmp_path / "videos" / "a.mp4", numbered(3), 10)
     with pytest.raises(FileNotFoundError, match="holds no video"):
         list(VideoReader(Config()).list_episodes(tmp_path))
+
+
+def encode_reordered(path, codec, frames, rate=10):
+    """A video whose frames are stored in another order than they are shown: B-frames, a key frame in nine."""
+    options = {"crf": "4", "g": "9", "bf": "2"} if codec == "libx264" else {"qscale": "2"}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.max_b_frames, stream.codec_context.gop_size = 2, 9
+        for number, image in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.dts is not None]
+    assert codec == "libx264" or any(packet.pts != packet.dts + 1 for packet in packets), "frames are out of order"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("avi", "mpeg4"), ("avi", "libx264"), ("mkv", "mpeg4"), ("mp4", "mpeg4"), ("mp4", "libx264"), ("ts", "libx264")],
+)
+@pytest.mark.parametrize("clip_frames", [256, 7])
+def test_frames_that_are_stored_out_of_order_are_shown_in_order_and_none_is_shifted(
+    tmp_path, suffix, codec, clip_frames
+):
+    path = tmp_path / f"a.{suffix}"
+    encode_reordered(path, codec, numbered(NUMBERED))
+    clips = episodes_in(tmp_path, clip_frames=clip_frames)
+    frames = np.concatenate([clip.views[CAMERA].frames for clip in clips])
+    assert np.array_equal(frames, decoded(path)) and len(frames) == NUMBERED
+    assert np.abs(number_of(frames) - np.arange(NUMBERED)).max() <= (0 if codec == "libx264" else 1)
+    assert all(clip.notes == {} and clip.fps == 10 for clip in clips)
+
+
+EIGHT = [(degrees, flip) for degrees in (0, 90, 180, -90) for flip in (False, True)]
+
+
+@pytest.mark.parametrize(("degrees", "flip"), EIGHT)
+def test_pictures_that_are_to_be_turned_and_mirrored_are_both(tmp_path, degrees, flip):
+    path = tmp_path / "a.mp4"
+    frames = numbered(4)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "4"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        stream.set_display_rotation(degrees, hflip=flip)
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    (episode,) = episodes_in(tmp_path)
+    expected = np.rot90(frames, degrees // 90, axes=(1, 2))
+    expected = expected[:, :, ::-1] if flip else expected
+    assert np.abs(episode.views[CAMERA].frames.astype(int) - expected).mean() < 6
