@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.build.executor import Executor, Progress, WorkerDied
-from pipeline.build.selection import Chosen, Selection, choose_by_words, choose_listed
+from pipeline.build.selection import BadSelection, Chosen, Selection, choose_by_words, choose_listed
 from pipeline.build.work_folder import CHOSEN
 from pipeline.build.workers import Quarantined
 from pipeline.formats.discovery import LeftOutSource
-from pipeline.readers import EpisodeTexts, UnreadableSource, words_of
+from pipeline.readers import EpisodeTexts, Reader, UnreadableSource, words_of
 from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
 from schemas.plugins import PluginChoice, load_plugin
+
+
+class Unanswered(BadSelection):
+    """Nothing was said of what no episode of the dataset tells and the recipe needs; the message says all of it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,10 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
         FileNotFoundError: there is nothing of this dataset.
         SeveralForms, UnknownForm: it lies there in several forms and none was chosen, or is not read in that one.
         BadSelection: nothing can be chosen like that.
+        Unanswered: see there.
     """
-    reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
+    module, config = load_plugin("pipeline.readers", recipe.dataset.name), recipe.configs()["readers"]
+    reader = module.build(config)
     listed = list(reader.list_episodes(source, form))
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
     faults = [item for item in listed if isinstance(item, UnreadableSource)]
@@ -47,8 +53,20 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
     if selection.episodes:  # of a download of some episodes, those that were asked for are there
         unreadable = [u for u in unreadable if not u.absent]
     chosen = choose_listed(selection, refs)
+    if chosen.refs and hasattr(module, "unanswered"):
+        texts = (_texts(reader, ref) for ref in chosen.refs)
+        if asked := module.unanswered(config, recipe.as_dict(), texts):
+            raise Unanswered(f"{source} does not say what the build needs; add {'; and '.join(asked)}")
     unfinished = {f"{u.code} ({u.source})": 1 for u in faults if isinstance(u, LeftOutSource)}
     return Listing(Chosen(chosen.refs, {**chosen.left_out, **unfinished}), len(refs), unreadable)
+
+
+def _texts(reader: Reader, ref: EpisodeRef) -> tuple[str, ...]:
+    """An episode's texts; none where they cannot be read, which is said when the episode is."""
+    try:
+        return words_of(reader, ref).instructions
+    except BadEpisode:
+        return ()
 
 
 class WordsWorker:

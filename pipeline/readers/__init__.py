@@ -1,7 +1,8 @@
 """Readers: one module for each dataset (see ``schemas.plugins``).
 
 A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with an ``info`` of its own goes before it)
-and ``build(config)``, which gives a ``Reader``.
+and ``build(config)``, which gives a ``Reader``. It may define ``unanswered(config, recipe, texts)``, which says all
+that a person has to add to the command before anything is built (``pipeline.readers.video``).
 """
 
 from collections.abc import Iterator, Mapping

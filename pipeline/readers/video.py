@@ -9,11 +9,11 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,6 +78,29 @@ class Config:
     def info(self) -> DatasetInfo:
         """For the manifest."""
         return DatasetInfo(self.name, INFO.version, self.licence, self.credit)
+
+
+def unanswered(config: Config, recipe: Mapping[str, Any], texts: Iterable[tuple[str, ...]]) -> list[str]:
+    """What nobody has said of the videos and the recipe needs, each as what to add to the command.
+
+    Args:
+        recipe: as a manifest holds it (``pipeline.recipe.Recipe.as_dict``).
+        texts: of each clip; looked at until one is found.
+    """
+    asked = []
+    depth, camera = recipe.get("depth", {}).get("name"), recipe.get("camera", {})
+    if depth in ("recorded", "stereo"):
+        asked.append("--depth depth-anything-v2, midas or zoedepth, because videos hold no depth")
+    if camera.get("name") == "static" and not config.fixed:
+        asked.append("--dataset-options fixed=true if the camera stands still in every video, else --camera estimated")
+    if camera.get("name") == "static" and camera["options"].get("fov_y") is None:
+        still = "" if config.fixed else ", if it stands still"
+        asked.append(f"--camera-options fov_y=DEGREES, the camera's vertical field of view{still}")
+    if recipe["language"] == "required" and not any(texts):
+        asked.append(
+            "texts beside the videos (clip.txt, texts.csv), --dataset-options text=filename, or --language optional"
+        )
+    return asked
 
 
 def build(config: Config) -> "VideoReader":
