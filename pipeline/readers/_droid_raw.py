@@ -273,10 +273,10 @@ def _view(
     ref, length = recorded.ref, len(state)
     span = recorded.left(name, length)
     if not span.path.is_file():
-        raise BadEpisode("missing_video", f"{ref.name}: {name}: there is no {VIDEOS}/{span.path.name}")
+        raise BadEpisode("missing_video", f"{ref.name}: there is no {VIDEOS}/{span.path.name} for {name}")
     if (count := count_frames(f"{ref.name}: {name}", span.path)) < length:
-        said = f"{span.path.name} ends after {count} of the episode's {length} frames"
-        raise BadEpisode("video_too_short", f"{ref.name}: {name}: {said}")
+        said = f"{span.path.name} of {name} ends after {count} of the episode's {length} frames"
+        raise BadEpisode("video_too_short", f"{ref.name}: {said}")
     view = view_of_video(ref, name, span, fixed=name != WRIST)
     if view is None:
         return None
