@@ -48,6 +48,11 @@ class Config:
     depth_unit: DepthUnit | None = None
     observed: Observed | None = None
 
+    @property
+    def hdf5(self) -> Hdf5Options:
+        """Those of HDF5 files."""
+        return Hdf5Options(self.depth_unit, self.observed)
+
 
 def build(config: Config) -> "LiberoReader":
     """The reader."""
@@ -59,7 +64,6 @@ class LiberoReader:
 
     def __init__(self, config: Config = Config()):
         self.config = config
-        self._hdf5 = Hdf5Options(config.depth_unit, config.observed)
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
         """Every demo of every file below the folder; files by path, demos by number."""
@@ -74,7 +78,7 @@ class LiberoReader:
     def read(self, ref: EpisodeRef) -> Episode:
         """One demo; its pictures are read when they are asked for."""
         if ref.path.endswith(".hdf5"):
-            return read_hdf5(ref, self._hdf5)
+            return read_hdf5(ref, self.config.hdf5)
         if ref.path.endswith(".parquet"):
             return episode_of_lerobot(ref, read_lerobot(ref))
         return episode_of_record(ref, read_rlds(ref))
@@ -82,7 +86,7 @@ class LiberoReader:
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
         if ref.path.endswith(".hdf5"):
-            episode = read_hdf5(ref, self._hdf5)
+            episode = read_hdf5(ref, self.config.hdf5)
             return EpisodeTexts(episode.instructions, episode.success)
         if ref.path.endswith(".parquet"):
             return words_of_tasks(read_lerobot(ref))

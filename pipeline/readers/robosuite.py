@@ -169,8 +169,8 @@ class RobosuiteReader:
         if demo[key].shape not in (expected, expected[:3]) or demo[key].dtype.kind != "f":
             found = f"{demo[key].dtype} {list(demo[key].shape)}"
             raise BadEpisode("wrong_shape", f"{ref.name}: {key} must be numbers {list(expected)}, found {found}")
-        hand = demo.get("obs/robot0_eef_pos")
-        told = hand is not None and hand.shape == (view.length, 3)
+        hand = "obs/robot0_eef_pos"
+        told = hand in demo and demo[hand].shape == (view.length, 3)
         depth = SimulatorDepth(
             name=f"{ref.name}: {key}",
             stored=partial(_stored_depth, ref, key),
@@ -178,7 +178,7 @@ class RobosuiteReader:
             unit=self.config.depth_unit or "metres",
             said=self.config.depth_unit is not None,
             planes=model.clip_planes(),
-            hand=hand_in_view(view, hand[:]) if told else None,
+            hand=hand_in_view(view, demo[hand][:]) if told else None,
         )
         return replace(view, depth=depth.recorded("the simulator's model"))
 

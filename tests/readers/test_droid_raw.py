@@ -251,7 +251,9 @@ def test_a_second_camera_without_its_video_is_left_out_and_said(tmp_path):
     episode = read(tmp_path)
     assert list(episode.views) == [CAMERAS[0], CAMERAS[2]]
     assert episode.notes["cameras_left_out"] == f"there is no recordings/MP4/22.mp4 for {CAMERAS[1]}"
-    with pytest.raises(BadEpisode, match=r"22\.mp4 for exterior_image_2_left; there are pictures of exterior_image_1_left, wrist") as error:
+    with pytest.raises(
+        BadEpisode, match=r"22\.mp4 for exterior_image_2_left; there are pictures of exterior_image_1_left, wrist"
+    ) as error:
         chosen_cameras(episode, [CAMERAS[1]])
     assert error.value.code == "missing_video"
 
@@ -359,7 +361,9 @@ def test_a_video_that_ends_long_before_the_recording_is_left_out_and_cuts_nothin
     write_video(folder / "recordings/MP4/11.mp4", pictures(0, T - 2))
     episode = read(tmp_path)
     assert list(episode.views) == list(CAMERAS[1:]) and episode.length == T
-    with pytest.raises(BadEpisode, match=r"11\.mp4 of exterior_image_1_left ends after 4 of the episode's 6 frames") as error:
+    with pytest.raises(
+        BadEpisode, match=r"11\.mp4 of exterior_image_1_left ends after 4 of the episode's 6 frames"
+    ) as error:
         chosen_cameras(episode, ["primary"])
     assert error.value.code == "video_too_short"
 
