@@ -1,4 +1,4 @@
-"""Pickles from strangers, read without running anything that they name.
+"""Pickles of unknown origin, read without running anything that they name.
 
 A pickle is a program: it names functions and has them called. Here the only things that it can name are the few by
 which NumPy writes an array, and even those are not NumPy's: they are stand-ins that note what was said and check it.

@@ -1,7 +1,7 @@
 """Where the records of a folder's TFRecord files lie, found once and kept in the user's cache.
 
 Finding them reads a few bytes before each record and seeks over the rest, which on a file server takes minutes for a
-large dataset. What was found is believed as long as a file has the size and the time of change that it had. Workers get
+large dataset. What was found is used as long as a file has the size and the time of change that it had. Workers get
 each record's place with its ref and need no index.
 """
 

@@ -5,18 +5,15 @@
 * ``metadata_<uuid>.json`` names episode, task and the serial numbers of the cameras.
 * ``recordings/MP4/<serial>.mp4`` is a camera's left eye at 1280 x 720, ``<serial>-stereo.mp4`` both eyes side by side.
   One picture was taken a step of the robot, but the videos say 60 a second: their pictures are counted and their times
-  not believed.
-* ``aggregated-annotations-*.json`` (or ``droid_language_annotations.json``) beside the labs' folders maps episodes to
-  up to three instructions. Without it the collector's task stands in, which says only what kind of thing was done.
+  not used.
+* Texts: see ``_droid_texts``.
 """
 
-import json
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +23,26 @@ from jaxtyping import Float
 
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.video import VideoFrames, VideoSpan, count_frames, read_video
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import UnreadableSource
 from pipeline.readers._camera_views import (
     enough_frames,
     find_cameras,
     numbers,
     shortest_length,
-    spoken,
     view_of_video,
 )
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
+from pipeline.readers._droid_texts import UNREADABLE, annotation_files, metadata_of, words_of_raw
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
 
 TRAJECTORY, VIDEOS = "trajectory.h5", "recordings/MP4"
 PRIMARY, _, WRIST = SERIAL_OF
 STATES = (("cartesian_position", 6), ("gripper_position", 1), ("joint_positions", 7))
 ACTIONS = (("cartesian_position", 6), ("gripper_position", 1))
-ANNOTATIONS = ("aggregated-annotations-*.json", "droid_language_annotations.json")
 BASELINES_M = {"ZED 2": 0.12, "ZED mini": 0.063}
 """Distance of the two eyes of the cameras that DROID used, as their maker gives it."""
 NEAR_BASELINE = 0.15
 """Share by which a measured distance may differ from the maker's."""
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
 
 
 def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
@@ -80,12 +75,6 @@ def _videos(folder: Path) -> list[Path]:
     return [place / name for name in sorted(names) if name.endswith(".mp4") and not name.startswith(".")]
 
 
-def annotation_files(folder: Path, root: Path) -> list[Path]:
-    """Files of instructions, beside the labs' folders or in the dataset's folder."""
-    places = dict.fromkeys([*folder.parents[3:4], root])
-    return [path for place in places for name in ANNOTATIONS for path in sorted(place.glob(name))]
-
-
 def read_raw(
     ref: EpisodeRef,
     root: Path,
@@ -105,7 +94,7 @@ def read_raw(
         BadEpisode: it cannot be used.
     """
     folder = Path(ref.path).parent
-    metadata, table = _metadata(ref, folder), _Table(ref)
+    metadata, table = metadata_of(ref, folder), _Table(ref)
     state = table.columns("observation/robot_state", STATES)
     actions = table.columns("action", ACTIONS)
     if len(actions) != len(state):
@@ -138,15 +127,6 @@ def read_raw(
             if table.has(f"action/{name}")
         },
     )
-
-
-def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[EpisodeTexts, dict[str, str]]:
-    """What stands beside the pictures, and what to say of it."""
-    folder = Path(ref.path).parent
-    metadata = _metadata(ref, folder)
-    instructions, note = _instructions(folder, root, metadata)
-    success = {"success": True, "failure": False}.get(folder.parents[1].name, _said(metadata.get("success")))
-    return EpisodeTexts(instructions, success), note
 
 
 class _Table:
@@ -194,18 +174,6 @@ class _Table:
         if values.dtype.kind not in "fiub":
             raise BadEpisode("wrong_dtype", f"{self.ref.name}: {key} must hold numbers, found {values.dtype}")
         return numbers(self.ref, key, values, width)
-
-
-def _metadata(ref: EpisodeRef, folder: Path) -> dict[str, Any]:
-    try:
-        (path,) = folder.glob("metadata_*.json")
-        metadata = json.loads(path.read_bytes())
-        bad = [key for key in SERIAL_OF.values() if not re.fullmatch(r"\w{1,32}", str(metadata.get(key, "")))]
-    except (*UNREADABLE, AttributeError) as error:
-        raise BadEpisode("bad_metadata", f"{ref.name}: its metadata_<uuid>.json cannot be read: {error}") from error
-    if bad:
-        raise BadEpisode("bad_metadata", f"{ref.name}: {path.name} names no serial number in {', '.join(bad)}")
-    return metadata
 
 
 @dataclass(frozen=True)
@@ -321,42 +289,3 @@ def _with_right_eye(recorded: _Recorded, view: CameraView) -> tuple[CameraView, 
     return replace(
         view, stereo=StereoPair(partial(read_video, name, span), baseline, VideoFrames(name, span).some)
     ), None
-
-
-def _instructions(folder: Path, root: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What annotators wrote, else the collector's task; and what to say of it."""
-    for path in annotation_files(folder, root):
-        entry = _annotations(str(path), stamps_of([path])).get(str(metadata.get("uuid", "")))
-        if isinstance(entry, dict):
-            texts = [str(text) for key, text in sorted(entry.items()) if key.startswith("language_instruction")]
-            if spoken(texts):
-                return spoken(texts), {}
-    task = spoken([str(metadata.get("current_task") or "")])
-    return task, {"instruction": "the collector's task, because there is no annotation"} if task else {}
-
-
-@lru_cache(maxsize=4)
-def _annotations(path: str, stamp: str) -> dict[str, Any]:
-    """A file of instructions, read once in a process; empty where it cannot be read, which was said when the folder was
-    listed.
-    """
-    try:
-        table = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return table if isinstance(table, dict) else {}
-
-
-def bad_annotations(root: Path) -> Iterator[UnreadableSource]:
-    """Files of instructions in the dataset's folder that cannot be read."""
-    for path in (path for name in ANNOTATIONS for path in sorted(root.glob(name))):
-        if not _annotations(str(path), stamps_of([path])):
-            said = (
-                f"{path.name} must be JSON that maps episodes to instructions; the collectors' tasks are used "
-                "without it"
-            )
-            yield UnreadableSource(path.name, "bad_annotations", said)
-
-
-def _said(success: Any) -> bool | None:
-    return success if isinstance(success, bool) else None

@@ -38,7 +38,8 @@ from pipeline.readers._droid_calibration import (
     read_calibration,
 )
 from pipeline.readers._droid_lerobot import episode_of_lerobot, missing_key, words_of_lerobot
-from pipeline.readers._droid_raw import TRAJECTORY, bad_annotations, list_raw, read_raw, words_of_raw
+from pipeline.readers._droid_raw import TRAJECTORY, list_raw, read_raw
+from pipeline.readers._droid_texts import bad_annotations, words_of_raw
 from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
 from schemas.episode import ActionConvention, CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef
