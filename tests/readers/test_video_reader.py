@@ -330,3 +330,46 @@ def test_pictures_that_are_to_be_turned_and_mirrored_are_both(tmp_path, degrees,
     expected = np.rot90(frames, degrees // 90, axes=(1, 2))
     expected = expected[:, :, ::-1] if flip else expected
     assert np.abs(episode.views[CAMERA].frames.astype(int) - expected).mean() < 6
+
+
+def packed_b_frames(path, frames):
+    """An AVI as DivX and Xvid write it: a B-frame in one packet with the frame that is shown after it, and an empty
+    frame where it would have been.
+    """
+    start, said, empty = b"\x00\x00\x01\xb6", b"\x00\x00\x01\xb2DivX503b1393p", b"\x00\x00\x01\xb6\x50\x5f"
+    plain = path.with_suffix(".plain")
+    with av.open(str(plain), "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=10, options={"qscale": "2"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.max_b_frames = 1
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(plain)) as source, av.open(str(path), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        stored: list[tuple[bytes, bool]] = []
+        for packet in source.demux(video=0):
+            data = bytes(packet)
+            if data and data[data.index(start) + 4] >> 6 == 2:  # a B-frame
+                stored[-1] = stored[-1][0] + data, stored[-1][1]
+                stored.append((empty, False))
+            elif data:
+                stored.append(
+                    (data.replace(start, said + start, 1) if packet.is_keyframe else data, packet.is_keyframe)
+                )
+        assert any(data == empty for data, _ in stored)
+        for number, (data, key) in enumerate(stored):
+            packet = av.Packet(data)
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 10), stream, key
+            container.mux(packet)
+    plain.unlink()
+
+
+@pytest.mark.parametrize("clip_frames", [256, 7])
+def test_packed_b_frames_are_shown_in_order_and_none_is_shifted(tmp_path, clip_frames):
+    path = tmp_path / "a.avi"
+    packed_b_frames(path, numbered(NUMBERED))
+    frames = np.concatenate([clip.views[CAMERA].frames for clip in episodes_in(tmp_path, clip_frames=clip_frames)])
+    assert np.array_equal(frames, decoded(path)) and len(frames) == NUMBERED
+    assert np.abs(number_of(frames) - np.arange(NUMBERED)).max() <= 1
