@@ -147,7 +147,7 @@ def test_a_camera_that_lacks_pictures_is_left_out_and_said(tmp_path):
     (folder / "images1" / "im_4.jpg").unlink()
     episode = read(tmp_path)
     assert list(episode.views) == ["images0"]
-    assert episode.notes["cameras_left_out"] == "images1 has 12 pictures for 13 states, im_4.jpg is missing"
+    assert "images1 has 12 pictures for 13 states, im_4.jpg is missing" in episode.notes["camera images1"]
 
 
 @pytest.mark.parametrize("start", [NEW, OLD])
@@ -186,7 +186,7 @@ def test_a_folder_of_pictures_that_may_not_be_opened_costs_its_camera(tmp_path, 
     monkeypatch.setattr(os, "listdir", listdir)
     episode = read(tmp_path)
     assert list(episode.views) == ["images0"]
-    assert episode.notes["cameras_left_out"] == "images1 cannot be opened: Permission denied"
+    assert "images1 cannot be opened: Permission denied" in episode.notes["camera images1"]
 
 
 def test_depth_without_a_unit_is_left_out_and_said_and_with_one_it_is_metres(tmp_path):

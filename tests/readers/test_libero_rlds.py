@@ -183,7 +183,7 @@ def test_a_wrist_camera_that_cannot_be_used_costs_only_itself(tmp_path, damage):
     else:
         episode = READER.read(ref)
     assert list(episode.views) == ["image"] and episode.wrist is None and "wrist_image" in episode.unusable_cameras
-    assert "wrist_image" in episode.notes["cameras_left_out"]
+    assert "wrist_image" in episode.notes["camera wrist_image"]
 
 
 def test_a_picture_that_is_not_square_is_refused(tmp_path):

@@ -114,7 +114,7 @@ def test_recorded_depth_is_taken_upright_in_metres_and_a_z_buffer_where_that_is_
 def test_a_robot_without_the_wrist_camera_is_read_without_it(tmp_path):
     episode = first(write(tmp_path / "a.hdf5"), wrist="another_hand")
     assert list(episode.views) == ["agentview"] and episode.wrist is None
-    assert "no camera another_hand" in episode.notes["cameras_left_out"]
+    assert "no camera another_hand" in episode.notes["camera another_hand"]
 
 
 @pytest.mark.parametrize(
