@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, change_colours, nice_limit
+from pipeline.inspection.decode import decode_stored_picture
 from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
 from pipeline.inspection.retargeted import RAW, RETARGETED, retargeted
 from pipeline.inspection.shard_paths import CannotInspect
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
 
 INK, FAINT = "#1d2126", "#6b7280"
 KINDS = ("png", "pdf", "svg", "jpg")
-
-
-def decode_stored_picture(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
-    """RGB of encoded bytes, or None when they are no picture."""
-    import cv2
-
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    return None if picture is None else np.ascontiguousarray(picture[..., ::-1])
 
 
 def check_picture_path(path: Path) -> None:

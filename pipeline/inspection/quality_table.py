@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from pipeline.inspection.summary import ShardSummary
-from pipeline.inspection.text import Table, percent
+from pipeline.inspection.table import Table
+from pipeline.inspection.text import percent
 from pipeline.windows.quality import CHECKS
 from schemas.manifest import Manifest
 

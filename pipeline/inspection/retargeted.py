@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.inspection.text import Table
+from pipeline.inspection.table import Table
 from pipeline.windows.resampling import poses_between
 from schemas.retargeting import retarget, retargeted_times, step_lengths
 from schemas.scene_flow import SceneFlow

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.inspection.decode import decode_stored_picture
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import check_sample
-from pipeline.inspection.pictures import decode_stored_picture
 from pipeline.inspection.score import score_of
 from pipeline.inspection.shard_paths import CannotInspect, Collection
 from pipeline.inspection.summary import fault_of_sample

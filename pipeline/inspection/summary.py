@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.inspection.counters import InstructionCounter
+from pipeline.inspection.decode import decode_stored_picture
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import (
     KeyBook,
@@ -252,8 +253,6 @@ def fault_of_sample(shard: Shard, row: int, error: Exception) -> Finding:
 
 
 def _measure_pictures(path: Path, t: Triplet, sizes: Counter[str]) -> Iterable[Finding]:
-    from pipeline.inspection.pictures import decode_stored_picture
-
     for role, data in t.images.items():
         picture = decode_stored_picture(data)
         if picture is None:

@@ -7,9 +7,8 @@ from pipeline.inspection.quality_table import quality_table
 from pipeline.inspection.retargeted import retargeting_table
 from pipeline.inspection.score import SCORE_MEANS
 from pipeline.inspection.summary import ShardSummary
+from pipeline.inspection.table import Rows, Table
 from pipeline.inspection.text import (
-    Rows,
-    Table,
     finding_words,
     flow_rows,
     flow_tables,
@@ -42,7 +41,7 @@ def summary_text(summary: ShardSummary) -> str:
 
 
 def sample_text(sample: dict[str, Any]) -> str:
-    """Everything about one sample (see ``sample_report.describe``)."""
+    """Everything about one sample (see ``pipeline.inspection.sample.describe``)."""
     blocks = [f"sample {sample['key']}", _rows(sample_rows(sample))]
     blocks.append("state at the reference frame\n" + _rows([(k, f"{v:.4f}") for k, v in sample["state"].items()]))
     blocks.append(_actions(sample["actions"]))

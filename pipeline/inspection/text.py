@@ -2,29 +2,17 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.inspection.score import Score
 from pipeline.inspection.summary import DEPTH_RESIDUAL, ShardSummary
+from pipeline.inspection.table import Rows, Table
 from pipeline.licences import restriction_words
 from schemas.manifest import Manifest
 
 SHOWN_INSTRUCTIONS = 8
 SHOWN_NOTES = 6
 ORDER = ("kept", "rejected", "quarantined", "episodes", "frames")
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, the names of its columns (the first column is that of the row names) and rows of words."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-
-
-Rows = list[tuple[str, str]]
 
 
 def summary_name(summary: ShardSummary) -> str:

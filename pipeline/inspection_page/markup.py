@@ -6,8 +6,8 @@ import json
 from html import escape
 from typing import Any
 
+from pipeline.inspection.table import Rows, Table
 from pipeline.inspection.terminal import printable
-from pipeline.inspection.text import Rows, Table
 
 
 def text(value: Any, lines: bool = False) -> str:

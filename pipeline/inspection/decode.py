@@ -1,0 +1,12 @@
+"""Decoding of the pictures that samples store."""
+
+import numpy as np
+from jaxtyping import UInt8
+
+
+def decode_stored_picture(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
+    """RGB of encoded bytes, or None when they are no picture."""
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    return None if picture is None else np.ascontiguousarray(picture[..., ::-1])
