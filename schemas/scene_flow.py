@@ -16,6 +16,10 @@ GRID = 20
 HORIZON = 32
 MOTION_SCALE = (0.05, 0.05, 0.04)
 """Published normalisation: an increment (du, dv, dz) divided by this lies in [-1, 1]."""
+MOVES = 0.005
+"""A point moves when it gets farther than this from its reference position in space: metres, or, where depth is
+relative, medians of the episode's depth. Quality checks, pictures, evaluation and training all mean this by "moves".
+"""
 
 
 class PointFlag(IntFlag):
@@ -86,6 +90,16 @@ def keypoint_grid(width: int, height: int, grid: int = GRID) -> Float[np.ndarray
     u = np.floor((np.arange(grid) + 0.5) * width / grid) + 0.5
     v = np.floor((np.arange(grid) + 0.5) * height / grid) + 0.5
     return np.stack(np.meshgrid(u, v, indexing="xy"), axis=-1).reshape(-1, 2)
+
+
+def moving_points(xyz: Float[np.ndarray, "K S 3"], usable: Bool[np.ndarray, "K S"]) -> Bool[np.ndarray, " K"]:
+    """Which keypoints get farther than ``MOVES`` from their reference position at any usable step.
+
+    Args:
+        xyz: positions in space, metres or medians of the depth, in one camera.
+        usable: the position may be used; a point without a reference position is never usable.
+    """
+    return np.where(usable, np.linalg.norm(xyz - xyz[:, :1], axis=-1), 0).max(axis=1) > MOVES
 
 
 def flag_names(flags: UInt8[np.ndarray, " K"]) -> dict[str, int]:

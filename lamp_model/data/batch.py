@@ -53,13 +53,11 @@ class Scene:
 
     Attributes:
         uvz: positions at steps 0..T.
-        static: the point was found not to move.
         size: (width, height) of the image in pixels.
     """
 
     uvz: Float[np.ndarray, "K S 3"]
     valid: Bool[np.ndarray, "K S"]
-    static: Bool[np.ndarray, " K"]
     intrinsics: Float[np.ndarray, "3 3"]
     size: tuple[int, int]
     depth_unit: str

@@ -9,7 +9,6 @@ from lamp_model.data.batch import Batch, Scene
 from lamp_model.networks.image_resize import resize
 from schemas.jpeg import decode_jpeg
 from schemas.retargeting import retarget
-from schemas.scene_flow import PointFlag
 from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
 
@@ -73,7 +72,6 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
     scene = Scene(
         uvz=flow.uvz,
         valid=flow.valid,
-        static=(triplet.point_flags & PointFlag.STATIC) > 0,
         intrinsics=triplet.camera.intrinsics,
         size=triplet.camera.size,
         depth_unit=triplet.depth_unit,

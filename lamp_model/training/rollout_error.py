@@ -5,13 +5,14 @@ from jaxtyping import Float
 
 from lamp_model.data.batch import Scene
 from schemas.cameras import lift
+from schemas.scene_flow import moving_points
 
 
 class RolloutErrors:
     """Collects errors of rollouts.
 
-    Most points of a robot scene stand still, so a figure over all points mostly measures stillness: moving points,
-    those whose quality checks did not find them static, are told apart.
+    Most points of a robot scene stand still, so a figure over all points mostly measures stillness: points that move
+    (``schemas.scene_flow.MOVES``) are told apart.
     """
 
     def __init__(self) -> None:
@@ -24,8 +25,9 @@ class RolloutErrors:
         generated = start + np.cumsum(increments, axis=1)
         still = np.broadcast_to(start, generated.shape)
         truth = scene.uvz[:, 1:]
-        usable = scene.valid[:, 1:] & scene.valid[:, :1]
-        groups = {"all": usable, "moving": usable & ~scene.static[:, None]}
+        usable = scene.valid & scene.valid[:, :1]
+        moving = moving_points(lift(scene.uvz * [*scene.size, 1], scene.intrinsics), usable)
+        groups = {"all": usable[:, 1:], "moving": usable[:, 1:] & moving[:, None]}
         for name, positions in (("rollout", generated), ("still", still)):
             for unit, errors in self._errors(positions, truth, scene).items():
                 for group, chosen in groups.items():

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.evaluation.scoring import MOVING, ScoredWindow, Scores, join
+from pipeline.evaluation.scoring import ScoredWindow, Scores, join
+from schemas.scene_flow import MOVES
 
 WITHIN_CM = (0.5, 2.0, 5.0, 10.0)
 APD_PIXELS = (1, 2, 4, 8, 16)
 """TAPVid-3D's thresholds: pixels of a 256-pixel image, carried to the depth of the exact point."""
+FALSE_MOTION = 0.01
+"""Metres that the label of a truly static point may drift before it counts as a false mover: a tolerance for errors,
+twice what counts as motion."""
 STEPS = (1, 4, 8, 16, 24, 32)
 
 Metrics = dict[str, Any]
@@ -103,14 +107,14 @@ def _tapvid(s: Scores) -> Metrics:
 
 
 def _false_movers(windows: list[Scores]) -> Metrics:
-    """Truly static points that a label moves by more than ``MOVING``, a window, and moving ones that it says stand
-    still.
+    """Truly static points that a label moves by more than ``FALSE_MOTION``, a window, and moving ones that it says
+    stand still.
     """
     if not windows:
         return {"mean": None, "max": None, "snapped_movers_mean": None}
     false = [_count_movers(s, s.static) for s in windows]
     still = [
-        int(np.count_nonzero(s.moving & (s.kept & (s.travelled > MOVING) & (s.label_travelled == 0)).any(1)))
+        int(np.count_nonzero(s.moving & (s.kept & (s.travelled > MOVES) & (s.label_travelled == 0)).any(1)))
         for s in windows
     ]
     return {
@@ -121,7 +125,7 @@ def _false_movers(windows: list[Scores]) -> Metrics:
 
 
 def _count_movers(s: Scores, rows: Bool[np.ndarray, " N"]) -> int:
-    moved = np.where(s.kept, s.label_travelled, 0).max(axis=1) > MOVING
+    moved = np.where(s.kept, s.label_travelled, 0).max(axis=1) > FALSE_MOTION
     return int(np.count_nonzero(moved & rows))
 
 

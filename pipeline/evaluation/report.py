@@ -5,11 +5,12 @@ from typing import Any
 
 from pipeline.evaluation.metrics import STEPS, Metrics
 from pipeline.evaluation.run import BASELINE, Evaluation
+from schemas.scene_flow import MOVES
 
 Row = list[str]
 ERRORS = ("kept", "median cm", "mean cm", "90th cm", "< 0.5 cm", "< 2 cm", "< 5 cm", "< 10 cm", "px median", "px mean")
 KINDS = (
-    ("moving", "Points that move more than 1 cm, truly visible"),
+    ("moving", f"Points that move more than {100 * MOVES:g} cm, truly visible"),
     ("static", "Points that stand still, truly visible"),
     ("occluded", "Points that are truly hidden; where they are may be known, but they should not be taken for seen"),
 )

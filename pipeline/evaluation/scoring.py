@@ -12,11 +12,11 @@ from pipeline.timing import Stopwatch
 from pipeline.windows.quality import EvaluatedWindow, QualityConfig, evaluate
 from schemas.cameras import lift
 from schemas.episode import BadEpisode
-from schemas.scene_flow import SceneFlow
+from schemas.scene_flow import MOVES, SceneFlow
 
-MOVING, STATIC = 0.01, 0.001
-"""Metres: a point whose exact position ever leaves its start by more than the first moves, never by more than the
-second is static.
+STATIC = 0.001
+"""Metres: a point whose exact position never leaves its start by more is static; one that leaves it by more than
+``schemas.scene_flow.MOVES`` moves.
 """
 
 
@@ -49,7 +49,7 @@ class Scores:
     @property
     def moving(self) -> Bool[np.ndarray, " N"]:
         """Points that truly move, at any known step."""
-        return np.where(self.known, self.travelled, 0).max(axis=1) > MOVING
+        return np.where(self.known, self.travelled, 0).max(axis=1) > MOVES
 
     @property
     def static(self) -> Bool[np.ndarray, " N"]:

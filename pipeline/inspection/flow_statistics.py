@@ -12,11 +12,9 @@ from jaxtyping import Bool, Float, Int
 from pipeline.inspection.histogram import Histogram
 from schemas.cameras import lift
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
-from schemas.scene_flow import MOTION_SCALE, flag_names
+from schemas.scene_flow import MOTION_SCALE, MOVES, flag_names, moving_points
 from schemas.triplet import Triplet
 
-MOVING_M = 0.01
-MOVING_WIDTHS = 0.01
 STEP_PERCENTS = (0, 1, 5, 50, 95, 99, 100)
 TOTAL_PERCENTS = (50, 75, 90, 95, 99, 100)
 
@@ -32,8 +30,7 @@ class MeasuredFlow:
         distance: from the reference position in space, in the unit of depth; zero where not ``used``.
         used: valid at that step and at the reference frame.
         last: the last used step of each point, 0 if there is none after the reference.
-        moving: the point gets farther than 1 cm from its reference position in space, or, where depth is relative,
-            farther than 1% of the image's width in the image.
+        moving: the point gets farther than ``MOVES`` from its reference position in space.
         inside: steps that lie within the episode: those up to the last at which any point is valid.
     """
 
@@ -67,17 +64,13 @@ def positions(triplet: Triplet) -> Float[np.ndarray, "K S 3"]:
 
 def measure(triplet: Triplet) -> MeasuredFlow:
     """The motion of a window in pixels and in space."""
-    flow, width = triplet.flow, triplet.camera.size[0]
+    flow = triplet.flow
     uvz = positions(triplet)
     used = flow.valid & flow.valid[:, :1]
     displacement = np.where(used[..., None], uvz - uvz[:, :1], 0)
     xyz = lift(uvz, triplet.camera.intrinsics)
     distance = np.where(used, np.linalg.norm(xyz - xyz[:, :1], axis=-1), 0)
     increments, step_mask = flow.increments()
-    if triplet.depth_unit == "m":
-        moving = distance.max(axis=1) > MOVING_M
-    else:
-        moving = np.linalg.norm(displacement[..., :2], axis=-1).max(axis=1) > MOVING_WIDTHS * width
     seen = np.flatnonzero(flow.valid.any(axis=0))
     return MeasuredFlow(
         steps=increments.astype(np.float64) * [*triplet.camera.size, 1],
@@ -86,14 +79,15 @@ def measure(triplet: Triplet) -> MeasuredFlow:
         distance=distance,
         used=used,
         last=np.where(used, np.arange(used.shape[1]), 0).max(axis=1),
-        moving=moving,
+        moving=moving_points(xyz, used),
         inside=np.arange(used.shape[1]) <= (seen[-1] if seen.size else 0),
     )
 
 
 def moving_words(unit: str) -> str:
     """What ``moving`` means, in words."""
-    return "farther than 1 cm in space" if unit == "m" else "farther than 1% of the image's width"
+    distance = f"{100 * MOVES:g} cm" if unit == "m" else f"{100 * MOVES:g}% of the episode's median depth"
+    return f"farther than {distance} in space"
 
 
 NORMALISED_EDGES = np.linspace(-1.5, 1.5, 62)

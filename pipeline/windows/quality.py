@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import lift
-from schemas.scene_flow import PointFlag, SceneFlow
+from schemas.scene_flow import MOVES, PointFlag, SceneFlow
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class QualityConfig:
     max_edges: float = 0.5
     max_jumps: float = 0.2
     min_moving_points: int = 1
-    moving_distance: float = 0.005
+    moving_distance: float = MOVES
     depth_edge: float = 0.05
     max_speed: float = 1.0
     static_px: float = 0.5

@@ -20,7 +20,7 @@ from pipeline.windows.quality import QualityConfig
 from schemas.cameras import lift, project
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
-from schemas.scene_flow import SceneFlow, keypoint_grid
+from schemas.scene_flow import MOVES, SceneFlow, keypoint_grid
 
 DATA = Path(__file__).parents[2] / "data" / "libero"
 WORLD = moving_card(frames=30, size=(160, 120), camera_moves=False)
@@ -61,7 +61,7 @@ def test_nothing_moves_is_wrong_by_exactly_the_motion():
     m = measured(nothing_moves(EXACT))
     metres = lift(EXACT.uvz * [*WORLD.size, 1], WORLD.intrinsics)
     away = 100 * np.linalg.norm(metres - metres[:, :1], axis=-1)[:, 1:]
-    moving = (away.max(1) > 1)[:, None] & EXACT.visible[:, 1:]
+    moving = (away.max(1) > 100 * MOVES)[:, None] & EXACT.visible[:, 1:]
     assert m["moving"]["cm"]["mean"] == pytest.approx(away[moving].mean())
     assert m["moving"]["points"] == moving.sum()
     assert m["static"]["within_cm"]["0.5"] == 1

@@ -31,11 +31,13 @@ from pipeline.inspection.summary import Candidate
 from pipeline.inspection_page import library as libraries
 from pipeline.inspection_page.data import flow_data
 from pipeline.readers import dataset_choice, libero
+from pipeline.vision.lift import LiftedTracks
+from pipeline.windows.quality import QualityConfig, evaluate
 from schemas.cameras import pose_from_quaternion
 from schemas.files import canonical_json, digest_of, sha256_of
 from schemas.mixture import Member, Mixture
 from schemas.plugins import PluginChoice, plugin_names, recorded_options
-from schemas.scene_flow import MOTION_SCALE, PointFlag, SceneFlow
+from schemas.scene_flow import MOTION_SCALE, MOVES, PointFlag, SceneFlow
 from schemas.shard_set import ShardSet
 from schemas.structured import structure
 from schemas.triplet import Resampling
@@ -152,6 +154,19 @@ def test_with_a_moving_camera_points_are_drawn_where_each_frame_shows_them():
     left = -camera.intrinsics[0, 0] * 0.01 * np.arange(33) / positions(t)[:, :1, 2]
     assert np.abs(own[..., 0] - left).max() <= 0.021 and not own[..., 1].any()
     assert flow_data(still, measure(still), 0.05)["own"] is None
+
+
+# ---- what moves
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_points_that_are_said_to_move_are_those_that_the_build_counts():
+    t = known_triplet(moving=0, inside=33)
+    t.flow.uvz[:, 1:, 2] += np.linspace(0, 2 * MOVES, 400)[:, None]  # about half of them beyond the threshold
+    nothing = np.zeros(t.flow.valid.shape, bool)
+    lifted = LiftedTracks(t.flow, nothing, nothing, exact=True)
+    counted = evaluate(lifted, 32, t.fps, t.camera.intrinsics, t.camera.size, QualityConfig())
+    assert 150 < measure(t).moving.sum() == counted.measures["moving_points"] < 250
 
 
 # ---- in space

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from schemas.scene_flow import PointFlag, SceneFlow, flag_names, keypoint_grid
+from schemas.scene_flow import MOVES, PointFlag, SceneFlow, flag_names, keypoint_grid, moving_points
 
 
 def test_keypoints_are_pixel_centres_row_by_row_and_near_uniform():
@@ -44,3 +44,13 @@ def test_hidden_points_are_masked_when_only_seen_ones_are_asked_for():
 def test_flags_are_counted_by_name():
     flags = np.array([0, PointFlag.STATIC, PointFlag.STATIC | PointFlag.JUMP], np.uint8)
     assert flag_names(flags) == {"static": 2, "lost": 0, "depth_hole": 0, "depth_edge": 0, "jump": 1, "carried": 0}
+
+
+def test_a_point_moves_where_a_usable_step_is_beyond_the_threshold():
+    xyz = np.zeros((4, 3, 3))
+    xyz[1, 1, 2] = 1.01 * MOVES  # there and back again
+    xyz[2, 2, 0] = 0.99 * MOVES
+    xyz[3, 2, 0] = 1.01 * MOVES  # where its position is not known
+    usable = np.ones((4, 3), bool)
+    usable[3, 2] = False
+    assert moving_points(xyz, usable).tolist() == [False, True, False, False]

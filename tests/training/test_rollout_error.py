@@ -5,6 +5,7 @@ import pytest
 
 from lamp_model.data.batch import Scene
 from lamp_model.training.rollout_error import RolloutErrors
+from schemas.scene_flow import MOVES
 
 
 def scene(unit="m"):
@@ -12,7 +13,7 @@ def scene(unit="m"):
     uvz = np.full((2, 3, 3), [0.5, 0.5, 2.0], np.float32)
     uvz[0, :, 0] += np.arange(3) * 3 / 100
     intrinsics = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
-    return Scene(uvz, np.ones((2, 3), bool), np.array([False, True]), intrinsics, (100, 80), unit)
+    return Scene(uvz, np.ones((2, 3), bool), intrinsics, (100, 80), unit)
 
 
 def test_the_truth_has_no_error_and_stillness_has_the_motions_own():
@@ -24,6 +25,18 @@ def test_the_truth_has_no_error_and_stillness_has_the_motions_own():
     assert means["still_px_moving"] == pytest.approx(4.5, rel=1e-4)
     assert means["still_m_moving"] == pytest.approx(0.09, rel=1e-4)
     assert means["still_px_all"] == pytest.approx(2.25, rel=1e-4)
+
+
+def test_only_points_beyond_the_threshold_move():
+    s = scene()
+    s.uvz[1, 1:, 2] += 0.9 * MOVES
+    errors = RolloutErrors()
+    errors.add(np.zeros((2, 2, 3)), s)
+    assert errors.means()["still_px_moving"] == pytest.approx(4.5, rel=1e-4)
+    s.uvz[1, 1:, 2] += 0.2 * MOVES
+    errors = RolloutErrors()
+    errors.add(np.zeros((2, 2, 3)), s)
+    assert errors.means()["still_px_moving"] == pytest.approx(2.25, rel=1e-4)
 
 
 def test_an_error_of_depth_counts_in_metres_only():
