@@ -42,10 +42,10 @@ class Inspect:
     draft_mapping: Path | None = None
     """Of a dataset that no reader knows: write a mapping file to correct."""
     shown: int = 12
-    """Samples in the picture or on the page; episodes of a dataset that are looked at."""
+    """Samples in the picture or on the page, at most; episodes of a dataset that are looked at."""
     order: Literal["moving", "spread", "worst", "best"] = "moving"
-    """Which samples those are: the ones that move most, are worst or best by score (what of them can be believed), or
-    evenly spread.
+    """Which samples those are: the ones that move most, of different episodes and moments; worst or best by score (what
+    of them can be believed); or evenly spread, however alike.
     """
     limit: int = 2000
     """Samples read for the ranges of flow; a larger set is sampled evenly, and it says so."""

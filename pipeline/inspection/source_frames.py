@@ -61,7 +61,7 @@ class WayBack:
         Raises:
             NoWayBack: the folder does not hold the episode, or it cannot be read.
         """
-        episode = self._episode(source, digest, manifest)
+        episode = self.episode(source, digest, manifest)
         if source.camera not in episode.views:
             raise NoWayBack(f"{episode.ref.name} has no camera {source.camera} any more")
         view = episode.views[source.camera]
@@ -73,7 +73,12 @@ class WayBack:
         first = source.frame if numbers is None else int(np.searchsorted(numbers, source.frame))
         return [frames[i] for i in np.clip(first + offsets, 0, len(frames) - 1)]
 
-    def _episode(self, source: Source, digest: str, manifest: Manifest | None) -> Episode:
+    def episode(self, source: Source, digest: str, manifest: Manifest | None) -> Episode:
+        """An episode as the build saw it: with standard actions, and without the frames that its filters left out.
+
+        Raises:
+            NoWayBack: the folder does not hold the episode, or it cannot be read.
+        """
         if self._last is not None and self._last[0] == digest:
             return self._last[1]
         if source.dataset not in self._listings:

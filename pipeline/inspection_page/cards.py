@@ -1,13 +1,14 @@
 """The page's cards: one sample each, its flow played over image and video and shown in space."""
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.inspection.colours import DEPTH_MAP, NO_DEPTH, depth_table
 from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
-from pipeline.inspection.pictures import depth_change_limit, source_of, title_of
+from pipeline.inspection.pictures import source_of, title_of
 from pipeline.inspection.retargeted import RAW, RETARGETED, retargeted
 from pipeline.inspection.sample import Found, describe
 from pipeline.inspection.score import score_of
@@ -15,23 +16,37 @@ from pipeline.inspection.terminal import sample_rows
 from pipeline.inspection.text import flow_rows, flow_tables, number, score_words
 from pipeline.inspection_page.data import flow_data
 from pipeline.inspection_page.markup import image, json_text, numbers_table, rows_list, text
+from pipeline.inspection_page.scales import Scale
 from schemas.triplet import Triplet
 
 VIEWS = {"image": "Image", "video": "Video", "space": "In space"}
 
 
-def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool, both: bool = False) -> str:
+@dataclass(frozen=True)
+class Drawing:
+    """What all cards of a page are drawn with.
+
+    Attributes:
+        scales: by unit of depth.
+        in_space: the plotting library is in the page.
+        videos: frames of steps 0..T by a sample's key, encoded, where they are there.
+    """
+
+    scales: dict[str, Scale]
+    in_space: bool
+    videos: dict[str, list[bytes]]
+
+
+def card(found: Found, drawing: Drawing, brief: bool, both: bool = False) -> str:
     """A sample with everything.
 
     Args:
         brief: what is long is folded.
-        video: frames of steps 0..T, encoded, if they are there.
-        in_space: the plotting library is in the page.
         both: the flow is shown raw and retargeted, side by side.
     """
     t = found.triplet
     measured = measure(t)
-    look = _both_looks(t, measured, video, in_space) if both else _look(t, measured, video, in_space)
+    look = (_both_looks if both else _look)(t, measured, drawing)
     facts = describe(found)
     texts = "".join(f"<li>{text(said)}</li>" for said in t.instructions[1:] if said.strip())
     texts += "".join(f"<li>{text(g.text)} <i>({text(g.style)}, generated)</i></li>" for g in t.generated_instructions)
@@ -41,7 +56,7 @@ def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool, b
         f"<article class='card{' with-both' if both else ''}'>{look}<div class='side'><h3>{text(title_of(t))}</h3>"
         + (f"<ul class='texts'>{texts}</ul>" if texts else "")
         + f"<p class='where'>{text(source_of(t))}</p>"
-        f"<div class='pair'><figure>{_depth(t)}</figure>"
+        f"<div class='pair'><figure>{_depth(t, drawing.scales[t.depth_unit])}</figure>"
         f"<figure><figcaption>wrist</figcaption>{wrist}</figure></div>{_actions(t)}"
         f"<p class='fact'>{text(_fact(t, measured))} {text(_score_sentence(t, measured))}</p>"
         f"<details{'' if brief else ' open'}><summary>Everything about this "
@@ -51,64 +66,64 @@ def card(found: Found, brief: bool, video: list[bytes] | None, in_space: bool, b
     )
 
 
-def small_card(found: Found, video: list[bytes] | None, in_space: bool) -> str:
+def folded_card(found: Found, drawing: Drawing, both: bool = False) -> str:
+    """A card that is opened by its line: instruction, where it comes from, how many points move."""
+    t = found.triplet
+    moving = int(measure(t).moving.sum())
+    words = f"{t.source.episode}, frame {t.source.frame}: {moving} of {len(t.point_flags)} points move"
+    return (
+        f"<details class='sample'><summary><b>{text(title_of(t))}</b> <span>{text(words)}</span></summary>"
+        f"{card(found, drawing, brief=True, both=both)}</details>"
+    )
+
+
+def rejected_look(t: Triplet, drawing: Drawing) -> str:
+    """The flow of a window that was not kept, played over its reference image."""
+    return f"<div class='card small-card'>{_look(t, measure(t), replace(drawing, in_space=False))}</div>"
+
+
+def small_card(found: Found, drawing: Drawing) -> str:
     """A sample with its score, for rows of the worst and the best."""
     t = found.triplet
     measured = measure(t)
     return (
-        f"<article class='card small-card'>{_look(t, measured, video, in_space)}<h3>{text(title_of(t))}</h3>"
+        f"<article class='card small-card'>{_look(t, measured, drawing)}<h3>{text(title_of(t))}</h3>"
         f"<p class='fact'>{text(score_words(score_of(t, measured)))}</p>"
         f"<p class='where'>{text(source_of(t))}; {text(t.key)}</p></article>"
     )
 
 
-def _both_looks(t: Triplet, measured: MeasuredFlow, video: list[bytes] | None, in_space: bool) -> str:
+def _both_looks(t: Triplet, measured: MeasuredFlow, drawing: Drawing) -> str:
     """The flow as it is stored and in even steps of distance; of a video, the frames nearest to those moments."""
     made = retargeted(t)
-    nearest = [video[step] for step in np.rint(made.times).astype(int)] if video else None
-    limit = depth_change_limit([(t, measured)])
     looks = (
-        (RAW, _look(t, measured, video, in_space, limit)),
-        (RETARGETED, _look(made.triplet, measure(made.triplet), nearest, in_space, limit, made.times)),
+        (RAW, _look(t, measured, drawing)),
+        (RETARGETED, _look(made.triplet, measure(made.triplet), drawing, made.times)),
     )
-    return (
-        "<div "
-        f"class='both'>{''.join(f'<section><h4>{text(words)}</h4>{look}</section>' for words, look in looks)}</div>"
-    )
+    sections = "".join(f"<section><h4>{text(words)}</h4>{look}</section>" for words, look in looks)
+    return f"<div class='both'>{sections}</div>"
 
 
-def _look(
-    t: Triplet,
-    measured: MeasuredFlow,
-    video: list[bytes] | None,
-    in_space: bool,
-    limit: float | None = None,
-    times: Float[np.ndarray, " S"] | None = None,
-) -> str:
+def _look(t: Triplet, measured: MeasuredFlow, drawing: Drawing, times: Float[np.ndarray, " S"] | None = None) -> str:
     """Image, canvas and controls, and the data that they draw.
 
     Args:
-        limit: the end of the scale of depth change; None for that of the sample itself.
         times: see ``flow_data``.
     """
-    limit = limit or depth_change_limit([(t, measured)])
+    limit, in_space = drawing.scales[t.depth_unit].change, drawing.in_space
+    video = drawing.videos.get(t.key)
+    if video and times is not None:
+        video = [video[step] for step in np.rint(times).astype(int)]
     scale, unit = (100, "cm") if t.depth_unit == "m" else (1, t.depth_unit)
     ends = [f"-{limit * scale:g} {unit}, towards", "0", f"+{limit * scale:g} {unit}, away"]
     legend = "".join(f"<span>{text(e)}</span>" for e in ends)
     width, height = t.camera.size
-    there = {"image": True, "video": bool(video), "space": in_space}
-    views = "".join(
-        f"<button type='button' data-view='{name}' "
-        f"aria-pressed='{'true' if name == 'image' else 'false'}'>{words}</button>"
-        for name, words in VIEWS.items()
-        if there[name]
-    )
     return (
         f"<div class='look'><div class='stage' data-width='{width}' data-height='{height}'>"
         f"{image(t.images['image'], 'frame', 'reference image')}<canvas></canvas>"
         + ("<div class='space'></div>" if in_space else "")
         + "</div>"
-        + (f"<div class='views' role='group' aria-label='view'>{views}</div>" if video or in_space else "")
+        + _view_buttons(bool(video), in_space)
         + "<div class='controls'><button type='button' class='play'>Play</button>"
         f"<input type='range' min='0' max='{t.flow.horizon}' value='{t.flow.horizon}' "
         "aria-label='step'><output></output></div>"
@@ -118,14 +133,28 @@ def _look(
     )
 
 
-def _depth(t: Triplet) -> str:
+def _view_buttons(video: bool, in_space: bool) -> str:
+    """Buttons of the views that there are, if there is a choice."""
+    there = {"image": True, "video": video, "space": in_space}
+    if sum(there.values()) == 1:
+        return ""
+    buttons = "".join(
+        f"<button type='button' data-view='{name}' "
+        f"aria-pressed='{'true' if name == 'image' else 'false'}'>{words}</button>"
+        for name, words in VIEWS.items()
+        if there[name]
+    )
+    return f"<div class='views' role='group' aria-label='view'>{buttons}</div>"
+
+
+def _depth(t: Triplet, scale: Scale) -> str:
     """Depth at the keypoints as squares, with the ends of the scale."""
     uvz, valid = positions(t)[:, 0], t.flow.valid[:, 0]
     width, height = t.camera.size
     depth = uvz[:, 2]
-    low, high = (float(depth[valid].min()), float(depth[valid].max())) if valid.any() else (0.0, 1.0)
     table = depth_table()
-    level = np.clip((depth - low) / max(high - low, 1e-9) * (len(table) - 1), 0, len(table) - 1).round()
+    span = max(scale.far - scale.near, 1e-9)
+    level = np.clip((depth - scale.near) / span * (len(table) - 1), 0, len(table) - 1).round()
     side = math.isqrt(len(depth))
     w, h = width / side, height / side
     if side * side == len(depth):
@@ -138,7 +167,7 @@ def _depth(t: Triplet) -> str:
         f"fill='{table[int(i)] if ok else NO_DEPTH}'/>"
         for (x, y), i, ok in zip(corners, np.nan_to_num(level), valid, strict=True)
     )
-    ends = [f"<span>{number(end)} {text(t.depth_unit)}</span>" for end in (low, high)]
+    ends = [f"<span>{number(end)} {text(t.depth_unit)}</span>" for end in (scale.near, scale.far)]
     return (
         "<figcaption>depth at the keypoints</figcaption>"
         f"<svg class='small' viewBox='0 0 {width} {height}' shape-rendering='crispEdges' role='img' "

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -15,10 +16,13 @@ class Library:
     Attributes:
         script: what is run; a policy names it by its SHA-256.
         packed: gzip as base64: a third of its size.
+        styles: names of style elements that the script adds for its maps unless the page has elements of those names.
+            A policy would refuse the styles, with an error on the console, and no page of this package has maps.
     """
 
     script: str
     packed: str
+    styles: tuple[str, ...] = ()
 
 
 @cache
@@ -29,4 +33,5 @@ def plotting_library() -> Library | None:
     except ImportError:
         return None
     script = get_plotlyjs()
-    return Library(script, base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode())
+    styles = tuple(dict.fromkeys(re.findall(r'getElementById\("([0-9a-f]{32,})"\)', script)))
+    return Library(script, base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode(), styles)

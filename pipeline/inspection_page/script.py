@@ -30,9 +30,10 @@ PLAYER = """
       this.view = 'image';
       for (const button of this.views) button.addEventListener('click', () => this.show(button.dataset.view));
       this.slider.addEventListener('input', () => { this.stop(); this.draw(Number(this.slider.value)); });
+      /* The raw and the retargeted flow of one sample play together. */
       this.button.addEventListener('click', () => {
         const start = !this.playing;
-        for (const card of this.together) if (!start) card.stop(); else { card.now = this.now; card.play(); }
+        for (const card of cards.filter(other => other.article === this.article)) if (!start) card.stop(); else { card.now = this.now; card.play(); }
       });
       new ResizeObserver(() => this.draw(this.now)).observe(this.stage);
       this.now = this.steps;
@@ -170,15 +171,28 @@ PLAYER = """
     }
   }
 
-  const cards = [...document.querySelectorAll('.look')].map(element => new Card(element));
-  /* The raw and the retargeted flow of one sample play together. */
-  for (const card of cards) card.together = cards.filter(other => other.article === card.article);
-  const all = document.getElementById('all');
-  if (all) all.addEventListener('click', () => {
-    const start = all.textContent === 'Play all';
-    all.textContent = start ? 'Pause all' : 'Play all';
-    for (const card of cards) { if (start) { card.now = 0; card.play(); } else card.stop(); }
-  });
+  /* Cards are made when they can first be seen: those in folded sections cost nothing until they are opened. */
+  const cards = [], made = new Set();
+  const wake = () => {
+    for (const element of document.querySelectorAll('.look')) {
+      if (made.has(element) || element.closest('details:not([open])')) continue;
+      made.add(element);
+      cards.push(new Card(element));
+    }
+    for (const card of cards) if (card.stage.closest('details:not([open])')) card.stop();
+  };
+
+  /* A link of the table of contents opens the section that it leads to. */
+  const unfold = () => {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    if (target && target.localName === 'details') { target.open = true; target.scrollIntoView(); }
+  };
+
+  if (matchMedia('(min-width: 881px)').matches) for (const section of document.querySelectorAll('details.wide')) section.open = true;
+  document.addEventListener('toggle', wake, true);
+  addEventListener('hashchange', unfold);
+  wake();
+  unfold();
 """
 
 SCRIPT = f"""

@@ -132,7 +132,14 @@ SPACE = """
       if (!this.ready || step === this.step) return;
       this.step = step;
       const heads = this.heads(now);
-      window.Plotly.restyle(this.element, { x: [heads.x], y: [heads.y], z: [heads.z], 'marker.color': [heads.colours] }, [3]);
+      const points = { x: [heads.x], y: [heads.y], z: [heads.z], 'marker.color': [heads.colours] };
+      window.Plotly.update(this.element, points, { 'scene.camera': this.camera() }, [3]);
+    }
+
+    /* Where it is looked from now. Plotly learns of a drag only when it ends, so that drawing anew would undo it. */
+    camera() {
+      const { scene } = this.element._fullLayout;
+      return scene._scene ? scene._scene.getCamera() : scene.camera;
     }
 
     close() {

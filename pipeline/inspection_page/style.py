@@ -7,7 +7,6 @@ STYLE = """
   --accent: #6db4f5; --good: #7fd3a1; --good-paper: #17301f; --bad: #ff9a87; --bad-paper: #3a1c17; --unsure: #e6c766; --unsure-paper: #322a12; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 14px/1.5 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
-main > .panel { margin-top: 20px; }
 main { max-width: 1240px; margin: 0 auto; padding: 36px 28px 80px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0; letter-spacing: -0.01em; overflow-wrap: anywhere; }
 h2 { font-size: 16px; margin: 0 0 10px; }
@@ -44,9 +43,21 @@ details { margin-top: 16px; }
 details summary { cursor: pointer; color: var(--accent); font-size: 13px; }
 details[open] summary { margin-bottom: 10px; }
 pre { font: 12px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, monospace; overflow: auto; max-height: 420px; margin: 0; }
-.toolbar { margin: 38px 0 14px; display: grid; grid-template-columns: 1fr auto; align-items: center; gap: 2px 20px; }
-.toolbar h2 { margin: 0; font-size: 19px; }
-.toolbar p { grid-column: 1 / -1; margin: 0; color: var(--faint); font-size: 13px; }
+header { margin-bottom: 18px; }
+nav { margin-top: 26px; padding: 12px 0; border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); }
+nav ul { display: flex; flex-wrap: wrap; gap: 6px 24px; list-style: none; margin: 0; padding: 0; }
+a { color: var(--accent); text-decoration: none; }
+a:hover { text-decoration: underline; }
+details.section { margin-top: 22px; }
+details.section > summary, details.sample > summary { color: var(--ink); list-style-position: outside; }
+details.section > summary { margin-left: 18px; }
+.section > summary h2 { display: inline; font-size: 19px; }
+.section[open] > summary { margin-bottom: 14px; }
+details.sample { border: 1px solid var(--line); border-radius: 8px; background: var(--card); margin: 8px 0 0; }
+details.sample > summary { padding: 9px 14px 9px 6px; margin-left: 22px; }
+details.sample > summary span { color: var(--faint); }
+details.sample > .card { border-width: 1px 0 0; border-radius: 0 0 8px 8px; }
+details.sample[open] > summary { margin-bottom: 0; }
 button { font: inherit; font-size: 13px; color: var(--ink); background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 4px 13px; cursor: pointer; }
 button:hover { border-color: var(--faint); }
 button:focus-visible, summary:focus-visible, input:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
@@ -122,8 +133,10 @@ figcaption { font-size: 12px; font-weight: 600; color: var(--faint); margin-bott
 .reasons svg { width: 100%; height: 6px; display: block; }
 .reasons rect { fill: var(--accent); opacity: 0.75; }
 .rejected { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: 16px 20px; margin-top: 18px; }
-.rejected figure { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; align-content: start; }
-.rejected figcaption, .rejected p { grid-column: 1 / -1; margin: 2px 0 0; }
+.rejected .small-card { padding: 0; border: 0; }
+.rejected .ends { display: grid; grid-template-columns: 1fr 1fr; gap: 4px; }
+.rejected figcaption, .rejected p { margin: 2px 0 0; }
+.rejected figcaption { margin-top: 8px; }
 .rejected figcaption { color: var(--ink); }
-@media print { .toolbar button, .controls { display: none; } .card, .panel { break-inside: avoid; } }
+@media print { nav, .controls { display: none; } .card, .panel { break-inside: avoid; } }
 """

@@ -1,6 +1,7 @@
 """Looking at shards: the numbers are those of the flow, every damage is named, every mistake gets a sentence."""
 
 import dataclasses
+import itertools
 import re
 import tarfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from jobs.commands.inspect_shards import inspect
 from pipeline.inspection import shard_paths as collections
 from pipeline.inspection.flow_statistics import FlowStatistics, measure, positions
 from pipeline.inspection.histogram import Histogram
-from pipeline.inspection.ranking import choose
+from pipeline.inspection.ranking import APART, choose
 from pipeline.inspection.shard_paths import CannotInspect, open_collection
 from pipeline.inspection.summary import Candidate, evenly, summarise
 from schemas.cameras import lift
@@ -115,12 +116,18 @@ def test_evenly_spread_numbers_are_distinct_and_cover_the_whole():
                 assert gaps.max() <= 2 * (total / len(numbers)) + 1
 
 
-def test_samples_that_move_most_come_first_without_overlap():
+def test_samples_that_move_most_differ_in_episode_and_moment():
+    """Twenty windows of episode one, the first the liveliest, and three of episode two that move less."""
     candidates = [Candidate(i, Path("s"), i, f"k{i:03d}", "one", 5 * i, 100 - i) for i in range(20)]
-    candidates.append(Candidate(20, Path("s"), 20, "k020", "two", 0, 1.0))
-    chosen = choose(candidates, 4, "moving")
-    assert [(c.episode, c.frame) for c in chosen] == [("one", 0), ("one", 35), ("one", 70), ("two", 0)]
-    assert len(choose(candidates, 30, "moving")) == 21
+    candidates += [Candidate(20 + i, Path("s"), 20 + i, f"k{20 + i:03d}", "two", 5 * i, 85 + i) for i in range(3)]
+    chosen = choose(candidates, 18, "moving")
+    assert [(c.episode, c.frame) for c in chosen[:3]] == [("one", 0), ("two", 10), ("one", 75)]
+    for a, b in itertools.combinations(chosen, 2):
+        assert a.episode != b.episode or abs(a.frame - b.frame) >= APART
+    assert len(chosen) < 18, "windows that look alike are not shown to fill the sheet"
+    assert choose(candidates[:1], 4, "moving") == candidates[:1] and choose([], 4, "moving") == []
+    still = [Candidate(i, Path("s"), i, f"k{i}", "dull", 40 * i, 0.0) for i in range(5)]
+    assert not {c.episode for c in choose(candidates + still, 4, "moving")} & {"dull"}
 
 
 # ---- what is shown

@@ -1,0 +1,76 @@
+"""The flow of windows that a build did not keep, made again by its own recipe with every threshold open."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from pipeline.inspection.rejections import RejectedWindow
+from pipeline.recipe import Recipe, WindowConfig
+from pipeline.windows.maker import TripletMaker
+from pipeline.windows.quality import QualityConfig
+from schemas.episode import Episode
+from schemas.plugins import PluginChoice
+from schemas.structured import structure
+from schemas.triplet import Triplet
+
+OPEN = {"min_steps": 0, "min_valid": 0.0, "max_holes": 1.0, "max_edges": 1.0, "max_jumps": 1.0, "min_moving_points": 0}
+"""Thresholds that keep every window; what decides the positions themselves stays the build's."""
+WHERE = "the recipe in the manifest"
+Config = TypeVar("Config")
+
+
+def rejected_flow(
+    episode: Episode, windows: Iterable[RejectedWindow], recipe: Mapping[str, Any]
+) -> dict[RejectedWindow, Triplet]:
+    """The rejected windows of one episode as samples; those that cannot be made (blank pictures) are left out.
+
+    Args:
+        episode: as the build saw it, with the frames that its filters left.
+        recipe: as the manifest records it.
+
+    Raises:
+        ValueError: the recipe is not of this version, or names what is not here (weights, a library).
+        BadEpisode: its flow cannot be had.
+    """
+    wanted = {(w.source.camera, w.source.frame): w for w in windows}
+    episode = replace(episode, standard_actions=None)  # by which windows are refused before there is any flow
+    found: dict[RejectedWindow, Triplet] = {}
+    for camera in dict.fromkeys(camera for camera, _ in wanted):
+        left = {frame for of, frame in wanted if of == camera}
+        for made in TripletMaker(open_recipe(recipe, camera)).make(episode):
+            if isinstance(made, Triplet) and made.source.frame in left:
+                left.remove(made.source.frame)
+                found[wanted[camera, made.source.frame]] = made
+            if not left:
+                break
+    return found
+
+
+def open_recipe(recorded: Mapping[str, Any], camera: str) -> Recipe:
+    """The recipe of a manifest, for one camera and keeping every window.
+
+    Raises:
+        ValueError: it is not of this version.
+    """
+    try:
+        choices = {
+            name: PluginChoice(said["name"], said.get("options") or {})
+            for name in ("dataset", "flow", "tracker", "depth", "camera")
+            if (said := recorded.get(name))
+        }
+        return Recipe(
+            **choices,
+            windows=_known(WindowConfig, recorded["windows"]),
+            actions=PluginChoice("raw"),
+            cameras=(camera,),
+            quality=replace(_known(QualityConfig, recorded["quality"]), **OPEN),
+            language="optional",
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{WHERE} is not one that this version writes") from error
+
+
+def _known(kind: type[Config], recorded: Mapping[str, Any]) -> Config:
+    """A config of the options that this version knows; another version may record more."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return structure(kind, {name: value for name, value in recorded.items() if name in names}, WHERE)
