@@ -7,27 +7,39 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
+
+if TYPE_CHECKING:
+    from schemas.scene_flow import SceneFlow
+    from schemas.triplet import Triplet
 
 FOLDER = Path("demo")
 SHARDS, STAGE1, STAGE2 = FOLDER / "shards", FOLDER / "stage1", FOLDER / "stage2"
+COMMANDS = (
+    (
+        f"lamp-data build --dataset libero --output {SHARDS}",
+        "not successful: the two shipped recordings are cut before the can is in the basket (data/libero/README.md)",
+    ),
+    (f"lamp-data inspect {SHARDS} --picture {FOLDER}/flow.png --html {FOLDER}/flow.html --input data/libero", ""),
+    (f"lamp-train --stage 1 --data {SHARDS} --output {STAGE1}", ""),
+    (f"lamp-train --stage 2 --data {SHARDS} --output {STAGE2} --motion {STAGE1}", ""),
+)
+"""What a person would type, and what has to be explained of the output."""
 
 
 def main() -> None:
     """Build, look, train both stages, act; then say what was made and where."""
     start = time.perf_counter()
-    commands = [
-        f"lamp-data build --dataset libero --output {SHARDS}",
-        f"lamp-data inspect {SHARDS} --picture {FOLDER}/flow.png --html {FOLDER}/flow.html --input data/libero",
-        f"lamp-train --stage 1 --data {SHARDS} --output {STAGE1}",
-        f"lamp-train --stage 2 --data {SHARDS} --output {STAGE2} --motion {STAGE1}",
-    ]
     _clear()
-    for command in commands:
+    for command, explained in COMMANDS:
         print(f"\n$ {command}", flush=True)
         program, *arguments = shlex.split(command)
         subprocess.run([str(Path(sys.executable).parent / program), *arguments], check=True)
+        if explained:
+            print(f"# {explained}", flush=True)
     print(f"\n# load_policy({str(STAGE2)!r}).predict(...) on a sample that training never saw", flush=True)
     act(FOLDER / "imagined.png")
     print(f"\ndone in {time.perf_counter() - start:.0f} s. What was made:")
@@ -37,7 +49,7 @@ def main() -> None:
         (FOLDER / "flow.html", "a page to look through: open it in a browser"),
         (STAGE1, "the Motion Expert; curves.png shows how it learned"),
         (STAGE2, "the policy; curves.png likewise"),
-        (FOLDER / "imagined.png", "the flow of the episode beside the flow that the policy imagines"),
+        (FOLDER / "imagined.png", "the flow of the episode beside what the policy imagines, with how far off that is"),
     ):
         print(f"  {path!s:<22} {what}")
 
@@ -50,7 +62,6 @@ def act(picture: Path) -> None:
     from lamp_model.data.sample import decode_image
     from lamp_model.policy import load_policy
     from pipeline.inspection.pictures import write_picture
-    from schemas.scene_flow import SceneFlow
     from schemas.shard_set import ShardSet
     from schemas.triplet import ActionChunk
 
@@ -68,16 +79,40 @@ def act(picture: Path) -> None:
     print("   ", str(actions).replace("\n", "\n    "))
     off = np.abs(actions - recorded.values[: len(actions)])[recorded.mask[: len(actions)]]
     print(f"  mean distance to the actions in the data: {off.mean():.3f}")
-    start = triplet.flow.uvz[:, :1]
-    everywhere = np.repeat(triplet.flow.valid[:, :1], triplet.flow.horizon + 1, axis=1)
-    imagined = SceneFlow(np.concatenate([start, start + np.cumsum(motion, axis=1)], axis=1), everywhere, everywhere)
+    words = imagined_words(motion, triplet)
+    print(f"  {words}")
     write_picture(
         picture,
         [
-            replace(triplet, instructions=(f"in the data: {triplet.instructions[0]}",)),
-            replace(triplet, flow=imagined, instructions=(f"as imagined: {triplet.instructions[0]}",)),
+            replace(triplet, instructions=(f"In the data: {triplet.instructions[0]}",)),
+            replace(triplet, flow=imagined_flow(motion, triplet), instructions=(words,)),
         ],
     )
+
+
+def imagined_flow(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> "SceneFlow":
+    """Where the imagined increments lead from the sample's own keypoints, all of them taken for visible."""
+    from schemas.scene_flow import SceneFlow
+
+    start = triplet.flow.uvz[:, :1]
+    everywhere = np.repeat(triplet.flow.valid[:, :1], triplet.flow.horizon + 1, axis=1)
+    return SceneFlow(np.concatenate([start, start + np.cumsum(motion, axis=1)], axis=1), everywhere, everywhere)
+
+
+def imagined_words(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> str:
+    """How far the imagined flow is off, beside a flow in which nothing moves; to be read with the picture."""
+    from lamp_model.data.batch import Scene
+    from lamp_model.training.rollout_error import RolloutErrors
+
+    flow, camera = triplet.flow, triplet.camera
+    errors = RolloutErrors()
+    errors.add(motion, Scene(flow.uvz, flow.valid, camera.intrinsics, camera.size, triplet.depth_unit))
+    means = errors.means()
+    off, still = means["rollout_px_all"], means["still_px_all"]
+    said = f"As imagined: off by {off:.1f} px on average; if nothing moved, by {still:.1f} px."
+    if "rollout_px_moving" in means:
+        said += f" Moving points: {means['rollout_px_moving']:.1f} px against {means['still_px_moving']:.1f}."
+    return said + (" So short a training gives mostly noise." if off > still else "")
 
 
 def _clear() -> None:

@@ -56,13 +56,7 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
         _draw(axes[0], lines, name, label)
     axes[0].set(xlabel="step", ylabel="flow matching loss", title=title, yscale="log")
     for name in errors:
-        _draw(
-            axes[-1],
-            lines,
-            name,
-            name.replace("_", " ").replace("still", "nothing moves:"),
-            "--" if name.startswith(("still", "mean")) else "-",
-        )
+        _draw(axes[-1], lines, name, *_look_of(name))
     if errors:
         unit = "mean error, normalised" if "action_error" in errors else "mean distance, pixels"
         axes[-1].set(xlabel="step", ylabel=unit, title="held-out episodes")
@@ -72,6 +66,19 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
             axis.legend()
     with written_whole(picture) as file:
         figure.savefig(file, format="png", dpi=110)
+
+
+def _look_of(name: str) -> tuple[str, str]:
+    """Label and line of an error: what the model is compared with is dashed, in the colour of what it is beside."""
+    labels = {
+        "rollout_px_all": ("generated flow, all points", "C0-"),
+        "still_px_all": ("if nothing moved, all points", "C0--"),
+        "rollout_px_moving": ("generated flow, points that move", "C1-"),
+        "still_px_moving": ("if nothing moved, points that move", "C1--"),
+        "action_error": ("generated actions", "C0-"),
+        "mean_action_error": ("the data's mean action", "C0--"),
+    }
+    return labels.get(name, (name.replace("_", " "), "-"))
 
 
 def _draw(axis, lines: list[dict[str, Any]], name: str, label: str, style: str = "-") -> None:

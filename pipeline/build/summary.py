@@ -11,7 +11,8 @@ from pipeline.build.selection import counted
 from pipeline.build.workers import EpisodeReport, Quarantined
 from schemas.manifest import Manifest
 
-OUTCOMES = {True: "succeeded", False: "failed", None: "unknown"}
+OUTCOMES = {True: "successful", False: "not successful", None: "unknown"}
+"""By what the data say of an episode. One that does not end in success need not have failed: it may be cut before."""
 COUNTED = (
     "episodes",
     "frames",
@@ -35,7 +36,7 @@ class BuildSummary:
         kept: triplets in the shards.
         no_language: episodes without an instruction that were kept.
         relative_depth: triplets whose depth has no known scale.
-        outcomes: episodes that succeeded, failed, or of which the data say nothing.
+        outcomes: episodes that the data call a success, those that they do not, and those of which they say nothing.
         left_out: episodes that were not wanted, by reason.
         skipped_cameras: by reason, where all were wanted.
         notes: what readers said of episodes, and of how many (``kind_of_note``).

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lamp_model.data.batch import Scene
+from lamp_model.training.metrics import _look_of
 from lamp_model.training.rollout_error import RolloutErrors
 from schemas.scene_flow import MOVES
 
@@ -25,6 +26,14 @@ def test_the_truth_has_no_error_and_stillness_has_the_motions_own():
     assert means["still_px_moving"] == pytest.approx(4.5, rel=1e-4)
     assert means["still_m_moving"] == pytest.approx(0.09, rel=1e-4)
     assert means["still_px_all"] == pytest.approx(2.25, rel=1e-4)
+
+
+def test_every_error_that_is_drawn_has_a_plain_label():
+    errors, s = RolloutErrors(), scene()
+    errors.add(np.zeros((2, 2, 3)), s)
+    drawn = [name for name in errors.means() if "_px_" in name]
+    labels = [_look_of(name)[0] for name in (*drawn, "action_error", "mean_action_error")]
+    assert len(drawn) == 4 and len(set(labels)) == 6 and not any("_" in label or "px" in label for label in labels)
 
 
 def test_only_points_beyond_the_threshold_move():
