@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from schemas.files import write_whole
 
 EXACT, LABEL, HIDDEN = "#1b9e77", "#d7301f", "#fdae61"
 KINDS = ("png", "pdf", "svg", "jpg")
+PANEL_INCHES, LETTERS_AN_INCH = 3.2, 14
 
 
 def check_name(path: Path) -> None:
@@ -46,22 +48,24 @@ def draw_worst_clips(evaluations: Sequence[Evaluation]) -> Any:
 
     columns = max((len(e.worst) for e in evaluations), default=1)
     rows = max(len(evaluations), 1)
-    figure = Figure(figsize=(3.2 * columns, 3.6 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(PANEL_INCHES * columns, 3.9 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for row, evaluation in enumerate(evaluations):
-        for column in range(columns):
-            axes[row][column].axis("off")
-            if column < len(evaluation.worst):
-                _draw(axes[row][column], evaluation.worst[column])
-        axes[row][0].set_title(
-            f"{evaluation.truth}: {evaluation.choice}\n{axes[row][0].get_title('left')}", fontsize=8, loc="left"
+    bands = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    for band, evaluation in zip(bands, evaluations, strict=False):
+        chosen = wrap(
+            f"{evaluation.truth}: {evaluation.choice}", max(30, int(LETTERS_AN_INCH * PANEL_INCHES * columns))
         )
-    figure.suptitle(
-        f"Labels off by more than {100 * WRONG:g} cm over the last frame: exact path green, label red, orange where "
-        "the point is hidden",
-        fontsize=9,
+        band.suptitle("\n".join(chosen), fontsize=8, x=0.01, ha="left", weight="bold")
+        axes = band.subplots(1, columns, squeeze=False)[0]
+        for column, panel in enumerate(axes):
+            panel.axis("off")
+            if column < len(evaluation.worst):
+                _draw(panel, evaluation.worst[column])
+    legend = (
+        f"The clips with the most labels that are off by more than {100 * WRONG:g} cm. Over the last frame, of those: "
+        "exact path green, label red, orange where the point is hidden"
     )
+    figure.suptitle(fill(legend, max(40, int(LETTERS_AN_INCH * PANEL_INCHES * columns))), fontsize=9)
     return figure
 
 
@@ -81,6 +85,12 @@ def _draw(axes: Any, clip: BadClip) -> None:
             axes.plot(*label[steps[which]].T, ".", color=colour, markersize=2.5)
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
-    axes.set_title(
-        f"{window.episode.rsplit('/')[-1][-28:]} frame {window.reference}: {clip.wrong} wrong", fontsize=7, loc="left"
-    )
+    axes.set_title(title_of(clip), fontsize=7, loc="left", parse_math=False)
+
+
+def title_of(clip: BadClip) -> str:
+    """Which window it is, in lines that fit over its panel, and how many of its labels are wrong."""
+    window = clip.window
+    labels = int(np.count_nonzero(window.scores.kept))
+    name = wrap(f"{window.episode.rsplit('/')[-1]}, frame {window.reference}", int(LETTERS_AN_INCH * PANEL_INCHES))
+    return "\n".join([*name, f"{clip.wrong:,} of {labels:,} labels wrong"])

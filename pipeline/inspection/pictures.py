@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT = "#1d2126", "#6b7280"
+DARK = "#10141a"
+"""Around everything that is drawn over an image: near-white flow, whose depth does not change, shows on grey too."""
 KINDS = ("png", "pdf", "svg", "jpg")
+PANEL_INCHES, LINE_INCHES = 3.55, 0.165
+MOST_LETTERS = 184
+"""Of an instruction above a panel, four lines; data may hold texts of any length."""
 
 
 def check_picture_path(path: Path) -> None:
@@ -94,31 +99,44 @@ def draw_sheet(triplets: list[Triplet], both: bool = False) -> "Figure":
     drawn = [(t, "") for t in triplets]
     if both:
         drawn = [pair for t in triplets for pair in ((t, RAW), (retargeted(t).triplet, RETARGETED))]
-    most = 4 if len(drawn) > 6 or both else 3
-    columns = min(len(drawn), most)
-    rows = math.ceil(len(drawn) / columns)
-    width, height = 3.7 * columns + 0.9, 4.25 * rows + 0.35
-    figure = _figure(width, height)
-    grid = figure.add_gridspec(
-        rows, columns, left=0.25 / width, right=1 - 1.1 / width, top=1 - 0.62 / height, bottom=0.18 / height,
-        wspace=0.07, hspace=0.2,
-    )  # fmt: skip
     pairs = [(t, measure(t)) for t, _ in drawn]
-    units = {t.depth_unit for t in triplets}
+    heads = [_head(t, measured, said) for (t, measured), (_, said) in zip(pairs, drawn, strict=True)]
+    columns = _columns(len(drawn), 4 if len(drawn) > 6 or both else 3)
+    rows = math.ceil(len(drawn) / columns)
+    above = 0.14 + LINE_INCHES * max(len(lines) for lines in heads)
+    high = PANEL_INCHES * max(t.camera.size[1] / t.camera.size[0] for t in triplets)
+    width, height = 0.25 + (PANEL_INCHES + 0.2) * columns + 0.95, (above + high + 0.12) * rows + 0.1
+    figure = _figure(width, height)
     limit = depth_change_limit(pairs)
-    for place, (t, measured) in enumerate(pairs):
-        axes = figure.add_subplot(grid[place // columns, place % columns])
+    for place, ((t, measured), lines) in enumerate(zip(pairs, heads, strict=True)):
+        left = 0.25 + (PANEL_INCHES + 0.2) * (place % columns)
+        bottom = height - (above + high + 0.12) * (place // columns + 1) + 0.06
+        axes = figure.add_axes((left / width, bottom / height, PANEL_INCHES / width, high / height))
         draw_flow(axes, t, measured, limit)
         if both:
             draw_steps(axes, t, measured)
-        lines = wrap(_plain(title_of(t), 88), 44)[:2]
-        said = drawn[place][1] or f"{measured.moving.sum()} points move"
-        source = _plain(f"{t.source.episode}, frame {t.source.frame}: {said}", 60)
-        axes.set_title("\n".join(lines), fontsize=9.5, color=INK, loc="left", pad=16, parse_math=False)
-        axes.text(0, 1.018, source, fontsize=8, color=FAINT, transform=axes.transAxes, parse_math=False)
-    bar = figure.add_axes((1 - 0.9 / width, 0.18 / height, 0.16 / width, 1 - 0.8 / height))
+        for number, (words, look) in enumerate(lines):
+            up = (bottom + high + 0.07 + LINE_INCHES * (len(lines) - 1 - number)) / height
+            figure.text(left / width, up, words, parse_math=False, **look)
+    units = {t.depth_unit for t in triplets}
+    bar = figure.add_axes((1 - 0.9 / width, 0.18 / height, 0.16 / width, 1 - (0.26 + above) / height))
     _change_bar(figure, bar, limit, units.pop() if len(units) == 1 else "unit of each")
     return figure
+
+
+def _columns(count: int, most: int) -> int:
+    """At most so many columns, and no more than fill the rows."""
+    return math.ceil(count / math.ceil(count / most))
+
+
+def _head(t: Triplet, measured: MeasuredFlow, said: str) -> list[tuple[str, dict[str, Any]]]:
+    """The lines above a panel and their looks: instruction, and where the sample comes from, file and all."""
+    moving = f"{measured.moving.sum()} of {len(measured.moving)} points move"
+    source = f"{_plain(Path(t.source.file).name, 56)}, {t.source.episode}, frame {t.source.frame}: {said or moving}"
+    title = wrap(_plain(title_of(t), MOST_LETTERS), 46)
+    return [(line, {"fontsize": 9.5, "color": INK}) for line in title] + [
+        (line, {"fontsize": 8, "color": FAINT}) for line in wrap(_plain(source, MOST_LETTERS), 58)
+    ]
 
 
 def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) -> None:
@@ -133,18 +151,18 @@ def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) ->
     uvz, still = positions(t), ~np.any(measured.displacement, axis=(1, 2))
     start = uvz[:, 0]
     known = t.flow.valid[:, 0]
-    axes.scatter(*start[still & known, :2].T, s=1.4, c="#ffffff", alpha=0.55, linewidths=0, zorder=2)
+    axes.scatter(*start[still & known, :2].T, s=4, c="#ffffff", edgecolors=DARK, linewidths=0.5, zorder=2)
     segments, change, solid = _segments(t, uvz, measured)
     norm = Normalize(-limit, limit)
     for lines, style, thick in ((~solid, (0, (1, 1.6)), 1.0), (solid, "solid", 1.5)):
-        for colours, extra in (({"colors": "#10141a", "alpha": 0.55}, 1.1), ({"array": change[lines]}, 0.0)):
+        for colours, extra in (({"colors": DARK, "alpha": 0.8}, 1.3), ({"array": change[lines]}, 0.0)):
             shape = {"linewidths": thick + extra, "linestyles": [style], "zorder": 3 if extra else 4}
             ends = {"capstyle": "round" if style == "solid" else "butt"}
             look = {**shape, **ends, **colours, "norm": norm, "cmap": change_colours()}
             axes.add_collection(LineCollection(list(segments[lines]), **look))
     ends = ~still & (measured.last > 0)
     end = start[ends, :2] + measured.total()[ends, :2]
-    shown = {"c": measured.total()[ends, 2], "norm": norm, "cmap": change_colours(), "edgecolors": "#10141a"}
+    shown = {"c": measured.total()[ends, 2], "norm": norm, "cmap": change_colours(), "edgecolors": DARK}
     big = measured.moving[ends]
     axes.scatter(
         end[:, 0], end[:, 1], s=np.where(big, 11, 4), linewidths=np.where(big, 0.5, 0.3).tolist(), zorder=5, **shown
@@ -156,7 +174,7 @@ def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) ->
 def draw_steps(axes: "Axes", t: Triplet, measured: MeasuredFlow) -> None:
     """A dot at every fourth step of each point that moves: wide apart where it is fast."""
     at = measured.used & measured.moving[:, None] & (np.arange(measured.used.shape[1]) % 4 == 0)
-    axes.scatter(*positions(t)[at][:, :2].T, s=7, c="#10141a", edgecolors="#ffffff", linewidths=0.5, zorder=6)
+    axes.scatter(*positions(t)[at][:, :2].T, s=7, c=DARK, edgecolors="#ffffff", linewidths=0.5, zorder=6)
 
 
 def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:

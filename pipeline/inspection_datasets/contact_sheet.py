@@ -9,6 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,13 @@ from schemas.files import write_whole
 
 MOST_EPISODES = 6
 TOOL = "#ff2d95"
+RING = "ring: the tool, where its recorded position, the camera's pose and its intrinsics put it"
 NO_POSE = "no camera's pose is known, so the tool is not drawn"
-CELL_INCHES, WORDS_INCHES = 1.9, 0.68
+CELL_INCHES, TITLES_INCHES, LINE_INCHES = 1.9, 0.42, 0.15
+LETTERS_AN_INCH = 13
+"""Of a line above an episode's pictures, at most."""
+MOST_LETTERS = 400
+"""Of what is said of an episode: instructions may be of any length."""
 
 
 @dataclass(frozen=True)
@@ -96,43 +102,69 @@ def draw_contact_sheet(title: str, episodes: Sequence[Episode]) -> tuple[Any, li
     from matplotlib.figure import Figure
 
     cameras = list(dict.fromkeys(name for episode in episodes for name in episode.views))
-    columns = 3 * max(len(cameras), 1)
+    width = CELL_INCHES * 3 * max(len(cameras), 1) + 0.2
     tall = max((v.size[1] / v.size[0] for e in episodes for v in e.views.values()), default=1.0)
-    row = CELL_INCHES * min(tall, 1.6) + WORDS_INCHES
-    figure = Figure(figsize=(CELL_INCHES * columns + 0.2, row * max(len(episodes), 1) + 0.75))
-    FigureCanvasAgg(figure)
-    width, height = figure.get_size_inches()
-    figure.text(0.1 / width, 1 - 0.22 / height, printable(title), fontsize=11, color=INK, parse_math=False)
     known = any(tools_in_view(e, v, 0) is not None for e in episodes for v in e.views.values())
-    legend = (
-        "ring: the tool, where its recorded position, the camera's pose and its intrinsics put it" if known else NO_POSE
-    )
-    figure.text(0.1 / width, 1 - 0.42 / height, legend, fontsize=8, color=TOOL)
+    head = [*_lines(title, width * 0.7), *_lines(RING if known else NO_POSE, width)]
+    words = [_lines(_words_of(episode), width) for episode in episodes]
+    picture = CELL_INCHES * min(tall, 1.6)
+    rows = [picture + TITLES_INCHES + LINE_INCHES * len(lines) for lines in words]
+    height = sum(rows) + 0.25 + 0.2 * len(head)
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    legend = len(_lines(RING if known else NO_POSE, width))
+    for number, line in enumerate(head):
+        look = {"fontsize": 8, "color": TOOL} if number >= len(head) - legend else {"fontsize": 11, "color": INK}
+        figure.text(0.1 / width, 1 - (0.22 + 0.2 * number) / height, line, parse_math=False, **look)
     faults: list[tuple[str, str]] = []
-    for number, episode in enumerate(episodes):
-        top = height - 0.55 - number * row
-        words = _words_of(episode)
-        figure.text(0.1 / width, (top - 0.12) / height, printable(words), fontsize=8, color=INK, parse_math=False)
-        for place, name in enumerate(cameras):
-            if name not in episode.views:
-                continue
-            view = episode.views[name]
-            try:
-                cells = cells_of(episode, view)
-            except BadEpisode as error:
-                faults.append((error.code, str(error)))
-                cells = [Cell(None, np.zeros((0, 2)), f"{name}: {error.code}")]
-            for moment, cell in enumerate(cells):
-                left = 0.1 + CELL_INCHES * (3 * place + moment)
-                box = (left / width, (top - row + 0.05) / height, 0.97 * CELL_INCHES / width, (row - 0.53) / height)
-                _draw(figure.add_axes(box), cell, _known(view) if moment == 0 else "")
+    top = height - 0.2 - 0.2 * len(head)
+    for episode, lines, row in zip(episodes, words, rows, strict=True):
+        for number, line in enumerate(lines):
+            down = (top - 0.12 - LINE_INCHES * number) / height
+            figure.text(0.1 / width, down, line, fontsize=8, color=INK, parse_math=False)
+        top -= row
+        faults += _draw_row(figure, episode, cameras, top + 0.05, picture)
     return figure, faults
 
 
+def _draw_row(
+    figure: Any, episode: Episode, cameras: Sequence[str], bottom: float, picture: float
+) -> list[tuple[str, str]]:
+    """The frames of an episode, and what decoding found wrong.
+
+    Args:
+        bottom: of the pictures above the figure's lower edge, in inches.
+        picture: their height in inches.
+    """
+    width, height = figure.get_size_inches()
+    faults: list[tuple[str, str]] = []
+    for place, name in enumerate(cameras):
+        if name not in episode.views:
+            continue
+        view = episode.views[name]
+        try:
+            cells = cells_of(episode, view)
+        except BadEpisode as error:
+            faults.append((error.code, str(error)))
+            cells = [Cell(None, np.zeros((0, 2)), f"{name}: {error.code}")]
+        for moment, cell in enumerate(cells):
+            left = 0.1 + CELL_INCHES * (3 * place + moment)
+            box = (left / width, bottom / height, 0.97 * CELL_INCHES / width, picture / height)
+            _draw(figure.add_axes(box), cell, _known(view) if moment == 0 else "")
+    return faults
+
+
 def _words_of(episode: Episode) -> str:
-    outcome = {True: ", succeeded", False: ", failed", None: ""}[episode.success]
+    outcome = {True: ", successful", False: ", not successful", None: ""}[episode.success]
     said = " / ".join(repr(text) for text in episode.instructions) or "no instruction"
-    return f"{episode.ref.name}: {episode.length} frames at {episode.fps:g} a second{outcome}; {said}"[:260]
+    return f"{episode.ref.name}: {episode.length} frames at {episode.fps:g} a second{outcome}; {said}"
+
+
+def _lines(words: str, width: float) -> list[str]:
+    """As lines that fit into so many inches; what is very long is shortened, and ends in an ellipsis that says so."""
+    words = printable(words).replace("\n", " ")
+    words = words if len(words) <= MOST_LETTERS else f"{words[: MOST_LETTERS - 1]}…"
+    return wrap(words, max(20, int(LETTERS_AN_INCH * width))) or [""]
 
 
 def _known(view: CameraView) -> str:

@@ -89,8 +89,10 @@ PLAYER = """
       c.setTransform(ratio, 0, 0, ratio, 0, 0);
       c.clearRect(0, 0, wide, high);
       const sx = wide / this.width, sy = high / this.height;
-      c.fillStyle = 'rgba(255,255,255,0.5)';
-      for (let i = 0; i < this.still.length; i += 2) c.fillRect(this.still[i] * sx - 0.75, this.still[i + 1] * sy - 0.75, 1.5, 1.5);
+      for (const [colour, side] of [['rgba(16,20,26,0.7)', 3], ['rgba(255,255,255,0.9)', 1.8]]) {
+        c.fillStyle = colour;
+        for (let i = 0; i < this.still.length; i += 2) c.fillRect(this.still[i] * sx - side / 2, this.still[i + 1] * sy - side / 2, side, side);
+      }
       c.lineCap = 'round';
       for (const casing of [true, false]) {
         for (let p = 0; p < this.points; p++) this.trail(c, p, now, sx, sy, casing);
@@ -112,7 +114,7 @@ PLAYER = """
           const seen = a === 2 && b === 2, age = (now - s) / this.steps;
           c.globalAlpha = (seen ? 1 : 0.35) * (this.playing ? Math.max(0.12, 1 - 1.6 * age) : 1);
           c.lineWidth = (seen ? 1.7 : 1.2) + (casing ? 1.4 : 0);
-          c.strokeStyle = casing ? 'rgba(16,20,26,0.6)' : this.colour(after[2]);
+          c.strokeStyle = casing ? 'rgba(16,20,26,0.8)' : this.colour(after[2]);
           c.setLineDash(seen ? [] : [1, 3]);
           c.beginPath();
           c.moveTo(before[0] * sx, before[1] * sy);

@@ -60,7 +60,8 @@ def sections_of(contents: Contents, drawing: Drawing) -> list[Section]:
     more = list(contents.samples)[1:]
     if more:
         cards = "".join(folded_card(f, drawing, contents.retargeted) for f in more)
-        title = f"{len(more)} more {'sample' if len(more) == 1 else 'samples'}"
+        total = sum(summary.samples for summary in contents.summaries)
+        title = f"{len(more)} more of {total:,} samples"
         found.append(Section("samples", title, cards))
     found.append(Section("histograms", "How far moving points go", _histograms(contents)))
     found.append(Section("left-out", "What was left out", _rejections(contents, drawing)))

@@ -11,8 +11,9 @@ import pytest
 from jobs.lamp_data import main
 from pipeline.evaluation.ground_truth import from_rigid_world, libero_episodes
 from pipeline.evaluation.metrics import measure
+from pipeline.evaluation.pictures import draw_worst_clips, title_of
 from pipeline.evaluation.report import as_json, as_markdown, as_text
-from pipeline.evaluation.run import BASELINE, evaluate
+from pipeline.evaluation.run import BASELINE, BadClip, Evaluation, evaluate
 from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_labelled, nothing_moves, windows_labelled
 from pipeline.evaluation.sweep import choices
 from pipeline.evaluation.synthetic_scene import moving_card
@@ -188,6 +189,27 @@ def run(monkeypatch, *words: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
+
+
+def test_a_picture_says_of_how_many_and_is_not_cut():
+    label, (width, height) = shifted(EVERY, (0, 0, 0.03)), WORLD.size
+    scores = compare(label, EXACT, WORLD.intrinsics, WORLD.size)
+    name = "a/pick_up_the_alphabet_soup_that_stands_behind_it_and_place_it_in_the_basket_demo.hdf5:demo_0"
+    picture = np.zeros((height, width, 3), np.uint8)
+    wrong = int(np.count_nonzero(scores.kept))
+    clip = BadClip(wrong, ScoredWindow(name, 7, label, EXACT, scores, None), picture, picture)
+    choice = "dis:preset=ultrafast,window=21 + depth-anything-v2:weights=/models/small + estimated:pixel_noise=2"
+    figure = draw_worst_clips([Evaluation("rigid-world", choice, worst=[clip])])
+    title = title_of(clip)
+    assert f"{wrong:,} of {wrong:,} labels wrong" in title
+    assert "demo.hdf5:demo_0, frame 7" in title.replace("\n", "")
+    figure.canvas.draw()
+    wide, high = figure.canvas.get_width_height()
+    texts = [figure._suptitle, *(band._suptitle for band in figure.subfigs)]
+    texts += [axes._left_title for band in figure.subfigs for axes in band.axes]
+    assert choice in " ".join(texts[1].get_text().split("\n"))
+    for box in (text.get_window_extent() for text in texts):
+        assert box.x0 >= 0 and box.x1 <= wide and box.y0 >= 0 and box.y1 <= high
 
 
 def test_the_command_gives_tables_json_and_a_picture(tmp_path, monkeypatch, capsys):

@@ -107,6 +107,18 @@ def test_words_of_a_dataset_steer_neither_drawing_nor_terminal():
     assert not any("\x1b" in text.get_text() for text in figure.texts)
 
 
+def test_words_of_any_length_stay_on_the_sheet():
+    long = tuple(f"take the {colour} one and put it down where it was before" for colour in ("red", "blue", "green"))
+    figure, _ = draw_contact_sheet("/a/folder/with/a/long/name/" * 4, [episode(instructions=long), episode()])
+    assert " ".join(text.get_text() for text in figure.texts).count("put it down where") == 3
+    figure.canvas.draw()
+    wide, high = figure.canvas.get_width_height()
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert all(b.x1 <= wide and b.y0 >= 0 and b.y1 <= high for b in boxes)
+    pictures = [axes.get_window_extent() for axes in figure.axes]
+    assert not any(box.overlaps(picture) for box in boxes for picture in pictures)
+
+
 def test_the_command_writes_the_sheet(tmp_path):
     told = lamp_data("inspect", str(BRIDGE), "--picture", str(tmp_path / "sheet.png"), "--json", folder=ROOT)
     assert told.returncode == 0, told.stderr

@@ -22,8 +22,10 @@ from jobs.executors.local import LocalExecutor
 from pipeline.build.run import ShardConfig, build
 from pipeline.inspection.flow_statistics import DISTANCE_EDGES, NORMALISED_EDGES, FlowStatistics, measure, positions
 from pipeline.inspection.histogram import Histogram
+from pipeline.inspection.pictures import depth_change_limit
 from pipeline.inspection.ranking import choose
-from pipeline.inspection.rejections import read_rejections
+from pipeline.inspection.rejected_flow import rejected_flow
+from pipeline.inspection.rejections import RejectedWindow, read_rejections
 from pipeline.inspection.score import score_of
 from pipeline.inspection.shard_paths import CannotInspect
 from pipeline.inspection.source_frames import NoWayBack, WayBack, frame_offsets
@@ -110,7 +112,8 @@ def test_the_page_plays_those_frames_and_says_why_where_it_cannot(built, tmp_pat
     source, output = built
     page = page_of(output, tmp_path / "page.html", dataset=source, shown=2)
     t = ShardSet(output).read(0)
-    for flow in flows_in(page):
+    kept = re.sub(r"id='left-out'>.*?<details class='section", "", page, flags=re.DOTALL)
+    for flow in flows_in(kept):
         assert len(flow["video"]) == t.flow.horizon + 1
     video = [base64.b64decode(f) for f in flows_in(page)[0]["video"]]
     assert cv2.imdecode(np.frombuffer(video[0], np.uint8), cv2.IMREAD_COLOR).shape == (128, 128, 3)
@@ -176,10 +179,11 @@ def test_the_points_that_are_said_to_move_are_those_that_the_build_counts():
 def test_without_the_plotting_library_the_page_says_how_to_get_it(tmp_path, monkeypatch):
     folder = write_set(tmp_path / "set", several(3))
     with_it = page_of(folder, tmp_path / "page.html")
-    assert "In space</button>" in with_it and libraries.MISSING not in with_it
+    assert "In space</button>" in with_it and "drag to turn" in with_it and libraries.MISSING not in with_it
     monkeypatch.setattr("pipeline.inspection_page.page.plotting_library", lambda: None)
     without = page_of(folder, tmp_path / "page.html")
     assert html.escape(libraries.MISSING, quote=True) in without and "In space</button>" not in without
+    assert "drag to turn" not in without, "nothing promises what is not there"
     assert len(without) < len(with_it) / 2
 
 
@@ -232,7 +236,7 @@ def test_several_sets_stand_side_by_side(tmp_path):
         write_set(tmp_path / name, several(count), name=name)
     code, facts = seen(tmp_path)
     assert code == 0 and [s["samples"] for s in facts["sets"]] == [4, 2]
-    page = page_of(tmp_path, tmp_path / "page.html", shown=4)
+    page = page_of(tmp_path, tmp_path / "page.html", shown=4, order="spread")
     assert "one, two</h1>" in page and page.count("class='key'") == 2
     assert len(re.findall(r"<article class='card'>", page)) == 4
     with pytest.raises(CannotInspect, match="2 sets of shards"):
@@ -269,9 +273,9 @@ def test_worst_and_best_are_those_by_score(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     page = page_of(write_set(folder, triplets), tmp_path / "page.html", shown=1)
-    worst = page.split("Worst samples")[1].split("Best samples")[0]
+    worst = page.split("id='worst'")[1].split("id='best'")[0]
     assert worst.index(triplets[2].key) < worst.index("score 1.00")
-    assert triplets[2].key not in page.split("Best samples")[1]
+    assert triplets[2].key not in page.split("id='best'")[1]
 
 
 # ---- what was left out
@@ -305,6 +309,51 @@ def test_the_page_shows_them_with_the_threshold_and_pictures(built, tmp_path):
     assert f"steps left in the episode, at least {least} wanted" in page
     shown = sum(len(windows) for windows in read_rejections(output).examples.values())
     assert len(re.findall(r"<figcaption>too short: \d+, at least", page)) == shown > 0
+    left_out = page.split("id='left-out'")[1].split("<details class='section'")[0]
+    assert len(flows_in(left_out)) == shown, "each of them shows its flow"
+
+
+def test_the_flow_of_a_rejected_window_is_what_the_build_had(built):
+    """Windows that were kept, taken for rejected ones, come out as they stand in the shards."""
+    source, output = built
+    shards, way = ShardSet(output), WayBack(source)
+    kept = [t for t in map(shards.read, range(len(shards))) if t.episode == shards.read(0).episode]
+    windows = [RejectedWindow(t.key, "jumps", t.episode, t.source, None) for t in kept]
+    episode = way.episode(kept[0].source, kept[0].episode, shards.manifest)
+    made = rejected_flow(episode, windows, shards.manifest.recipe)
+    for t, window in zip(kept, windows, strict=True):
+        np.testing.assert_array_equal(made[window].flow.valid, t.flow.valid)
+        np.testing.assert_array_equal(made[window].point_flags, t.point_flags)
+        assert np.abs((made[window].flow.uvz - t.flow.uvz)[t.flow.valid]).max() < 5e-4
+    with pytest.raises(ValueError, match="not one that this version writes"):
+        rejected_flow(episode, windows, {"dataset": "x"})
+
+
+# ---- the page's order
+# -------------------------------------------------------------------------------------------------------
+
+
+def test_a_sample_comes_first_then_the_contents_and_everything_else_is_folded(built, tmp_path):
+    source, output = built
+    page = page_of(output, tmp_path / "page.html", dataset=source, order="spread", shown=3)
+    body = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
+    assert body.index("<article class='card'>") < body.index("<nav") < body.index("<details class='section")
+    links = re.findall(r"<a href='#(.*?)'>", body)
+    assert links == re.findall(r"<details class='section(?: wide)?' id='(.*?)'>", body)
+    assert links == ["inside-0", "samples", "histograms", "left-out", "worst", "best"]
+    assert "2 more of" in body and len(re.findall("<details class='sample'>", body)) == 2
+    unfolded = re.sub(r"<details class='section.*", "", body, flags=re.DOTALL)
+    assert len(re.findall("class='look'", unfolded)) == 1 and "<details open" not in body
+
+
+def test_one_page_has_one_scale_of_colours(tmp_path):
+    near, far = known_triplet(moving=5), known_triplet(moving=50, key="0123456789abcdef-front-000100")
+    far.flow.uvz[:] *= [1, 1, 3]
+    page = page_of(write_set(tmp_path, [near, far]), tmp_path / "page.html", order="spread")
+    limits = {flow["limit"] for flow in flows_in(page)}
+    assert limits == {depth_change_limit([(near, measure(near)), (far, measure(far))])}
+    scales = re.findall(r"<div class='scale cividis'>(.*?)</div>", page)
+    assert len(scales) == 2 and set(scales) == {"<span>1.00 m</span><i></i><span>3.00 m</span>"}
 
 
 def test_damaged_lines_are_passed_over_and_quarantined_ones_told(tmp_path):
@@ -333,9 +382,54 @@ def test_the_script_runs_in_a_browser(built, tmp_path):
     )
     steps = ShardSet(output).read(0).flow.horizon
     labels = re.findall(r"<output>(.*?)</output>", ran.stdout)
-    assert labels and all(label.startswith(f"step {steps} of {steps}") for label in labels)
+    seen = [label for label in labels if label]  # cards in folded sections are made when they are opened
+    assert 0 < len(seen) < len(labels) and all(label.startswith(f"step {steps} of {steps}") for label in seen)
     assert re.search(r'data-view="video" aria-pressed="true"', ran.stdout)
     assert "stage in-video" in ran.stdout
+
+
+TURN = """<script>
+addEventListener('load', async () => {
+  const look = document.querySelector('.look'), wait = ms => new Promise(done => setTimeout(done, ms));
+  look.querySelector('[data-view=space]').click();
+  const element = look.querySelector('.space');
+  while (!(element._fullLayout && element._fullLayout.scene._scene)) await wait(50);
+  const eye = () => {
+    const { x, y, z } = element._fullLayout.scene._scene.getCamera().eye;
+    return [x, y, z].map(v => v.toFixed(3)).join();
+  };
+  const before = eye(), canvas = element.querySelector('canvas'), box = canvas.getBoundingClientRect();
+  const mouse = (kind, x, buttons) => canvas.dispatchEvent(new MouseEvent(kind, {
+    bubbles: true, buttons, clientX: box.x + x, clientY: box.y + 100 }));
+  mouse('mousemove', 100, 0);
+  mouse('mousedown', 100, 1);
+  for (let x = 100; x <= 200; x += 10) { mouse('mousemove', x, 1); await wait(30); }
+  await wait(200);
+  const turned = eye(), slider = look.querySelector('input');
+  for (const step of [1, 2, 3]) { slider.value = step; slider.dispatchEvent(new Event('input')); await wait(100); }
+  document.title = ['turned', before, turned, eye()].join(' ');
+});
+</script>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
+def test_the_view_in_space_stays_as_it_was_turned_when_the_next_step_is_drawn(tmp_path):
+    page = page_of(write_set(tmp_path, several(2)), tmp_path / "page.html")
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", page)
+    (tmp_path / "page.html").write_text(page.replace("</body>", TURN + "</body>"))
+    flags = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--dump-dom"]
+    ran = subprocess.run(
+        ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", "--timeout=60000",
+         "--virtual-time-budget=30000", str(tmp_path / "page.html")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )  # fmt: skip
+    found = re.search(r"<title>turned (\S+) (\S+) (\S+)</title>", ran.stdout)
+    if found is None:
+        pytest.skip("this machine's chromium draws nothing in space")
+    before, turned, after = found.groups()
+    assert before != turned == after
 
 
 def test_a_strangers_manifest_and_lines_cannot_stop_the_page(built, tmp_path):

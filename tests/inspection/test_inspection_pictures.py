@@ -21,8 +21,9 @@ from pipeline.inspection.rejections import read_rejections
 from pipeline.inspection.sample import Found
 from pipeline.inspection.shard_paths import open_collection
 from pipeline.inspection.summary import summarise
+from pipeline.inspection_page.contents import Contents, RejectedPicture
 from pipeline.inspection_page.data import flow_data
-from pipeline.inspection_page.page import Contents, RejectedPicture, page
+from pipeline.inspection_page.page import page
 from schemas.episode import ActionConvention
 from schemas.scene_flow import SceneFlow, keypoint_grid
 
@@ -137,7 +138,8 @@ def test_text_in_data_cannot_become_markup(tmp_path):
         assert [t for t, _ in found.tags if t not in ("li",)] == [t for t, _ in safe.tags if t not in ("li",)]
         for _, attributes in found.tags:
             assert not any(name.startswith("on") or name == "style" for name in attributes)
-            assert all(attributes[n].startswith("data:image/") for n in ("src", "href") if n in attributes)
+            assert attributes.get("src", "data:image/").startswith("data:image/")
+            assert attributes.get("href", "#a").startswith("#")
     assert not any("\x1b" in text or "\x07" in text for text in texts)
 
 
@@ -169,6 +171,39 @@ def test_flow_of_a_sheet_shares_one_scale():
         if isinstance(c, LineCollection) and c.get_array() is not None
     }
     assert norms == {(-0.04, 0.04)}
+
+
+def inside(figure) -> bool:
+    """Whether every text lies within the figure."""
+    figure.canvas.draw()
+    wide, high = figure.canvas.get_width_height()
+    texts = [*figure.texts, *(t for axes in figure.axes for t in (axes.title, axes._left_title) if t.get_text())]
+    boxes = [t.get_window_extent() for t in texts]
+    return all(b.x0 >= 0 and b.x1 <= wide and b.y0 >= 0 and b.y1 <= high for b in boxes)
+
+
+def test_panels_name_file_episode_and_frame_and_are_not_cut():
+    long = "put the red mug that stands behind the kettle onto the second shelf, then close the door of the cupboard"
+    triplets = []
+    for name in ("cup.mp4", "a_video_whose_name_is_much_longer_than_any_panel_could_be_wide_in_one_line.mp4"):
+        t = known_triplet(instructions=(long,))
+        triplets.append(
+            dataclasses.replace(t, source=dataclasses.replace(t.source, file=f"x/{name}", episode="clip_0"))
+        )
+    figure = draw_sheet(triplets)
+    said = " ".join(text.get_text() for text in figure.texts)
+    assert "cup.mp4, clip_0, frame" in said and said.count(long) == 2
+    assert "a_video_whose" in said and inside(figure)
+
+
+def test_points_and_flow_are_rimmed_so_that_they_show_on_grey():
+    axes = draw_sample(known_triplet(moving=3)).figure.axes[0]
+    dark = np.array([16, 20, 26]) / 255
+    assert np.allclose(axes.collections[0].get_edgecolors()[0, :3], dark)
+    lines = [c for c in axes.collections if isinstance(c, LineCollection)]
+    for under, over in ((lines[0], lines[1]), (lines[2], lines[3])):
+        assert under.get_array() is None and np.allclose(under.get_colors()[0], [*dark, 0.8])
+        assert under.get_linewidths()[0] > over.get_linewidths()[0] and under.get_zorder() < over.get_zorder()
 
 
 def test_what_was_left_out_cannot_become_markup_either(tmp_path):
