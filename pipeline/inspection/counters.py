@@ -1,4 +1,4 @@
-"""How many samples of a set say what."""
+"""How often each value occurs over the samples of a set."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,8 +7,12 @@ from schemas.triplet import Triplet
 
 
 @dataclass
-class InstructionCounter:
-    """How many samples say what."""
+class SampleCounters:
+    """How many samples have each value, as it is shown.
+
+    Attributes:
+        blank: samples without any instruction.
+    """
 
     instructions: Counter[str] = field(default_factory=Counter)
     blank: int = 0
@@ -36,9 +40,8 @@ class InstructionCounter:
         self.fps[f"{t.fps:g}"] += 1
         self.cameras[f"{t.source.camera}, {width} x {height}"] += 1
         self.intrinsics[t.camera.intrinsics_source] += 1
-        self.poses[
-            f"{t.camera.pose_source} ({'still' if len(t.camera.world_from_camera) == 1 else 'one for each step'})"
-        ] += 1
+        still = "still" if len(t.camera.world_from_camera) == 1 else "one for each step"
+        self.poses[f"{t.camera.pose_source} ({still})"] += 1
         self.depth[f"{t.depth_unit}, {t.depth_source}"] += 1
         self.flow[t.flow_source] += 1
         self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps"] += 1

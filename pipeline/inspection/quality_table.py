@@ -25,7 +25,7 @@ def quality_table(summary: ShardSummary) -> Table | None:
 
 
 def thresholds_of(manifest: Manifest | None) -> dict[str, float]:
-    """The build's thresholds by name; whatever else a stranger's manifest may hold there is passed over."""
+    """The build's thresholds by name; values that are no numbers are left out: anything may have written the file."""
     found = manifest.recipe.get("quality") if manifest else None
     if not isinstance(found, Mapping):
         return {}

@@ -15,7 +15,7 @@ from pipeline.inspection.summary import fault_of_sample
 from schemas.sample_codec import encode_triplet
 from schemas.scene_flow import flag_names
 from schemas.shard_formats import CorruptShard
-from schemas.triplet import Triplet
+from schemas.triplet import CameraOfWindow, Triplet
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,6 @@ def describe(found: Found) -> dict[str, Any]:
     statistics = FlowStatistics(t.depth_unit)
     statistics.add(t, measured)
     sizes = {name: len(data) for name, data in encode_triplet(t).items()}
-    poses = t.camera.world_from_camera
     return {
         "key": t.key,
         "number": found.number,
@@ -85,27 +84,14 @@ def describe(found: Found) -> dict[str, Any]:
         "success": t.success,
         "pictures": {role: _picture(data) for role, data in t.images.items()},
         "members": sizes,
-        "camera": {
-            "size": list(t.camera.size),
-            "intrinsics": t.camera.intrinsics.tolist(),
-            "intrinsics_source": t.camera.intrinsics_source,
-            "world_from_camera": poses.tolist(),
-            "pose_source": t.camera.pose_source,
-            "moved": float(np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=-1).max()),
-        },
+        "camera": _camera(t.camera),
         "depth": {
             "unit": t.depth_unit,
             "source": t.depth_source,
             "alignment": vars(t.depth_alignment) if t.depth_alignment else None,
         },
         "state": dict(zip(_names(t.state_names, len(t.state)), map(float, t.state), strict=True)),
-        "actions": {
-            "convention": t.action_convention.name,
-            "dimensions": list(_names(t.action_convention.dimensions, t.actions.shape[1])),
-            "description": t.action_convention.description,
-            "values": t.actions.astype(float).round(6).tolist(),
-            "mask": t.action_mask.tolist(),
-        },
+        "actions": _actions(t),
         "flow": {"source": t.flow_source, **statistics.result()},
         "steps": t.flow.horizon,
         "steps_in_episode": int(measured.inside.sum()) - 1,
@@ -114,6 +100,28 @@ def describe(found: Found) -> dict[str, Any]:
         "point_flags": flag_names(t.point_flags),
         "quality": dict(t.quality),
         "score": score_of(t, measured).value,
+    }
+
+
+def _camera(camera: CameraOfWindow) -> dict[str, Any]:
+    poses = camera.world_from_camera
+    return {
+        "size": list(camera.size),
+        "intrinsics": camera.intrinsics.tolist(),
+        "intrinsics_source": camera.intrinsics_source,
+        "world_from_camera": poses.tolist(),
+        "pose_source": camera.pose_source,
+        "moved": float(np.linalg.norm(poses[:, :3, 3] - poses[0, :3, 3], axis=-1).max()),
+    }
+
+
+def _actions(t: Triplet) -> dict[str, Any]:
+    return {
+        "convention": t.action_convention.name,
+        "dimensions": list(_names(t.action_convention.dimensions, t.actions.shape[1])),
+        "description": t.action_convention.description,
+        "values": t.actions.astype(float).round(6).tolist(),
+        "mask": t.action_mask.tolist(),
     }
 
 

@@ -1,4 +1,4 @@
-"""The way back from a sample to the dataset's own frames, through the dataset's reader."""
+"""The dataset's own frames of a sample, found through the dataset's reader."""
 
 import contextlib
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.inspection.counters import InstructionCounter
+from pipeline.inspection.counters import SampleCounters
 from pipeline.inspection.decode import decode_stored_picture
 from pipeline.inspection.flow_statistics import FlowStatistics, measure
 from pipeline.inspection.integrity import (
@@ -75,7 +75,7 @@ class ShardSummary:
     bytes: int = 0
     bytes_per_sample: dict[str, float] = field(default_factory=dict)
     pictures: Counter[str] = field(default_factory=Counter)
-    words: InstructionCounter = field(default_factory=InstructionCounter)
+    counters: SampleCounters = field(default_factory=SampleCounters)
     flow: list[dict[str, Any]] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     quality: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -108,8 +108,8 @@ class ShardSummary:
             "samples_read": self.read,
             "samples_measured": self.measured,
             "samples_sized": self.sized,
-            "samples_without_instruction": self.words.blank,
-            **{k: dict(v.most_common()) for k, v in vars(self.words).items() if isinstance(v, Counter)},
+            "samples_without_instruction": self.counters.blank,
+            **{k: dict(v.most_common()) for k, v in vars(self.counters).items() if isinstance(v, Counter)},
             "flow_ranges": self.flow,
             "quality": self.quality,
             "verified": self.verified,
@@ -195,7 +195,7 @@ class _Scan:
                 continue
             findings += check_sample(shard.path, shard.index[row], triplet)
             self.summary.read += 1
-            self.summary.words.add(triplet)
+            self.summary.counters.add(triplet)
             if row in measured:
                 self._measure(start, shard.path, row, triplet)
 

@@ -26,7 +26,7 @@ LABEL = 20
 def summary_text(summary: ShardSummary) -> str:
     """The whole summary."""
     blocks = [summary_title(summary), _rows(summary_rows(summary))]
-    if summary.words.instructions:
+    if summary.counters.instructions:
         blocks.append("instructions by number of samples\n" + _rows(instruction_rows(summary)))
     if (quality := quality_table(summary)) is not None:
         blocks.append(_table(quality))

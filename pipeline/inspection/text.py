@@ -38,55 +38,64 @@ def summary_title(summary: ShardSummary) -> str:
 
 def summary_rows(summary: ShardSummary) -> Rows:
     """What a set of shards holds, by name."""
-    manifest, words = summary.collection.manifest, summary.words
-    rows: Rows = []
-    if manifest:
-        d = manifest.dataset
-        rows += [
-            ("dataset", f"{d.get('name', '?')}, version {d.get('version', '?')}"),
-            ("licence", d.get("licence", "?")),
-        ]
-        rows += [("", f"{what}: {said}") for what, said in manifest.licences.items() if not what.startswith("dataset ")]
-        restricted = restriction_words(manifest.licences or {"dataset": d.get("licence", "")})
-        rows += [("use", restricted)] if restricted else []
-        rows += [("credit", d["credit"])] if d.get("credit") else []
-        rows += [("recipe", f"{manifest.recipe_digest[:12]} (SHA-256)")]
+    manifest, whole = summary.collection.manifest, summary.collection.whole
+    rows = _manifest_rows(manifest) if manifest else []
     shards = f"{summary.shards:,} {'shard' if summary.shards == 1 else 'shards'}"
-    named = manifest.samples if manifest and summary.collection.whole else summary.samples
+    named = manifest.samples if manifest and whole else summary.samples
     missing = f"; the manifest says {named:,}" if named != summary.samples else ""
     rows += [("samples", f"{summary.samples:,} of {_plural(summary.episodes, 'episode')} in {shards}{missing}")]
-    if manifest and summary.collection.whole:
-        rows += [("the build", counts_words(manifest.counts))]
-        rows += _notes(manifest)
-    rows += [("size", _sizes(summary))]
-    rows += [("read", _basis(summary))]
-    if summary.read:
-        rows += [
-            ("frames per second", listed(words.fps, summary.read)),
-            ("camera", listed(words.cameras, summary.read)),
-            ("pictures", listed(summary.pictures, summary.measured)),
-            ("intrinsics", listed(words.intrinsics, summary.read)),
-            ("camera pose", listed(words.poses, summary.read)),
-            ("depth", listed(words.depth, summary.read)),
-            *_alignment_rows(summary),
-            ("flow", listed(words.flow, summary.read)),
-            ("keypoints", listed(words.grid, summary.read)),
-            ("a step lasts", listed(words.steps, summary.read)),
-            ("state", listed(words.state, summary.read)),
-            ("actions", listed(words.actions, summary.read)),
-            ("standard actions", listed(words.standard_actions, summary.read)),
-            ("success", listed(words.success, summary.read)),
-            ("instructions", f"{len(words.instructions):,} different; {_plural(words.blank, 'sample')} without any"),
-        ]
-        if words.generated_instructions:
-            rows += [("generated", listed(words.generated_instructions, summary.read) + "; never the people's own")]
+    if manifest and whole:
+        rows += [("the build", counts_words(manifest.counts)), *_notes(manifest)]
+    rows += [("size", _sizes(summary)), ("read", _basis(summary))]
+    return rows + _counted_rows(summary) if summary.read else rows
+
+
+def _manifest_rows(manifest: Manifest) -> Rows:
+    """Dataset, terms and recipe."""
+    dataset = manifest.dataset
+    rows = [
+        ("dataset", f"{dataset.get('name', '?')}, version {dataset.get('version', '?')}"),
+        ("licence", dataset.get("licence", "?")),
+    ]
+    rows += [("", f"{what}: {said}") for what, said in manifest.licences.items() if not what.startswith("dataset ")]
+    restricted = restriction_words(manifest.licences or {"dataset": dataset.get("licence", "")})
+    rows += [("use", restricted)] if restricted else []
+    rows += [("credit", dataset["credit"])] if dataset.get("credit") else []
+    return [*rows, ("recipe", f"{manifest.recipe_digest[:12]} (SHA-256)")]
+
+
+def _counted_rows(summary: ShardSummary) -> Rows:
+    """What the samples that were read say of themselves."""
+    counters, read = summary.counters, summary.read
+    rows = [
+        ("frames per second", listed(counters.fps, read)),
+        ("camera", listed(counters.cameras, read)),
+        ("pictures", listed(summary.pictures, summary.measured)),
+        ("intrinsics", listed(counters.intrinsics, read)),
+        ("camera pose", listed(counters.poses, read)),
+        ("depth", listed(counters.depth, read)),
+        *_alignment_rows(summary),
+        ("flow", listed(counters.flow, read)),
+        ("keypoints", listed(counters.grid, read)),
+        ("a step lasts", listed(counters.steps, read)),
+        ("state", listed(counters.state, read)),
+        ("actions", listed(counters.actions, read)),
+        ("standard actions", listed(counters.standard_actions, read)),
+        ("success", listed(counters.success, read)),
+        (
+            "instructions",
+            f"{len(counters.instructions):,} different; {_plural(counters.blank, 'sample')} without any",
+        ),
+    ]
+    if counters.generated_instructions:
+        rows += [("generated", f"{listed(counters.generated_instructions, read)}; kept apart from people's own")]
     return rows
 
 
 def instruction_rows(summary: ShardSummary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
     """The commonest instructions with how many samples carry each."""
-    rows = [(f"{count:,}", text) for text, count in summary.words.instructions.most_common(most)]
-    left = len(summary.words.instructions) - len(rows)
+    rows = [(f"{count:,}", text) for text, count in summary.counters.instructions.most_common(most)]
+    left = len(summary.counters.instructions) - len(rows)
     return rows + ([("", f"and {left:,} more")] if left > 0 else [])
 
 
@@ -147,7 +156,7 @@ def flow_tables(flow: dict[str, Any]) -> list[Table]:
 
 
 def integrity_words(summary: ShardSummary) -> str:
-    """The verdict in a sentence; the failures themselves are listed apart."""
+    """Whether anything failed, in a sentence; the failures themselves are listed apart."""
     manifest, count = summary.collection.manifest, len(summary.findings)
     if count:
         return f"{_plural(count, 'failure')} found"
@@ -236,7 +245,7 @@ def _alignment_rows(summary: ShardSummary) -> Rows:
     residual = summary.quality.get(DEPTH_RESIDUAL)
     if residual is None:
         return []
-    words = listed(summary.words.depth_alignment, summary.read)
+    words = listed(summary.counters.depth_alignment, summary.read)
     return [
         (
             "depth aligned",

@@ -31,7 +31,7 @@ class DatasetReport:
     """What was found.
 
     Attributes:
-        forms: form and folder of each part.
+        forms: form and folder of each place that holds episodes.
         episodes: how many are listed.
         looked_at: episodes that were read, evenly spread over the list.
         faults: of files and of the episodes looked at: code and sentence.
@@ -76,6 +76,33 @@ def report_dataset(
         except (FileNotFoundError, SeveralForms, UnknownForm) as error:
             raise CannotInspect(str(error)) from error
         return _look(dataset, folder, listed, looked_at)
+    name, listed = _only_reader(folder, form)
+    return _look(PluginChoice(name), folder, listed, looked_at)
+
+
+def _only_reader(folder: Path, form: str | None) -> tuple[str, list[EpisodeRef | UnreadableSource]]:
+    """The one reader that knows the files, and what it lists.
+
+    Raises:
+        UnknownDataset: no reader knows them.
+        CannotInspect: several do.
+    """
+    found, refused = _readers_of(folder, form)
+    if not found:
+        raise UnknownDataset(f"{folder} holds no dataset that a reader knows: {'; '.join(refused)}", 1)
+    for general in GENERAL:
+        if len(found) > 1:
+            found.pop(general, None)
+    if len(found) > 1:
+        known = ", ".join(found)
+        raise CannotInspect(
+            f"{folder} holds several datasets ({known}); choose with --dataset, or name the folder of one"
+        )
+    return next(iter(found.items()))
+
+
+def _readers_of(folder: Path, form: str | None) -> tuple[dict[str, list[EpisodeRef | UnreadableSource]], list[str]]:
+    """What each reader lists that finds an episode, and why others refuse the files that they find."""
     found: dict[str, list[EpisodeRef | UnreadableSource]] = {}
     refused: list[str] = []
     for name in plugin_names("pipeline.readers"):
@@ -89,18 +116,7 @@ def report_dataset(
             found[name] = listed
         else:
             refused += [f"{name}: {str(item).split(', so it is not')[0]}" for item in listed[:1]]
-    if not found:
-        raise UnknownDataset(f"{folder} holds no dataset that a reader knows: {'; '.join(refused)}", 1)
-    for general in GENERAL:
-        if len(found) > 1:
-            found.pop(general, None)
-    if len(found) > 1:
-        known = ", ".join(found)
-        raise CannotInspect(
-            f"{folder} holds several datasets ({known}); choose with --dataset, or name the folder of one"
-        )
-    ((name, listed),) = found.items()
-    return _look(PluginChoice(name), folder, listed, looked_at)
+    return found, refused
 
 
 def _reader(dataset: PluginChoice) -> Reader:
@@ -123,7 +139,7 @@ def _look(
     return DatasetReport(
         folder=folder,
         info={"name": info.name, "version": info.version, "licence": info.licence, "credit": info.credit},
-        forms=[(form, part.relative_to(folder).as_posix()) for form, part in find_forms(folder)],
+        forms=[(form, place.relative_to(folder).as_posix()) for form, place in find_forms(folder)],
         episodes=len(refs),
         looked_at=episodes,
         faults=faults,

@@ -107,7 +107,7 @@ def _inside(summary: ShardSummary) -> str:
     recipe = json.dumps(manifest.recipe, indent=1, ensure_ascii=False) if manifest else ""
     return (
         f"<section class='panel'>{rows_list(summary_rows(summary))}"
-        + (f"<h3>Instructions, by number of samples</h3>{words}" if summary.words.instructions else "")
+        + (f"<h3>Instructions, by number of samples</h3>{words}" if summary.counters.instructions else "")
         + (f"<details><summary>The recipe</summary><pre>{text(recipe, True)}</pre></details>" if recipe else "")
         + "</section>"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.command import ROOT
 from fixtures.inspection import STEP, known_triplet, seen, several, write_set
 from fixtures.shard import write_shards
 from fixtures.triplet import make_triplet
@@ -25,6 +26,12 @@ from schemas.perception import DepthAlignment
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import write_shard
 from schemas.triplet import GeneratedInstruction
+
+
+def test_the_page_and_the_datasets_build_on_the_shards_and_not_the_other_way_round():
+    modules = sorted((ROOT / "pipeline" / "inspection").glob("*.py"))
+    assert modules and not any(re.search(r"inspection_(page|datasets)", path.read_text()) for path in modules)
+
 
 # ---- numbers
 # -----------------------------------------------------------------------------------------------------------

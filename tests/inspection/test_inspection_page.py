@@ -432,7 +432,7 @@ def test_the_view_in_space_stays_as_it_was_turned_when_the_next_step_is_drawn(tm
     assert before != turned == after
 
 
-def test_a_strangers_manifest_and_lines_cannot_stop_the_page(built, tmp_path):
+def test_a_manifest_and_lines_that_something_else_wrote_cannot_stop_the_page(built, tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     write_set(folder, several(2))
