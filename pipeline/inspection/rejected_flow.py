@@ -53,7 +53,7 @@ def open_recipe(recorded: Mapping[str, Any], camera: str) -> Recipe:
         ValueError: it is not of this version.
     """
     try:
-        choices = {
+        choices: dict[str, Any] = {
             name: PluginChoice(said["name"], said.get("options") or {})
             for name in ("dataset", "flow", "tracker", "depth", "camera")
             if (said := recorded.get(name))

@@ -16,7 +16,7 @@ h4, .panel h3 { font-size: 12px; font-weight: 600; color: var(--faint); margin: 
 .tiles { display: flex; flex-wrap: wrap; gap: 14px 44px; margin: 26px 0 22px; }
 .tiles b { display: block; font-size: 22px; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--faint); font-size: 12.5px; }
-.verdict { border-radius: 8px; padding: 11px 16px; margin-bottom: 20px; }
+.verdict { border-radius: 8px; padding: 11px 16px; margin: 14px 0 20px; }
 .verdict p { margin: 2px 0; }
 .verdict ul { margin: 6px 0 4px; padding-left: 20px; overflow-wrap: anywhere; }
 .good { background: var(--good-paper); color: var(--good); }
