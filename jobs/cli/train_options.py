@@ -42,7 +42,7 @@ class Train:
     stage: Literal[1, 2] | None = None
     """1: motion, 2: policy."""
     recipe: Path | None = None
-    """A file of these options, such as recipes/train/fusion_add.yaml; those given here go first. The run goes to
+    """A file of these options, such as jobs/recipes/train/fusion_add.yaml; those given here go first. The run goes to
     runs/NAME of the file.
     """
     data: Path | None = None

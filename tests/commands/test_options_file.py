@@ -152,7 +152,7 @@ def test_what_the_recipe_says_is_not_said_beside_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["laptop.yaml", "paper.yaml"])
 def test_the_shipped_recipes_are_recipes(name):
-    made = read_recipe_file(Build(recipe=ROOT / "recipes" / name))
+    made = read_recipe_file(Build(recipe=ROOT / "jobs/recipes" / name))
     for section in made.sections:
         assert recipe_of(section.build).digest
     if name == "paper.yaml":

@@ -44,7 +44,7 @@ from schemas.shard_set import ShardSet
 from schemas.structured import structure
 from schemas.triplet import Resampling
 
-MAPPINGS = Path(__file__).parents[2] / "recipes" / "mappings"
+MAPPINGS = Path(__file__).parents[2] / "jobs/recipes/mappings"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
 from schemas.structured import BadFile, structure
 
-MAPPINGS = Path(__file__).parents[2] / "recipes" / "mappings"
+MAPPINGS = Path(__file__).parents[2] / "jobs/recipes/mappings"
 BRIDGE = {
     "name": "bridge",
     "licence": "CC BY 4.0",
@@ -389,7 +389,7 @@ def test_the_content_of_the_mapping_decides_the_recipe_and_its_place_does_not(tm
 
 
 def test_the_example_in_the_docs_is_a_mapping():
-    text = (MAPPINGS.parents[1] / "docs" / "your-own-dataset.md").read_text()
+    text = (MAPPINGS.parents[2] / "docs" / "your-own-dataset.md").read_text()
     mapping = mapping_of(yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]))
     assert mapping.info.licence == "Apache-2.0" and len(mapping.keys) == 8
 

@@ -23,7 +23,7 @@ from lamp_model.training.trainer import Trainer
 from schemas.plugins import plugin_names
 from schemas.structured import BadFile, read_structured
 
-FOLDER = Path(__file__).parents[2] / "recipes/train"
+FOLDER = Path(__file__).parents[2] / "jobs/recipes/train"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 SHORT = {"steps": 1, "batch_size": 2, "val_fraction": 0.0, "device": "cpu", "preset": "tiny"}
 OTHER_WEIGHTS = {"openvla_stage1": {"backbone": "openvla-7b:weights=random:tiny"}}
