@@ -1,26 +1,31 @@
 """``lamp-data``: build shards of triplets from robot episodes, and look at them."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from jobs.cli.build_options import Build
+from jobs.cli.command_line import COMMON_HELP, check_choices, check_subcommand, in_groups, start, ungrouped
 from jobs.cli.exit_codes import run_command
 from jobs.commands.build import build_command
 from jobs.commands.evaluate import Evaluate, evaluate_command
 from jobs.commands.inspect import Inspect, inspect_command
 from jobs.commands.instruct import Instruct, instruct_command
+from jobs.commands.parts import Parts, parts_command
 
-Command = (
-    Annotated[Build, tyro.conf.subcommand("build")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Instruct, tyro.conf.subcommand("instruct")]
+OPTIONS = {"build": in_groups(Build), "inspect": Inspect, "evaluate": Evaluate, "instruct": Instruct, "parts": Parts}
+HANDLERS: dict[type, Any] = {
+    Build: build_command,
+    Inspect: inspect_command,
+    Evaluate: evaluate_command,
+    Instruct: instruct_command,
+    Parts: parts_command,
+}
+DESCRIPTION = (
+    "Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they "
+    f"are.\n\n{COMMON_HELP}"
 )
-
-
-HANDLERS = {Build: build_command, Inspect: inspect_command, Evaluate: evaluate_command, Instruct: instruct_command}
 
 
 def main() -> None:
@@ -29,14 +34,17 @@ def main() -> None:
 
 
 def _run() -> int:
-    args = tyro.cli(
-        Command,  # pyright: ignore[reportArgumentType]
-        prog="lamp-data",
-        description=(
-            "Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how "
-            "true they are."
-        ),
-    )
+    words = start("lamp-data", sys.argv[1:])
+    if words is None:
+        return 0
+    check_subcommand(words, list(OPTIONS))
+    if words and words[0] in OPTIONS:
+        check_choices(OPTIONS[words[0]], words[1:])
+    command: Any = None
+    for name, options in OPTIONS.items():
+        one = Annotated[options, tyro.conf.subcommand(name)]
+        command = one if command is None else command | one
+    args = ungrouped(tyro.cli(command, prog="lamp-data", description=DESCRIPTION, args=words))
     return HANDLERS[type(args)](args)
 
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import tyro
 
+from jobs.cli.command_line import check_choices, check_subcommand, help_of, start
 from jobs.cli.exit_codes import Failed, UsageError, run_command
+from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import quieten, wait_politely
 from jobs.cli.train_options import Train, request_of
 from jobs.cli.train_recipe import with_recipe
@@ -24,12 +26,13 @@ def train_command(args: Train) -> int:
     _check_data(args, output)
     wait_politely()
     from lamp_model.training import run as training
+    from schemas.errors import MissingDependency
     from schemas.shard_formats import CorruptShard
 
     quieten()
     try:
         prepared = training.prepare(request_of(args, output))
-    except CorruptShard as error:
+    except (CorruptShard, MissingDependency) as error:
         raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -46,7 +49,7 @@ def train_command(args: Train) -> int:
 def _with_recipe(args: Train) -> Train:
     if args.recipe is not None:
         try:
-            args = with_recipe(args, args.recipe)
+            args = with_recipe(args, recipe_path(args.recipe, "train"))
         except BadFile as error:
             raise UsageError(str(error)) from error
     if args.stage is None:
@@ -144,10 +147,14 @@ def main() -> None:
 
 
 def _run() -> int:
-    quick = (tyro.conf.FlagCreatePairsOff,)
-    if sys.argv[1:2] == ["export"]:  # training is what the command is for, and needs no word
-        return export_command(tyro.cli(Export, prog="lamp-train export", args=sys.argv[2:], config=quick))
-    return train_command(tyro.cli(Train, prog="lamp-train", config=quick))
+    words = start("lamp-train", sys.argv[1:])
+    if words is None:
+        return 0
+    if words[:1] == ["export"]:  # training is what the command is for, and needs no word
+        return export_command(tyro.cli(Export, prog="lamp-train export", args=words[1:]))
+    check_subcommand(words, ["export"])
+    check_choices(Train, words)
+    return train_command(tyro.cli(Train, prog="lamp-train", args=words, description=help_of(Train)))
 
 
 if __name__ == "__main__":

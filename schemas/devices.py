@@ -2,15 +2,20 @@
 
 from typing import Any
 
+from schemas.optional import missing_package
+
 
 def choose_device(name: str) -> Any:
     """A torch device by name; ``auto`` takes a GPU when there is one.
 
     Raises:
         ValueError: there is no such device here.
+        MissingDependency: torch is not installed.
     """
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from error
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

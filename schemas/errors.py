@@ -12,3 +12,11 @@ def first_line(error: BaseException, longest: int | None = None) -> str:
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:longest]
+
+
+class MissingDependency(ValueError):
+    """A package, or a model's weights, that the work needs is not there; one sentence says which and what to do."""
+
+
+class MissingWeights(MissingDependency):
+    """A model's weights cannot be loaded."""

@@ -21,7 +21,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from schemas.errors import MissingDependency, MissingWeights
 from schemas.files import contents_digest
+from schemas.optional import missing_package
+from schemas.suggestions import did_you_mean
+
+__all__ = [
+    "MissingDependency",
+    "MissingWeights",
+    "PluginChoice",
+    "UnknownPlugin",
+    "configure",
+    "load_plugin",
+    "parse_options",
+    "plugin_names",
+    "recorded_options",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +77,6 @@ class UnknownPlugin(ValueError):
     """The name asked for is not a module of that folder."""
 
 
-class MissingDependency(ValueError):
-    """A package, or a model's weights, that the work needs is not there; one sentence says which and what to do."""
-
-
-class MissingWeights(MissingDependency):
-    """A model's weights cannot be loaded."""
-
-
 def plugin_names(package: str) -> list[str]:
     """The plug-ins in a package's folder, sorted, without importing any of them."""
     return list(_names_in(tuple(importlib.import_module(package).__path__)))
@@ -86,12 +93,19 @@ def load_plugin(package: str, name: str) -> ModuleType:
 
     Raises:
         UnknownPlugin: the folder has no such module; the message names those it has.
+        MissingDependency: it needs a package of an extra that is not installed.
     """
     known = plugin_names(package)
     if name not in known:
         kind = package.rsplit(".", 1)[-1].removesuffix("s").replace("_", " ")
-        raise UnknownPlugin(f"no {kind} is called {name!r}; there are: {', '.join(known)}")
-    return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+        raise UnknownPlugin(f"no {kind} is called {name!r}; there are: {', '.join(known)}{did_you_mean(name, known)}")
+    try:
+        return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        missing = missing_package(error, "depth" if package == "pipeline.depth" else None)
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def configure(package: str, name: str, options: typing.Mapping[str, Any] | None = None) -> Any:
@@ -110,7 +124,7 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
         if key not in fields:
             own = [name for name in fields if name in config_type.__annotations__]  # before those that are inherited
             has = ", ".join([*own, *(name for name in fields if name not in own)]) or "none"
-            raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}")
+            raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}{did_you_mean(key, fields)}")
         values[key] = (_read if isinstance(value, str) else _fitting)(value, hints[key], f"{name}.{key}")
     return config_type(**values)
 

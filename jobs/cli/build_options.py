@@ -1,4 +1,7 @@
-"""What ``lamp-data build`` may be asked for, and the recipe that the answers describe."""
+"""What ``lamp-data build`` may be asked for, and the recipe that the answers describe.
+
+Each base class of ``Build`` is a group of options, shown in a box of its own by ``lamp-data build --help``.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +10,8 @@ from typing import Annotated, Literal
 import tyro
 
 from jobs.cli.exit_codes import refusing
-from jobs.cli.help_text import optional_in_words
+from jobs.cli.help_text import names_of, optional_in_words
+from jobs.cli.shipped import dataset_said
 from pipeline.build.selection import Selection
 from pipeline.readers import dataset_choice, dataset_info
 from pipeline.recipe import Recipe, WindowConfig
@@ -19,79 +23,28 @@ from schemas.scene_flow import HORIZON
 
 @dataclass(frozen=True)
 @optional_in_words
-class Build:
-    """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
+class InputOptions:
+    """What is read. lamp-data parts readers lists every dataset's options."""
 
     dataset: str | None = None
     """libero, bridge, droid, interndata-a1, robosuite or video, in any form that docs/datasets.md names; or a mapping
-    file, my.yaml, for any other LeRobot or RLDS dataset (docs/your-own-dataset.md)."""
+    file, my.yaml, for any other LeRobot or RLDS dataset (docs/your-own-dataset.md), or the name of a shipped one."""
     recipe: Path | None = None
-    """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md). Each is built
-    into a folder of its own below --output, from one below --input."""
+    """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md), or the name
+    of a shipped one. Each dataset is built into a folder of its own below --output, from one below --input."""
     input: Path | None = None
     """Folder of the dataset's files. [default: data/<dataset>]"""
     dataset_options: tuple[str, ...] = ()
     """Options of the dataset's reader as NAME=VALUE ..."""
     form: str | None = None
     """Read only this form, where the folder holds the dataset in several: rlds, lerobot, hdf5 ..."""
-    output: Path | None = None
-    """Folder for shards and manifest. [default: shards/<dataset>]"""
-    flow: str = "tracked"
-    """Where flow comes from: a module of pipeline/flow_sources. tracked uses tracker, depth and camera."""
-    flow_options: tuple[str, ...] = ()
-    """Its options as NAME=VALUE ..."""
-    tracker: str = "lk"
-    """Point tracker: a module of pipeline/trackers."""
-    tracker_options: tuple[str, ...] = ()
-    """Its options as NAME=VALUE ..."""
-    depth: str = "recorded"
-    """Depth estimator: a module of pipeline/depth."""
-    depth_options: tuple[str, ...] = ()
-    """Its options as NAME=VALUE ..."""
-    camera: str = "static"
-    """Camera solver: a module of pipeline/cameras."""
-    camera_options: tuple[str, ...] = ()
-    """Its options as NAME=VALUE ..."""
-    cameras: tuple[str, ...] = ("primary",)
-    """Cameras whose windows are made: primary, all (those that cannot be used are skipped and counted), or names ..."""
-    stride: int = 5
-    """Frames from one reference frame to the next."""
-    horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
-    """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
-    horizon_seconds: float | None = None
-    """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated.
-    """
-    chunk_megapixels: float = 32.0
-    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
-    gone through in pieces. Less for less memory."""
-    grid: int = 20
-    """Keypoints along each side of the image."""
-    action_horizon: int = 32
-    """Following actions kept with each sample."""
-    actions: str = "standard"
-    """Standard form made of the actions, beside the raw one: standard is the dataset's own; raw makes none."""
-    action_options: tuple[str, ...] = ()
-    """Its options as NAME=VALUE ..., e.g. relabel=no"""
-    quality: Annotated[QualityConfig, tyro.conf.arg(constructor=refusing(QualityConfig))] = field(
-        default_factory=QualityConfig
-    )
-    """Thresholds of the quality checks; distances in metres."""
-    language: Literal["required", "optional"] = "required"
-    """Whether an episode without an instruction is left out, or kept with samples that say so."""
-    generated_instructions: Path | None = None
-    """File of lamp-data instruct: samples carry its texts too, tagged as generated. [default: none]"""
-    jpeg_quality: int = 95
-    """Of the pictures in the samples."""
-    format: str = "webdataset"
-    """Shard format: webdataset (tar) or zarr."""
-    samples_per_shard: int = 2048
-    """At most."""
-    seed: int = 0
-    """Of the order in which samples stand in the shards."""
-    executor: Literal["ray", "local"] = "ray"
-    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
-    executor_options: tuple[str, ...] = ()
-    """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class EpisodeOptions:
+    """Which episodes are taken: those that pass all of these."""
+
     episodes: tuple[str, ...] = ()
     """Take only these: numbers and ranges in the folder's listing, from 0 (0-9,20), and names (demo_3, a file,
     file:demo_3).
@@ -102,16 +55,117 @@ class Build:
     """Take only episodes of which an instruction, or the file's name, contains this text."""
     success: Literal["any", "succeeded", "not-failed"] = "any"
     """Take only episodes that the data call a success; not-failed takes those of unknown outcome too."""
+    language: Literal["required", "optional"] = "required"
+    """Whether an episode without an instruction is left out, or kept with samples that say so."""
     limit: int | None = None
     """Take only the first so many of those."""
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class FlowOptions:
+    """How flow is measured. Each part is a plug-in; lamp-data parts NAME lists its options with their meaning."""
+
+    flow: Annotated[str, tyro.conf.arg(metavar=names_of("pipeline.flow_sources"))] = "tracked"
+    """Where flow comes from. tracked uses tracker, depth and camera."""
+    flow_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    tracker: Annotated[str, tyro.conf.arg(metavar=names_of("pipeline.trackers"))] = "lk"
+    """Point tracker."""
+    tracker_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    depth: Annotated[str, tyro.conf.arg(metavar=names_of("pipeline.depth"))] = "recorded"
+    """Depth estimator."""
+    depth_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+    camera: Annotated[str, tyro.conf.arg(metavar=names_of("pipeline.cameras"))] = "static"
+    """Camera solver."""
+    camera_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..."""
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class WindowOptions:
+    """Which windows are made of an episode."""
+
+    cameras: tuple[str, ...] = ("primary",)
+    """Cameras whose windows are made: primary, all (those that cannot be used are skipped and counted), or names ..."""
+    stride: int = 5
+    """Frames from one reference frame to the next."""
+    horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
+    """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
+    horizon_seconds: float | None = None
+    """Instead: seconds that 32 steps cover, whatever the frames per second; positions between frames are interpolated.
+    """
+    grid: int = 20
+    """Keypoints along each side of the image."""
+    chunk_megapixels: float = 32.0
+    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
+    worked on in chunks. Less for less memory."""
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class SampleOptions:
+    """What a sample holds besides flow."""
+
+    action_horizon: int = 32
+    """Following actions kept with each sample."""
+    actions: Annotated[str, tyro.conf.arg(metavar=f"{{standard,{names_of('pipeline.actions')[1:]}")] = "standard"
+    """Standard form made of the actions, beside the raw one: standard is the dataset's own; raw makes none."""
+    action_options: tuple[str, ...] = ()
+    """Its options as NAME=VALUE ..., e.g. relabel=no"""
+    generated_instructions: Path | None = None
+    """File of lamp-data instruct: samples carry its texts too, tagged as generated. [default: none]"""
+    jpeg_quality: int = 95
+    """Of the pictures in the samples."""
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class ShardOptions:
+    """How samples are written."""
+
+    output: Path | None = None
+    """Folder for shards and manifest. [default: shards/<dataset>]"""
+    format: Annotated[str, tyro.conf.arg(metavar=names_of("schemas.shard_formats"))] = "webdataset"
+    """Shard format: webdataset (tar) or zarr."""
+    samples_per_shard: int = 2048
+    """At most."""
+    seed: int = 0
+    """Of the order in which samples stand in the shards."""
+    overwrite: bool = False
+    """Replace what another build has put into --output; without it, such a folder is refused."""
+
+
+@dataclass(frozen=True)
+@optional_in_words
+class RunOptions:
+    """How the build runs; none of these changes a byte of the samples."""
+
+    executor: Literal["ray", "local"] = "ray"
+    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
+    executor_options: tuple[str, ...] = ()
+    """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
     max_quarantined: float = 0.01
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
     keep_parts: bool = False
-    """Keep the parts of a finished build, so that more episodes or another layout need no new tracking."""
+    """Keep the finished episodes of a complete build, so that more episodes or another layout need no new tracking."""
     dry_run: bool = False
     """Write nothing: say how many triplets, bytes and hours it would come to, from a trial of some 20 seconds."""
     json: bool = False
     """Print the summary as JSON."""
+
+
+@dataclass(frozen=True)
+class Build(RunOptions, ShardOptions, SampleOptions, WindowOptions, FlowOptions, EpisodeOptions, InputOptions):
+    """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
+
+    quality: Annotated[QualityConfig, tyro.conf.arg(constructor=refusing(QualityConfig))] = field(
+        default_factory=QualityConfig
+    )
+    """Thresholds of the quality checks; distances in metres."""
 
 
 def dataset_of(args: Build) -> str:
@@ -124,7 +178,7 @@ def dataset_of(args: Build) -> str:
         raise ValueError(
             "--dataset is missing: a dataset or a mapping file; or, in its place, --recipe with a file of several"
         )
-    return args.dataset
+    return dataset_said(args.dataset)
 
 
 def selection_of(args: Build) -> Selection:

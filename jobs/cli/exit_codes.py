@@ -2,13 +2,18 @@
 
 import _thread
 import contextlib
+import logging
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
+
+from schemas.optional import missing_package
+from schemas.plugins import MissingDependency
 
 T = TypeVar("T")
 GOES_ON = "what was finished stays, and the same command goes on from there"
@@ -57,7 +62,7 @@ def run_command(command: Callable[[], int]) -> int:
             return command()
     except UsageError as error:
         return _say(str(error), 2)
-    except Failed as error:
+    except (Failed, MissingDependency) as error:
         return _say(str(error), 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,6 +70,8 @@ def run_command(command: Callable[[], int]) -> int:
     except Exception as error:
         if (interrupt := _interrupt_behind(error)) is not None:
             return _say_interrupted(interrupt)
+        if isinstance(error, ModuleNotFoundError) and (missing := missing_package(error)) is not None:
+            return _say(str(missing), 1)
         if not isinstance(error, OSError):
             raise
         if error.filename is None and error.strerror is None:
@@ -122,5 +129,7 @@ def _say_interrupted(interrupt: KeyboardInterrupt) -> int:
 
 def _say(message: str, code: int) -> int:
     sys.stdout.flush()
+    if sys.exc_info()[0] is not None and logging.getLogger("jobs").isEnabledFor(logging.DEBUG):  # --verbose
+        traceback.print_exc()
     print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
     return code

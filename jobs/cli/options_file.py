@@ -19,11 +19,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jobs.cli.build_options import Build
+from jobs.cli.shipped import recipe_path
 from schemas.mixture import check_weights
 from schemas.structured import SUFFIXES, BadFile, read_structured, structure
 
 TOP = ("name", "defaults", "datasets")
-WHERE_AND_HOW = ("recipe", "input", "output", "executor", "executor_options", "keep_parts", "dry_run", "json")
+FOR_ALL = ("executor", "executor_options", "keep_parts", "overwrite", "dry_run", "json")
+WHERE_AND_HOW = ("recipe", "input", "output", *FOR_ALL)
 """Options that say where and how to run and not what to make: they are given on the command line, for all datasets."""
 OPTIONS = tuple(f.name for f in dataclasses.fields(Build) if f.name not in WHERE_AND_HOW)
 
@@ -54,7 +56,7 @@ def read_recipe_file(args: Build) -> RecipeFile:
         ValueError: options that a recipe says itself were given beside it.
     """
     assert args.recipe is not None
-    path = args.recipe
+    path = recipe_path(args.recipe)
     _check_beside(args, path)
     values = read_structured(path)
     _check_names(values, TOP, str(path))
@@ -85,7 +87,7 @@ def _section(args: Build, path: Path, name: str, defaults: dict[str, Any], table
     if not isinstance(below, str) or Path(below).is_absolute() or ".." in Path(below).parts:
         raise BadFile(f"{where}.input must be a folder below --input, found {below!r}")
     values = {key: _as_on_the_command_line(key, value, path.parent) for key, value in merged.items()}
-    run = {key: getattr(args, key) for key in ("executor", "executor_options", "keep_parts", "dry_run", "json")}
+    run = {key: getattr(args, key) for key in FOR_ALL}
     build = structure(Build, values, where)
     build = dataclasses.replace(build, **run, input=(args.input or Path("data")) / below, output=output / name)
     return Section(name, None if weight is None else float(weight), build)

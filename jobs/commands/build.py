@@ -1,8 +1,8 @@
 """``lamp-data build``: check what was asked for, run it, and say what came of it."""
 
 import json
+import logging
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 from jobs.cli.build_options import Build, dataset_of, recipe_of, selection_of
 from jobs.cli.build_report import summary_json, summary_text, trial_text
 from jobs.cli.exit_codes import Failed, UsageError
+from jobs.cli.shipped import shipped_names
 from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
+from schemas.errors import MissingDependency
 from schemas.plugins import configure, load_plugin, parse_options, plugin_names
 from schemas.structured import SUFFIXES
+from schemas.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.build.run import ShardConfig
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
     if (warning := restriction_words(licences_of(plan.recipe))) is not None:
-        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
+        log.warning(warning)
     try:
         return _try(args, plan) if args.dry_run else _build(args, plan)
     except FileNotFoundError as error:
@@ -100,6 +105,7 @@ def plan_of(args: Build) -> Plan:
     if dataset not in known and not dataset.endswith(SUFFIXES):
         raise UsageError(
             f"--dataset must be one of {', '.join(known)}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
+            f"{did_you_mean(dataset, [*known, *shipped_names('mappings')])}"
         )
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
@@ -114,6 +120,8 @@ def plan_of(args: Build) -> Plan:
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
             executor_options=configure("jobs.executors", args.executor, parse_options(args.executor_options)),
         )
+    except MissingDependency as error:
+        raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -1,7 +1,7 @@
 """``lamp-data evaluate``: how true flow is."""
 
 import json
-import sys
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +12,7 @@ from jobs.cli.exit_codes import Failed, UsageError, refusing
 from jobs.cli.help_text import optional_in_words
 from pipeline.evaluation.simulator_truth import ReplayConfig
 from pipeline.windows.quality import QualityConfig
+from schemas.errors import MissingDependency
 from schemas.plugins import PluginChoice
 
 if TYPE_CHECKING:
@@ -72,10 +73,10 @@ def evaluate_command(args: Evaluate) -> int:
         if args.picture is not None:
             check_name(args.picture)
         results = _evaluated(args)
+    except (BuildError, MissingDependency) as error:
+        raise Failed(str(error)) from error
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
-    except BuildError as error:
-        raise Failed(str(error)) from error
     if args.picture is not None:
         write_worst_clips(args.picture, results)
     said = json.dumps(as_json(results), indent=1) if args.json else (as_markdown if args.markdown else as_text)(results)
@@ -109,7 +110,7 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
     parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
     recipes = combinations([PluginChoice.parse(t) for t in args.flow], parts)
     if (warning := restriction_words(licences(recipes.values()), "what is made with these parts is")) is not None:
-        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
+        logging.getLogger(__name__).warning(warning)
     built, results = sources(recipes), []
     for truth in dict.fromkeys(args.truth):
         episodes = exact_episodes(truth, root, args.limit, args.replay, dataset)

@@ -9,6 +9,7 @@ from typing import Any
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.help_text import optional_in_words
 from pipeline.build.selection import Selection
+from schemas.errors import MissingDependency
 from schemas.plugins import configure, load_plugin, parse_options, recorded_options
 
 
@@ -74,6 +75,8 @@ def instruct_command(args: Instruct) -> int:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
+    except MissingDependency as error:
+        raise Failed(str(error)) from error
     except (ValueError, SeveralForms, UnknownForm) as error:
         raise UsageError(str(error)) from error
     missing = [ref for ref in refs if ref.digest not in file.texts]
@@ -120,7 +123,6 @@ def _backbone(args: Instruct, config: Any) -> Any:
         UsageError: it cannot be built like that, or cannot write.
     """
     from lamp_model.features import Writer
-    from schemas.plugins import MissingDependency
 
     try:
         backbone: Any = load_plugin("lamp_model.backbones", args.backbone).build(config)

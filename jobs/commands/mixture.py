@@ -1,7 +1,7 @@
 """``lamp-data build --recipe FILE``: each dataset into its own folder, and then the mixture that names them."""
 
 import json
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from jobs.cli.options_file import RecipeFile, Section, read_recipe_file
 from jobs.commands.build import Plan, build_one, plan_of
 from schemas.manifest import BadManifest
 from schemas.mixture import NAME, Mixture
+
+log = logging.getLogger(__name__)
 
 
 def mixture_command(args: Build) -> int:
@@ -28,7 +30,7 @@ def mixture_command(args: Build) -> int:
     values: dict[str, Any] = {"datasets": {}}
     failures = {}
     for section, plan in plans:
-        print(f"lamp-data: {section.name}, from {plan.source}", file=sys.stderr, flush=True)
+        log.info("%s, from %s", section.name, plan.source)
         try:
             outcome = build_one(section.build, plan)
         except (Failed, UsageError) as error:

@@ -11,6 +11,7 @@ class GatedConfig:
     """Sizes of gated cross-attention; the defaults are the paper's.
 
     Attributes:
+        heads: of the attention.
         dropout: of the attention's weights.
         gate: what the sigmoid of the gate is taken of at first.
     """

@@ -1,12 +1,11 @@
 """The training loop of both stages: batch, loss, step, and now and then a look and a checkpoint."""
 
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from lamp_model.data.batch import Batch
 from lamp_model.data.loader import Loader
@@ -25,6 +24,7 @@ from lamp_model.training.parameters import (
 )
 from lamp_model.training.rng import Purpose, generator, seed_dropout
 from lamp_model.training.stages import Stage
+from schemas.progress import Progress, open_progress
 
 
 class TrainingFailed(RuntimeError):
@@ -74,7 +74,7 @@ class Trainer:
         print(describe_learning(self.stage.model, self.learning))
         metrics = self.validate() if self.done == 0 else {}
         self._began, self._seen = time.perf_counter(), 0
-        with self._bar() as bar:
+        with closing(self._bar()) as bar:
             for batch in self.train.batches(self.done, self.config.steps):
                 loss, norm = self.step(batch)
                 bar.update()
@@ -187,7 +187,7 @@ class Trainer:
             )
         return value
 
-    def _write_progress(self, loss: torch.Tensor, norm: torch.Tensor, bar: tqdm) -> None:
+    def _write_progress(self, loss: torch.Tensor, norm: torch.Tensor, bar: Progress) -> None:
         value = self._check_finite(loss, norm)
         rate = self._seen / max(time.perf_counter() - self._began, 1e-9)
         self.log.write(
@@ -199,13 +199,5 @@ class Trainer:
         )
         bar.set_postfix_str(f"loss {value:.4f}, {rate:.1f} samples/s")
 
-    def _bar(self) -> tqdm:
-        pause = 0.1 if sys.stderr.isatty() else 10.0
-        return tqdm(
-            total=self.config.steps,
-            initial=self.done,
-            desc=f"stage {self.stage.number}",
-            unit="step",
-            mininterval=pause,
-            dynamic_ncols=True,
-        )
+    def _bar(self) -> Progress:
+        return open_progress(f"stage {self.stage.number}", self.config.steps, "step", self.done)

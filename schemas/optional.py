@@ -1,0 +1,37 @@
+"""Packages that a core install does not have, and the extra of ``lamp-robotics`` that brings each."""
+
+from schemas.errors import MissingDependency
+
+EXTRAS = {
+    "torch": "train",
+    "transformers": "train",
+    "diffusers": "train",
+    "safetensors": "train",
+    "tokenizers": "train",
+    "PIL": "train",
+    "huggingface_hub": "train",
+    "accelerate": "train",
+    "peft": "lora",
+    "mujoco": "sim",
+    "plotly": "html",
+    "small_gicp": "icp",
+}
+"""By the name that is imported."""
+
+
+class MissingPackage(MissingDependency, ImportError):
+    """A package of an extra is not installed."""
+
+
+def missing_package(error: ModuleNotFoundError, extra: str | None = None) -> MissingPackage | None:
+    """The sentence for a package that an extra would have brought; None for any other module.
+
+    Args:
+        extra: that was meant, where several bring the package.
+    """
+    package = (error.name or "").split(".")[0]
+    if package not in EXTRAS:
+        return None
+    return MissingPackage(
+        f"{package} is not installed, which this needs: pip install 'lamp-robotics[{extra or EXTRAS[package]}]'"
+    )

@@ -1,0 +1,117 @@
+"""Progress on standard error: a bar on a terminal, and a plain line every few seconds elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+EVERY_S = 10.0
+"""Seconds from one plain line to the next."""
+
+_shown = True
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """What shows how far some work is."""
+
+    def update(self, n: int = 1) -> Any:
+        """Count ``n`` more items as done."""
+        ...
+
+    def set_postfix_str(self, s: str) -> Any:
+        """Show a text behind the count."""
+        ...
+
+    def close(self) -> Any:
+        """Say the last state."""
+        ...
+
+
+def show_progress(shown: bool) -> None:
+    """Show progress in this process, or do not (``--quiet``)."""
+    global _shown
+    _shown = shown
+
+
+def open_progress(title: str, total: int, unit: str, done: int = 0) -> Progress:
+    """Progress of ``total`` items, ``done`` of them before now."""
+    if not _shown:
+        return _Silent()
+    if not sys.stderr.isatty():
+        return PlainProgress(title, total, done)
+    from tqdm import tqdm
+
+    return tqdm(total=total, initial=done, desc=title, unit=unit, mininterval=0.1, dynamic_ncols=True)
+
+
+class PlainProgress:
+    """Lines such as ``episodes: 12 of 200, 1.5/s, 2 min left``; the last one comes at the end in any case.
+
+    Args:
+        done: items that were finished before; they do not count for the rate.
+        every: seconds from one line to the next.
+        clock: seconds that pass.
+        say: takes a line.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        done: int = 0,
+        every: float = EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] | None = None,
+    ):
+        self.title, self.total, self.before, self.done = title, total, done, done
+        self.every, self.clock, self.say = every, clock, say or _to_standard_error
+        self.began = self.last = clock()
+        self.postfix = ""
+
+    def update(self, n: int = 1) -> None:
+        """Count ``n`` more items as done; a line is due every ``every`` seconds."""
+        self.done += n
+        if self.clock() - self.last >= self.every and self.done < self.total:
+            self.last = self.clock()
+            self._line(left=True)
+
+    def set_postfix_str(self, s: str) -> None:
+        """Show a text behind the count."""
+        self.postfix = s
+
+    def close(self) -> None:
+        """Say the last state."""
+        self._line(left=False)
+
+    def _line(self, left: bool) -> None:
+        seconds = self.clock() - self.began
+        rate = (self.done - self.before) / max(seconds, 1e-9)
+        words = [f"{self.title}: {self.done} of {self.total}"]
+        if left and rate > 0:
+            words += [f"{rate:.3g}/s", f"{_duration((self.total - self.done) / rate)} left"]
+        elif not left:
+            words.append(f"in {_duration(seconds)}")
+        self.say(", ".join([*words, *([self.postfix] if self.postfix else [])]))
+
+
+class _Silent:
+    def update(self, n: int = 1) -> None:
+        pass
+
+    def set_postfix_str(self, s: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _to_standard_error(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
