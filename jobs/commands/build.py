@@ -13,6 +13,7 @@ from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import shipped_names
 from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
+from schemas.episode import EpisodeRef
 from schemas.errors import MissingDependency
 from schemas.plugins import configure, load_plugin, parse_options, plugin_names
 from schemas.structured import SUFFIXES
@@ -71,6 +72,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     """
     from pipeline import readers
     from pipeline.build.executor import BuildError
+    from pipeline.build.replacing import WouldReplace
     from pipeline.build.selection import BadSelection
     from pipeline.licences import licences_of, restriction_words
     from schemas.shard_formats import CorruptShard, UnfitSamples
@@ -83,7 +85,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
-    except (readers.SeveralForms, readers.UnknownForm, BadSelection) as error:
+    except (readers.SeveralForms, readers.UnknownForm, BadSelection, WouldReplace) as error:
         raise UsageError(str(error)) from error
     except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error
@@ -140,6 +142,7 @@ def _build(args: Build, plan: Plan) -> Outcome:
         plan.selection,
         keep_parts=args.keep_parts,
         form=args.form,
+        overwrite=args.overwrite,
     )
     summary.output = plan.output
     failure = None
@@ -168,8 +171,23 @@ def _try(args: Build, plan: Plan) -> Outcome:
     failure = None
     if all(tried.outcome == "quarantined" for tried in trial.tried):
         failure = f"none of the episodes tried could be used; the first: {trial.tried[0].message}"
+    refused = None if args.overwrite else _replaces(plan, listing.chosen.refs)
     text = trial_text(trial, plan.source, free, args.samples_per_shard)
-    return Outcome({**trial.as_dict(), "free_bytes": free}, text, failure)
+    if refused is not None:
+        text += f"\nthe build would be refused: {refused}"
+    return Outcome({**trial.as_dict(), "free_bytes": free, "refused": refused}, text, failure)
+
+
+def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:
+    """Why the output's content would be refused to be replaced, if so."""
+    from pipeline.build.replacing import Asked, WouldReplace, check_replacing
+
+    asked = Asked.of(plan.recipe, vars(plan.shards), plan.selection, plan.source)
+    try:
+        check_replacing(plan.output, asked, refs)
+    except WouldReplace as error:
+        return str(error)
+    return None
 
 
 def free_bytes(folder: Path) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.build.executor import BuildError, Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
 from pipeline.build.packing import ShardWorker, finished_shard, plan_shards, stands
+from pipeline.build.replacing import Asked, check_replacing
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
 from pipeline.build.statistics import dataset_statistics
 from pipeline.build.summary import BuildSummary
@@ -55,6 +56,7 @@ def build(
     selection: Selection = EVERYTHING,
     keep_parts: bool = False,
     form: str | None = None,
+    overwrite: bool = False,
 ) -> BuildSummary:
     """Build shards from the episodes below a folder.
 
@@ -68,12 +70,14 @@ def build(
         selection: which episodes.
         keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
         form: read the episodes that lie in this form, where the folder holds several.
+        overwrite: replace what another build has put into the output (``pipeline.build.replacing``).
 
     Raises:
         FileNotFoundError: there is nothing to build from.
         BadSelection: nothing can be chosen like that, or no episode is left.
         SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that
             one.
+        WouldReplace: the output holds another build, and ``overwrite`` was not given.
         BuildError: nothing came out, or somebody else builds into the same folder.
         OSError: the output cannot be written.
     """
@@ -88,10 +92,16 @@ def build(
             if not keep_parts:
                 clear_work(work)
             return done
+        asked = Asked.of(recipe, asdict(shards), selection, source)
+        if not overwrite:
+            check_replacing(output, asked, chosen.refs)
         wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress)
         left_out = {**chosen.left_out, **wanted.left_out}
         if left_out and not wanted.refs and not silent:
             raise BadSelection(f"no episode of {source} is left: {counted(left_out)} of {listing.total} were left out")
+        if not overwrite and selection.needs_words:
+            check_replacing(output, asked, wanted.refs)
+        asked.write(work)
         summary, reports = _make_parts(recipe, wanted.refs, work / "parts", executor, progress)
         summary.output, summary.left_out = output, {**left_out, **summary.left_out}
         summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))

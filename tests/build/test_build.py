@@ -103,7 +103,9 @@ def test_every_sample_stands_in_the_shards_exactly_once_and_nothing_is_short(fin
         ("a_demo.hdf5", f"demo_{n}", 14) for n in (0, 1, 2, 10)
     ] + [("b_demo.hdf5", f"demo_{n}", 14) for n in (0, 1)]
     assert sum(line["kept"] for line in lines) == 18
-    assert {p.name for p in (output / WORK).iterdir()} == {"lock", "complete.json"}, "parts are cleared away"
+    assert {p.name for p in (output / WORK).iterdir()} == {"lock", "begun.json", "complete.json"}, (
+        "parts are cleared away"
+    )
 
 
 def test_shards_are_of_nearly_equal_size_and_their_order_is_the_seeds():
@@ -203,7 +205,7 @@ def test_an_added_file_costs_only_its_own_episodes_when_parts_are_kept(source, f
     added.rename(own / "b_demo.hdf5")
     assert run(own, tmp_path / "out", keep_parts=True).made == 2
     assert outputs_of(tmp_path / "out") == outputs_of(finished[0])
-    assert run(own, tmp_path / "out", ShardConfig(samples_per_shard=7), keep_parts=True).made == 0
+    assert run(own, tmp_path / "out", ShardConfig(samples_per_shard=7), keep_parts=True, overwrite=True).made == 0
     assert samples_of(tmp_path / "out") == samples_of(finished[0])
 
 
@@ -219,7 +221,7 @@ def test_a_changed_file_is_built_again_and_a_changed_option_too(source, tmp_path
         for line in map(json.loads, (tmp_path / "out" / EPISODES).read_bytes().splitlines())
         if (line["source"], line["episode"]) == ("b_demo.hdf5", "demo_1")
     }
-    assert run(own, tmp_path / "out", recipe=fast_recipe(jpeg_quality=80), keep_parts=True).made == 6
+    assert run(own, tmp_path / "out", recipe=fast_recipe(jpeg_quality=80), keep_parts=True, overwrite=True).made == 6
 
 
 def test_limit_takes_the_first_episodes_and_gives_their_samples_unchanged(source, finished, tmp_path):
@@ -236,7 +238,7 @@ def test_limit_takes_the_first_episodes_and_gives_their_samples_unchanged(source
 )
 def test_nothing_of_an_earlier_build_is_left_in_the_folder(source, finished, tmp_path, earlier):
     run(source, tmp_path / "out", earlier)
-    run(source, tmp_path / "out")
+    run(source, tmp_path / "out", overwrite=True)
     assert outputs_of(tmp_path / "out") == outputs_of(finished[0])
 
 
@@ -306,7 +308,7 @@ def test_a_flip_in_a_part_never_reaches_a_shard(source, kept, tmp_path):
         data[byte] ^= 1 << bit
         part.write_bytes(data)
         with pytest.raises(CorruptShard, match=f"{part.name}: sample .* is damaged; delete this part"):
-            run(source, output, ShardConfig(samples_per_shard=3, seed=byte), keep_parts=True)
+            run(source, output, ShardConfig(samples_per_shard=3, seed=byte), keep_parts=True, overwrite=True)
         assert not (output / NAME).exists() and not partials_in(output)
     part.unlink()
-    assert run(source, output).made == 1
+    assert run(source, output, overwrite=True).made == 1

@@ -183,7 +183,7 @@ def everything(place, tmp_path_factory):
 
 def test_parts_made_under_one_choice_serve_every_other(place, everything, tmp_path):
     output = shutil.copytree(everything, tmp_path / "out")
-    summary = run(place, output, Selection(match="drawer", success="not-failed"), keep_parts=True)
+    summary = run(place, output, Selection(match="drawer", success="not-failed"), keep_parts=True, overwrite=True)
     assert (summary.episodes, summary.made) == (1, 0)
     assert summary.left_out == {"match": 4, "success": 1}
     assert samples_of(output).items() < samples_of(everything).items()
