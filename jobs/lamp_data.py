@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from jobs.cli.build_options import Build
-from jobs.cli.command_line import COMMON_HELP, check_choices, check_subcommand, in_groups, start, ungrouped
+from jobs.cli.command_line import COMMON_HELP, check_choices, check_paths, check_subcommand, in_groups, start, ungrouped
 from jobs.cli.exit_codes import run_command
 from jobs.commands.build import build_command
 from jobs.commands.evaluate import Evaluate, evaluate_command
@@ -45,6 +45,7 @@ def _run() -> int:
         one = Annotated[options, tyro.conf.subcommand(name)]
         command = one if command is None else command | one
     args = ungrouped(tyro.cli(command, prog="lamp-data", description=DESCRIPTION, args=words))
+    check_paths(args)
     return HANDLERS[type(args)](args)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from jobs.cli.command_line import check_choices, check_subcommand, help_of, start
+from jobs.cli.command_line import check_choices, check_paths, check_subcommand, help_of, start
 from jobs.cli.exit_codes import Failed, UsageError, run_command
 from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import quieten, wait_politely
@@ -154,7 +154,9 @@ def _run() -> int:
         return export_command(tyro.cli(Export, prog="lamp-train export", args=words[1:]))
     check_subcommand(words, ["export"])
     check_choices(Train, words)
-    return train_command(tyro.cli(Train, prog="lamp-train", args=words, description=help_of(Train)))
+    args = tyro.cli(Train, prog="lamp-train", args=words, description=help_of(Train))
+    check_paths(args)
+    return train_command(args)
 
 
 if __name__ == "__main__":

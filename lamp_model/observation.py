@@ -7,7 +7,8 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+from PIL import Image
 
 from lamp_model.data.normalisation import Normaliser
 from schemas.errors import first_line
@@ -53,6 +54,13 @@ def check_seed(seed: object) -> None:
     """
     if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
         raise ValueError(f"the seed must be a whole number of 64 bits, found {seed!r}")
+
+
+def resized_by_pil(image: UInt8[np.ndarray, "h w 3"], side: int | None) -> UInt8[np.ndarray, "H W 3"]:
+    """An image as the published code first resizes it, to a square; None leaves its size."""
+    if side is None:
+        return np.ascontiguousarray(image)
+    return np.array(Image.fromarray(image).resize((side, side)))
 
 
 def seen_state(state: object, state_range: Normaliser) -> Float[torch.Tensor, "1 S"]:

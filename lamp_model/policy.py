@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from PIL import Image
-from torch.nn import functional
+
+from schemas.optional import missing_package
+
+try:
+    import torch
+    from torch.nn import functional
+except ModuleNotFoundError as missing:
+    raise missing_package(missing) or missing from missing
 
 from lamp_model import observation
 from lamp_model.data.embodiments import Embodiment, embodiments_of
 from lamp_model.data.normalisation import Normaliser
 from lamp_model.model import PolicyModel, check_mode
 from lamp_model.networks import motion_layout
-from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.precision import autocast
 from lamp_model.published.files import is_published
-from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
-from lamp_model.storage import run_folder
+from lamp_model.published.loading import load_published_policy
 from lamp_model.storage.run_folder import STATISTICS, BadRun, DataSource, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
@@ -92,7 +95,8 @@ class LampPolicy:
         if return_motion and not self.model.config.guided:
             raise ValueError("this policy was trained with --motion none: it has no motion to return")
         device = self.model.device
-        pictures = [torch.from_numpy(self._resized(image)).to(device)[None] for image in images]
+        resized = [observation.resized_by_pil(image, self.pil_size) for image in images]
+        pictures = [torch.from_numpy(image).to(device)[None] for image in resized]
         # Drawn on the CPU, so that a seed means the same everywhere.
         generator = torch.Generator().manual_seed(int(seed))
         motion_noise = self.model.motion_noise(1, generator)
@@ -122,11 +126,6 @@ class LampPolicy:
             raise ValueError(
                 f"the instruction is too long: with the images it makes {length} tokens, the policy has room for {room}"
             )
-
-    def _resized(self, image: np.ndarray) -> np.ndarray:
-        if self.pil_size is None:
-            return np.ascontiguousarray(image)
-        return np.array(Image.fromarray(image).resize((self.pil_size, self.pil_size)))
 
 
 def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
@@ -209,15 +208,3 @@ def _embodiment(run: Path, data: DataSource, name: str | None) -> Embodiment:
     raise ValueError(
         f"{run} was trained on several datasets: choose whose actions are wanted with statistics_key=, one of {names}"
     )
-
-
-def load_motion_expert(source: str | Path, device: str = "auto") -> MotionExpert:
-    """The Motion Expert of a finished run of either stage, of published motion weights or of a whole published policy.
-
-    Frozen, in evaluation mode, in float32. See ``load_policy`` for the arguments and what is raised.
-    """
-    chosen = choose_device(device)
-    if is_published(source):
-        return load_published_motion(source).to(chosen)
-    model, tensors, where = run_folder.motion_weights(Path(source))
-    return motion_expert(model, tensors, where).to(chosen)

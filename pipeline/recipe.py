@@ -123,7 +123,7 @@ class Recipe:
         try:
             for module, config in self.plugins():
                 if hasattr(config, "device"):
-                    choose_device(config.device)
+                    choose_device(config.device, "depth" if module.__name__.startswith("pipeline.depth.") else None)
                 if hasattr(module, "check"):
                     module.check(config)
         except ValueError as error:

@@ -5,8 +5,11 @@ from typing import Any
 from schemas.optional import missing_package
 
 
-def choose_device(name: str) -> Any:
+def choose_device(name: str, extra: str | None = None) -> Any:
     """A torch device by name; ``auto`` takes a GPU when there is one.
+
+    Args:
+        extra: of ``lamp-robotics`` that brings torch for this; None for the one that trains.
 
     Raises:
         ValueError: there is no such device here.
@@ -15,7 +18,7 @@ def choose_device(name: str) -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise missing_package(error) or error from error
+        raise missing_package(error, extra) or error from error
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

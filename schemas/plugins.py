@@ -14,6 +14,7 @@ nothing; ``contents`` is a path, or a name that is no path here, and what decide
 
 import dataclasses
 import importlib
+import importlib.util
 import pkgutil
 import typing
 from functools import cache
@@ -79,7 +80,8 @@ class UnknownPlugin(ValueError):
 
 def plugin_names(package: str) -> list[str]:
     """The plug-ins in a package's folder, sorted, without importing any of them."""
-    return list(_names_in(tuple(importlib.import_module(package).__path__)))
+    spec = importlib.util.find_spec(package)  # the package itself may import what is not installed
+    return list(_names_in(tuple(spec.submodule_search_locations or ()) if spec is not None else ()))
 
 
 @cache

@@ -7,11 +7,13 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from jobs.cli.exit_codes import UsageError
+from schemas.locations import local_path
 from schemas.progress import show_progress
 from schemas.suggestions import did_you_mean
 from schemas.version import VERSION
@@ -131,6 +133,21 @@ def _values(option: str, words: Sequence[str]) -> Iterator[str]:
                 if value.startswith("-"):
                     break
                 yield value
+
+
+def check_paths(options: Any) -> None:
+    """Refuse addresses such as ``s3://bucket`` where options are paths.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if isinstance(value, Path):
+            try:
+                local_path(value, one.name if one.default is MISSING else f"--{one.name.replace('_', '-')}")
+            except ValueError as error:
+                raise UsageError(str(error)) from error
 
 
 def in_groups(options: type) -> type:

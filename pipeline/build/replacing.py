@@ -64,17 +64,18 @@ class Asked:
         write_whole(work / BEGUN, canonical_json(vars(self)))
 
 
-def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef]) -> None:
+def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef], unreadable: str | None = None) -> None:
     """Refuse to replace what is in an output folder.
 
     Args:
         refs: the episodes of the build.
+        unreadable: why a file of the dataset cannot be read, if one cannot.
 
     Raises:
         WouldReplace: the folder holds a finished or begun build of another recipe or layout, or a finished one of
             episodes that are not among ``refs``.
     """
-    begun, manifest = _begun(output / WORK), None
+    begun, manifest = _begun(output), None
     try:
         manifest = read_manifest(output)
     except BadManifest:  # there is none, or nothing can be known by it
@@ -91,7 +92,7 @@ def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef]) -> N
     assert there is not None
     differences = list(_differences(there, asked, bool(lost)))
     if lost:
-        differences.append(f"{lost} of its {total} episodes would go")
+        differences.append(f"{lost} of its {total} episodes would go{f', {unreadable}' if unreadable else ''}")
     if differences:
         more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
         raise WouldReplace(
@@ -100,7 +101,11 @@ def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef]) -> N
         )
 
 
-def _begun(work: Path) -> Asked | None:
+def _begun(output: Path) -> Asked | None:
+    """What was begun in a folder; None where nothing has been made of it."""
+    work = output / WORK
+    if not any((work / "parts").glob("??/*")) and not any(output.glob(f"*-{'[0-9]' * 6}.*")):
+        return None
     try:
         return Asked(**json.loads((work / BEGUN).read_bytes()))
     except (OSError, ValueError, TypeError):

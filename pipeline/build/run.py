@@ -93,8 +93,8 @@ def build(
                 clear_work(work)
             return done
         asked = Asked.of(recipe, asdict(shards), selection, source)
-        if not overwrite:
-            check_replacing(output, asked, chosen.refs)
+        if not overwrite and chosen.refs:
+            check_replacing(output, asked, chosen.refs, unreadable[0].message if unreadable else None)
         wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress)
         left_out = {**chosen.left_out, **wanted.left_out}
         if left_out and not wanted.refs and not silent:

@@ -170,7 +170,7 @@ class DepthModel:
 
         from pipeline.depth._preprocess import Preparation
 
-        self.weights, self.device = weights, choose_device(device)
+        self.weights, self.device = weights, choose_device(device, "depth")
         if self.device.type == "cpu":
             torch.set_num_threads(1)  # a worker a core; and more threads would add in another order
         default = "float16" if self.device.type == "cuda" else "float32"

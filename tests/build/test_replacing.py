@@ -13,6 +13,7 @@ from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import Selection
 from pipeline.build.work_folder import WORK
 from schemas.manifest import NAME
+from schemas.plugins import PluginChoice
 
 
 def run(source, output, shards=ShardConfig(), recipe=None, selection=Selection(), **options):  # noqa: B008
@@ -100,6 +101,21 @@ def test_a_damaged_manifest_is_no_reason_to_forget_what_was_begun(source, output
         run(source, output, ShardConfig(seed=5))
     (output / WORK / "begun.json").unlink()
     assert run(source, output, ShardConfig(seed=5)).kept
+
+
+def test_a_file_that_cannot_be_read_any_more_does_not_shrink_a_finished_build(source, output, tmp_path):
+    own = shutil.copytree(source, tmp_path / "own")
+    (own / "b_demo.hdf5").write_text("no longer")
+    with pytest.raises(WouldReplace, match=r"1 of its 3 episodes would go, b_demo.hdf5 is no file of demonstrations"):
+        run(own, output)
+
+
+def test_a_build_that_could_not_start_is_none_that_was_begun(source, tmp_path):
+    from pipeline.build.executor import BuildError
+
+    with pytest.raises(BuildError):
+        run(source, tmp_path / "out", recipe=fast_recipe(tracker=PluginChoice("cotracker3", {"repo": "nowhere"})))
+    assert run(source, tmp_path / "out").kept
 
 
 def test_the_command_refuses_with_code_2_and_a_dry_run_says_so(source, tmp_path):

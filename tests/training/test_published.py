@@ -16,8 +16,9 @@ from training.test_model_training import observation, trained
 
 from jobs.cli.exit_codes import UsageError, run_command
 from jobs.commands.export import Export, export_command
+from lamp_model.imagination import load_motion_expert
 from lamp_model.model import ModelConfig
-from lamp_model.policy import load_motion_expert, load_policy
+from lamp_model.policy import load_policy
 from lamp_model.published import files
 from lamp_model.published.config import read_config, to_values
 from lamp_model.published.export import differences
@@ -92,18 +93,32 @@ def test_a_run_comes_back_bit_for_bit(made):
 
 
 def test_the_motion_expert_of_run_and_checkpoint_is_the_same(made, tmp_path):
-    expected = load_motion_expert(made / "stage1", device="cpu").state_dict()
+    expected = load_motion_expert(made / "stage1", device="cpu").expert.state_dict()
     shutil.copytree(made / "export", tmp_path / "motion")
     only = {"motion_head." + name: tensor for name, tensor in expected.items()}
     change(tmp_path / "motion", lambda state: (state.clear(), state.update(only)))
     (tmp_path / "motion/dataset_statistics.json").unlink()
     for source in (made / "export", made / "export/pytorch_model.pt", tmp_path / "motion"):
-        found = load_motion_expert(source, device="cpu")
+        found = load_motion_expert(source, device="cpu").expert
         assert not any(m.training for m in found.modules())
         assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())
     shutil.copy(made / "export/dataset_statistics.json", tmp_path / "motion")
     with pytest.raises(BadCheckpoint, match=r"lacks action_model, motion_guidance, qwen_vl_interface"):
         load_policy(tmp_path / "motion", device="cpu")
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_what_a_motion_expert_imagines_is_what_the_policy_returns(made, export, theirs):
+    source = export if theirs else made / "stage2"
+    if theirs:
+        as_published(export)
+    images, state = observation()
+    expert = load_motion_expert(source, device="cpu")
+    _, motion = load_policy(source, device="cpu").predict(images, "open", state, seed=3, return_motion=True)
+    assert np.array_equal(expert.imagine(images, "open", seed=3), motion)
+    assert expert.cameras == ("image", "wrist")
+    with pytest.raises(ValueError, match="2 images"):
+        expert.imagine(images[:1], "open")
 
 
 def test_their_config_switches_compatibility_on(export):
@@ -436,15 +451,15 @@ def test_a_backbone_that_cannot_be_had_is_named_and_no_preset_of_training(export
 
 
 def test_motion_of_a_run_of_stage_2_is_what_guides_it(made, tmp_path):
-    expected = load_motion_expert(made / "stage1", device="cpu").state_dict()
-    found = load_motion_expert(made / "stage2", device="cpu").state_dict()
+    expected = load_motion_expert(made / "stage1", device="cpu").expert.state_dict()
+    found = load_motion_expert(made / "stage2", device="cpu").expert.state_dict()
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
     run = shutil.copytree(
         made / "stage2", tmp_path / "joint"
     )  # an objective that taught it on leaves it with what learnt
     learnt = read_tensors(run / "model.safetensors") | {"motion_head.vlm_proj.weight": torch.ones(32, 192)}
     write_tensors(run / "model.safetensors", learnt)
-    assert (load_motion_expert(run, device="cpu").vlm_proj.weight == 1).all()
+    assert (load_motion_expert(run, device="cpu").expert.vlm_proj.weight == 1).all()
     config = json.loads((run / "config.json").read_text())
     config["model"]["guided"] = False
     (run / "config.json").write_text(json.dumps(config))

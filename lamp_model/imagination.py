@@ -1,0 +1,109 @@
+"""What a Motion Expert imagines: raw images and words in, 3D motion out, without a policy."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from lamp_model import observation
+from lamp_model.model import BACKBONES, ModelConfig, MotionModel
+from lamp_model.networks import motion_layout
+from lamp_model.networks.motion_expert import MotionExpert
+from lamp_model.networks.precision import autocast
+from lamp_model.observation import resized_by_pil
+from lamp_model.published.config import read_config
+from lamp_model.published.files import find, is_published
+from lamp_model.published.loading import motion_expert, read_published_motion
+from lamp_model.storage import run_folder
+from schemas.devices import choose_device
+from schemas.plugins import configure
+
+
+class MotionPredictor:
+    """A trained Motion Expert and the backbone whose features it takes.
+
+    Attributes:
+        expert: the network, frozen, in evaluation mode and float32.
+        config: of the model that it belongs to.
+        pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
+    """
+
+    def __init__(self, expert: MotionExpert, config: ModelConfig, device: torch.device, pil_size: int | None = None):
+        self.expert, self.config, self.pil_size, self._device = expert.to(device), config, pil_size, device
+        self._encoder: MotionModel | None = None
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Roles of the images that ``imagine`` takes, in order."""
+        return self.config.cameras
+
+    @torch.inference_mode()
+    def imagine(self, images: Sequence[np.ndarray], instruction: str, seed: int = 0) -> Float[np.ndarray, "K T 3"]:
+        """How the scene will move. The first call loads the backbone.
+
+        Args:
+            images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size.
+            instruction: what the robot is to do.
+            seed: decides the noise; the same seed gives the same motion.
+
+        Returns:
+            Increments (du, dv, dz) of the keypoint grid at each step, float32: u and v in shares of width and height, z
+            in the depth unit of the training data. Added up from the keypoints they are positions, as
+            ``open_shards(...)[i]["positions"]`` holds them.
+
+        Raises:
+            ValueError: an input has the wrong type, shape or number, or the instruction is empty.
+            MissingDependency: the backbone's weights cannot be had.
+        """
+        observation.check_images(images, self.cameras)
+        observation.check_instruction(instruction)
+        observation.check_seed(seed)
+        resized = [resized_by_pil(image, self.pil_size) for image in images]
+        pictures = [torch.from_numpy(image).to(self._device)[None] for image in resized]
+        # Drawn on the CPU, so that a seed means the same everywhere.
+        noise = torch.randn(self.expert.noise_shape(1), generator=torch.Generator().manual_seed(int(seed)))
+        with autocast(self._device):
+            features = self._backbone().encode(pictures, [instruction])
+            motion = self.expert.rollout(features, noise.to(self._device))
+        return motion_layout.denormalise(motion.float().cpu())[0].numpy()
+
+    def _backbone(self) -> MotionModel:
+        if self._encoder is None:
+            encoder = MotionModel(replace(self.config, guided=False)).requires_grad_(False).eval()
+            encoder.place(self._device)
+            self._encoder = encoder
+        return self._encoder
+
+
+def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredictor:
+    """The Motion Expert of a finished run of either stage, of published motion weights or of a whole published policy.
+
+    Its own weights are loaded and checked now, the backbone's by the first ``imagine``.
+
+    Args:
+        source: as for ``lamp_model.policy.load_policy``.
+        device: ``auto`` takes a GPU when there is one.
+
+    Raises:
+        BadRun: there is no such run, it has not finished, or it has no Motion Expert.
+        BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
+        ValueError: the device is not there, or the run's backbone has adapters, whose features only its policy gives.
+    """
+    chosen = choose_device(device)
+    if is_published(source):
+        config, tensors, where = read_published_motion(source)
+        own = read_config(find(source, needs_statistics=False).config).own_normalisation
+        pil_size = None if own else configure(BACKBONES, config.backbone, config.backbone_options).image_size
+    else:
+        pil_size = None
+        config, tensors, where = run_folder.motion_weights(Path(source))
+        if config.lora_rank:
+            raise ValueError(
+                f"{source} has adapters in its backbone: take load_policy({str(source)!r}).predict(..., "
+                "return_motion=True)"
+            )
+        config = run_folder.local_backbone(Path(source), config)
+    return MotionPredictor(motion_expert(config, tensors, where), config, chosen, pil_size)
