@@ -32,6 +32,8 @@ COMMANDS = (
 
 def main() -> None:
     """Build, look, train both stages, act; then say what was made and where."""
+    if not Path("data/libero").is_dir():
+        sys.exit("the demonstration builds from the shipped episodes in data/libero: run it in a clone of the project")
     start = time.perf_counter()
     _clear()
     for command, explained in COMMANDS:

@@ -1,7 +1,8 @@
 """What a Motion Expert imagines: raw images and words in, 3D motion out, without a policy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from lamp_model.networks import motion_layout
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.precision import autocast
 from lamp_model.observation import resized_by_pil
+from lamp_model.published import POLICY_PARTS
 from lamp_model.published.config import read_config
-from lamp_model.published.files import find, is_published
-from lamp_model.published.loading import motion_expert, read_published_motion
+from lamp_model.published.files import PublishedFiles, fetched, find, is_published, read_state
+from lamp_model.published.loading import load_published_policy, motion_expert, read_published_motion
 from lamp_model.storage import run_folder
+from lamp_model.storage.checkpoints import BadCheckpoint
 from schemas.devices import choose_device
 from schemas.plugins import configure
 
@@ -31,8 +34,17 @@ class MotionPredictor:
         pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
-    def __init__(self, expert: MotionExpert, config: ModelConfig, device: torch.device, pil_size: int | None = None):
+    def __init__(
+        self,
+        expert: MotionExpert,
+        config: ModelConfig,
+        device: torch.device,
+        pil_size: int | None = None,
+        backbone: Callable[[], MotionModel] | None = None,
+    ):
+        """See ``load_motion_expert``; ``backbone`` gives a model that encodes, None for the one that config names."""
         self.expert, self.config, self.pil_size, self._device = expert.to(device), config, pil_size, device
+        self._load_backbone = backbone or (lambda: MotionModel(replace(config, guided=False)))
         self._encoder: MotionModel | None = None
 
     @property
@@ -72,7 +84,7 @@ class MotionPredictor:
 
     def _backbone(self) -> MotionModel:
         if self._encoder is None:
-            encoder = MotionModel(replace(self.config, guided=False)).requires_grad_(False).eval()
+            encoder = self._load_backbone().requires_grad_(False).eval()
             encoder.place(self._device)
             self._encoder = encoder
         return self._encoder
@@ -92,13 +104,15 @@ def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredic
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
         ValueError: the device is not there, or the run's backbone has adapters, whose features only its policy gives.
     """
-    chosen = choose_device(device)
+    chosen, pil_size, backbone = choose_device(device), None, None
     if is_published(source):
         config, tensors, where = read_published_motion(source)
-        own = read_config(find(source, needs_statistics=False).config).own_normalisation
-        pil_size = None if own else configure(BACKBONES, config.backbone, config.backbone_options).image_size
+        files = find(source, needs_statistics=False)
+        if not read_config(files.config).own_normalisation:
+            pil_size = configure(BACKBONES, config.backbone, config.backbone_options).image_size
+        if _is_whole(files):
+            backbone = partial(_backbone_of_policy, source)
     else:
-        pil_size = None
         config, tensors, where = run_folder.motion_weights(Path(source))
         if config.lora_rank:
             raise ValueError(
@@ -106,4 +120,17 @@ def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredic
                 "return_motion=True)"
             )
         config = run_folder.local_backbone(Path(source), config)
-    return MotionPredictor(motion_expert(config, tensors, where), config, chosen, pil_size)
+    return MotionPredictor(motion_expert(config, tensors, where), config, chosen, pil_size, backbone)
+
+
+def _is_whole(files: PublishedFiles) -> bool:
+    """Whether the weights are those of a whole policy, with its backbone."""
+    try:
+        read_state(fetched(files), POLICY_PARTS)
+    except BadCheckpoint:
+        return False
+    return True
+
+
+def _backbone_of_policy(source: str | Path) -> MotionModel:
+    return load_published_policy(source).model

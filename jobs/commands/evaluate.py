@@ -26,9 +26,10 @@ class Evaluate:
     NAME:OPTION=VALUE,...
     """
 
-    truth: tuple[Literal["rigid-world", "files", "simulator"], ...] = ("rigid-world", "files")
+    truth: tuple[Literal["rigid-world", "files", "simulator"], ...] = ()
     """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them;
-    simulator replays the recorded states of --dataset."""
+    simulator replays the recorded states of --dataset. [default: rigid-world, and files where --input or data/libero
+    is there]"""
     dataset: str = "libero"
     """Of --truth simulator: libero, or robosuite for the HDF5 files of any robosuite task; robosuite:camera=frontview
     for another camera.
@@ -107,12 +108,15 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
             f"--dataset {dataset} is for --truth simulator, and --truth files is LIBERO's: leave files out"
         )
     root = args.input or Path("data") / dataset.name
+    truths = args.truth or (
+        ("rigid-world", "files") if dataset.name == "libero" and root.is_dir() else ("rigid-world",)
+    )
     parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
     recipes = combinations([PluginChoice.parse(t) for t in args.flow], parts)
     if (warning := restriction_words(licences(recipes.values()), "what is made with these parts is")) is not None:
         logging.getLogger(__name__).warning(warning)
     built, results = sources(recipes), []
-    for truth in dict.fromkeys(args.truth):
+    for truth in dict.fromkeys(truths):
         episodes = exact_episodes(truth, root, args.limit, args.replay, dataset)
         results += evaluate(truth, episodes, built, args.quality)
     return results
