@@ -3,12 +3,18 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.help_text import optional_in_words
+from jobs.cli.shipped import dataset_said
+from schemas.errors import MissingDependency
+
+if TYPE_CHECKING:
+    from jobs.commands.inspect_shards import View
+    from pipeline.inspection_datasets.report import DatasetReport
 
 
 @dataclass(frozen=True)
@@ -68,30 +74,53 @@ def inspect_command(args: Inspect) -> int:
     try:
         if args.dataset is not None or is_dataset_folder(args.path):
             return _inspect_dataset(args)
-        return inspect(
-            args.path,
-            sample=args.sample,
-            picture=args.picture,
-            html=args.html,
-            dataset=args.input,
-            as_json=args.json,
-            verify=args.verify,
-            limit=args.limit,
-            shown=args.shown,
-            order=args.order,
-            retargeted=args.retargeted,
-        )
+        return inspect(args.path, _view(args))
     except CannotInspect as error:
         raise (UsageError if error.exit_code == 2 else Failed)(str(error)) from error
 
 
+def _view(args: Inspect) -> "View":
+    from jobs.commands.inspect_shards import View
+
+    return View(
+        sample=args.sample,
+        picture=args.picture,
+        html=args.html,
+        dataset=args.input,
+        as_json=args.json,
+        verify=args.verify,
+        limit=args.limit,
+        shown=args.shown,
+        order=args.order,
+        retargeted=args.retargeted,
+    )
+
+
 def _inspect_dataset(args: Inspect) -> int:
-    """Show what a folder of a dataset holds; 1 if some of it cannot be used."""
+    """Show what a folder of a dataset holds, or the keys of one that no reader knows; 1 if some cannot be used."""
+    from pipeline.inspection_datasets.report import UnknownDataset, report_text, report_values
+
+    _check_for_dataset(args)
+    try:
+        report = _report(args)
+    except UnknownDataset as error:
+        return _inspect_keys(args, error)
+    if args.draft_mapping is not None:
+        name = report.info["name"]
+        raise UsageError(f"--draft-mapping is for datasets that no reader knows, and {args.path} is read as {name}")
+    if args.picture is not None:
+        report.faults.extend(_contact_sheet(args.picture, report))
+    print(json.dumps(report_values(report), indent=1) if args.json else report_text(report))
+    return 1 if report.faults else 0
+
+
+def _check_for_dataset(args: Inspect) -> None:
+    """Refuse options that are for shards, or that make no sense.
+
+    Raises:
+        UsageError: there is one.
+    """
     from pipeline.inspection.pictures import check_picture_path
-    from pipeline.inspection_datasets.contact_sheet import write_contact_sheet
-    from pipeline.inspection_datasets.report import UnknownDataset, report_dataset, report_text, report_values
-    from pipeline.readers import dataset_choice
-    from schemas.plugins import parse_options
 
     for name, given in (("sample", args.sample), ("html", args.html), ("retargeted", args.retargeted or None)):
         if given is not None:
@@ -102,22 +131,34 @@ def _inspect_dataset(args: Inspect) -> int:
         raise UsageError(f"--shown must be 1 or more, found {args.shown}")
     if args.picture is not None:
         check_picture_path(args.picture)
+
+
+def _report(args: Inspect) -> "DatasetReport":
+    """What the folder's reader makes of it.
+
+    Raises:
+        UsageError: there is no such reader, or a mapping file cannot be used.
+        UnknownDataset: no reader knows the files.
+    """
+    from pipeline.inspection_datasets.report import UnknownDataset, report_dataset
+    from pipeline.readers import dataset_choice
+    from schemas.plugins import parse_options
+
     try:
-        dataset = dataset_choice(args.dataset, parse_options(args.dataset_options)) if args.dataset else None
-        report = report_dataset(args.path, args.shown, dataset, args.form)
-    except UnknownDataset as error:
-        return _inspect_keys(args, error)
-    except ValueError as error:  # no such reader, or a mapping file that cannot be used
+        options = parse_options(args.dataset_options)
+        dataset = dataset_choice(dataset_said(args.dataset), options) if args.dataset else None
+        return report_dataset(args.path, args.shown, dataset, args.form)
+    except (UnknownDataset, MissingDependency):
+        raise
+    except ValueError as error:
         raise UsageError(str(error)) from error
-    if args.draft_mapping is not None:
-        name = report.info["name"]
-        raise UsageError(f"--draft-mapping is for datasets that no reader knows, and {args.path} is read as {name}")
-    if args.picture is not None:
-        report.faults.extend(
-            write_contact_sheet(args.picture, f"{report.folder}: {report.info['name']}", report.looked_at)
-        )
-    print(json.dumps(report_values(report), indent=1) if args.json else report_text(report))
-    return 1 if report.faults else 0
+
+
+def _contact_sheet(picture: Path, report: "DatasetReport") -> list[str]:
+    """Draw frames of the dataset's cameras; what could not be drawn."""
+    from pipeline.inspection_datasets.contact_sheet import write_contact_sheet
+
+    return list(write_contact_sheet(picture, f"{report.folder}: {report.info['name']}", report.looked_at))
 
 
 def _inspect_keys(args: Inspect, unknown: Exception) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,11 @@ WORST_AND_BEST = 4
 """Samples of each on a page."""
 
 
-def inspect(
-    path: Path,
-    *,
-    sample: str | None = None,
-    picture: Path | None = None,
-    html: Path | None = None,
-    dataset: Path | None = None,
-    as_json: bool = False,
-    verify: bool = True,
-    limit: int = 400,
-    shown: int = 12,
-    order: Order = "moving",
-    retargeted: bool = False,
-    say: Callable[[str], None] = print,
-) -> int:
-    """Show what lies at a path: a shard, a folder of shards, a manifest, or a folder of several folders of shards.
+@dataclass(frozen=True)
+class View:
+    """What is shown of shards, and where it goes.
 
-    Args:
+    Attributes:
         sample: key or number (from 0) of one sample to show in full.
         picture: where to write a picture of that sample, or of several.
         html: where to write a page that needs nothing but itself.
@@ -46,6 +34,46 @@ def inspect(
         shown: how many samples a page shows, or a picture without ``sample``.
         order: show the samples that move most, the worst or best by score, or evenly spread ones.
         retargeted: show each sample's flow also in even steps of distance, beside that in even steps of time.
+    """
+
+    sample: str | None = None
+    picture: Path | None = None
+    html: Path | None = None
+    dataset: Path | None = None
+    as_json: bool = False
+    verify: bool = True
+    limit: int = 400
+    shown: int = 12
+    order: Order = "moving"
+    retargeted: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is said, and what is drawn.
+
+    Attributes:
+        facts: for JSON.
+        groups: the samples that are drawn, of each collection.
+        summaries: of each collection; none when one sample is shown.
+    """
+
+    collections: list[Collection]
+    facts: dict[str, Any]
+    text: str
+    groups: list[list[Found]]
+    summaries: list[ShardSummary] = field(default_factory=list)
+
+    @property
+    def samples(self) -> list[Found]:
+        """All samples that are drawn."""
+        return _joined(self.groups)
+
+
+def inspect(path: Path, view: View, say: Callable[[str], None] = print) -> int:
+    """Show what lies at a path: a shard, a folder of shards, a manifest, or a folder of several folders of shards.
+
+    Args:
         say: where the text goes.
 
     Returns:
@@ -55,51 +83,59 @@ def inspect(
         CannotInspect: a person's mistake, a damaged input or an output that cannot be written, in one sentence, with
             its exit code.
     """
-    from pipeline.inspection.pictures import check_picture_path, write_picture
-
-    _check(limit=limit, shown=shown)
-    if retargeted and sample is None and not picture and not html:
-        raise CannotInspect("--retargeted shows samples: give --sample, --picture or --html with it")
-    if picture:
-        check_picture_path(picture)
-    if dataset and not dataset.is_dir():
-        raise CannotInspect(f"{dataset} is no folder: --input names the folder of the dataset's own files")
+    _check(view)
     paths = sets_at(path)
-    if sample is not None and len(paths) > 1:
+    shown = _sets(path, paths, view) if view.sample is None else _one_sample(path, paths, view.sample, view.retargeted)
+    written = _written(shown, view)
+    if view.as_json:
+        say(json.dumps({**shown.facts, "written": written}, ensure_ascii=False, indent=1))
+    else:
+        say("\n".join([shown.text, *(f"{kind} written to {file}" for kind, file in written.items())]))
+    if view.picture and not shown.samples:
+        raise CannotInspect(f"{path} has no sample that can be drawn, so {view.picture} was not written", 1)
+    return 1 if any(collection.findings for collection in shown.collections) else 0
+
+
+def _one_sample(path: Path, paths: list[Path], sample: str, retargeted: bool) -> Shown:
+    """One sample with everything that is known of it."""
+    if len(paths) > 1:
         raise CannotInspect(
             f"{path} holds {len(paths)} sets of shards: to see one sample give one of them, e.g. {paths[0]}"
         )
+    collection = open_collection(paths[0])
+    found = find_sample(collection, sample)
+    facts = describe(found)
+    if retargeted:
+        facts["retargeted"] = describe_retargeted(found.triplet)
+    text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collection.findings)])
+    return Shown([collection], facts, text, [[found]])
+
+
+def _sets(path: Path, paths: list[Path], view: View) -> Shown:
+    """Summaries of all sets at a path."""
     collections = [open_collection(p) for p in paths]
-    summaries: list[ShardSummary] = []
-    if sample is not None:
-        chosen = [[find_sample(collections[0], sample)]]
-        facts = describe(chosen[0][0])
-        if retargeted:
-            facts["retargeted"] = describe_retargeted(chosen[0][0].triplet)
-        text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collections[0].findings)])
-    else:
-        summaries = [summarise(collection, verify, limit) for collection in collections]
-        facts = _facts(summaries, path)
-        text = "\n\n\n".join(summary_text(summary) for summary in summaries)
-        each = max(1, shown // len(summaries))
-        chosen = [read_again(choose(s.candidates, each, order)) if picture or html else [] for s in summaries]
-    samples = [found for group in chosen for found in group]
+    summaries = [summarise(collection, view.verify, view.limit) for collection in collections]
+    drawn = view.picture is not None or view.html is not None
+    each = max(1, view.shown // len(summaries))
+    groups = [read_again(choose(s.candidates, each, view.order)) if drawn else [] for s in summaries]
+    text = "\n\n\n".join(summary_text(summary) for summary in summaries)
+    return Shown(collections, _facts(summaries, path), text, groups, summaries)
+
+
+def _written(shown: Shown, view: View) -> dict[str, str]:
+    """Write the picture and the page that were asked for; the files by what they are."""
+    from pipeline.inspection.pictures import write_picture
+
     written: dict[str, str] = {}
-    if picture and samples:
-        with _writing(picture):
-            write_picture(picture, [f.triplet for f in samples], retargeted)
-        written["picture"] = str(picture)
-    if html:
-        with _writing(html):
-            _write_page(html, collections, summaries, chosen, dataset, retargeted)
-        written["page"] = str(html)
-    if as_json:
-        say(json.dumps({**facts, "written": written}, ensure_ascii=False, indent=1))
-    else:
-        say("\n".join([text, *(f"{kind} written to {file}" for kind, file in written.items())]))
-    if picture and not samples:
-        raise CannotInspect(f"{path} has no sample that can be drawn, so {picture} was not written", 1)
-    return 1 if any(collection.findings for collection in collections) else 0
+    if view.picture and shown.samples:
+        with _writing(view.picture):
+            write_picture(view.picture, [f.triplet for f in shown.samples], view.retargeted)
+        written["picture"] = str(view.picture)
+    if view.html:
+        with _writing(view.html):
+            _write_page(view.html, shown, view.dataset, view.retargeted)
+        written["page"] = str(view.html)
+    return written
 
 
 def _facts(summaries: list[ShardSummary], path: Path) -> dict[str, Any]:
@@ -108,14 +144,7 @@ def _facts(summaries: list[ShardSummary], path: Path) -> dict[str, Any]:
     return {"path": str(path), "sets": [summary.to_json() for summary in summaries]}
 
 
-def _write_page(
-    path: Path,
-    collections: list[Collection],
-    summaries: list[ShardSummary],
-    chosen: list[list[Found]],
-    dataset: Path | None,
-    retargeted: bool,
-) -> None:
+def _write_page(path: Path, shown: Shown, dataset: Path | None, retargeted: bool) -> None:
     """The page of sets, or of one sample when there are no summaries."""
     from pipeline.inspection.rejections import Rejections, read_rejections
     from pipeline.inspection.source_frames import WayBack
@@ -123,27 +152,27 @@ def _write_page(
     from pipeline.inspection_page.page import Contents, write_page
 
     worst, best = [], []
-    for summary in summaries:
+    for summary in shown.summaries:
         count = min(WORST_AND_BEST, len(summary.candidates) // 2)
         worst.append(read_again(choose(summary.candidates, count, "worst")))
         best.append(read_again(choose(summary.candidates, count, "best")))
-    rejections = [read_rejections(s.collection.folder) if s.collection.whole else Rejections() for s in summaries]
+    rejections = [read_rejections(s.collection.folder) if s.collection.whole else Rejections() for s in shown.summaries]
     videos, pictures, faults = {}, [], set()
     if dataset:
         way = WayBack(dataset)
-        for i, collection in enumerate(collections):
-            groups = [group[i] for group in (chosen, worst, best) if i < len(group)]
+        for i, collection in enumerate(shown.collections):
+            groups = [group[i] for group in (shown.groups, worst, best) if i < len(group)]
             more, why = videos_of([f for group in groups for f in group], way, collection.manifest)
             videos |= more
             faults |= why
             if i < len(rejections):
                 steps = groups[0][0].triplet.flow.horizon if groups[0] else 0
-                shown, why = pictures_of(rejections[i], way, collection.manifest, steps)
-                pictures += shown
+                drawn, why = pictures_of(rejections[i], way, collection.manifest, steps)
+                pictures += drawn
                 faults |= why
     contents = Contents(
-        summaries=summaries,
-        samples=_joined(chosen),
+        summaries=shown.summaries,
+        samples=shown.samples,
         worst=_joined(worst),
         best=_joined(best),
         videos=videos,
@@ -167,7 +196,20 @@ def _writing(path: Path) -> Iterator[None]:
         raise CannotInspect(f"{path} cannot be written: {error.strerror or error}", 1) from error
 
 
-def _check(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise CannotInspect(f"--{name} must be 1 or more, found {value}")
+def _check(view: View) -> None:
+    """Refuse options that make no sense, before anything is read.
+
+    Raises:
+        CannotInspect: there is one.
+    """
+    from pipeline.inspection.pictures import check_picture_path
+
+    for name in ("limit", "shown"):
+        if getattr(view, name) < 1:
+            raise CannotInspect(f"--{name} must be 1 or more, found {getattr(view, name)}")
+    if view.retargeted and view.sample is None and not view.picture and not view.html:
+        raise CannotInspect("--retargeted shows samples: give --sample, --picture or --html with it")
+    if view.picture:
+        check_picture_path(view.picture)
+    if view.dataset and not view.dataset.is_dir():
+        raise CannotInspect(f"{view.dataset} is no folder: --input names the folder of the dataset's own files")

@@ -9,7 +9,7 @@ from jobs.cli.build_options import Build
 from jobs.cli.build_report import trials_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.options_file import RecipeFile, Section, read_recipe_file
-from jobs.commands.build import Plan, build_one, plan_of
+from jobs.commands.build import Outcome, Plan, build_one, plan_of
 from schemas.manifest import BadManifest
 from schemas.mixture import NAME, Mixture
 
@@ -27,8 +27,26 @@ def mixture_command(args: Build) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from error
     plans = [(section, _plan(recipe, section)) for section in recipe.sections]
-    values: dict[str, Any] = {"datasets": {}}
-    failures = {}
+    outcomes, failures = _outcomes(plans, args.json)
+    values: dict[str, Any] = {"datasets": {name: outcome.values for name, outcome in outcomes.items()}}
+    if args.dry_run:
+        said, more = _total(outcomes) if outcomes else (None, {})
+    else:
+        said, more = _mixture(recipe) if len(outcomes) == len(plans) else (None, {})
+    if args.json:
+        print(json.dumps(values | more, indent=1))
+    elif said is not None:
+        print(said)
+    if failures:
+        listed = "; ".join(f"{name}: {message}" for name, message in failures.items())
+        raise Failed(f"{len(failures)} of {len(plans)} datasets of {args.recipe} failed ({listed})")
+    return 0
+
+
+def _outcomes(plans: list[tuple[Section, Plan]], silent: bool) -> tuple[dict[str, Outcome], dict[str, str]]:
+    """Build all datasets, or try them: what came of each, printed if not silent, and why some failed."""
+    outcomes: dict[str, Outcome] = {}
+    failures: dict[str, str] = {}
     for section, plan in plans:
         log.info("%s, from %s", section.name, plan.source)
         try:
@@ -36,24 +54,12 @@ def mixture_command(args: Build) -> int:
         except (Failed, UsageError) as error:
             failures[section.name] = str(error)
             continue
-        values["datasets"][section.name] = outcome.values
+        outcomes[section.name] = outcome
         if outcome.failure is not None:
             failures[section.name] = outcome.failure
-        if not args.json:
+        if not silent:
             print(outcome.text)
-    if args.dry_run and values["datasets"]:
-        values["total"] = _total(values["datasets"], args.json)
-    if not args.dry_run and len(values["datasets"]) == len(plans):
-        mixture = _written(recipe)
-        values |= {"mixture": str(recipe.output / NAME), "samples": sum(m.samples for m in mixture.members)}
-        if not args.json:
-            print(mixture_text(recipe.output, mixture))
-    if args.json:
-        print(json.dumps(values, indent=1))
-    if failures:
-        said = "; ".join(f"{name}: {message}" for name, message in failures.items())
-        raise Failed(f"{len(failures)} of {len(plans)} datasets of {args.recipe} failed ({said})")
-    return 0
+    return outcomes, failures
 
 
 def _plan(recipe: RecipeFile, section: Section) -> Plan:
@@ -70,17 +76,23 @@ def _plan(recipe: RecipeFile, section: Section) -> Plan:
     return plan
 
 
-def _total(tried: dict[str, Any], silent: bool) -> dict[str, Any]:
-    """What the builds that were tried come to together, for ``--json``; printed if not silent."""
+def _total(tried: dict[str, Outcome]) -> tuple[str, dict[str, Any]]:
+    """What the builds that were tried come to together, in words and for ``--json``."""
     from pipeline.build.dry_run import Estimate, summed
 
     totals = {
-        name: summed([Estimate(**values[name]) for values in tried.values()])
+        name: summed([Estimate(**outcome.values[name]) for outcome in tried.values()])
         for name in ("episodes", "frames", "windows", "triplets", "bytes", "hours")
     }
-    if not silent:
-        print(trials_text(totals, len(tried), min(values["free_bytes"] for values in tried.values())))
-    return {name: vars(estimate) for name, estimate in totals.items()}
+    free = min(outcome.values["free_bytes"] for outcome in tried.values())
+    return trials_text(totals, len(tried), free), {"total": {name: vars(one) for name, one in totals.items()}}
+
+
+def _mixture(recipe: RecipeFile) -> tuple[str, dict[str, Any]]:
+    """Write the mixture of all builds; what it holds, in words and for ``--json``."""
+    mixture = _written(recipe)
+    samples = sum(member.samples for member in mixture.members)
+    return mixture_text(recipe.output, mixture), {"mixture": str(recipe.output / NAME), "samples": samples}
 
 
 def _written(recipe: RecipeFile) -> Mixture:

@@ -8,13 +8,12 @@ import re
 
 import numpy as np
 import pytest
-from fixtures.inspection import SIZE, known_triplet, seen, several, write_set
+from fixtures.inspection import SIZE, inspect, known_triplet, seen, several, write_set
 from fixtures.libero import Demo, fast_recipe, write_file
 from inspection.test_inspection_page import flows_in, page_of
 
 from jobs.cli.exit_codes import UsageError
 from jobs.commands.inspect import Inspect, inspect_command
-from jobs.commands.inspect_shards import inspect
 from jobs.executors.local import LocalExecutor
 from pipeline.build.run import ShardConfig, build
 from pipeline.inspection.pictures import draw_sheet

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.command import ROOT
-from fixtures.inspection import STEP, known_triplet, seen, several, write_set
+from fixtures.inspection import STEP, inspect, known_triplet, seen, several, write_set
 from fixtures.shard import write_shards
 from fixtures.triplet import make_triplet
 
-from jobs.commands.inspect_shards import inspect
 from pipeline.inspection import shard_paths as collections
 from pipeline.inspection.flow_statistics import FlowStatistics, measure, positions
 from pipeline.inspection.histogram import Histogram

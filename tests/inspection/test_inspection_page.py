@@ -12,12 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fixtures.inspection import SIZE, known_triplet, seen, several, write_set
+from fixtures.inspection import SIZE, inspect, known_triplet, seen, several, write_set
 from fixtures.libero import Demo, fast_recipe, write_file
 
 from jobs.cli.exit_codes import UsageError
 from jobs.commands.inspect import Inspect, inspect_command
-from jobs.commands.inspect_shards import inspect
 from jobs.executors.local import LocalExecutor
 from pipeline.build.run import ShardConfig, build
 from pipeline.inspection.flow_statistics import DISTANCE_EDGES, NORMALISED_EDGES, FlowStatistics, measure, positions

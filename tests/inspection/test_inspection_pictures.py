@@ -10,11 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-from fixtures.inspection import SIZE, STEP, known_triplet, several, write_set
+from fixtures.inspection import SIZE, STEP, inspect, known_triplet, several, write_set
 from fixtures.triplet import make_triplet
 from matplotlib.collections import LineCollection
 
-from jobs.commands.inspect_shards import inspect
 from pipeline.inspection.flow_statistics import measure, positions
 from pipeline.inspection.pictures import draw_sample, draw_sheet
 from pipeline.inspection.rejections import read_rejections

@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from fixtures.inspection import seen, several, write_set
+from fixtures.inspection import inspect, seen, several, write_set
 from fixtures.libero import QUALITY, Demo, write_file
 
 from jobs.cli.build_options import Build
 from jobs.cli.exit_codes import UsageError
 from jobs.commands.build import build_command
-from jobs.commands.inspect_shards import inspect
 from pipeline.licences import licences_of, restriction_words, restrictions
 from pipeline.readers.interndata_a1 import INFO
 from pipeline.recipe import Recipe
