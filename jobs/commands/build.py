@@ -1,8 +1,8 @@
 """``lamp-data build``: check what was asked for, run it, and say what came of it."""
 
 import json
-import logging
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,6 @@ from schemas.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.build.run import ShardConfig
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
     if (warning := restriction_words(licences_of(plan.recipe))) is not None:
-        log.warning(warning)
+        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
     try:
         return _try(args, plan) if args.dry_run else _build(args, plan)
     except FileNotFoundError as error:

@@ -1,7 +1,7 @@
 """``lamp-data evaluate``: how true flow is."""
 
 import json
-import logging
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -103,7 +103,7 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
 
     dataset = PluginChoice.parse(args.dataset)
     dataset.configure("pipeline.readers")
-    if dataset.name != "libero" and "files" in args.truth:
+    if dataset.name != "libero" and ("files" in args.truth or not args.truth):
         raise ValueError(
             f"--dataset {dataset} is for --truth simulator, and --truth files is LIBERO's: leave files out"
         )
@@ -114,7 +114,7 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
     parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
     recipes = combinations([PluginChoice.parse(t) for t in args.flow], parts)
     if (warning := restriction_words(licences(recipes.values()), "what is made with these parts is")) is not None:
-        logging.getLogger(__name__).warning(warning)
+        print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
     built, results = sources(recipes), []
     for truth in dict.fromkeys(truths):
         episodes = exact_episodes(truth, root, args.limit, args.replay, dataset)
