@@ -34,6 +34,11 @@ def show_progress(shown: bool) -> None:
     _shown = shown
 
 
+def progress_is_shown() -> bool:
+    """Whether this process shows progress, and says what it is waiting for."""
+    return _shown
+
+
 def open_progress(title: str, total: int, unit: str, done: int = 0) -> Progress:
     """Progress of ``total`` items, ``done`` of them before now."""
     if not _shown:

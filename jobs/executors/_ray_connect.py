@@ -16,6 +16,7 @@ from typing import Any
 from jobs.executors._held_signals import HeldSignals, without_signals
 from jobs.executors._ray_cluster import Cluster, connect_tcp, host_and_port
 from pipeline.build.executor import BuildError
+from schemas.progress import progress_is_shown
 
 WITHOUT = "--executor local needs no Ray"
 OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
@@ -201,9 +202,11 @@ def _tell(data: dict[str, Any], **_: Any) -> None:
 
 
 def say(line: str) -> bool:
-    """Print a line on standard error, beside progress bars."""
+    """Print a line on standard error, beside progress bars; not with ``--quiet``."""
     from tqdm import tqdm
 
+    if not progress_is_shown():
+        return True
     tqdm.write(f"{os.path.basename(sys.argv[0])}: {line}", file=sys.stderr)
     return True
 

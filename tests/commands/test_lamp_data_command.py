@@ -92,7 +92,7 @@ def test_the_default_executor_is_ray_and_the_bytes_are_the_same(place, built, tm
     assert ran.returncode == 0, ran.stderr
     assert outputs_of(tmp_path / "shards") == outputs_of(place / "shards")
     first, *others = ran.stderr.splitlines()
-    assert first.startswith("lamp-data: starting Ray")
+    assert first.endswith("starting a local Ray cluster with 1 worker")
     assert all(line.startswith(("episodes: ", "shards: ")) for line in others), "Ray says nothing of its own"
 
 
