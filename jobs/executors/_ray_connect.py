@@ -198,7 +198,7 @@ def _tame_ray() -> None:
 
 def _tell(data: dict[str, Any], **_: Any) -> None:
     first = next((line for text in data["lines"] for line in str(text).splitlines() if line.strip()), "")
-    logging.getLogger(__name__).info("Ray: %s", first)
+    logging.getLogger(__name__).debug("Ray: %s", first)  # --verbose
 
 
 def say(line: str) -> bool:
