@@ -154,7 +154,7 @@ def _report(args: Inspect) -> "DatasetReport":
         raise UsageError(str(error)) from error
 
 
-def _contact_sheet(picture: Path, report: "DatasetReport") -> list[str]:
+def _contact_sheet(picture: Path, report: "DatasetReport") -> list[tuple[str, str]]:
     """Draw frames of the dataset's cameras; what could not be drawn."""
     from pipeline.inspection_datasets.contact_sheet import write_contact_sheet
 
