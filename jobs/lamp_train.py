@@ -57,10 +57,8 @@ def _with_recipe(args: Train) -> Train:
 
 
 def _train(prepared: "Prepared") -> dict[str, float]:
-    from lamp_model.data.sample import BadSample
-    from lamp_model.networks.action_transformer import TooLong
-    from lamp_model.storage.checkpoints import BadCheckpoint
-    from lamp_model.storage.run_folder import CONFIG, BadRun
+    from lamp_model.errors import BadCheckpoint, BadRun, BadSample, TooLong
+    from lamp_model.storage.run_folder import CONFIG
     from lamp_model.training.run import train
     from lamp_model.training.trainer import TrainingFailed
     from schemas.manifest import BadManifest

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from lamp_model.data.batch import Batch, Scene
+from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
 from schemas.jpeg import decode_jpeg
 from schemas.retargeting import retarget
@@ -13,10 +14,6 @@ from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
 
 JOINED = ("motion", "motion_mask", "state", "actions", "action_mask", "embodiment")
-
-
-class BadSample(ValueError):
-    """A sample does not fit the model; the message names it and says what to do."""
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,11 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from lamp_model.configs import check_dropout, check_sizes
+from lamp_model.errors import TooLong
 from lamp_model.features import Features
 
 TIME_CHANNELS = 32
 MAX_PERIOD = 100.0
-
-
-class TooLong(ValueError):
-    """A sequence has more tokens than the Action Expert has positions."""
 
 
 @dataclass(frozen=True)

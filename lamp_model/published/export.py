@@ -14,11 +14,12 @@ import torch
 import yaml
 
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
+from lamp_model.errors import BadRun
 from lamp_model.model import ModelConfig, PolicyModel
 from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.published.config import to_values
 from lamp_model.storage import run_folder
-from lamp_model.storage.run_folder import BACKBONE, BadRun
+from lamp_model.storage.run_folder import BACKBONE
 from schemas.files import sha256_of, sync_folder, write_whole
 
 WEIGHTS = "pytorch_model.pt"

@@ -17,14 +17,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from lamp_model.errors import BadCheckpoint
 from schemas.files import sha256_of, sync_folder, write_whole
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
-
-
-class BadCheckpoint(ValueError):
-    """A file of weights is missing, damaged or of another model; the message names it."""
 
 
 @dataclass(frozen=True)

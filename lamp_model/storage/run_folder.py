@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_model.errors import BadRun
 from lamp_model.model import ModelConfig, MotionModel, PolicyModel
 from lamp_model.networks.lora import ADAPTERS, module_of
 from lamp_model.storage.checkpoints import load_weights, read_tensors, write_tensors
@@ -35,10 +36,6 @@ MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
     "curves.png",
     "checkpoints",
 )
-
-
-class BadRun(ValueError):
-    """A run's folder is missing, unfinished or not what was expected; one sentence says what to do."""
 
 
 @dataclass(frozen=True)

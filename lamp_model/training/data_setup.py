@@ -12,9 +12,9 @@ from lamp_model.data.embodiments import Embodiments, embodiments_of, run_statist
 from lamp_model.data.loader import Loader, split_members
 from lamp_model.data.sample import SampleConfig
 from lamp_model.data.sampler import Order
+from lamp_model.errors import BadRun, TooLong
 from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
-from lamp_model.networks.action_transformer import TooLong
-from lamp_model.storage.run_folder import BadRun, DataSource
+from lamp_model.storage.run_folder import DataSource
 from lamp_model.training.config import TrainingConfig
 from schemas.plugins import MissingWeights, configure
 from schemas.triplet import Triplet

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
+from lamp_model.errors import BadRun
 from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, read_published_motion
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import check_state, load_weights, write_tensors
-from lamp_model.storage.run_folder import BadRun
 from schemas.plugins import configure, load_plugin
 
 FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding")

@@ -8,11 +8,12 @@ import torch
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import run_statistics
 from lamp_model.data.loader import Loader
+from lamp_model.errors import BadRun
 from lamp_model.model import MotionModel, PolicyModel, outline
 from lamp_model.presets import preset
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import steps_in
-from lamp_model.storage.run_folder import BadRun, DataSource, RunConfig
+from lamp_model.storage.run_folder import DataSource, RunConfig
 from lamp_model.training.data_setup import (
     check_actions,
     check_backbone_files,

@@ -16,7 +16,7 @@ from fixtures.rlds import SAMPLE
 from windows.test_chunks import WINDOWS, episode
 
 from jobs.lamp_data import main
-from lamp_model.storage.run_folder import BadRun
+from lamp_model.errors import BadRun
 from lamp_model.training.overrides import Variants
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train

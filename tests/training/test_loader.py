@@ -8,7 +8,8 @@ import torch
 from fixtures.shard import ACTION, INSTRUCTIONS, STATE, random_triplet, write_shards
 
 from lamp_model.data.loader import Loader, split_episodes
-from lamp_model.data.sample import BadSample, SampleConfig, to_sample
+from lamp_model.data.sample import SampleConfig, to_sample
+from lamp_model.errors import BadSample
 from schemas.scene_flow import GRID, HORIZON
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard
 from schemas.shard_set import ShardSet

@@ -16,10 +16,10 @@ from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import embodiments_of, run_statistics
 from lamp_model.data.loader import split_members
 from lamp_model.data.normalisation import range_of
-from lamp_model.data.sample import BadSample, SampleConfig, to_sample
+from lamp_model.data.sample import SampleConfig, to_sample
 from lamp_model.data.sampler import Order, quotas
+from lamp_model.errors import BadRun, BadSample
 from lamp_model.policy import load_policy
-from lamp_model.storage.run_folder import BadRun
 from lamp_model.training import run as running
 from lamp_model.training.overrides import Variants
 from lamp_model.training.request import Request

@@ -12,10 +12,10 @@ from fixtures.shard import ACTION, SIZE, STATE, write_shards
 
 from lamp_model.data.embodiments import run_statistics
 from lamp_model.data.sample import SampleConfig
+from lamp_model.errors import BadRun
 from lamp_model.policy import load_policy
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import read_tensors, steps_in
-from lamp_model.storage.run_folder import BadRun
 from lamp_model.training import run as running
 from lamp_model.training.data_setup import embodiments_in
 from lamp_model.training.metrics import read_metrics

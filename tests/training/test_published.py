@@ -16,6 +16,7 @@ from training.test_model_training import observation, trained
 
 from jobs.cli.exit_codes import UsageError, run_command
 from jobs.commands.export import Export, export_command
+from lamp_model.errors import BadCheckpoint, BadRun
 from lamp_model.model import ModelConfig
 from lamp_model.policy import load_motion_expert, load_policy
 from lamp_model.published import files
@@ -23,8 +24,7 @@ from lamp_model.published.config import read_config, to_values
 from lamp_model.published.export import differences
 from lamp_model.published.files import is_published
 from lamp_model.storage import run_folder
-from lamp_model.storage.checkpoints import BadCheckpoint, read_tensors, write_tensors
-from lamp_model.storage.run_folder import BadRun
+from lamp_model.storage.checkpoints import read_tensors, write_tensors
 from schemas.episode import ActionConvention
 from schemas.files import sha256_of
 from schemas.plugins import MissingDependency

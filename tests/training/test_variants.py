@@ -13,12 +13,13 @@ from training.test_model_training import OPTIONS, observation, smaller
 from jobs.cli.exit_codes import UsageError
 from jobs.cli.train_options import Train
 from jobs.lamp_train import train_command
+from lamp_model.errors import BadRun
 from lamp_model.features import Features
 from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
 from lamp_model.networks.motion_layout import pack
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors
-from lamp_model.storage.run_folder import BadRun, read_config
+from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
 from lamp_model.training.overrides import Variants
 from lamp_model.training.plugin_options import fusion_options
