@@ -4,57 +4,21 @@ Attribute names are the prefixes of the published checkpoints.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import nn
 
+from lamp_model.config import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
 from lamp_model.features import Features
-from lamp_model.networks.action_transformer import ActionConfig, ActionTransformer
-from lamp_model.networks.lora import add_adapters, check_rank
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert, MotionTransformer
+from lamp_model.networks.action_transformer import ActionTransformer
+from lamp_model.networks.lora import add_adapters
+from lamp_model.networks.motion_expert import MotionExpert, MotionTransformer
 from lamp_model.networks.precision import round_weights_once
 from schemas.plugins import configure, load_plugin
-
-BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides the module tree.
-
-    Attributes:
-        backbone: a plug-in of ``lamp_model.backbones``, with its options.
-        fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
-        action: sizes of the Action Expert.
-        action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
-        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
-        cameras: roles of the images, in the order in which the backbone sees them.
-        guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
-        padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
-            sample's output; ``repeat`` does what the published checkpoints were trained with.
-    """
-
-    backbone: str = "qwen3-vl"
-    backbone_options: dict[str, Any] = field(default_factory=dict)
-    motion: MotionConfig = field(default_factory=MotionConfig)
-    fusion: str = "gated"
-    fusion_options: dict[str, Any] = field(default_factory=dict)
-    action: ActionConfig = field(default_factory=ActionConfig)
-    action_head: str = "flow-matching"
-    action_head_options: dict[str, Any] = field(default_factory=dict)
-    lora_rank: int = 0
-    cameras: tuple[str, ...] = ("image", "wrist")
-    padding: Literal["masked", "repeat"] = "masked"
-    guided: bool = True
-
-    def __post_init__(self) -> None:
-        if self.padding not in ("masked", "repeat"):
-            raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
-        check_rank(self.lora_rank)
 
 
 class MotionModel(nn.Module):

@@ -10,6 +10,7 @@ from PIL import Image
 from torch.nn import functional
 
 from lamp_model import observation
+from lamp_model.config import DataSource
 from lamp_model.data.embodiments import Embodiment, embodiments_of
 from lamp_model.data.normalisation import Normaliser
 from lamp_model.errors import BadRun
@@ -20,7 +21,7 @@ from lamp_model.networks.precision import autocast
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, load_published_policy, motion_expert
 from lamp_model.storage import run_folder
-from lamp_model.storage.run_folder import STATISTICS, DataSource, finished_run, load_model, read_statistics
+from lamp_model.storage.run_folder import STATISTICS, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line

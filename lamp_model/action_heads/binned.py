@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from torch.nn import functional
 
-from lamp_model.configs import check_sizes
+from lamp_model.config import ActionConfig, check_sizes
 from lamp_model.features import Features
 from lamp_model.losses import masked_mean
-from lamp_model.networks.action_transformer import ActionConfig, ActionTransformer
+from lamp_model.networks.action_transformer import ActionTransformer
 
 
 @dataclass(frozen=True)

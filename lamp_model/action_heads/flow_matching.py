@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import nn
 
+from lamp_model.config import ActionConfig
 from lamp_model.features import Features
 from lamp_model.losses import masked_mean
-from lamp_model.networks.action_transformer import ActionConfig, ActionExpert
+from lamp_model.networks.action_transformer import ActionExpert
 from lamp_model.networks.flow_matching import action_path, integrate_action, sample_action_time
 
 

@@ -26,7 +26,7 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._prompt_safety import plain_words, special_tokens
-from lamp_model.configs import check_sizes
+from lamp_model.config import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
 
 

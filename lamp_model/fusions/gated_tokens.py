@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from lamp_model.configs import check_sizes
+from lamp_model.config import check_sizes
 from lamp_model.fusions._gates import GatedConfig
 
 

@@ -10,50 +10,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lamp_model.configs import check_dropout, check_sizes
+from lamp_model.config import ActionConfig
 from lamp_model.errors import TooLong
 from lamp_model.features import Features
 
 TIME_CHANNELS = 32
 MAX_PERIOD = 100.0
-
-
-@dataclass(frozen=True)
-class ActionConfig:
-    """Sizes of the Action Expert; the defaults are the paper's for LIBERO.
-
-    Attributes:
-        action_size: A, numbers in an action.
-        state_size: S, numbers in a state.
-        chunk: H, actions predicted at once.
-        positions: the longest sequence of action and feature tokens together.
-        denoising_steps: Euler steps of a prediction.
-    """
-
-    action_size: int = 7
-    state_size: int = 8
-    chunk: int = 10
-    layers: int = 24
-    width: int = 1024
-    heads: int = 16
-    mlp_ratio: int = 4
-    dropout: float = 0.1
-    positions: int = 512
-    denoising_steps: int = 10
-
-    def __post_init__(self) -> None:
-        sizes = ["width", "heads", "mlp_ratio", "positions"]
-        sizes += [
-            name for name in ("action_size", "state_size") if getattr(self, name)
-        ]  # plain video has none of either
-        check_sizes(self, sizes, counts=("layers", "denoising_steps"))
-        check_dropout(self.dropout)
-        if self.width % self.heads:
-            raise ValueError(f"heads must divide the Action Expert's width {self.width}, found {self.heads}")
-        if self.chunk < 1:
-            raise ValueError(f"chunk must be at least 1 action, found {self.chunk}")
-        if self.positions <= self.chunk:
-            raise ValueError(f"positions must be more than the {self.chunk} actions of a chunk, found {self.positions}")
 
 
 @dataclass(frozen=True)

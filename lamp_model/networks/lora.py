@@ -20,20 +20,6 @@ def module_of(name: str) -> str:
     return ADAPTERS if is_adapter(name) else name.split(".", 1)[0]
 
 
-def check_rank(rank: int) -> None:
-    """Refuse ranks that make no sense, and any when peft is missing.
-
-    Raises:
-        ValueError: one of the two.
-    """
-    from importlib.util import find_spec
-
-    if rank < 0:
-        raise ValueError(f"lora-rank must not be negative, found {rank}")
-    if rank and find_spec("peft") is None:
-        raise ValueError("lora-rank needs the library peft, which is not installed: pip install 'lamp-robotics[lora]'")
-
-
 def add_adapters(language_model: nn.Module, rank: int) -> None:
     """Put adapters beside all query and key projections of a language model, in place.
 

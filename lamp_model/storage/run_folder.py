@@ -15,15 +15,15 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_model.config import ModelConfig, RunConfig, TrainingConfig
 from lamp_model.errors import BadRun
-from lamp_model.model import ModelConfig, MotionModel, PolicyModel
+from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.networks.lora import ADAPTERS, module_of
 from lamp_model.storage.checkpoints import load_weights, read_tensors, write_tensors
-from lamp_model.training.config import TrainingConfig
 from schemas.errors import first_line
 from schemas.files import write_whole
 from schemas.structured import structure
@@ -36,42 +36,6 @@ MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
     "curves.png",
     "checkpoints",
 )
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """The shards that a run reads.
-
-    Attributes:
-        path: as given.
-        dataset: its name.
-        recipe_digest: of the build; a run goes on only with the same.
-        samples: how many.
-        actions: as asked for: ``raw``, ``standard``, or None: the standard form where there is one.
-        normalisation: of states and actions, by ``min_max`` or by ``quantile`` s.
-    """
-
-    path: str
-    dataset: str
-    recipe_digest: str
-    samples: int
-    actions: str | None = "raw"
-    normalisation: str = "min_max"
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What stands in ``config.json``.
-
-    Attributes:
-        motion_run: stage 2: the stage 1 run that the Motion Expert came from.
-    """
-
-    preset: str
-    model: ModelConfig
-    training: TrainingConfig
-    data: DataSource
-    motion_run: str | None = None
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from lamp_model.config import BACKBONES, DataSource, ModelConfig, TrainingConfig
 from lamp_model.data.dataset import MemberData, TrainingData
 from lamp_model.data.embodiments import Embodiments, embodiments_of, run_statistics
 from lamp_model.data.loader import Loader, split_members
 from lamp_model.data.sample import SampleConfig
 from lamp_model.data.sampler import Order
 from lamp_model.errors import BadRun, TooLong
-from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
-from lamp_model.storage.run_folder import DataSource
-from lamp_model.training.config import TrainingConfig
+from lamp_model.model import PolicyModel
 from schemas.plugins import MissingWeights, configure
 from schemas.triplet import Triplet
 

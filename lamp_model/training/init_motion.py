@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from lamp_model.config import BACKBONES, ModelConfig
 from lamp_model.errors import BadRun
-from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
+from lamp_model.model import PolicyModel
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, read_published_motion

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lamp_model.config import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
 from lamp_model.errors import BadRun
-from lamp_model.model import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
 from lamp_model.training.plugin_options import backbone_options, fusion_options, head_options
 from schemas.plugins import PluginChoice, load_plugin
 

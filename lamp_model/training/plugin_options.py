@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from lamp_model.model import ACTION_HEADS, BACKBONES, FUSIONS
+from lamp_model.config import ACTION_HEADS, BACKBONES, FUSIONS
 from schemas.plugins import PluginChoice, configure, load_plugin
 
 

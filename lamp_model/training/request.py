@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lamp_model.config import check_rank
 from lamp_model.data.normalisation import NORMALISATIONS
-from lamp_model.networks.lora import check_rank
 from lamp_model.training.overrides import Variants
 from lamp_model.training.plugin_options import backbone_options, fusion_options, head_options
 

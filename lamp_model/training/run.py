@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from lamp_model.config import DataSource, RunConfig
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import run_statistics
 from lamp_model.data.loader import Loader
@@ -13,7 +14,6 @@ from lamp_model.model import MotionModel, PolicyModel, outline
 from lamp_model.presets import preset
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import steps_in
-from lamp_model.storage.run_folder import DataSource, RunConfig
 from lamp_model.training.data_setup import (
     check_actions,
     check_backbone_files,

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lamp_model.config import TrainingConfig
 from lamp_model.data.batch import Batch
 from lamp_model.data.loader import Loader
 from lamp_model.errors import BadCheckpoint
@@ -15,7 +16,6 @@ from lamp_model.networks.lora import module_of
 from lamp_model.networks.precision import autocast
 from lamp_model.storage.checkpoints import Checkpoint, load_newest, load_weights, save_checkpoint
 from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, learning_parts, module_names, module_weights
-from lamp_model.training.config import TrainingConfig
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.parameters import (
     CosineRate,

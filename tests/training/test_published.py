@@ -16,8 +16,8 @@ from training.test_model_training import observation, trained
 
 from jobs.cli.exit_codes import UsageError, run_command
 from jobs.commands.export import Export, export_command
+from lamp_model.config import ModelConfig
 from lamp_model.errors import BadCheckpoint, BadRun
-from lamp_model.model import ModelConfig
 from lamp_model.policy import load_motion_expert, load_policy
 from lamp_model.published import files
 from lamp_model.published.config import read_config, to_values

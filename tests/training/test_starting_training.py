@@ -16,12 +16,12 @@ from fixtures.shard import write_shards
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.train_options import Train
 from jobs.lamp_train import train_command
+from lamp_model.config import POSITIVE, RATES, TrainingConfig
 from lamp_model.model import MotionModel, PolicyModel, outline
 from lamp_model.presets import tiny
 from lamp_model.storage.checkpoints import steps_in
 from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
-from lamp_model.training.config import POSITIVE, RATES, TrainingConfig
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.parameters import CosineRate
 

@@ -13,9 +13,10 @@ from training.test_model_training import OPTIONS, observation, smaller
 from jobs.cli.exit_codes import UsageError
 from jobs.cli.train_options import Train
 from jobs.lamp_train import train_command
+from lamp_model.config import MotionConfig
 from lamp_model.errors import BadRun
 from lamp_model.features import Features
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
+from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.motion_layout import pack
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors
