@@ -1,161 +1,19 @@
 """What decides a run, as one tree of frozen configs: the model, its training, its data.
 
-``RunConfig`` is what stands in a run's ``config.json``. Nothing here imports torch.
+``RunConfig`` is what stands in a run's ``config.json``. Fields with an ``Option`` are what the command line and preset
+files may say. Nothing here imports torch.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from schemas.scene_flow import GRID, HORIZON
+from lamp_model.model_config import ModelConfig
+from lamp_model.options import Option
 
-MOST_LAYERS, LARGEST = 1_000, 65_536
-"""Far above any model; a size beyond them is a mistake that would take all memory or all time."""
-
-
-BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
-
-
-@dataclass(frozen=True)
-class MotionConfig:
-    """Sizes of the Motion Expert; the defaults are the paper's.
-
-    Attributes:
-        time_channels: of the sinusoid that embeds the flow time.
-        steps_per_frame: adjacent steps packed into one frame of tokens.
-        patch_size: keypoints along each side of a token.
-        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
-        denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
-        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's
-            ablation).
-    """
-
-    layers: int = 12
-    heads: int = 16
-    head_dim: int = 64
-    time_channels: int = 512
-    patch_size: int = 2
-    steps_per_frame: int = 2
-    dropout: float = 0.1
-    grid: int = GRID
-    horizon: int = HORIZON
-    conditioning_tokens: int = 256
-    denoising_steps: int = 10
-    guidance_steps: int = 1
-    depth: bool = True
-
-    def __post_init__(self) -> None:
-        sizes = ("heads", "head_dim", "time_channels", "patch_size", "steps_per_frame", "grid", "horizon")
-        check_sizes(self, (*sizes, "conditioning_tokens"), counts=("layers", "denoising_steps"))
-        check_dropout(self.dropout)
-        if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
-            raise ValueError(
-                f"the grid must be a multiple of patch_size and the horizon of steps_per_frame, found "
-                f"{self.grid} / {self.patch_size} and {self.horizon} / {self.steps_per_frame}"
-            )
-        if self.width % 16:
-            raise ValueError(f"heads * head_dim must be a multiple of 16 for the 3D positions, found {self.width}")
-        if not 0 <= self.guidance_steps <= self.denoising_steps:
-            raise ValueError(
-                f"guidance_steps must lie between 0 and denoising_steps {self.denoising_steps}, found "
-                f"{self.guidance_steps}"
-            )
-
-    @property
-    def width(self) -> int:
-        """Width of the transformer and of its hidden state."""
-        return self.heads * self.head_dim
-
-    @property
-    def channels(self) -> int:
-        """Channels of a packed frame."""
-        return 3 * self.steps_per_frame
-
-    @property
-    def frames(self) -> int:
-        """Packed frames."""
-        return self.horizon // self.steps_per_frame
-
-    @property
-    def tokens(self) -> int:
-        """M, the number of motion tokens."""
-        return self.frames * (self.grid // self.patch_size) ** 2
-
-
-@dataclass(frozen=True)
-class ActionConfig:
-    """Sizes of the Action Expert; the defaults are the paper's for LIBERO.
-
-    Attributes:
-        action_size: A, numbers in an action.
-        state_size: S, numbers in a state.
-        chunk: H, actions predicted at once.
-        positions: the longest sequence of action and feature tokens together.
-        denoising_steps: Euler steps of a prediction.
-    """
-
-    action_size: int = 7
-    state_size: int = 8
-    chunk: int = 10
-    layers: int = 24
-    width: int = 1024
-    heads: int = 16
-    mlp_ratio: int = 4
-    dropout: float = 0.1
-    positions: int = 512
-    denoising_steps: int = 10
-
-    def __post_init__(self) -> None:
-        sizes = ["width", "heads", "mlp_ratio", "positions"]
-        sizes += [
-            name for name in ("action_size", "state_size") if getattr(self, name)
-        ]  # plain video has none of either
-        check_sizes(self, sizes, counts=("layers", "denoising_steps"))
-        check_dropout(self.dropout)
-        if self.width % self.heads:
-            raise ValueError(f"heads must divide the Action Expert's width {self.width}, found {self.heads}")
-        if self.chunk < 1:
-            raise ValueError(f"chunk must be at least 1 action, found {self.chunk}")
-        if self.positions <= self.chunk:
-            raise ValueError(f"positions must be more than the {self.chunk} actions of a chunk, found {self.positions}")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides the module tree.
-
-    Attributes:
-        backbone: a plug-in of ``lamp_model.backbones``, with its options.
-        fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
-        action: sizes of the Action Expert.
-        action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
-        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
-        cameras: roles of the images, in the order in which the backbone sees them.
-        guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
-        padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
-            sample's output; ``repeat`` does what the published checkpoints were trained with.
-    """
-
-    backbone: str = "qwen3-vl"
-    backbone_options: dict[str, Any] = field(default_factory=dict)
-    motion: MotionConfig = field(default_factory=MotionConfig)
-    fusion: str = "gated"
-    fusion_options: dict[str, Any] = field(default_factory=dict)
-    action: ActionConfig = field(default_factory=ActionConfig)
-    action_head: str = "flow-matching"
-    action_head_options: dict[str, Any] = field(default_factory=dict)
-    lora_rank: int = 0
-    cameras: tuple[str, ...] = ("image", "wrist")
-    padding: Literal["masked", "repeat"] = "masked"
-    guided: bool = True
-
-    def __post_init__(self) -> None:
-        if self.padding not in ("masked", "repeat"):
-            raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
-        check_rank(self.lora_rank)
-
-
+VERSION = 2
+"""Of ``config.json``. Version 1, which did not say its number, knew neither manifests nor checksums."""
 POSITIVE = (
     "steps",
     "batch_size",
@@ -171,7 +29,7 @@ POSITIVE = (
 
 
 RATES = ("learning_rate", "minimum_rate", "motion_rate")
-"""What a run may go on with other than it was begun with: a loss that ran away is mended so."""
+"""What a run may go on with other than it was begun with, as when a loss ran away."""
 
 
 @dataclass(frozen=True)
@@ -196,25 +54,68 @@ class TrainingConfig:
     """
 
     stage: int
-    steps: int
-    batch_size: int
-    learning_rate: float
+    steps: Annotated[int, Option("Optimiser steps. [default: tiny 150 and 200; paper 93750 and 15000]")]
+    batch_size: Annotated[int, Option("Samples a step. [default: tiny 4, paper 512]")]
+    learning_rate: Annotated[
+        float,
+        Option(
+            "At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 4e-3 and "
+            "1e-3, paper 1e-4]",
+            may_change=True,
+        ),
+    ]
     minimum_rate: float
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
-    seed: int = 0
-    val_fraction: float = 0.1
+    seed: Annotated[int, Option("Of weights, noise and the order of samples. [default: 0]")] = 0
+    val_fraction: Annotated[
+        float, Option("Share of the episodes held out for validation, at least one of two. [default: 0.1]")
+    ] = 0.1
     val_samples: int = 64
-    validate_every: int = 1000
-    checkpoint_every: int = 1000
-    log_every: int = 20
-    objective: Literal["action", "joint"] = "action"
-    motion_weight: float = 0.1
-    motion_rate: float = 1e-5
-    checkpoint_activations: bool = False
-    instructions: Literal["own", "all"] = "own"
-    retarget: bool = False
+    validate_every: Annotated[
+        int, Option("Steps between looks at the held-out episodes. [default: tiny 50, paper 1000]")
+    ] = 1000
+    checkpoint_every: Annotated[int, Option("Steps between checkpoints. [default: tiny 50, paper 1000]")] = 1000
+    log_every: Annotated[int, Option("Steps between lines of metrics.jsonl. [default: tiny 5, paper 20]")] = 20
+    objective: Annotated[
+        Literal["action", "joint"],
+        Option("action (paper), or joint: the Motion Expert learns on. [default: action]", stage=2),
+    ] = "action"
+    motion_weight: Annotated[
+        float,
+        Option("of the motion's loss when the objective is joint. [default: 0.1]", stage=2, needs="joint"),
+    ] = 0.1
+    motion_rate: Annotated[
+        float,
+        Option(
+            "the Motion Expert's learning rate when the objective is joint; with --resume another may be given. "
+            "[default: 1e-5]",
+            stage=2,
+            needs="joint",
+            may_change=True,
+        ),
+    ] = 1e-5
+    checkpoint_activations: Annotated[
+        bool,
+        Option(
+            "Keep fewer activations for the backward pass and compute them again: less memory, more time (a "
+            "tiny step 5 to 25%). [default: no]"
+        ),
+    ] = False
+    instructions: Annotated[
+        Literal["own", "all"],
+        Option(
+            "own: the people's instructions; all: also those that a model wrote (lamp-data instruct). [default: own]"
+        ),
+    ] = "own"
+    retarget: Annotated[
+        bool,
+        Option(
+            "Learn motion in even steps of distance and not of time, so that slow and fast robots match. [default: no]",
+            needs="joint",
+        ),
+    ] = False
     earlier_rates: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -268,9 +169,10 @@ class DataSource:
     """The shards that a run reads.
 
     Attributes:
-        path: as given.
+        path: as given last; shards may be moved.
         dataset: its name.
-        recipe_digest: of the build; a run goes on only with the same.
+        digest: of the manifest or the mixture; a run goes on only with the same.
+        manifests: SHA-256 of every build's ``manifest.json``, by the build's name.
         samples: how many.
         actions: as asked for: ``raw``, ``standard``, or None: the standard form where there is one.
         normalisation: of states and actions, by ``min_max`` or by ``quantile`` s.
@@ -278,10 +180,24 @@ class DataSource:
 
     path: str
     dataset: str
-    recipe_digest: str
+    digest: str
+    manifests: dict[str, str]
     samples: int
-    actions: str | None = "raw"
-    normalisation: str = "min_max"
+    actions: Annotated[
+        Literal["standard", "raw"] | None,
+        Option(
+            "which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]",
+            stage=2,
+        ),
+    ] = None
+    normalisation: Annotated[
+        Literal["min_max", "quantile"],
+        Option(
+            "states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default: "
+            "min_max]",
+            stage=2,
+        ),
+    ] = "min_max"
 
 
 @dataclass(frozen=True)
@@ -290,6 +206,7 @@ class RunConfig:
 
     Attributes:
         motion_run: stage 2: the stage 1 run that the Motion Expert came from.
+        version: of this layout; runs of another are refused by ``lamp_model.storage.run_folder.read_config``.
     """
 
     preset: str
@@ -297,41 +214,4 @@ class RunConfig:
     training: TrainingConfig
     data: DataSource
     motion_run: str | None = None
-
-
-def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> None:
-    """Hold fields of a config to what a network can have: sizes to 1..65,536, counts of layers and steps to 1..1,000.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for names, most in ((sizes, LARGEST), (counts, MOST_LAYERS)):
-        for name in names:
-            value = getattr(config, name)
-            if not 1 <= value <= most:
-                raise ValueError(f"{name} must lie between 1 and {most}, found {value}")
-
-
-def check_dropout(dropout: float) -> None:
-    """Refuse what is no probability of being dropped, or drops everything.
-
-    Raises:
-        ValueError: it is one.
-    """
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
-
-
-def check_rank(rank: int) -> None:
-    """Refuse ranks that make no sense, and any when peft is missing.
-
-    Raises:
-        ValueError: one of the two.
-    """
-
-    from importlib.util import find_spec
-
-    if rank < 0:
-        raise ValueError(f"lora-rank must not be negative, found {rank}")
-    if rank and find_spec("peft") is None:
-        raise ValueError("lora-rank needs the library peft, which is not installed: pip install 'lamp-robotics[lora]'")
+    version: int = VERSION

@@ -12,13 +12,16 @@ from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import nn
 
-from lamp_model.config import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
+from lamp_model.action_heads import make_action_head
+from lamp_model.backbones import make_backbone
+from lamp_model.config import TrainingConfig
 from lamp_model.features import Features
+from lamp_model.fusions import make_fusion
+from lamp_model.model_config import ModelConfig
 from lamp_model.networks.action_transformer import ActionTransformer
-from lamp_model.networks.lora import add_adapters
+from lamp_model.networks.lora import ADAPTERS, add_adapters
 from lamp_model.networks.motion_expert import MotionExpert, MotionTransformer
 from lamp_model.networks.precision import round_weights_once
-from schemas.plugins import configure, load_plugin
 
 
 class MotionModel(nn.Module):
@@ -32,8 +35,7 @@ class MotionModel(nn.Module):
         """
         super().__init__()
         self.config = config
-        options = configure(BACKBONES, config.backbone, config.backbone_options)
-        self.qwen_vl_interface = load_plugin(BACKBONES, config.backbone).build(options)
+        self.qwen_vl_interface = make_backbone(config.backbone, config.backbone_options)
         if not config.guided:
             return
         self.motion_head = MotionExpert(config.motion, self.qwen_vl_interface.width)
@@ -89,12 +91,8 @@ class PolicyModel(MotionModel):
         super().__init__(config)
         width = self.qwen_vl_interface.width
         if config.guided:
-            widths = {"feature_width": width, "motion_width": config.motion.width}
-            options = configure(FUSIONS, config.fusion, {**config.fusion_options, **widths})
-            self.motion_guidance = load_plugin(FUSIONS, config.fusion).build(options)
-        filled = {"sizes": config.action, "feature_width": width}
-        options = configure(ACTION_HEADS, config.action_head, {**config.action_head_options, **filled})
-        self.action_model = load_plugin(ACTION_HEADS, config.action_head).build(options)
+            self.motion_guidance = make_fusion(config.fusion, config.fusion_options, width, config.motion.width)
+        self.action_model = make_action_head(config.action_head, config.action_head_options, config.action, width)
         if config.lora_rank:
             add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
@@ -139,7 +137,8 @@ class PolicyModel(MotionModel):
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
     ) -> Float[torch.Tensor, "B M W"]:
-        """The Motion Expert's half-formed thought: the same call in training and inference; no gradient, no dropout."""
+        """The Motion Expert's hidden state after one denoising step: the same call in training and inference; no
+        gradient, no dropout."""
         learning = self.motion_head.training  # only where the objective is joint
         self.motion_head.eval()
         with torch.no_grad():
@@ -156,6 +155,18 @@ class PolicyModel(MotionModel):
     ) -> Float[torch.Tensor, "B H A"]:
         """A normalised action chunk for a normalised state."""
         return self.action_model.act(guided, state, noise)
+
+
+def learning_modules(model: ModelConfig, training: TrainingConfig) -> tuple[str, ...]:
+    """Names of the modules of a model that a stage trains."""
+    if training.stage == 1:
+        return ("motion_head",)
+    modules = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
+    if training.objective == "joint":
+        modules.append("motion_head")
+    if model.lora_rank:
+        modules.append(ADAPTERS)
+    return tuple(modules)
 
 
 Model = TypeVar("Model", bound=MotionModel)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from lamp_model.config import ActionConfig, ModelConfig, MotionConfig, TrainingConfig
+from lamp_model.config import TrainingConfig
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lamp_model.config import ActionConfig
 from lamp_model.errors import TooLong
 from lamp_model.features import Features
+from lamp_model.model_config import ActionConfig
 
 TIME_CHANNELS = 32
 MAX_PERIOD = 100.0
@@ -154,9 +154,18 @@ class ActionTransformer(nn.Module):
             attend = torch.cat([guided.mask.new_ones(batch, chunk), guided.mask], dim=1)[:, None, None]
         return ActionContext(tokens, self._first.qkv(tokens), attend)
 
-    def forward(self, told: Float[torch.Tensor, "B H I"], context: ActionContext) -> Float[torch.Tensor, "B H O"]:
-        """What is read off the action tokens, each told something."""
-        chunk = told.shape[1]
+    def forward(
+        self,
+        told: Float[torch.Tensor, "B H I"],
+        context: ActionContext,
+        present: Bool[torch.Tensor, "B H"] | None = None,
+    ) -> Float[torch.Tensor, "B H O"]:
+        """What is read off the action tokens, each told something.
+
+        Args:
+            present: false for actions after the episode's end, which no token may attend to; None: all are there.
+        """
+        chunk, mask = told.shape[1], _without_absent(context, present)
         actions = self.action_encoder(told) + self.pos_emb[:, :chunk]
         x = torch.cat([actions, context.tokens.to(actions.dtype)], dim=1)
         own = self._first.qkv(actions)
@@ -164,7 +173,7 @@ class ActionTransformer(nn.Module):
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
             # Nobody reads the features after the last block.
-            x = self._run(block, x, context.mask, chunk if number == last else x.shape[1], qkv)
+            x = self._run(block, x, mask, chunk if number == last else x.shape[1], qkv)
             qkv = None
         return self.action_decoder(self.norm(x))
 
@@ -172,6 +181,16 @@ class ActionTransformer(nn.Module):
         if self.checkpointing and torch.is_grad_enabled():
             return cast(torch.Tensor, checkpoint(block, *inputs, use_reentrant=False))
         return block(*inputs)
+
+
+def _without_absent(context: ActionContext, present: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask of a context, without the actions that are not there."""
+    if present is None:
+        return context.mask
+    features = context.mask[..., present.shape[1] :] if context.mask is not None else None
+    if features is None:
+        features = present.new_ones(len(present), 1, 1, context.tokens.shape[1])
+    return torch.cat([present[:, None, None], features], dim=-1)
 
 
 class ActionExpert(ActionTransformer):
@@ -187,11 +206,12 @@ class ActionExpert(ActionTransformer):
         t: Float[torch.Tensor, " B"],
         state: Float[torch.Tensor, "B S"],
         context: ActionContext,
+        present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, "B H A"]:
-        """dx/dt of the chunk at flow time t (1 noise, 0 data)."""
+        """dx/dt of the chunk at flow time t (1 noise, 0 data); see ``forward`` for ``present``."""
         told = torch.cat([time_sinusoid(t), state], dim=-1)[:, None].expand(-1, noisy.shape[1], -1)
         # Order of the published encoder's 47 inputs: noisy action, time, proprioception.
-        return self(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context)
+        return self(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context, present)
 
 
 def time_sinusoid(t: Float[torch.Tensor, " B"]) -> Float[torch.Tensor, "B 32"]:

@@ -13,10 +13,17 @@ from jaxtyping import Bool, Float
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lamp_model.config import MotionConfig
 from lamp_model.features import Features
+from lamp_model.model_config import MotionConfig
 from lamp_model.networks import motion_layout
-from lamp_model.networks.flow_matching import integrate_motion, motion_timestep
+from lamp_model.networks.flow_matching import (
+    TIMESTEPS,
+    integrate_motion,
+    masked_mean,
+    motion_path,
+    motion_timestep,
+    sample_motion_time,
+)
 
 SPATIAL_SCALE = 1.875
 """CogVideoX's interpolation scale of the spatial positions; part of the checkpoints' meaning."""
@@ -171,10 +178,35 @@ class MotionExpert(nn.Module):
         """The velocity at a time given as a whole number of thousandths."""
         return self.decoder.cogvideox(packed, timestep, conditioning)[0]
 
+    def loss(
+        self,
+        features: Features,
+        motion: Float[torch.Tensor, "B K T 3"],
+        mask: Bool[torch.Tensor, "B K T"],
+        generator: torch.Generator,
+    ) -> Float[torch.Tensor, " "]:
+        """Mean squared error of the velocity (paper, section 3.2), over increments whose mask is true, and without
+        depth where it is masked.
+
+        Args:
+            motion: increments in the units of the data.
+            generator: decides noise and time.
+        """
+        steps = self.config.steps_per_frame
+        data = motion_layout.pack(motion_layout.normalise(motion), steps)
+        counted = motion_layout.pack(mask[..., None].expand_as(motion).float(), steps)
+        counted = counted * motion_layout.component_mask(steps, self.config.depth).to(counted.device)
+        noise = torch.randn(data.shape, generator=generator, device=data.device)
+        t = sample_motion_time(len(data), generator)
+        noisy, velocity = motion_path(data, noise, t)
+        predicted = self.velocity(noisy, (t * TIMESTEPS).floor(), self.condition(features))
+        return masked_mean((predicted.float() - velocity) ** 2, counted.bool())
+
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
     ) -> Float[torch.Tensor, "B M W"]:
-        """The half-formed thought that guides the policy (paper, section 3.3), in training and inference alike.
+        """The hidden state after ``guidance_steps`` denoising steps (paper, section 3.3): the same call in training and
+        inference.
 
         ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time
         reached, whose last block's motion tokens are the result: two evaluations in all. The release is known for one

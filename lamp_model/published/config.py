@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
-from lamp_model.config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.errors import BadCheckpoint
 from lamp_model.features import check_prompt
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.networks.action_transformer import TIME_CHANNELS
 from lamp_model.published import OWN
 from schemas.errors import first_line

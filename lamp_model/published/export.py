@@ -14,9 +14,10 @@ import torch
 import yaml
 
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
-from lamp_model.config import ModelConfig, RunConfig
+from lamp_model.config import RunConfig
 from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel
+from lamp_model.model_config import ModelConfig
 from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.published.config import to_values
 from lamp_model.storage import run_folder

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lamp_model.action_heads import ActionHead
 from lamp_model.action_heads.binned import bin_of, centre_of
-from lamp_model.config import ACTION_HEADS, ActionConfig
 from lamp_model.features import Features
+from lamp_model.model_config import ACTION_HEADS, ActionConfig
 from schemas.plugins import configure, load_plugin, plugin_names
 
 SIZES = ActionConfig(action_size=3, state_size=2, chunk=4, layers=2, width=16, heads=2, positions=20, dropout=0.0)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 
-from lamp_model.config import MotionConfig
 from lamp_model.features import Features
+from lamp_model.model_config import MotionConfig
 from lamp_model.networks.motion_expert import MotionExpert
 
 SMALL = MotionConfig(

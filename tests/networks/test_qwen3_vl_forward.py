@@ -14,8 +14,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from lamp_model.backbones import qwen3_vl
 from lamp_model.backbones._qwen3_vl_forward import last_hidden_states, unattended_state
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
-from lamp_model.config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.model import PolicyModel
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.networks.lora import add_adapters
 from schemas.plugins import configure
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lamp_model.config import ActionConfig, MotionConfig
 from lamp_model.data.normalisation import PublishedAction, PublishedState, Range
 from lamp_model.features import Features
 from lamp_model.fusions import gated
+from lamp_model.model_config import ActionConfig, MotionConfig
 from lamp_model.networks import motion_layout
 from lamp_model.networks.action_transformer import ActionExpert
 from lamp_model.networks.flow_matching import integrate_action

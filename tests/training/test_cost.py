@@ -11,9 +11,9 @@ import torch
 from fixtures.vlm import write_model
 
 from lamp_model.backbones import openvla_7b, qwen3_vl, transformers_vlm
-from lamp_model.config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.features import Features
 from lamp_model.model import PolicyModel
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.networks.action_transformer import ActionExpert
 from lamp_model.networks.lora import add_adapters
 from lamp_model.networks.motion_expert import MotionExpert
