@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,17 +151,18 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / run_folder.LOCK
-    try:
-        with held(lock):
-            try:
-                yield
-            finally:
-                if not (folder / run_folder.CONFIG).is_file():
-                    lock.unlink(missing_ok=True)
-                    with suppress(OSError):  # something else lies there
-                        folder.rmdir()
-    except BlockingIOError:
-        raise BadRun(f"another lamp-train is training in {folder}: wait for it or give another --output") from None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(lock))
+        except BlockingIOError:
+            raise BadRun(f"another lamp-train is training in {folder}: wait for it or give another --output") from None
+        try:
+            yield
+        finally:
+            if not (folder / run_folder.CONFIG).is_file():
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # something else lies there
+                    folder.rmdir()
 
 
 def _statistics(prepared: Prepared) -> dict[str, Any] | None:
