@@ -67,7 +67,7 @@ def test_the_first_steps_and_every_nth_keypoint_are_taken():
     assert torch.equal(taken.motion_mask[0], whole.motion_mask[0][points, :10])
     scene = taken.scenes[0]
     assert np.array_equal(scene.uvz, triplet.flow.uvz[points, :11])
-    assert np.array_equal(scene.static, whole.scenes[0].static[points])
+    assert np.array_equal(scene.valid, triplet.flow.valid[points, :11])
 
 
 @pytest.mark.parametrize(
