@@ -45,7 +45,7 @@ class TrainingConfig:
         validate_every, checkpoint_every, log_every: in steps; the last step always does all three.
         objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, and the Motion
             Expert learns on at ``motion_rate``, which follows the same cosine.
-        checkpoint_activations: compute the activations of the parts that learn again in the backward pass, block by
+        checkpoint_activations: compute the activations of what learns again in the backward pass, block by
             block: less memory, more time, the same gradients.
         instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
         retarget: learn motion in even steps of distance and not of time (``schemas.retargeting``).

@@ -53,9 +53,9 @@ class MotionModel(nn.Module):
         float32.
         """
         self.qwen_vl_interface.place(device)
-        for name, part in self.named_children():
+        for name, module in self.named_children():
             if name != "qwen_vl_interface":
-                part.to(device).float()
+                module.to(device).float()
 
     def checkpoint_activations(self, on: bool) -> None:
         """Whether blocks that learn, or hold adapters, compute their activations again in the backward pass and keep
@@ -100,9 +100,9 @@ class PolicyModel(MotionModel):
         """Round the weights of the experts and the guidance once, for acting on a GPU
         (``lamp_model.networks.precision.round_weights_once``).
         """
-        for name, part in self.named_children():
+        for name, module in self.named_children():
             if name != "qwen_vl_interface":  # it is in bfloat16 there
-                round_weights_once(part)
+                round_weights_once(module)
 
     def compile_parts(self, mode: str = "default") -> None:
         """Let torch.compile make faster kernels of the backbone (where its pass is one graph, as Qwen3-VL's is) and of
