@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Prepared:
     resumed: bool
     finished: bool
 
-    @property
+    @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Numbers of the samples to train on, and of those held out."""
         return split_members(self.data, self.config.training.val_fraction)
