@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from lamp_model.options import Choice, Option
-from schemas.scene_flow import GRID, HORIZON
+from schemas.flow_size import GRID, HORIZON
 
 MOST_LAYERS, LARGEST = 1_000, 65_536
 """Far above any model; a size beyond them is a mistake that would take all memory or all time."""

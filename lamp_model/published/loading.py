@@ -13,7 +13,7 @@ from lamp_model.data.embodiments import convention_of
 from lamp_model.data.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
 from lamp_model.errors import BadCheckpoint
 from lamp_model.model import PolicyModel, outline
-from lamp_model.model_config import ACTION_HEADS, FUSIONS, ModelConfig
+from lamp_model.model_config import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
 from lamp_model.published.config import PublishedConfig, read_config
