@@ -23,10 +23,8 @@ from fixtures.shard import write_shards
 from machine import at_least_one, describe
 from transformers.utils import logging
 
-from lamp_model.data.embodiments import run_statistics
 from lamp_model.storage import run_folder
 from lamp_model.training import run as running
-from lamp_model.training.overrides import Variants
 from lamp_model.training.request import Request
 from lamp_model.training.trainer import Trainer
 
@@ -64,17 +62,16 @@ def settle(device: torch.device) -> None:
 
 def prepared_stage(stage: int, data: Path, folder: Path, options: dict, args: argparse.Namespace):
     """A stage's trainer and loader on random shards; stage 2 guides with a Motion Expert that has learnt nothing."""
-    motion, variants = None, Variants(backbone="qwen3-vl:weights=random:4b" if args.preset == "paper" else None)
-    if stage == 2:
-        motion, variants = folder.parent / "stage1", Variants(lora_rank=args.lora_rank)
-    request = Request(
-        stage, data, folder, motion, preset=args.preset, options=options, variants=variants, device=args.device
-    )
+    motion = folder.parent / "stage1" if stage == 2 else None
+    if stage == 1 and args.preset == "paper":
+        options = {**options, "backbone": "qwen3-vl:weights=random:4b"}
+    if stage == 2 and args.lora_rank:
+        options = {**options, "lora_rank": args.lora_rank}
+    request = Request(stage, data, folder, motion, preset=args.preset, options=options, device=args.device)
     prepared = running.prepare(request)
     folder.mkdir()
     run_folder.write_config(folder, prepared.config)
-    run_folder.write_statistics(folder, run_statistics(prepared.data, None))
-    built = running._build(prepared)
+    built = running._build(prepared, running._statistics(prepared))
     if stage == 1:
         run_folder.finish(folder, built.model, prepared.config.training)
     loader, _ = running._loaders(prepared)

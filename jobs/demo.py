@@ -60,8 +60,8 @@ def act(picture: Path) -> None:
     """Predict an action chunk for a held-out sample and draw what the policy imagines beside what happened."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads sleep, as in lamp-train
 
-    from lamp_model.data.loader import split_episodes
     from lamp_model.data.sample import decode_image
+    from lamp_model.data.split import split_episodes
     from lamp_model.policy import load_policy
     from pipeline.inspection.pictures import write_picture
     from schemas.shard_set import ShardSet

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
+from torch import nn
 
 PROMPT = (
     "Your task is {instruction}. To identify the key objects for your task. "
@@ -35,6 +36,11 @@ class Backbone(Protocol):
     @property
     def width(self) -> int:
         """D, the width of the features."""
+        ...
+
+    @property
+    def language_model(self) -> nn.Module:
+        """The transformer that reads images and words together; adapters go into it."""
         ...
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B H W 3"]], instructions: Sequence[str]) -> Features:

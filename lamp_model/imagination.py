@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from lamp_model import observation
-from lamp_model.model import BACKBONES, ModelConfig, MotionModel
+from lamp_model import backbones, observation
+from lamp_model.errors import BadCheckpoint
+from lamp_model.model import MotionModel
+from lamp_model.model_config import ModelConfig
 from lamp_model.networks import motion_layout
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.precision import autocast
@@ -20,7 +22,6 @@ from lamp_model.published.config import read_config
 from lamp_model.published.files import PublishedFiles, fetched, find, is_published, read_state
 from lamp_model.published.loading import load_published_policy, motion_expert, read_published_motion
 from lamp_model.storage import run_folder
-from lamp_model.storage.checkpoints import BadCheckpoint
 from schemas.devices import choose_device
 from schemas.plugins import configure
 
@@ -109,7 +110,7 @@ def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredic
         config, tensors, where = read_published_motion(source)
         files = find(source, needs_statistics=False)
         if not read_config(files.config).own_normalisation:
-            pil_size = configure(BACKBONES, config.backbone, config.backbone_options).image_size
+            pil_size = configure(backbones.__name__, config.backbone, config.backbone_options).image_size
         if _is_whole(files):
             backbone = partial(_backbone_of_policy, source)
     else:

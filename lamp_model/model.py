@@ -4,57 +4,24 @@ Attribute names are the prefixes of the published checkpoints.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from accelerate import init_empty_weights
 from jaxtyping import Float, UInt8
 from torch import nn
 
+from lamp_model.action_heads import make_action_head
+from lamp_model.backbones import make_backbone
+from lamp_model.config import TrainingConfig
 from lamp_model.features import Features
-from lamp_model.networks.action_transformer import ActionConfig, ActionTransformer
-from lamp_model.networks.lora import add_adapters, check_rank
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert, MotionTransformer
+from lamp_model.fusions import make_fusion
+from lamp_model.model_config import ModelConfig
+from lamp_model.networks.action_transformer import ActionTransformer
+from lamp_model.networks.lora import ADAPTERS, add_adapters
+from lamp_model.networks.motion_expert import MotionExpert, MotionTransformer
 from lamp_model.networks.precision import round_weights_once
-from schemas.plugins import configure, load_plugin
-
-BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything that decides the module tree.
-
-    Attributes:
-        backbone: a plug-in of ``lamp_model.backbones``, with its options.
-        fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
-        action: sizes of the Action Expert.
-        action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
-        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
-        cameras: roles of the images, in the order in which the backbone sees them.
-        guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
-        padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
-            sample's output; ``repeat`` does what the published checkpoints were trained with.
-    """
-
-    backbone: str = "qwen3-vl"
-    backbone_options: dict[str, Any] = field(default_factory=dict)
-    motion: MotionConfig = field(default_factory=MotionConfig)
-    fusion: str = "gated"
-    fusion_options: dict[str, Any] = field(default_factory=dict)
-    action: ActionConfig = field(default_factory=ActionConfig)
-    action_head: str = "flow-matching"
-    action_head_options: dict[str, Any] = field(default_factory=dict)
-    lora_rank: int = 0
-    cameras: tuple[str, ...] = ("image", "wrist")
-    padding: Literal["masked", "repeat"] = "masked"
-    guided: bool = True
-
-    def __post_init__(self) -> None:
-        if self.padding not in ("masked", "repeat"):
-            raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
-        check_rank(self.lora_rank)
 
 
 class MotionModel(nn.Module):
@@ -68,8 +35,7 @@ class MotionModel(nn.Module):
         """
         super().__init__()
         self.config = config
-        options = configure(BACKBONES, config.backbone, config.backbone_options)
-        self.qwen_vl_interface = load_plugin(BACKBONES, config.backbone).build(options)
+        self.qwen_vl_interface = make_backbone(config.backbone, config.backbone_options)
         if not config.guided:
             return
         self.motion_head = MotionExpert(config.motion, self.qwen_vl_interface.width)
@@ -87,9 +53,9 @@ class MotionModel(nn.Module):
         float32.
         """
         self.qwen_vl_interface.place(device)
-        for name, part in self.named_children():
+        for name, module in self.named_children():
             if name != "qwen_vl_interface":
-                part.to(device).float()
+                module.to(device).float()
 
     def checkpoint_activations(self, on: bool) -> None:
         """Whether blocks that learn, or hold adapters, compute their activations again in the backward pass and keep
@@ -125,12 +91,8 @@ class PolicyModel(MotionModel):
         super().__init__(config)
         width = self.qwen_vl_interface.width
         if config.guided:
-            widths = {"feature_width": width, "motion_width": config.motion.width}
-            options = configure(FUSIONS, config.fusion, {**config.fusion_options, **widths})
-            self.motion_guidance = load_plugin(FUSIONS, config.fusion).build(options)
-        filled = {"sizes": config.action, "feature_width": width}
-        options = configure(ACTION_HEADS, config.action_head, {**config.action_head_options, **filled})
-        self.action_model = load_plugin(ACTION_HEADS, config.action_head).build(options)
+            self.motion_guidance = make_fusion(config.fusion, config.fusion_options, width, config.motion.width)
+        self.action_model = make_action_head(config.action_head, config.action_head_options, config.action, width)
         if config.lora_rank:
             add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
@@ -138,9 +100,9 @@ class PolicyModel(MotionModel):
         """Round the weights of the experts and the guidance once, for acting on a GPU
         (``lamp_model.networks.precision.round_weights_once``).
         """
-        for name, part in self.named_children():
+        for name, module in self.named_children():
             if name != "qwen_vl_interface":  # it is in bfloat16 there
-                round_weights_once(part)
+                round_weights_once(module)
 
     def compile_parts(self, mode: str = "default") -> None:
         """Let torch.compile make faster kernels of the backbone (where its pass is one graph, as Qwen3-VL's is) and of
@@ -175,7 +137,8 @@ class PolicyModel(MotionModel):
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
     ) -> Float[torch.Tensor, "B M W"]:
-        """The Motion Expert's half-formed thought: the same call in training and inference; no gradient, no dropout."""
+        """The Motion Expert's hidden state after one denoising step: the same call in training and inference; no
+        gradient, no dropout."""
         learning = self.motion_head.training  # only where the objective is joint
         self.motion_head.eval()
         with torch.no_grad():
@@ -192,6 +155,18 @@ class PolicyModel(MotionModel):
     ) -> Float[torch.Tensor, "B H A"]:
         """A normalised action chunk for a normalised state."""
         return self.action_model.act(guided, state, noise)
+
+
+def learning_modules(model: ModelConfig, training: TrainingConfig) -> tuple[str, ...]:
+    """Names of the modules of a model that a stage trains."""
+    if training.stage == 1:
+        return ("motion_head",)
+    modules = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
+    if training.objective == "joint":
+        modules.append("motion_head")
+    if model.lora_rank:
+        modules.append(ADAPTERS)
+    return tuple(modules)
 
 
 Model = TypeVar("Model", bound=MotionModel)

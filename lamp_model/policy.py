@@ -15,14 +15,16 @@ except ModuleNotFoundError as missing:
     raise missing_package(missing) or missing from missing
 
 from lamp_model import observation
+from lamp_model.config import DataSource
 from lamp_model.data.embodiments import Embodiment, embodiments_of
 from lamp_model.data.normalisation import Normaliser
+from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel, check_mode
 from lamp_model.networks import motion_layout
 from lamp_model.networks.precision import autocast
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_policy
-from lamp_model.storage.run_folder import STATISTICS, BadRun, DataSource, finished_run, load_model, read_statistics
+from lamp_model.storage.run_folder import STATISTICS, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from lamp_model.model import ModelConfig
-from lamp_model.networks.action_transformer import ActionConfig
-from lamp_model.networks.motion_expert import MotionConfig
-from lamp_model.training.config import TrainingConfig
+from lamp_model.config import TrainingConfig
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 
 
 @dataclass(frozen=True)

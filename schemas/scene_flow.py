@@ -12,8 +12,9 @@ from enum import IntFlag
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-GRID = 20
-HORIZON = 32
+from schemas.flow_size import GRID as GRID
+from schemas.flow_size import HORIZON as HORIZON
+
 MOTION_SCALE = (0.05, 0.05, 0.04)
 """Published normalisation: an increment (du, dv, dz) divided by this lies in [-1, 1]."""
 MOVES = 0.005

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jobs.cli.build_options import Build
+from jobs.cli.option_tables import given, known_options
 from jobs.cli.shipped import recipe_path
 from schemas.mixture import check_weights
 from schemas.structured import SUFFIXES, BadFile, read_structured, structure
@@ -59,7 +60,7 @@ def read_recipe_file(args: Build) -> RecipeFile:
     path = recipe_path(args.recipe)
     _check_beside(args, path)
     values = read_structured(path)
-    _check_names(values, TOP, str(path))
+    known_options(values, TOP, str(path))
     name, defaults = values.get("name", path.stem), _table(values.get("defaults"), f"{path}: defaults")
     tables = _table(values.get("datasets"), f"{path}: datasets")
     if not tables:
@@ -95,9 +96,7 @@ def _section(args: Build, path: Path, name: str, defaults: dict[str, Any], table
 
 def _options(table: dict[str, Any], where: str, beside: tuple[str, ...]) -> dict[str, Any]:
     """A table with ``_`` in its names, all of which are known."""
-    named = {str(key).replace("-", "_"): value for key, value in table.items()}
-    _check_names(named, (*beside, *OPTIONS), where)
-    return named
+    return known_options(table, (*beside, *OPTIONS), where)
 
 
 def _merged(defaults: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -135,18 +134,9 @@ def _word(value: Any) -> str:
 
 
 def _check_beside(args: Build, path: Path) -> None:
-    given = [
-        f.name
-        for f in dataclasses.fields(Build)
-        if f.name not in WHERE_AND_HOW and getattr(args, f.name) != _default(f)
-    ]
-    if given:
-        option = given[0].replace("_", "-")
+    if beside := given(args, WHERE_AND_HOW):
+        option = beside[0].replace("_", "-")
         raise ValueError(f"--{option} beside --recipe: write it into {path}, under defaults or a dataset")
-
-
-def _default(field: dataclasses.Field) -> Any:
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _table(value: Any, where: str) -> dict[str, Any]:
@@ -155,9 +145,3 @@ def _table(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadFile(f"{where} must hold names with values, found {value!r}")
     return value
-
-
-def _check_names(values: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-    for name in values:
-        if name not in known:
-            raise BadFile(f"{where} has a name {name!r} that is not known; known are {', '.join(known)}")

@@ -1,5 +1,5 @@
-"""How commands that train keep torch and its libraries from being a nuisance: nothing of them is imported before it
-must be.
+"""Settings of torch and transformers for commands: how threads wait, and what the libraries print. Neither library is
+imported before it is needed.
 """
 
 import os
@@ -14,7 +14,7 @@ def wait_politely() -> None:
 
 
 def quieten() -> None:
-    """Libraries' own progress bars and advice say nothing to the person who trains."""
+    """Turn off the libraries' own progress bars and advice."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()

@@ -1,34 +1,47 @@
-"""What ``lamp-train`` may be asked for, and the request that the answers describe."""
+"""What ``lamp-train`` may be asked for, and the request that the answers describe.
+
+Options that decide the run are those of ``lamp_model.config.RunConfig``, each declared there once; here stand those
+that say what to train on, where and how.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+
+import tyro
 
 from jobs.cli.help_text import optional_in_words
+from jobs.cli.option_tables import with_options_file
+from lamp_model.config import RunConfig
+from lamp_model.options import Option, options_in
 
 if TYPE_CHECKING:
     from lamp_model.training.request import Request
 
-OPTIONS = (
-    "steps",
-    "batch_size",
-    "learning_rate",
-    "seed",
-    "val_fraction",
-    "checkpoint_every",
-    "validate_every",
-    "objective",
-    "motion_weight",
-    "motion_rate",
-    "checkpoint_activations",
-    "instructions",
-    "retarget",
-)
-"""Fields of the training's config that can be given here."""
+Kind = TypeVar("Kind", bound=type)
+WHERE_AND_HOW = ("recipe", "resume", "device", "threads")
+"""Options that say where and how to run and not what to train: a file has none of them."""
+OPTIONS = options_in(RunConfig)
+
+
+def with_options_of_runs(kind: Kind) -> Kind:
+    """Under ``@dataclass``: every option of a run as a field, None, or False for a switch, where it is not given."""
+    for name, place in OPTIONS.items():
+        shown = tyro.conf.arg(help=_help(place.option))
+        hint = bool if place.kind is bool else place.kind | None
+        kind.__annotations__[name] = Annotated[hint, shown]
+        setattr(kind, name, False if place.kind is bool else None)
+    return kind
+
+
+def _help(option: Option) -> str:
+    """The words of an option, and the stage that alone has it."""
+    return f"Stage {option.stage}: {option.help}" if option.stage else option.help
 
 
 @dataclass(frozen=True)
 @optional_in_words
+@with_options_of_runs
 class Train:
     """Train a stage of LaMP from shards that lamp-data built.
 
@@ -46,7 +59,8 @@ class Train:
     runs/NAME of the file.
     """
     data: Path | None = None
-    """Folder of shards, or a mixture (docs/mixtures.md). [default: shards/libero]"""
+    """Folder of shards, or a mixture (docs/mixtures.md). With --resume, where the same shards are now. [default:
+    shards/libero]"""
     output: Path | None = None
     """Folder of the run. [default: runs/stage1 or runs/stage2]"""
     motion: Path | None = None
@@ -56,66 +70,11 @@ class Train:
     """Stage 2: motion weights in the authors' layout in place of a run of stage 1: a folder, a .pt or a name on the
     Hugging Face hub.
     """
-    backbone: str | None = None
-    """qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT.
-    Stage 2 takes that of stage 1. [default: qwen3-vl]"""
-    lora_rank: int | None = None
-    """Stage 2: adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]
-    """
-    positions: int | None = None
-    """Stage 2: the longest sequence of actions and features together; OpenVLA's two images need 640. [default: 512]"""
-    fusion: str | None = None
-    """Stage 2: how motion enters the features: gated (paper), add, concat or gated-tokens, with options as in
-    gated-tokens:layers=2. [default: gated]"""
-    guidance_steps: int | None = None
-    """Stage 2: denoising steps before the motion guides, 0 to 10. [default: 1]"""
-    action_head: str | None = None
-    """Stage 2: flow-matching (paper) or binned, with options as in binned:bins=256. [default: flow-matching]"""
-    objective: Literal["action", "joint"] | None = None
-    """Stage 2: action (paper), or joint: the Motion Expert learns on. [default: action]"""
-    motion_weight: float | None = None
-    """Of the motion's loss when the objective is joint. [default: 0.1]"""
-    motion_rate: float | None = None
-    """The Motion Expert's learning rate when the objective is joint; with --resume another may be given. [default:
-    1e-5]
-    """
-    checkpoint_activations: bool | None = None
-    """Keep fewer activations for the backward pass and compute them again: less memory, more time (a tiny step 5 to
-    25%). [default: no]
-    """
-    actions: Literal["standard", "raw"] | None = None
-    """Stage 2: which form of the actions is learnt (docs/actions.md). [default: standard where the shards have it]"""
-    instructions: Literal["own", "all"] | None = None
-    """own: the people's instructions; all: also those that a model wrote (lamp-data instruct). [default: own]"""
-    retarget: bool | None = None
-    """Learn motion in even steps of distance and not of time, so that slow and fast robots match. [default: no]"""
-    normalisation: Literal["min_max", "quantile"] | None = None
-    """Stage 2: states and actions to [-1, 1] by minimum and maximum, or by their 1st and 99th percentile. [default:
-    min_max]
-    """
-    relative_depth: bool = False
-    """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""
     preset: Literal["tiny", "paper"] | None = None
     """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
     Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
-    steps: int | None = None
-    """Optimiser steps. [default: tiny 150 and 200; paper 93750 and 15000]"""
-    batch_size: int | None = None
-    """Samples a step. [default: tiny 4, paper 512]"""
-    learning_rate: float | None = None
-    """At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 4e-3 and 1e-3,
-    paper 1e-4]
-    """
-    seed: int | None = None
-    """Of weights, noise and the order of samples. [default: 0]"""
-    val_fraction: float | None = None
-    """Share of the episodes held out for validation, at least one of two. [default: 0.1]"""
-    chunk: int | None = None
-    """Stage 2: actions predicted at once. [default: 10]"""
-    validate_every: int | None = None
-    """Steps between looks at the held-out episodes. [default: tiny 50, paper 1000]"""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints. [default: tiny 50, paper 1000]"""
+    relative_depth: bool = False
+    """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""
     resume: bool = False
     """Go on with the run in the output folder."""
     device: str = "auto"
@@ -123,36 +82,39 @@ class Train:
     threads: int = 2
     """Threads that decode samples."""
 
+    if TYPE_CHECKING:  # the fields that the decorator adds
+
+        def __init__(self, **options: Any) -> None: ...
+
+
+def with_recipe(args: Train, path: Path) -> Train:
+    """The options of a command line, those that were not given taken from a file. Without an output in either, the run
+    goes to a folder of the file's name.
+
+    Raises:
+        BadFile: the file cannot be used; the message names the place in it.
+    """
+    return with_options_file(args, path, WHERE_AND_HOW, {"output": Path("runs") / path.stem})
+
 
 def request_of(args: Train, output: Path) -> "Request":
     """The request for a run in a folder."""
-    from lamp_model.training.overrides import MOTIONS, Variants
-    from lamp_model.training.request import Request
+    from lamp_model.training.request import MOTIONS, Request
 
     prior = str(args.motion) if str(args.motion) in MOTIONS else None
     assert args.stage is not None
+    values = {name: getattr(args, name) for name in OPTIONS}
     return Request(
         stage=args.stage,
         data=args.data,
         output=output,
         motion=None if prior else args.motion,
-        preset=args.preset,
-        options={name: value for name in OPTIONS if (value := getattr(args, name)) is not None},
+        prior=cast(Any, prior),
         motion_weights=args.motion_weights,
-        variants=Variants(
-            cast(Any, prior),
-            args.fusion,
-            args.guidance_steps,
-            args.backbone,
-            args.action_head,
-            args.lora_rank,
-            args.positions,
-            args.chunk,
-        ),
+        preset=args.preset,
+        options={name: value for name, value in values.items() if value is not None and value is not False},
         resume=args.resume,
         device=args.device,
         threads=args.threads,
-        actions=args.actions,
-        normalisation=args.normalisation,
         relative_depth=args.relative_depth,
     )

@@ -25,9 +25,9 @@ class Export:
 def export_command(args: Export) -> int:
     """Export as asked and say what came of it; the exit code."""
     wait_politely()
+    from lamp_model.errors import BadCheckpoint, BadRun
     from lamp_model.published.export import differences, export_policy
-    from lamp_model.storage.checkpoints import BadCheckpoint
-    from lamp_model.storage.run_folder import BadRun, read_config
+    from lamp_model.storage.run_folder import read_config
     from schemas.plugins import MissingDependency
 
     quieten()

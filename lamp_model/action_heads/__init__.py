@@ -5,12 +5,15 @@ A module defines a frozen ``Config`` with at least ``sizes`` (``ActionConfig``) 
 [-1, 1] within the range of the data.
 """
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
 
 from lamp_model.features import Features
+from lamp_model.model_config import ActionConfig
+from schemas.plugins import configure, load_plugin
 
 
 @runtime_checkable
@@ -30,8 +33,14 @@ class ActionHead(Protocol):
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
+        present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, " "]:
-        """The loss over numbers of actions whose mask is true; the generator decides all chance."""
+        """The loss over numbers of actions whose mask is true; the generator decides all chance.
+
+        Args:
+            present: false for actions after the episode's end, which no token may attend to; None lets padded actions
+                be attended to, as the authors' code does.
+        """
         ...
 
     def act(
@@ -39,3 +48,17 @@ class ActionHead(Protocol):
     ) -> Float[torch.Tensor, "B H A"]:
         """An action chunk from what ``noise`` gave."""
         ...
+
+    def compile(self, *, mode: str, fullgraph: bool) -> None:
+        """``nn.Module.compile``: ``act``'s forward pass as one graph."""
+        ...
+
+
+def make_action_head(name: str, options: Mapping[str, Any], sizes: ActionConfig, feature_width: int) -> ActionHead:
+    """An action head of these sizes on features of this width.
+
+    Raises:
+        ValueError: there is no such head, or an option does not fit.
+    """
+    filled = {"sizes": sizes, "feature_width": feature_width}
+    return load_plugin(__name__, name).build(configure(__name__, name, {**options, **filled}))

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import nn
 from torch.nn import functional
 
-from lamp_model.configs import check_sizes
 from lamp_model.features import Features
-from lamp_model.losses import masked_mean
-from lamp_model.networks.action_transformer import ActionConfig, ActionTransformer
+from lamp_model.model_config import ActionConfig, check_sizes
+from lamp_model.networks.action_transformer import ActionTransformer
+from lamp_model.networks.flow_matching import masked_mean
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,15 @@ class BinnedActions(ActionTransformer):
         super().__init__(sizes, config.feature_width, sizes.state_size, sizes.action_size * config.bins)
         self.bins = config.bins
 
-    def scores(self, guided: Features, state: Float[torch.Tensor, "B S"]) -> Float[torch.Tensor, "B H A N"]:
+    def scores(
+        self,
+        guided: Features,
+        state: Float[torch.Tensor, "B S"],
+        present: Bool[torch.Tensor, "B H"] | None = None,
+    ) -> Float[torch.Tensor, "B H A N"]:
         """Unnormalised log-probabilities. Each action token sees the state and knows its place by its position only."""
         chunk = self.config.chunk
-        decoded = self(state[:, None].expand(-1, chunk, -1), self.context(guided))
+        decoded = self(state[:, None].expand(-1, chunk, -1), self.context(guided), present)
         return decoded.unflatten(-1, (self.config.action_size, self.bins)).float()
 
     def noise(self, batch: int, generator: torch.Generator) -> None:
@@ -73,9 +78,10 @@ class BinnedActions(ActionTransformer):
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
+        present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, " "]:
         """Mean cross-entropy of the true bins."""
-        scores = self.scores(guided, state).movedim(-1, 1)
+        scores = self.scores(guided, state, present).movedim(-1, 1)
         missed = functional.cross_entropy(scores, bin_of(actions, self.bins), reduction="none")
         return masked_mean(missed, mask)
 

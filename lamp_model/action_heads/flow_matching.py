@@ -7,9 +7,9 @@ from jaxtyping import Bool, Float
 from torch import nn
 
 from lamp_model.features import Features
-from lamp_model.losses import masked_mean
-from lamp_model.networks.action_transformer import ActionConfig, ActionExpert
-from lamp_model.networks.flow_matching import action_path, integrate_action, sample_action_time
+from lamp_model.model_config import ActionConfig
+from lamp_model.networks.action_transformer import ActionExpert
+from lamp_model.networks.flow_matching import action_path, integrate_action, masked_mean, sample_action_time
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class FlowMatching(ActionExpert):
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
         generator: torch.Generator,
+        present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, " "]:
         """Mean squared error of the velocity."""
         noise = self.noise(len(actions), generator)
         t = sample_action_time(len(actions), generator)
         noisy, velocity = action_path(actions, noise, t)
-        predicted = self.velocity(noisy, t, state, self.context(guided))
+        predicted = self.velocity(noisy, t, state, self.context(guided), present)
         return masked_mean((predicted.float() - velocity) ** 2, mask)
 
     def act(

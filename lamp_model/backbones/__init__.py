@@ -5,3 +5,29 @@ A module defines a frozen ``Config`` with at least ``weights``, ``revision`` and
 ``FrozenBackbone`` of the kind ``lamp_model.features.Backbone``. What learns stands after a backbone, or in adapters
 beside its projections (``lamp_model.networks.lora``).
 """
+
+from collections.abc import Mapping
+from typing import Any
+
+from lamp_model.features import Backbone
+from schemas.plugins import configure, load_plugin
+
+
+def make_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
+    """A backbone with its weights.
+
+    Raises:
+        ValueError: there is no such backbone, or an option does not fit.
+        MissingWeights: its weights cannot be had.
+    """
+    return load_plugin(__name__, name).build(configure(__name__, name, options))
+
+
+def feature_width(name: str, options: Mapping[str, Any]) -> int:
+    """D, the width of a backbone's features, from its config alone.
+
+    Raises:
+        ValueError: there is no such backbone, or an option does not fit.
+        MissingWeights: its config cannot be had.
+    """
+    return load_plugin(__name__, name).feature_width(configure(__name__, name, options))

@@ -15,8 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
+from lamp_model.errors import BadCheckpoint
 from lamp_model.networks.lora import is_adapter
-from lamp_model.storage.checkpoints import BadCheckpoint
 from schemas.errors import first_line
 from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights

@@ -16,7 +16,7 @@ def plain_words(text: str, special: Iterable[str]) -> str:
     read as the words that it consists of. Half letters (lone surrogates, which JSON can hold) become U+FFFD. Every
     other text stays as it is.
 
-    An instruction of strangers could end its turn otherwise, or stand for a picture that is not there.
+    Otherwise an instruction from outside could end its turn, or stand for a picture that is not there.
     """
     for token in special:
         text = text.replace(token, f"{token[0]} {token[1:]}")

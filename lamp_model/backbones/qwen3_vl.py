@@ -22,8 +22,8 @@ from lamp_model.backbones._frozen import (
 from lamp_model.backbones._prompt_safety import plain_words, special_tokens
 from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states, unattended_state
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
-from lamp_model.configs import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
+from lamp_model.model_config import check_sizes
 from lamp_model.networks.image_resize import resize
 
 IMAGE_TOKEN = "<|image_pad|>"

@@ -26,8 +26,8 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._prompt_safety import plain_words, special_tokens
-from lamp_model.configs import check_sizes
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
+from lamp_model.model_config import check_sizes
 
 
 @dataclass(frozen=True)

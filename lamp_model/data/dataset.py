@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from schemas.files import sha256_of
+from schemas.manifest import NAME as MANIFEST
 from schemas.mixture import is_mixture, member_folder, read_mixture
 from schemas.shard_formats import INDEX_DTYPE
 from schemas.shard_set import ShardSet
@@ -48,7 +50,8 @@ class TrainingData:
     Attributes:
         path: as given.
         name: of the dataset or mixture.
-        digest: of the recipe or the mixture; a run goes on only with the same.
+        digest: of the manifest or the mixture; a run goes on only with the same.
+        manifests: SHA-256 of every member's ``manifest.json`` by the member's name.
         members: the builds.
         embodied: whose states and actions there are.
         index: one row a sample (``schemas.shard_formats.INDEX_DTYPE``).
@@ -71,8 +74,10 @@ class TrainingData:
             )
         else:
             shards = ShardSet(path)
-            self.name, self.digest = str(shards.manifest.dataset.get("name", "")), shards.manifest.recipe_digest
+            self.name = str(shards.manifest.dataset.get("name", ""))
+            self.digest = sha256_of(shards.folder / MANIFEST)
             self.members = (MemberData(self.name, shards),)
+        self.manifests = {member.name: sha256_of(member.shards.folder / MANIFEST) for member in self.members}
         self._starts = np.cumsum([0] + [len(member.shards) for member in self.members])
         self.index = np.concatenate([np.zeros(0, INDEX_DTYPE), *(member.shards.index for member in self.members)])
         self.embodied = tuple(one for number, member in enumerate(self.members) for one in _embodied(number, member))

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.normalisation import Normaliser, range_of
-from lamp_model.storage.run_folder import BadRun
+from lamp_model.errors import BadRun
 from schemas.episode import ActionConvention
 
 RAW, STANDARD = "raw", "standard"

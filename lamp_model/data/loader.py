@@ -4,7 +4,6 @@ The state of the data in a run is one integer, the step. Threads decode ahead; t
 which.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from lamp_model.data.batch import Batch
-from lamp_model.data.dataset import TrainingData
 from lamp_model.data.sample import SampleConfig, collate, texts_of, to_sample
 from lamp_model.data.sampler import Order
 from schemas.triplet import Triplet
@@ -31,34 +29,6 @@ class Samples(Protocol):
     def read(self, number: int) -> Triplet:
         """A sample, its checksum verified."""
         ...
-
-
-def split_members(data: TrainingData, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sample numbers for training and for validation: ``split_episodes`` of each member, so that each is in both.
-
-    An episode that several members hold is held out of all of them if it is of one.
-    """
-    held_out = []
-    for member in data.members:
-        _, numbers = split_episodes(member.shards, val_fraction)
-        held_out.append(member.shards.index["episode"][numbers])
-    is_validation = np.isin(data.index["episode"], np.concatenate(held_out))
-    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
-
-
-def split_episodes(shards: Samples, val_fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Sample numbers for training and for validation, split by episode so that no episode is on both sides.
-
-    Episodes are ordered by a hash of their digest; the first ``val_fraction`` of them are held out, at least one of
-    each kind when there are two or more, none when there is one or the fraction is 0.
-    """
-    episodes = shards.index["episode"]
-    order = sorted(set(episodes.tolist()), key=lambda digest: hashlib.sha256(b"split:" + digest).digest())
-    held_out = 0
-    if val_fraction > 0 and len(order) > 1:
-        held_out = min(max(round(val_fraction * len(order)), 1), len(order) - 1)
-    is_validation = np.isin(episodes, np.array(order[:held_out], episodes.dtype))
-    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
 
 
 class Loader:

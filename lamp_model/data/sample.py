@@ -1,22 +1,21 @@
 """From a triplet to a batch of one, and from those to a batch."""
 
 from dataclasses import dataclass
+from math import isqrt
 
 import numpy as np
 import torch
 
 from lamp_model.data.batch import Batch, Scene
+from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
 from schemas.jpeg import decode_jpeg
 from schemas.retargeting import retarget
+from schemas.scene_flow import SceneFlow
 from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
 
 JOINED = ("motion", "motion_mask", "state", "actions", "action_mask", "embodiment")
-
-
-class BadSample(ValueError):
-    """A sample does not fit the model; the message names it and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class SampleConfig:
     Attributes:
         cameras: roles of the images.
         chunk: the first so many actions.
-        points, horizon: what the flow must have.
+        points, horizon: of the flow: every n-th keypoint along each side, and the first so many steps.
         standard: take the standard actions, not the raw ones.
         embodiment: number of the sample's robot in the run (``lamp_model.data.embodiments``).
         state_size, action_size: to which states and actions are filled up with zeros; None leaves them.
@@ -65,7 +64,7 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
     """
     check_fits(triplet, config)
     actions, action_mask = _actions(triplet, config)
-    flow = triplet.flow
+    flow = _taken_flow(triplet, config)
     if config.retargeted:
         flow = retarget(flow, triplet.camera.intrinsics, triplet.camera.size)
     motion, mask = flow.increments(seen_only=True)
@@ -87,6 +86,20 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
         embodiment=torch.tensor([config.embodiment]),
         scenes=(scene,),
     )
+
+
+def _taken_flow(triplet: Triplet, config: SampleConfig) -> SceneFlow:
+    """The flow of the keypoints and steps that are learnt.
+
+    Of a grid that is n times finer, the keypoints nearest the middle of each n x n are taken (the upper left one of the
+    middle four where n is even).
+    """
+    flow = triplet.flow
+    grid, steps = isqrt(flow.uvz.shape[0]), config.horizon + 1
+    every = grid // isqrt(config.points)
+    rows = np.arange((every - 1) // 2, grid, every)
+    taken = (rows[:, None] * grid + rows).ravel()
+    return SceneFlow(flow.uvz[taken, :steps], flow.visible[taken, :steps], flow.valid[taken, :steps])
 
 
 def _actions(triplet: Triplet, config: SampleConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -131,11 +144,10 @@ def check_fits(triplet: Triplet, config: SampleConfig) -> None:
         BadSample: what was expected and found, by key.
     """
     points, steps = triplet.flow.uvz.shape[0], triplet.flow.horizon
-    if (points, steps) != (config.points, config.horizon):
+    if isqrt(points) % isqrt(config.points) or steps < config.horizon:
         raise BadSample(
             f"sample {triplet.key} has flow of {points} points over {steps} steps, the model needs {config.points} "
-            "over "
-            f"{config.horizon}: build the shards with that grid and horizon"
+            f"over {config.horizon}: build the shards with that grid and horizon"
         )
     if len(triplet.actions) < config.chunk:
         raise BadSample(

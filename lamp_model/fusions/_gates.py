@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from lamp_model.configs import check_dropout, check_sizes
+from lamp_model.model_config import check_dropout, check_sizes
 
 
 @dataclass(frozen=True)

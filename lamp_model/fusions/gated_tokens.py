@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from lamp_model.configs import check_sizes
 from lamp_model.fusions._gates import GatedConfig
+from lamp_model.model_config import check_sizes
 
 
 @dataclass(frozen=True)

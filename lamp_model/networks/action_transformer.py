@@ -10,53 +10,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from lamp_model.configs import check_dropout, check_sizes
+from lamp_model.errors import TooLong
 from lamp_model.features import Features
+from lamp_model.model_config import ActionConfig
 
 TIME_CHANNELS = 32
 MAX_PERIOD = 100.0
-
-
-class TooLong(ValueError):
-    """A sequence has more tokens than the Action Expert has positions."""
-
-
-@dataclass(frozen=True)
-class ActionConfig:
-    """Sizes of the Action Expert; the defaults are the paper's for LIBERO.
-
-    Attributes:
-        action_size: A, numbers in an action.
-        state_size: S, numbers in a state.
-        chunk: H, actions predicted at once.
-        positions: the longest sequence of action and feature tokens together.
-        denoising_steps: Euler steps of a prediction.
-    """
-
-    action_size: int = 7
-    state_size: int = 8
-    chunk: int = 10
-    layers: int = 24
-    width: int = 1024
-    heads: int = 16
-    mlp_ratio: int = 4
-    dropout: float = 0.1
-    positions: int = 512
-    denoising_steps: int = 10
-
-    def __post_init__(self) -> None:
-        sizes = ["width", "heads", "mlp_ratio", "positions"]
-        sizes += [
-            name for name in ("action_size", "state_size") if getattr(self, name)
-        ]  # plain video has none of either
-        check_sizes(self, sizes, counts=("layers", "denoising_steps"))
-        check_dropout(self.dropout)
-        if self.width % self.heads:
-            raise ValueError(f"heads must divide the Action Expert's width {self.width}, found {self.heads}")
-        if self.chunk < 1:
-            raise ValueError(f"chunk must be at least 1 action, found {self.chunk}")
-        if self.positions <= self.chunk:
-            raise ValueError(f"positions must be more than the {self.chunk} actions of a chunk, found {self.positions}")
 
 
 @dataclass(frozen=True)
@@ -195,9 +154,18 @@ class ActionTransformer(nn.Module):
             attend = torch.cat([guided.mask.new_ones(batch, chunk), guided.mask], dim=1)[:, None, None]
         return ActionContext(tokens, self._first.qkv(tokens), attend)
 
-    def forward(self, told: Float[torch.Tensor, "B H I"], context: ActionContext) -> Float[torch.Tensor, "B H O"]:
-        """What is read off the action tokens, each told something."""
-        chunk = told.shape[1]
+    def forward(
+        self,
+        told: Float[torch.Tensor, "B H I"],
+        context: ActionContext,
+        present: Bool[torch.Tensor, "B H"] | None = None,
+    ) -> Float[torch.Tensor, "B H O"]:
+        """What is read off the action tokens, each told something.
+
+        Args:
+            present: false for actions after the episode's end, which no token may attend to; None: all are there.
+        """
+        chunk, mask = told.shape[1], _without_absent(context, present)
         actions = self.action_encoder(told) + self.pos_emb[:, :chunk]
         x = torch.cat([actions, context.tokens.to(actions.dtype)], dim=1)
         own = self._first.qkv(actions)
@@ -205,7 +173,7 @@ class ActionTransformer(nn.Module):
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
             # Nobody reads the features after the last block.
-            x = self._run(block, x, context.mask, chunk if number == last else x.shape[1], qkv)
+            x = self._run(block, x, mask, chunk if number == last else x.shape[1], qkv)
             qkv = None
         return self.action_decoder(self.norm(x))
 
@@ -213,6 +181,16 @@ class ActionTransformer(nn.Module):
         if self.checkpointing and torch.is_grad_enabled():
             return cast(torch.Tensor, checkpoint(block, *inputs, use_reentrant=False))
         return block(*inputs)
+
+
+def _without_absent(context: ActionContext, present: torch.Tensor | None) -> torch.Tensor | None:
+    """The mask of a context, without the actions that are not there."""
+    if present is None:
+        return context.mask
+    features = context.mask[..., present.shape[1] :] if context.mask is not None else None
+    if features is None:
+        features = present.new_ones(len(present), 1, 1, context.tokens.shape[1])
+    return torch.cat([present[:, None, None], features], dim=-1)
 
 
 class ActionExpert(ActionTransformer):
@@ -228,11 +206,12 @@ class ActionExpert(ActionTransformer):
         t: Float[torch.Tensor, " B"],
         state: Float[torch.Tensor, "B S"],
         context: ActionContext,
+        present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, "B H A"]:
-        """dx/dt of the chunk at flow time t (1 noise, 0 data)."""
+        """dx/dt of the chunk at flow time t (1 noise, 0 data); see ``forward`` for ``present``."""
         told = torch.cat([time_sinusoid(t), state], dim=-1)[:, None].expand(-1, noisy.shape[1], -1)
         # Order of the published encoder's 47 inputs: noisy action, time, proprioception.
-        return self(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context)
+        return self(torch.cat([noisy, told.to(noisy.dtype)], dim=-1), context, present)
 
 
 def time_sinusoid(t: Float[torch.Tensor, " B"]) -> Float[torch.Tensor, "B 32"]:

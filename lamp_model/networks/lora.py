@@ -1,11 +1,11 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) in a backbone that stays frozen otherwise, and the parts that names belong
-to.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) in a backbone that is frozen otherwise, and the module of the model that a
+weight belongs to.
 """
 
 from torch import nn
 
 ADAPTERS = "adapters"
-"""The part of a model that its adapters are, wherever in the backbone they sit."""
+"""Stands for all adapters, wherever in the backbone they are, beside the names of the model's modules."""
 PROJECTIONS = ("q_proj", "k_proj")
 """Query and key projections: where attention looks is what they change, not what it finds there."""
 
@@ -16,22 +16,8 @@ def is_adapter(name: str) -> bool:
 
 
 def module_of(name: str) -> str:
-    """The part of a model that a parameter or a state of this name belongs to: its first word, or ``adapters``."""
+    """The module of the model that a parameter or a buffer belongs to: the first word of its name, or ``adapters``."""
     return ADAPTERS if is_adapter(name) else name.split(".", 1)[0]
-
-
-def check_rank(rank: int) -> None:
-    """Refuse ranks that make no sense, and any when peft is missing.
-
-    Raises:
-        ValueError: one of the two.
-    """
-    from importlib.util import find_spec
-
-    if rank < 0:
-        raise ValueError(f"lora-rank must not be negative, found {rank}")
-    if rank and find_spec("peft") is None:
-        raise ValueError("lora-rank needs the library peft, which is not installed: pip install 'lamp-robotics[lora]'")
 
 
 def add_adapters(language_model: nn.Module, rank: int) -> None:

@@ -13,80 +13,20 @@ from jaxtyping import Bool, Float
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lamp_model.configs import check_dropout, check_sizes
 from lamp_model.features import Features
+from lamp_model.model_config import MotionConfig
 from lamp_model.networks import motion_layout
-from lamp_model.networks.flow_matching import integrate_motion, motion_timestep
-from schemas.scene_flow import GRID, HORIZON
+from lamp_model.networks.flow_matching import (
+    TIMESTEPS,
+    integrate_motion,
+    masked_mean,
+    motion_path,
+    motion_timestep,
+    sample_motion_time,
+)
 
 SPATIAL_SCALE = 1.875
 """CogVideoX's interpolation scale of the spatial positions; part of the checkpoints' meaning."""
-
-
-@dataclass(frozen=True)
-class MotionConfig:
-    """Sizes of the Motion Expert; the defaults are the paper's.
-
-    Attributes:
-        time_channels: of the sinusoid that embeds the flow time.
-        steps_per_frame: adjacent steps packed into one frame of tokens.
-        patch_size: keypoints along each side of a token.
-        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
-        denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
-        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's
-            ablation).
-    """
-
-    layers: int = 12
-    heads: int = 16
-    head_dim: int = 64
-    time_channels: int = 512
-    patch_size: int = 2
-    steps_per_frame: int = 2
-    dropout: float = 0.1
-    grid: int = GRID
-    horizon: int = HORIZON
-    conditioning_tokens: int = 256
-    denoising_steps: int = 10
-    guidance_steps: int = 1
-    depth: bool = True
-
-    def __post_init__(self) -> None:
-        sizes = ("heads", "head_dim", "time_channels", "patch_size", "steps_per_frame", "grid", "horizon")
-        check_sizes(self, (*sizes, "conditioning_tokens"), counts=("layers", "denoising_steps"))
-        check_dropout(self.dropout)
-        if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
-            raise ValueError(
-                f"the grid must be a multiple of patch_size and the horizon of steps_per_frame, found "
-                f"{self.grid} / {self.patch_size} and {self.horizon} / {self.steps_per_frame}"
-            )
-        if self.width % 16:
-            raise ValueError(f"heads * head_dim must be a multiple of 16 for the 3D positions, found {self.width}")
-        if not 0 <= self.guidance_steps <= self.denoising_steps:
-            raise ValueError(
-                f"guidance_steps must lie between 0 and denoising_steps {self.denoising_steps}, found "
-                f"{self.guidance_steps}"
-            )
-
-    @property
-    def width(self) -> int:
-        """Width of the transformer and of its hidden state."""
-        return self.heads * self.head_dim
-
-    @property
-    def channels(self) -> int:
-        """Channels of a packed frame."""
-        return 3 * self.steps_per_frame
-
-    @property
-    def frames(self) -> int:
-        """Packed frames."""
-        return self.horizon // self.steps_per_frame
-
-    @property
-    def tokens(self) -> int:
-        """M, the number of motion tokens."""
-        return self.frames * (self.grid // self.patch_size) ** 2
 
 
 @dataclass(frozen=True)
@@ -238,10 +178,35 @@ class MotionExpert(nn.Module):
         """The velocity at a time given as a whole number of thousandths."""
         return self.decoder.cogvideox(packed, timestep, conditioning)[0]
 
+    def loss(
+        self,
+        features: Features,
+        motion: Float[torch.Tensor, "B K T 3"],
+        mask: Bool[torch.Tensor, "B K T"],
+        generator: torch.Generator,
+    ) -> Float[torch.Tensor, " "]:
+        """Mean squared error of the velocity (paper, section 3.2), over increments whose mask is true, and without
+        depth where it is masked.
+
+        Args:
+            motion: increments in the units of the data.
+            generator: decides noise and time.
+        """
+        steps = self.config.steps_per_frame
+        data = motion_layout.pack(motion_layout.normalise(motion), steps)
+        counted = motion_layout.pack(mask[..., None].expand_as(motion).float(), steps)
+        counted = counted * motion_layout.component_mask(steps, self.config.depth).to(counted.device)
+        noise = torch.randn(data.shape, generator=generator, device=data.device)
+        t = sample_motion_time(len(data), generator)
+        noisy, velocity = motion_path(data, noise, t)
+        predicted = self.velocity(noisy, (t * TIMESTEPS).floor(), self.condition(features))
+        return masked_mean((predicted.float() - velocity) ** 2, counted.bool())
+
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
     ) -> Float[torch.Tensor, "B M W"]:
-        """The half-formed thought that guides the policy (paper, section 3.3), in training and inference alike.
+        """The hidden state after ``guidance_steps`` denoising steps (paper, section 3.3): the same call in training and
+        inference.
 
         ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time
         reached, whose last block's motion tokens are the result: two evaluations in all. The release is known for one

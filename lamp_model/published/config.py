@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
+from lamp_model.errors import BadCheckpoint
 from lamp_model.features import check_prompt
-from lamp_model.model import ModelConfig
-from lamp_model.networks.action_transformer import TIME_CHANNELS, ActionConfig
-from lamp_model.networks.motion_expert import MotionConfig
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
+from lamp_model.networks.action_transformer import TIME_CHANNELS
 from lamp_model.published import OWN
-from lamp_model.storage.checkpoints import BadCheckpoint
 from schemas.errors import first_line
 from schemas.scene_flow import MOTION_SCALE
 from schemas.structured import read_structured, structure

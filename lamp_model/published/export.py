@@ -14,11 +14,14 @@ import torch
 import yaml
 
 from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
-from lamp_model.model import ModelConfig, PolicyModel
+from lamp_model.config import RunConfig
+from lamp_model.errors import BadRun
+from lamp_model.model import PolicyModel
+from lamp_model.model_config import ModelConfig
 from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.published.config import to_values
 from lamp_model.storage import run_folder
-from lamp_model.storage.run_folder import BACKBONE, BadRun
+from lamp_model.storage.run_folder import BACKBONE
 from schemas.files import sha256_of, sync_folder, write_whole
 
 WEIGHTS = "pytorch_model.pt"
@@ -55,7 +58,7 @@ def export_policy(run: Path, output: Path) -> Path:
     return output
 
 
-def _write(folder: Path, run: Path, model: PolicyModel, config: run_folder.RunConfig) -> None:
+def _write(folder: Path, run: Path, model: PolicyModel, config: RunConfig) -> None:
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
     written = config.model
     if (run / BACKBONE).is_dir():
@@ -108,7 +111,7 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
         )
 
 
-def _check_normalisation(run: Path, config: run_folder.RunConfig) -> None:
+def _check_normalisation(run: Path, config: RunConfig) -> None:
     if "embodiments" in run_folder.read_statistics(run) or config.data.normalisation != "min_max":
         raise BadRun(
             f"{run} was trained on several datasets or with --normalisation quantile; the published layout knows one "

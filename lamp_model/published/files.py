@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
+from lamp_model.errors import BadCheckpoint
 from lamp_model.published import CONFIG, MANIFEST, STATISTICS
 from lamp_model.published.manifest import Listed, check_size, differs, read_published_manifest
-from lamp_model.storage.checkpoints import BadCheckpoint
 from lamp_model.storage.run_folder import BACKBONE
 from schemas.errors import first_line
 from schemas.files import sha256_of

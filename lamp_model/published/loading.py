@@ -8,17 +8,20 @@ from typing import Any
 
 import torch
 
+from lamp_model.backbones import feature_width
 from lamp_model.data.embodiments import convention_of
 from lamp_model.data.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
-from lamp_model.model import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig, PolicyModel, outline
+from lamp_model.errors import BadCheckpoint
+from lamp_model.model import PolicyModel, outline
+from lamp_model.model_config import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
 from lamp_model.published.config import PublishedConfig, read_config
 from lamp_model.published.files import fetched, find, read_state, verify_weights
-from lamp_model.storage.checkpoints import BadCheckpoint, check_state, load_weights
+from lamp_model.storage.checkpoints import check_state, load_weights
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
-from schemas.plugins import MissingDependency, configure, load_plugin
+from schemas.plugins import MissingDependency, configure
 
 KEYS = ("libero", "franka")
 """Keys of the statistics, in the order in which they are looked for."""
@@ -70,11 +73,12 @@ def load_published_policy(
     # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a
     # device.
     model.load_state_dict(tensors, assign=True)
-    model.qwen_vl_interface.model.tie_weights()
+    backbone: Any = model.qwen_vl_interface  # Qwen3-VL, the only one that the layout knows
+    backbone.model.tie_weights()
     model.requires_grad_(False).eval()
     if config.own_normalisation:
         return LoadedPolicy(model, state, action, None, convention)
-    image_size = model.qwen_vl_interface.config.image_size
+    image_size = backbone.config.image_size
     return LoadedPolicy(
         model, PublishedState(state, mask_z=config.mask_z), PublishedAction(action), image_size, convention
     )
@@ -89,8 +93,7 @@ def check_parts(config: PublishedConfig, path: Path) -> None:
     """
     model = config.model
     try:
-        backbone = configure(BACKBONES, model.backbone, model.backbone_options)
-        width = load_plugin(BACKBONES, model.backbone).feature_width(backbone)
+        width = feature_width(model.backbone, model.backbone_options)
         widths = {"feature_width": width, "motion_width": model.motion.width}
         configure(FUSIONS, model.fusion, {**model.fusion_options, **widths})
         filled = {"sizes": model.action, "feature_width": width}

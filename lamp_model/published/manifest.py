@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from lamp_model.errors import BadCheckpoint
 from lamp_model.published import MANIFEST, OWN
-from lamp_model.storage.checkpoints import BadCheckpoint
 from lamp_model.storage.run_folder import BACKBONE
 from schemas.errors import first_line
 

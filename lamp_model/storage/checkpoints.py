@@ -4,6 +4,7 @@
 and ``state.json`` (the step, and the SHA-256 of the other two). It is written aside, synced and renamed.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -17,14 +18,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from lamp_model.errors import BadCheckpoint
 from schemas.files import sha256_of, sync_folder, write_whole
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
-
-
-class BadCheckpoint(ValueError):
-    """A file of weights is missing, damaged or of another model; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,42 @@ def load_newest(folder: Path) -> Checkpoint | None:
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write a safetensors file so that it is whole or absent."""
     write_whole(path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def write_sealed_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write a safetensors file, and its SHA-256 beside it in the form of ``sha256sum``; the tensors last, whole or
+    absent."""
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_whole(seal_of(path), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
+    write_whole(path, data)
+
+
+def seal_of(path: Path) -> Path:
+    """Where the checksum of a file of tensors lies."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def read_sealed_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file that ``write_sealed_tensors`` wrote, on the CPU.
+
+    Raises:
+        BadCheckpoint: the file or its checksum is missing, or it is not what was written.
+    """
+    if not path.is_file():
+        raise BadCheckpoint(f"{path} is missing")
+    try:
+        said = seal_of(path).read_text(errors="replace").split()
+    except OSError as error:
+        raise BadCheckpoint(
+            f"{seal_of(path)}, the checksum of {path.name}, cannot be read: {error.strerror}"
+        ) from error
+    found = sha256_of(path)
+    if said[:1] != [found]:
+        raise BadCheckpoint(
+            f"{path} is damaged: its SHA-256 is {found[:12]} and not {(said or ['none'])[0][:12]}, as "
+            f"{seal_of(path).name} says; copy the run again, or train it again"
+        )
+    return read_tensors(path)
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -2,12 +2,14 @@
 
 =======================  ==================================================================================
 ``config.json``          the model, the training, the data; written when the run begins
-``statistics.json``      of states and actions, as the shards had them
+``statistics.json``      stage 2: of the states and actions that are learnt, without held-out episodes
 ``backbone/``            weights and tokenizer, when they were made here and not downloaded
 ``motion.safetensors``   stage 2: the frozen Motion Expert, so that the run stands alone
 ``checkpoints/``         see ``lamp_model.storage.checkpoints``
 ``metrics.jsonl``        curves, one JSON object a line; ``curves.png`` at the end
 ``model.safetensors``    what learnt; written last and the sign that the run is finished
+``*.safetensors.sha256`` checksums of both, held to them whenever they are loaded
+``.lock``                held by the process that trains
 =======================  ==================================================================================
 """
 
@@ -15,19 +17,21 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lamp_model.model import ModelConfig, MotionModel, PolicyModel
-from lamp_model.networks.lora import ADAPTERS, module_of
-from lamp_model.storage.checkpoints import load_weights, read_tensors, write_tensors
-from lamp_model.training.config import TrainingConfig
+from lamp_model.config import VERSION, RunConfig, TrainingConfig
+from lamp_model.errors import BadRun
+from lamp_model.model import MotionModel, PolicyModel, learning_modules
+from lamp_model.model_config import ModelConfig
+from lamp_model.networks.lora import module_of
+from lamp_model.storage.checkpoints import load_weights, read_sealed_tensors, write_sealed_tensors
 from schemas.errors import first_line
 from schemas.files import write_whole
 from schemas.structured import structure
 
-CONFIG, STATISTICS, BACKBONE = "config.json", "statistics.json", "backbone"
+CONFIG, STATISTICS, BACKBONE, LOCK = "config.json", "statistics.json", "backbone", ".lock"
 MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
     "motion.safetensors",
     "model.safetensors",
@@ -35,46 +39,6 @@ MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
     "curves.png",
     "checkpoints",
 )
-
-
-class BadRun(ValueError):
-    """A run's folder is missing, unfinished or not what was expected; one sentence says what to do."""
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """The shards that a run reads.
-
-    Attributes:
-        path: as given.
-        dataset: its name.
-        recipe_digest: of the build; a run goes on only with the same.
-        samples: how many.
-        actions: as asked for: ``raw``, ``standard``, or None: the standard form where there is one.
-        normalisation: of states and actions, by ``min_max`` or by ``quantile`` s.
-    """
-
-    path: str
-    dataset: str
-    recipe_digest: str
-    samples: int
-    actions: str | None = "raw"
-    normalisation: str = "min_max"
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What stands in ``config.json``.
-
-    Attributes:
-        motion_run: stage 2: the stage 1 run that the Motion Expert came from.
-    """
-
-    preset: str
-    model: ModelConfig
-    training: TrainingConfig
-    data: DataSource
-    motion_run: str | None = None
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -90,7 +54,16 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / CONFIG
     try:
-        return structure(RunConfig, json.loads(path.read_bytes()), CONFIG)
+        values = json.loads(path.read_bytes())
+        found = values.get("version", 1) if isinstance(values, dict) and "training" in values else VERSION
+        if found != VERSION:
+            raise BadRun(
+                f"{path} has version {found}, and this program reads version {VERSION}: train it again, or use it with "
+                "the version of LaMP that wrote it"
+            )
+        return structure(RunConfig, values, CONFIG)
+    except BadRun:
+        raise
     except FileNotFoundError:
         raise BadRun(f"{path} does not exist: {folder} is no run of lamp-train") from None
     except NotADirectoryError:
@@ -145,32 +118,20 @@ def local_backbone(folder: Path, config: ModelConfig) -> ModelConfig:
     return replace(config, backbone_options=options)
 
 
-def learning_parts(model: ModelConfig, training: TrainingConfig) -> tuple[str, ...]:
-    """The parts of a model that a stage trains."""
-    if training.stage == 1:
-        return ("motion_head",)
-    parts = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
-    if training.objective == "joint":
-        parts.append("motion_head")
-    if model.lora_rank:
-        parts.append(ADAPTERS)
-    return tuple(parts)
+def module_names(model: MotionModel, *modules: str) -> set[str]:
+    """Names in the model's state that belong to its modules."""
+    return {name for name in model.state_dict() if module_of(name) in modules}
 
 
-def module_names(model: MotionModel, *parts: str) -> set[str]:
-    """Names in the model's state that belong to its parts."""
-    return {name for name in model.state_dict() if module_of(name) in parts}
-
-
-def module_weights(model: MotionModel, *parts: str) -> dict[str, Any]:
-    """State of the model's parts by name."""
-    names = module_names(model, *parts)
+def module_weights(model: MotionModel, *modules: str) -> dict[str, Any]:
+    """State of the model's modules by name."""
+    names = module_names(model, *modules)
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
 def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
     """Write ``model.safetensors``."""
-    write_tensors(folder / MODEL, module_weights(model, *learning_parts(model.config, training)))
+    write_sealed_tensors(folder / MODEL, module_weights(model, *learning_modules(model.config, training)))
 
 
 def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
@@ -195,7 +156,7 @@ def load_motion_weights(folder: Path, model: MotionModel) -> None:
     Raises:
         BadCheckpoint: its weights are damaged or of another size.
     """
-    load_weights(model, read_tensors(folder / MODEL), module_names(model, "motion_head"), str(folder / MODEL))
+    load_weights(model, read_sealed_tensors(folder / MODEL), module_names(model, "motion_head"), str(folder / MODEL))
 
 
 def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
@@ -209,8 +170,8 @@ def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
     config, head = finished_run(folder), "motion_head."
     if not config.model.guided:
         raise BadRun(f"{folder} was trained with --motion none: it has no Motion Expert")
-    kept = read_tensors(folder / MOTION) if config.training.stage == 2 else {}
-    learnt = read_tensors(folder / MODEL)  # where both stages taught it, the last word is here
+    kept = read_sealed_tensors(folder / MOTION) if config.training.stage == 2 else {}
+    learnt = read_sealed_tensors(folder / MODEL)  # where both stages taught it, the last word is here
     found = {**kept, **{name: tensor for name, tensor in learnt.items() if name.startswith(head)}}
     where = folder / (MODEL if config.training.stage == 1 else MOTION)
     return config.model, {name.removeprefix(head): tensor for name, tensor in found.items()}, str(where)
@@ -222,7 +183,7 @@ def load_kept_motion(folder: Path, model: MotionModel) -> None:
     Raises:
         BadCheckpoint: it is missing, damaged or of another size.
     """
-    load_weights(model, read_tensors(folder / MOTION), module_names(model, "motion_head"), str(folder / MOTION))
+    load_weights(model, read_sealed_tensors(folder / MOTION), module_names(model, "motion_head"), str(folder / MOTION))
 
 
 def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
@@ -236,6 +197,6 @@ def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
     model = PolicyModel(local_backbone(folder, config.model))
     if config.model.guided:
         load_kept_motion(folder, model)
-    learnt = module_names(model, *learning_parts(config.model, config.training))
-    load_weights(model, read_tensors(folder / MODEL), learnt, str(folder / MODEL))
+    learnt = module_names(model, *learning_modules(config.model, config.training))
+    load_weights(model, read_sealed_tensors(folder / MODEL), learnt, str(folder / MODEL))
     return model.requires_grad_(False).eval(), config

@@ -1,22 +1,22 @@
 """What a run takes from its data: sizes, actions, and how samples of several datasets come to share a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
-from pathlib import Path
+from math import isqrt
 from typing import Any
 
 import numpy as np
 
-from lamp_model.data.dataset import MemberData, TrainingData
+from lamp_model.config import DataSource, RunConfig, TrainingConfig
+from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import Embodiments, embodiments_of, run_statistics
-from lamp_model.data.loader import Loader, split_members
+from lamp_model.data.loader import Loader
 from lamp_model.data.sample import SampleConfig
 from lamp_model.data.sampler import Order
-from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
-from lamp_model.networks.action_transformer import TooLong
-from lamp_model.storage.run_folder import BadRun, DataSource
-from lamp_model.training.config import TrainingConfig
-from schemas.plugins import MissingWeights, configure
+from lamp_model.errors import BadRun
+from lamp_model.model_config import BACKBONES, ModelConfig, MotionConfig
+from lamp_model.training.init_motion import MotionSource
+from schemas.plugins import configure
 from schemas.triplet import Triplet
 
 ROLES = ("image", "wrist")
@@ -33,110 +33,76 @@ def embodiments_in(data: TrainingData, source: DataSource) -> Embodiments:
     return embodiments_of(run_statistics(data, source.actions), data.embodied[0].name, source.normalisation)
 
 
-def fitted(model: ModelConfig, data: TrainingData, source: DataSource) -> ModelConfig:
+def fitted(
+    config: RunConfig, data: TrainingData, asked: Container[str] = (), motion: MotionSource | None = None
+) -> ModelConfig:
     """The model with the sizes that the data decide, and all images that any member has.
 
+    Args:
+        asked: options that were given: a grid or a horizon among them stays.
+        motion: where the Motion Expert comes from; its sizes and cameras stay.
+
     Raises:
-        BadRun: there is nothing to train on.
+        BadRun: there is nothing to train on, or the data do not fit what stays.
     """
     if not len(data):
         raise BadRun(f"{data.path} has no samples: look into its episodes.jsonl for the reasons")
     shown = {role for triplet in data.first_samples() for role in triplet.images}
-    embodiments = embodiments_in(data, source)
-    sizes = {"action_size": embodiments.action_size, "state_size": embodiments.state_size}
-    action = replace(model.action, **sizes)
-    return replace(model, action=action, cameras=tuple(role for role in ROLES if role in shown))
-
-
-def check_actions(data: TrainingData, stage: int) -> None:
-    """Refuse to learn actions where none were recorded, as of plain video.
-
-    Raises:
-        BadRun: stage 2 was asked for, and some of the data have no actions; the message names them.
-    """
-    without = [one.name for one in data.embodied if one.statistics.get("action", {}).get("dimensions") == []]
-    if stage == 2 and without:
-        way = (
-            "train stage 2 on a mixture without them" if len(without) < len(data.embodied) else "train stage 1 on them"
-        )
-        raise BadRun(f"{data.path} holds {', '.join(without)} without actions, which stage 2 learns: {way}")
-
-
-def check_depth(data: TrainingData, model: ModelConfig, training: TrainingConfig, allowed: bool) -> None:
-    """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every
-    episode.
-
-    Args:
-        allowed: it was asked for.
-
-    Raises:
-        BadRun: some of the motion that would be learned is relative.
-    """
-    learned = model.guided and model.motion.depth and (training.stage == 1 or training.objective == "joint")
-    relative = sum(_relative_samples(member) for member in data.members)
-    if not learned or not relative or allowed:
-        return
-    some = "all" if relative == len(data) else str(relative)
-    raise BadRun(
-        f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): "
-        "build them with something "
-        "to align depth to, leave depth out with --motion 2d in stage 1, or take them as they are with --relative-depth"
-    )
-
-
-def check_backbone_files(model: ModelConfig) -> None:
-    """Refuse a backbone's folder that has everything but weights, as exported policies have one: theirs are in the
-    ``.pt``.
-
-    Raises:
-        MissingWeights: the folder has none.
-    """
-    folder = Path(str(model.backbone_options.get("weights", "")))
-    if (folder / "config.json").is_file() and not any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.bin")):
-        raise MissingWeights(
-            f"{folder} holds a backbone's config and tokenizer but no weights: put its .safetensors there; where it "
-            "is part of an "
-            "exported policy, give the run of stage 1 behind that as --motion"
-        )
-
-
-def check_room(data: TrainingData, policy: PolicyModel) -> None:
-    """Refuse an action chunk that the data do not have or that leaves the features no room, by the first sample of each
-    build.
-
-    Args:
-        policy: its outline is enough.
-
-    Raises:
-        BadRun: the samples have fewer actions.
-        TooLong: the backbone's features do not fit beside the chunk.
-    """
-    sizes, cameras = policy.config.action, len(policy.config.cameras)
-    first = list(data.first_samples())
-    fewest = min(len(triplet.actions) for triplet in first)
-    if sizes.chunk > fewest:
+    cameras = tuple(role for role in ROLES if role in shown)
+    if motion is not None and not set(cameras) <= set(motion.model.cameras):
         raise BadRun(
-            f"a chunk of {sizes.chunk} actions was asked for, the samples in {data.path} have {fewest}: give --chunk "
-            f"{fewest} or less, "
-            "or build the shards with more"
+            f"{motion.where} was trained with the images {', '.join(motion.model.cameras)}, {data.path} has "
+            f"{', '.join(cameras)}"
         )
-    texts = [text for triplet in first for text in triplet.instructions] or [""]
-    longest = max(policy.qwen_vl_interface.length(text, cameras) for text in texts)
-    if longest + sizes.chunk > sizes.positions:
-        raise TooLong(
-            f"{longest} tokens of features and {sizes.chunk} actions exceed the {sizes.positions} positions of the "
-            "action head: "
-            f"give --positions {longest + sizes.chunk + 64} or more"
-        )
+    embodiments = embodiments_in(data, config.data)
+    sizes = {"action_size": embodiments.action_size, "state_size": embodiments.state_size}
+    model = replace(config.model, action=replace(config.model.action, **sizes))
+    if motion is None:
+        model = replace(model, cameras=cameras)
+    return replace(model, motion=_fitted_motion(model.motion, data, asked, motion)) if model.guided else model
 
 
-def _relative_samples(member: MemberData) -> int:
-    """How many samples have relative depth; builds before that was counted have all or none."""
-    shards = member.shards
-    counted = shards.manifest.counts.get("relative_depth")
-    if counted is not None:
-        return int(counted)
-    return len(shards) if len(shards) and shards.read(0).depth_unit == "relative" else 0
+def _fitted_motion(
+    sizes: MotionConfig, data: TrainingData, asked: Container[str], motion: MotionSource | None
+) -> MotionConfig:
+    """Grid and horizon: what was asked for or what the Motion Expert has, if the shards can give it; else the shards'
+    own."""
+    there = {m.name: _flow_size(m.shards.read(0)) for m in data.members if len(m.shards)}
+    chosen = {}
+    for place, name in enumerate(("grid", "horizon")):
+        found = {member: size[place] for member, size in there.items()}
+        stays = name in asked or motion is not None
+        if not stays and len(set(found.values())) > 1:
+            listed = ", ".join(f"{member} {size}" for member, size in found.items())
+            raise BadRun(f"the members of {data.path} differ in their {name} ({listed}): choose one with --{name}")
+        chosen[name] = getattr(sizes, name) if stays else next(iter(found.values()))
+        for member, size in found.items():
+            _check_flow_size(name, chosen[name], size, f"{member} in {data.path}", motion)
+    try:
+        return replace(sizes, **chosen)
+    except ValueError as error:
+        raise BadRun(
+            f"{data.path} has a grid of {chosen['grid']} and a horizon of {chosen['horizon']}, which the Motion Expert "
+            f"cannot have: {error}; give --grid or --horizon, or build the shards with others"
+        ) from error
+
+
+def _flow_size(triplet: Triplet) -> tuple[int, int]:
+    """(grid, horizon)"""
+    return isqrt(triplet.flow.uvz.shape[0]), triplet.flow.horizon
+
+
+def _check_flow_size(name: str, wanted: int, has: int, where: str, motion: MotionSource | None) -> None:
+    fits = has % wanted == 0 if name == "grid" else has >= wanted
+    if fits:
+        return
+    who = "was asked for" if motion is None else f"is what the Motion Expert of {motion.where} has"
+    rule = "a grid that divides theirs" if name == "grid" else "as many steps or fewer"
+    option = "--grid" if name == "grid" else "--horizon"
+    raise BadRun(
+        f"a {name} of {wanted} {who}, and the samples of {where} have {has}: choose {rule}, or build the shards with "
+        f"lamp-data build {option} {wanted}"
+    )
 
 
 def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
@@ -147,12 +113,15 @@ def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodime
     """
     options = configure(BACKBONES, model.backbone, model.backbone_options)
     several = len(data.embodied) > 1
+    grid, horizon = model.motion.grid, model.motion.horizon
+    if not model.guided:  # there is no Motion Expert to fit
+        grid, horizon = _flow_size(data.read(0))
     shown = [set(member.shards.read(0).images) if len(member.shards) else set() for member in data.members]
     common: dict[str, Any] = {
         "cameras": model.cameras,
         "chunk": model.action.chunk,
-        "points": model.motion.grid**2,
-        "horizon": model.motion.horizon,
+        "points": grid**2,
+        "horizon": horizon,
         "image_size": getattr(options, "image_size", IMAGE_SIZE) if several or _several_cameras(data) else None,
     }
     sizes: dict[str, Any] = {"state_size": embodiments.state_size, "action_size": embodiments.action_size}
@@ -175,13 +144,22 @@ def _several_cameras(data: TrainingData) -> bool:
 
 
 def loaders(
-    data: TrainingData, model: ModelConfig, source: DataSource, training: TrainingConfig, threads: int
+    data: TrainingData,
+    split: tuple[np.ndarray, np.ndarray],
+    model: ModelConfig,
+    source: DataSource,
+    training: TrainingConfig,
+    threads: int,
 ) -> tuple[Loader, Loader | None]:
-    """Batches to train on, and to look at; None where nothing is held out."""
+    """Batches to train on, and to look at; None where nothing is held out.
+
+    Args:
+        split: numbers of the samples to train on and of those held out.
+    """
     generated = training.instructions == "all"
     changes = {"generated": generated, "retargeted": training.retarget}
     taken = [replace(c, **changes) for c in sample_configs(data, model, embodiments_in(data, source))]
-    numbers, held_out = split_members(data, training.val_fraction)
+    numbers, held_out = split
     for line in described(data, numbers, held_out, taken):
         print(line)
     counts = np.bincount(data.member_of(numbers), minlength=len(data.members)).tolist()

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import torch
 
-from lamp_model.model import BACKBONES, ModelConfig, PolicyModel
+from lamp_model.backbones import feature_width
+from lamp_model.errors import BadRun
+from lamp_model.model import PolicyModel
+from lamp_model.model_config import ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, read_published_motion
 from lamp_model.storage import run_folder
-from lamp_model.storage.checkpoints import check_state, load_weights, write_tensors
-from lamp_model.storage.run_folder import BadRun
-from schemas.plugins import configure, load_plugin
+from lamp_model.storage.checkpoints import check_state, load_weights, write_sealed_tensors
 
 FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding")
 """What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load.
@@ -65,8 +66,7 @@ def find_published(source: str) -> MotionSource:
             "name on the Hugging Face hub; a run of lamp-train is given as --motion"
         )
     model, tensors, where = read_published_motion(source)
-    options = configure(BACKBONES, model.backbone, model.backbone_options)
-    width = load_plugin(BACKBONES, model.backbone).feature_width(options)
+    width = feature_width(model.backbone, model.backbone_options)
     with torch.device("meta"):
         expected = MotionExpert(model.motion, width)
     check_state(expected, tensors, where)
@@ -101,4 +101,4 @@ def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
     if not is_published(where):
         run_folder.copy_backbone(Path(where), folder)
     if not (folder / run_folder.MOTION).is_file():
-        write_tensors(folder / run_folder.MOTION, run_folder.module_weights(policy, "motion_head"))
+        write_sealed_tensors(folder / run_folder.MOTION, run_folder.module_weights(policy, "motion_head"))

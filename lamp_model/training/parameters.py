@@ -6,57 +6,57 @@ from torch import nn
 from lamp_model.networks.lora import ADAPTERS, module_of
 
 
-def set_learning(model: nn.Module, parts: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """Let the named parts of a model learn and freeze everything else, dropout included.
+def set_learning(model: nn.Module, modules: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """Let the named modules of a model learn and freeze everything else, dropout included.
 
     Parameters that were built frozen (weights that the chosen mode never reads) stay frozen.
 
     Returns:
         The learning parameters by name.
     """
-    learning = {n: p for n, p in model.named_parameters() if module_of(n) in parts and p.requires_grad}
+    learning = {n: p for n, p in model.named_parameters() if module_of(n) in modules and p.requires_grad}
     for parameter in model.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
     for parameter in learning.values():
         parameter.requires_grad_(True)
-    training_mode(model, parts)
-    check_learning(model, learning, parts)
+    training_mode(model, modules)
+    check_learning(model, learning, modules)
     return learning
 
 
-def training_mode(model: nn.Module, parts: tuple[str, ...]) -> None:
-    """Training mode for the learning parts only; a frozen part with its dropout on would guide with noise.
+def training_mode(model: nn.Module, modules: tuple[str, ...]) -> None:
+    """Training mode for the learning modules only; a frozen one with its dropout on would guide with noise.
 
     Adapters have no mode of their own: they have no dropout, and the backbone around them is frozen.
     """
     model.eval()
-    for part in set(parts) - {ADAPTERS}:
-        model.get_submodule(part).train()
+    for name in set(modules) - {ADAPTERS}:
+        model.get_submodule(name).train()
 
 
-def check_learning(model: nn.Module, learning: dict[str, nn.Parameter], parts: tuple[str, ...]) -> None:
+def check_learning(model: nn.Module, learning: dict[str, nn.Parameter], modules: tuple[str, ...]) -> None:
     """Assert that exactly these parameters learn and that everything else is in evaluation mode.
 
     Raises:
-        AssertionError: something else would learn, or a frozen part is in training mode. This is a bug.
+        AssertionError: something else would learn, or a frozen module is in training mode. This is a bug.
     """
     found = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     if found != set(learning) or not learning:
         raise AssertionError(f"other parameters would learn than were chosen: {sorted(found ^ set(learning))[:5]}")
     for name, module in model.named_modules():
-        if name and name.split(".")[0] not in parts and module.training:
+        if name and name.split(".")[0] not in modules and module.training:
             raise AssertionError(f"{name} is frozen but in training mode")
 
 
 def describe_learning(model: nn.Module, learning: dict[str, nn.Parameter]) -> str:
-    """One line: which parts learn and which are frozen, with their numbers of parameters."""
+    """One line: which modules learn and which are frozen, with their numbers of parameters."""
     counts: dict[str, dict[bool, int]] = {}
     for name, parameter in model.named_parameters():
-        part = counts.setdefault(module_of(name), {True: 0, False: 0})
-        part[name in learning] += parameter.numel()
-    learns = [f"{part} {_millions(c[True])}" for part, c in counts.items() if c[True]]
-    frozen = [f"{part} {_millions(c[False])}" for part, c in counts.items() if c[False]]
+        count = counts.setdefault(module_of(name), {True: 0, False: 0})
+        count[name in learning] += parameter.numel()
+    learns = [f"{name} {_millions(c[True])}" for name, c in counts.items() if c[True]]
+    frozen = [f"{name} {_millions(c[False])}" for name, c in counts.items() if c[False]]
     return f"learns: {', '.join(learns)}; frozen: {', '.join(frozen) or 'nothing'}"
 
 

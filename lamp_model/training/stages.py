@@ -8,11 +8,12 @@ from jaxtyping import Float
 from lamp_model.data.batch import Batch
 from lamp_model.data.embodiments import Embodiments
 from lamp_model.features import Features
-from lamp_model.losses import masked_mean
 from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.networks import motion_layout
-from lamp_model.networks.flow_matching import TIMESTEPS, motion_path, sample_motion_time
 from lamp_model.training.rollout_error import RolloutErrors
+
+Losses = dict[str, Float[torch.Tensor, " "]]
+"""Terms of a loss by name, weighted: their sum is what is minimised."""
 
 
 @runtime_checkable
@@ -23,15 +24,17 @@ class Stage(Protocol):
 
     @property
     def model(self) -> MotionModel:
-        """The whole model, learning and frozen parts."""
+        """The whole model, with what learns and what is frozen."""
         ...
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, " "]:
-        """The loss of a batch on the model's device; the generator decides all noise."""
+    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """The terms of a batch's loss on the model's device; the generator decides all noise."""
         ...
 
-    def evaluate(self, batch: Batch, generator: torch.Generator) -> None:
-        """Look at what the model makes of a held-out batch, beyond the loss."""
+    def evaluate(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """The terms of a held-out batch's loss, and beside them what the model makes of it, for ``metrics``. The batch
+        is encoded once.
+        """
         ...
 
     def metrics(self) -> dict[str, float]:
@@ -48,23 +51,28 @@ class MotionStage:
         self.model = model
         self._errors = RolloutErrors()
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, " "]:
-        """Mean squared error of the velocity over valid increments only."""
-        return motion_loss(self.model, self.model.encode(batch.images, batch.instructions), batch, generator)
+    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """See ``MotionExpert.loss``."""
+        return self._losses(self.model.encode(batch.images, batch.instructions), batch, generator)
 
-    def evaluate(self, batch: Batch, generator: torch.Generator) -> None:
+    def evaluate(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Run the whole motion and measure it against the truth."""
         features = self.model.encode(batch.images, batch.instructions)
+        losses = self._losses(features, batch, generator)
         shape = self.model.motion_head.noise_shape(batch.size)
         noise = torch.randn(shape, generator=generator, device=generator.device)
         motion = motion_layout.denormalise(self.model.motion_head.rollout(features, noise).float()).cpu().numpy()
         for increments, scene in zip(motion, batch.scenes, strict=True):
             self._errors.add(increments, scene)
+        return losses
 
     def metrics(self) -> dict[str, float]:
         """See ``RolloutErrors.means``."""
         means, self._errors = self._errors.means(), RolloutErrors()
         return means
+
+    def _losses(self, features: Features, batch: Batch, generator: torch.Generator) -> Losses:
+        return {"motion": self.model.motion_head.loss(features, batch.motion, batch.motion_mask, generator)}
 
 
 class PolicyStage:
@@ -76,30 +84,18 @@ class PolicyStage:
 
     number = 2
 
-    def __init__(
-        self,
-        model: PolicyModel,
-        embodiments: Embodiments,
-        motion_weight: float = 0.0,
-    ):
+    def __init__(self, model: PolicyModel, embodiments: Embodiments, motion_weight: float = 0.0):
         self.model, self.embodiments, self.motion_weight = model, embodiments, motion_weight
         self._errors, self._count = [0.0, 0.0], 0
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Float[torch.Tensor, " "]:
-        """The action head's, over actions that the episode has; when joint, the weighted motion loss is added."""
-        features = self.model.encode(batch.images, batch.instructions)
-        guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
-        actions = self.embodiments.actions(batch.actions, batch.embodiment)
-        state = self.embodiments.states(batch.state, batch.embodiment)
-        mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
-        loss = self.model.action_model.loss(guided, state, actions, mask, generator)
-        if self.motion_weight:
-            loss = loss + self.motion_weight * motion_loss(self.model, features, batch, generator)
-        return loss
+    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """The action head's, over actions that the episode has; when joint, the weighted motion loss beside it."""
+        return self._losses(self.model.encode(batch.images, batch.instructions), batch, generator)
 
-    def evaluate(self, batch: Batch, generator: torch.Generator) -> None:
+    def evaluate(self, batch: Batch, generator: torch.Generator) -> Losses:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
         features = self.model.encode(batch.images, batch.instructions)
+        losses = self._losses(features, batch, generator)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.embodiments.actions(batch.actions, batch.embodiment)
         noise = self.model.action_noise(batch.size, generator)
@@ -110,6 +106,7 @@ class PolicyStage:
         for index, guess in enumerate((chunk, mean)):
             self._errors[index] += float((guess - data).abs()[mask].sum())
         self._count += int(mask.sum())
+        return losses
 
     def metrics(self) -> dict[str, float]:
         """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always the mean
@@ -119,19 +116,15 @@ class PolicyStage:
         self._errors, self._count = [0.0, 0.0], 0
         return {"action_error": means[0], "mean_action_error": means[1]}
 
-
-def motion_loss(
-    model: MotionModel, features: Features, batch: Batch, generator: torch.Generator
-) -> Float[torch.Tensor, " "]:
-    """Flow matching of the batch's motion (paper, section 3.2), over valid increments only; without depth where it is
-    masked.
-    """
-    head, motion = model.motion_head, model.config.motion
-    data = motion_layout.pack(motion_layout.normalise(batch.motion), motion.steps_per_frame)
-    mask = motion_layout.pack(batch.motion_mask[..., None].expand_as(batch.motion).float(), motion.steps_per_frame)
-    mask = mask * motion_layout.component_mask(motion.steps_per_frame, motion.depth).to(mask.device)
-    noise = torch.randn(data.shape, generator=generator, device=data.device)
-    t = sample_motion_time(len(data), generator)
-    noisy, velocity = motion_path(data, noise, t)
-    predicted = head.velocity(noisy, (t * TIMESTEPS).floor(), head.condition(features))
-    return masked_mean((predicted.float() - velocity) ** 2, mask.bool())
+    def _losses(self, features: Features, batch: Batch, generator: torch.Generator) -> Losses:
+        guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
+        actions = self.embodiments.actions(batch.actions, batch.embodiment)
+        state = self.embodiments.states(batch.state, batch.embodiment)
+        mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
+        # With padding repeated, all is as in the authors' code, which lets padded actions be attended to.
+        present = batch.action_mask if self.model.config.padding == "masked" else None
+        losses = {"action": self.model.action_model.loss(guided, state, actions, mask, generator, present)}
+        if self.motion_weight:
+            motion = self.model.motion_head.loss(features, batch.motion, batch.motion_mask, generator)
+            losses["motion"] = self.motion_weight * motion
+        return losses

@@ -1,7 +1,6 @@
 """The output folder as a place of work: one build at a time, nothing half-written, nothing of an earlier build left."""
 
 import contextlib
-import fcntl
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,11 +8,13 @@ from pathlib import Path
 
 from pipeline.build.executor import BuildError
 from schemas.files import remove, remove_partials
+from schemas.locks import held
 from schemas.plugins import plugin_names
 from schemas.shard_formats import suffix_of, webdataset
 
 WORK = ".lamp"
 """Parts, records of finished shards and the lock, in the output folder."""
+LOCK = "lock"
 CHOSEN = "chosen.json"
 """The episodes that were chosen by their words."""
 COMPLETE = "complete.json"
@@ -30,15 +31,15 @@ def locked(output: Path) -> Iterator[Path]:
     work = output / WORK
     try:
         work.mkdir(parents=True, exist_ok=True)
-        (work / "lock").touch()
+        (work / LOCK).touch()
     except OSError as error:
         raise BuildError(
             f"{output} cannot be written to ({error.strerror}: {error.filename}); make room for it or choose another "
             "--output"
         ) from error
-    with open(work / "lock", "w") as handle:
+    with contextlib.ExitStack() as held_now:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held_now.enter_context(held(work / LOCK))
         except BlockingIOError:
             raise BuildError(
                 f"another build is writing into {output}; wait for it or choose another --output"

@@ -16,8 +16,7 @@ from fixtures.rlds import SAMPLE
 from windows.test_chunks import WINDOWS, episode
 
 from jobs.lamp_data import main
-from lamp_model.storage.run_folder import BadRun
-from lamp_model.training.overrides import Variants
+from lamp_model.errors import BadRun
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from pipeline.depth._hub_models import DepthModel
@@ -142,7 +141,7 @@ def test_motion_is_not_learnt_from_depth_without_a_scale_unless_asked(built, tmp
         BadRun, match=r"all of the 2 samples .* relative depth, without a scale .*--motion 2d .*--relative-depth"
     ):
         prepare(asked)
-    assert not prepare(replace(asked, variants=Variants(motion="2d"))).config.model.motion.depth
+    assert not prepare(replace(asked, prior="2d")).config.model.motion.depth
     prepared = prepare(replace(asked, relative_depth=True))
     motion = replace(prepared.config.model.motion, layers=1, heads=2, head_dim=16, patch_size=10)
     small = replace(

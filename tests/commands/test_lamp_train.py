@@ -9,7 +9,7 @@ from fixtures.shard import write_shards
 
 from jobs.cli.exit_codes import Failed, UsageError, run_command
 from jobs.cli.train_options import Train
-from jobs.lamp_train import train_command
+from jobs.commands.train import train_command
 
 ROOT = Path(__file__).parents[2]
 

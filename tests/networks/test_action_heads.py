@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from lamp_model.action_heads import ActionHead
 from lamp_model.action_heads.binned import bin_of, centre_of
 from lamp_model.features import Features
-from lamp_model.model import ACTION_HEADS
-from lamp_model.networks.action_transformer import ActionConfig
+from lamp_model.model_config import ACTION_HEADS, ActionConfig
 from schemas.plugins import configure, load_plugin, plugin_names
 
 SIZES = ActionConfig(action_size=3, state_size=2, chunk=4, layers=2, width=16, heads=2, positions=20, dropout=0.0)
@@ -126,3 +125,21 @@ def test_binned_actions_leave_nothing_to_chance_and_do_not_see_padding():
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="at least 2 bins, found 1"):
         head("binned", bins=1)
+
+
+@pytest.mark.parametrize("name", plugin_names(ACTION_HEADS))
+def test_padded_actions_cannot_influence_the_others(name):
+    """As tokens they are told noise or their padding: whatever it is, nobody attends to them."""
+    model = head(name).eval()
+    torch.nn.init.normal_(model.action_decoder.weight, std=0.2)
+    features, *_ = batch()
+    present = torch.tensor([[True, True, False, False], [True] * 4])
+    told = torch.randn(2, 4, model.action_encoder.in_features)
+    other = told.clone()
+    other[~present] += 3.0
+    context = model.context(features)
+    one, two = model(told, context, present), model(other, context, present)
+    torch.testing.assert_close(one[present], two[present])
+    assert not torch.allclose(model(told, context)[present], model(other, context)[present])
+    seen = model(told, context, torch.ones_like(present))
+    torch.testing.assert_close(seen, model(told, context))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lamp_model.features import Features
-from lamp_model.networks.action_transformer import ActionConfig, ActionExpert, time_sinusoid
+from lamp_model.model_config import ActionConfig
+from lamp_model.networks.action_transformer import ActionExpert, time_sinusoid
 
 SMALL = ActionConfig(action_size=3, state_size=2, chunk=4, layers=2, width=16, heads=2, positions=20)
 

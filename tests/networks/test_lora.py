@@ -12,13 +12,12 @@ from lamp_model.backbones import qwen3_vl
 from lamp_model.networks.lora import ADAPTERS, add_adapters, is_adapter, module_of
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors, steps_in
-from lamp_model.training.overrides import Variants
 from lamp_model.training.parameters import describe_learning, set_learning
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from lamp_model.training.trainer import Trainer
 
-RANK = Variants(lora_rank=4)
+RANK = {"lora_rank": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -37,21 +36,22 @@ def folder(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("adapters")
     write_shards(folder / "shards", episodes=3, frames=2)
-    run(folder, "stage1", stage=1, variants=Variants())
+    run(folder, "stage1", stage=1)
     run(folder, "whole")
     return folder
 
 
-def run(folder, name, stage=2, variants=RANK, resume=False, motion="stage1", **options):
-    given = {} if resume else {**OPTIONS, "steps": 4, **options}
-    first = None if stage == 1 or variants.motion == "none" else folder / motion
+def run(folder, name, stage=2, resume=False, motion="stage1", prior=None, **options):
+    rank = RANK if stage == 2 else {}
+    given = {**rank, **options} if resume else {**OPTIONS, "steps": 4, **rank, **options}
+    first = None if stage == 1 or prior == "none" else folder / motion
     request = Request(
         stage,
         folder / "shards",
         folder / name,
         first,
         options=given,
-        variants=variants,
+        prior=prior,
         resume=resume,
         device="cpu",
     )
@@ -146,7 +146,7 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(folder, monkeypatch):
     expected, found = (read_tensors(folder / name / "model.safetensors") for name in ("whole", "killed"))
     assert set(found) == set(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
     with pytest.raises(ValueError, match="begun with lora-rank 4 and not 8"):
-        run(folder, "killed", resume=True, variants=Variants(lora_rank=8))
+        run(folder, "killed", resume=True, lora_rank=8)
 
 
 def test_adapters_learn_beside_a_joint_motion_and_without_any(folder):
@@ -159,7 +159,9 @@ def test_adapters_learn_beside_a_joint_motion_and_without_any(folder):
     made = run(
         folder,
         "alone",
-        variants=Variants(motion="none", lora_rank=4, action_head="binned:bins=16"),
+        prior="none",
+        lora_rank=4,
+        action_head="binned:bins=16",
         steps=1,
         val_fraction=0.0,
     )

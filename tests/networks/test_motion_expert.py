@@ -5,7 +5,8 @@ import torch
 from diffusers import CogVideoXTransformer3DModel
 
 from lamp_model.features import Features
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
+from lamp_model.model_config import MotionConfig
+from lamp_model.networks.motion_expert import MotionExpert
 
 SMALL = MotionConfig(
     layers=2, heads=2, head_dim=16, time_channels=32, patch_size=2, grid=4, horizon=8, conditioning_tokens=12

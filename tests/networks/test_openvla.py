@@ -19,9 +19,9 @@ from transformers import (
 
 from lamp_model.backbones import openvla_7b
 from lamp_model.backbones._prismatic import DINO, SIGLIP, Prismatic
+from lamp_model.errors import BadCheckpoint
 from lamp_model.features import Backbone
 from lamp_model.networks.lora import add_adapters
-from lamp_model.storage.checkpoints import BadCheckpoint
 from schemas.plugins import MissingDependency
 
 TEXTS = ["Pick up the black bowl and place it on the plate.", "open the drawer"]

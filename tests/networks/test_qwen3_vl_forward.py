@@ -14,10 +14,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from lamp_model.backbones import qwen3_vl
 from lamp_model.backbones._qwen3_vl_forward import last_hidden_states, unattended_state
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
-from lamp_model.model import ModelConfig, PolicyModel
-from lamp_model.networks.action_transformer import ActionConfig
+from lamp_model.model import PolicyModel
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.networks.lora import add_adapters
-from lamp_model.networks.motion_expert import MotionConfig
 from schemas.plugins import configure
 
 TEXTS = ["pick up the black bowl and place it on the plate", "open the drawer", "stack the spoon on the red cup"]

@@ -9,10 +9,11 @@ from PIL import Image
 from lamp_model.data.normalisation import PublishedAction, PublishedState, Range
 from lamp_model.features import Features
 from lamp_model.fusions import gated
+from lamp_model.model_config import ActionConfig, MotionConfig
 from lamp_model.networks import motion_layout
-from lamp_model.networks.action_transformer import ActionConfig, ActionExpert
+from lamp_model.networks.action_transformer import ActionExpert
 from lamp_model.networks.flow_matching import integrate_action
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
+from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.policy import LampPolicy
 
 MOTION = MotionConfig(

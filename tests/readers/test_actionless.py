@@ -10,7 +10,7 @@ from fixtures.lerobot import write_lerobot
 from jobs.executors.local import Config as LocalConfig
 from jobs.executors.local import build as local_executor
 from lamp_model.data.loader import Loader, SampleConfig
-from lamp_model.storage.run_folder import BadRun
+from lamp_model.errors import BadRun
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare
 from pipeline.build.run import ShardConfig, build

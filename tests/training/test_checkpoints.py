@@ -5,15 +5,9 @@ import os
 import pytest
 import torch
 
+from lamp_model.errors import BadCheckpoint
 from lamp_model.storage import checkpoints
-from lamp_model.storage.checkpoints import (
-    BadCheckpoint,
-    Checkpoint,
-    load_newest,
-    load_weights,
-    save_checkpoint,
-    steps_in,
-)
+from lamp_model.storage.checkpoints import Checkpoint, load_newest, load_weights, save_checkpoint, steps_in
 
 
 def made(step):

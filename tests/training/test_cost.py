@@ -12,10 +12,11 @@ from fixtures.vlm import write_model
 
 from lamp_model.backbones import openvla_7b, qwen3_vl, transformers_vlm
 from lamp_model.features import Features
-from lamp_model.model import ModelConfig, PolicyModel
-from lamp_model.networks.action_transformer import ActionConfig, ActionExpert
+from lamp_model.model import PolicyModel
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
+from lamp_model.networks.action_transformer import ActionExpert
 from lamp_model.networks.lora import add_adapters
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
+from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.training.parameters import set_learning, training_mode
 
 MOTION = MotionConfig(layers=2, heads=2, head_dim=16, time_channels=32, patch_size=10, dropout=0.1)

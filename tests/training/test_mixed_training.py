@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import embodiments_of, run_statistics
-from lamp_model.data.loader import split_members
 from lamp_model.data.normalisation import range_of
-from lamp_model.data.sample import BadSample, SampleConfig, to_sample
+from lamp_model.data.sample import SampleConfig, to_sample
 from lamp_model.data.sampler import Order, quotas
+from lamp_model.data.split import split_members
+from lamp_model.errors import BadRun, BadSample
 from lamp_model.policy import load_policy
-from lamp_model.storage.run_folder import BadRun
 from lamp_model.training import run as running
-from lamp_model.training.overrides import Variants
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from pipeline.build.mixture import MixtureBuild, write_mixture
@@ -255,8 +254,8 @@ def smaller(prepared):
     return replace(prepared, config=replace(prepared.config, model=replace(model, action=action)))
 
 
-def request(stage, data, output, motion=None, **options):
-    return Request(stage, data, output, motion, options=OPTIONS, device="cpu", **options)
+def request(stage, data, output, motion=None, prior=None, resume=False, **options):
+    return Request(stage, data, output, motion, prior, options={**OPTIONS, **options}, resume=resume, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -314,17 +313,15 @@ def test_a_policy_of_several_robots_asks_whose_actions_are_wanted(runs):
 
 
 def test_a_policy_says_what_its_actions_mean(standard, tmp_path):
-    prepared = smaller(
-        prepare(request(2, standard, tmp_path / "run", normalisation="quantile", variants=Variants("none")))
-    )
+    prepared = smaller(prepare(request(2, standard, tmp_path / "run", normalisation="quantile", prior="none")))
     train(prepared)
     policy = load_policy(tmp_path / "run", device="cpu")
     assert policy.action_convention == STANDARD
     assert prepared.config.data.normalisation == "quantile" and type(policy.action_range).__name__ == "Quantiles"
     with pytest.raises(BadRun, match="was begun with normalisation quantile and not min_max"):
-        prepare(request(2, standard, tmp_path / "run", resume=True, normalisation="min_max", variants=Variants("none")))
+        prepare(request(2, standard, tmp_path / "run", resume=True, normalisation="min_max", prior="none"))
     with pytest.raises(BadRun, match="was begun with actions None and not raw"):
-        prepare(request(2, standard, tmp_path / "run", resume=True, actions="raw", variants=Variants("none")))
+        prepare(request(2, standard, tmp_path / "run", resume=True, actions="raw", prior="none"))
     from lamp_model.published.export import export_policy
 
     with pytest.raises(BadRun, match=r"--normalisation quantile; the published layout|without motion"):
@@ -337,11 +334,11 @@ def test_depth_in_metres_and_without_a_unit_are_not_mixed(tmp_path):
     write_mixture(tmp_path, "m", [MixtureBuild("a", "a", None), MixtureBuild("b", "b", None)])
     with pytest.raises(BadRun, match=r"2 of the 4 samples in .* have relative depth"):
         prepare(request(1, tmp_path, tmp_path / "run"))
-    prepare(request(1, tmp_path, tmp_path / "run", variants=Variants("2d")))
+    prepare(request(1, tmp_path, tmp_path / "run", prior="2d"))
 
 
 def test_a_mixture_by_its_file_and_by_its_folder_are_the_same_run(mixture, tmp_path):
     one, two = (
         prepare(request(1, path, tmp_path / "run")).config.data for path in (mixture, Path(mixture / "mixture.json"))
     )
-    assert (one.recipe_digest, one.samples, one.dataset) == (two.recipe_digest, two.samples, "both")
+    assert (one.digest, one.samples, one.dataset) == (two.digest, two.samples, "both")

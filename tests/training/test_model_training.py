@@ -10,12 +10,10 @@ import pytest
 import torch
 from fixtures.shard import ACTION, SIZE, STATE, write_shards
 
-from lamp_model.data.embodiments import run_statistics
 from lamp_model.data.sample import SampleConfig
+from lamp_model.errors import BadRun
 from lamp_model.policy import load_policy
-from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import read_tensors, steps_in
-from lamp_model.storage.run_folder import BadRun
 from lamp_model.training import run as running
 from lamp_model.training.data_setup import embodiments_in
 from lamp_model.training.metrics import read_metrics
@@ -78,7 +76,7 @@ def observation():
 
 
 def test_a_run_leaves_what_it_says(runs):
-    left = {p.name for p in (runs / "stage2").iterdir()}
+    left = {p.name for p in (runs / "stage2").iterdir() if p.name != ".lock"}
     assert left == {
         "backbone",
         "checkpoints",
@@ -86,7 +84,9 @@ def test_a_run_leaves_what_it_says(runs):
         "curves.png",
         "metrics.jsonl",
         "model.safetensors",
+        "model.safetensors.sha256",
         "motion.safetensors",
+        "motion.safetensors.sha256",
         "statistics.json",
     }
     assert (runs / "stage2/curves.png").read_bytes()[:4] == b"\x89PNG"
@@ -192,8 +192,7 @@ def test_the_seed_decides(data, runs, tmp_path):
 def test_stage_2_changes_guidance_and_action_expert_and_nothing_else(data, runs, tmp_path):
     prepared = smaller(prepare(request(2, data, tmp_path / "run", runs / "stage1")))
     prepared.folder.mkdir()
-    run_folder.write_statistics(prepared.folder, run_statistics(prepared.data, None))
-    stage = running._build(prepared)
+    stage = running._build(prepared, running._statistics(prepared))
     loader, _ = running._loaders(prepared)
     trainer = Trainer(stage, prepared.config.training, prepared.folder, loader, None)
     before = {name: tensor.clone() for name, tensor in stage.model.state_dict().items()}
@@ -233,7 +232,7 @@ def test_training_guides_by_the_same_call_as_inference(runs, data, monkeypatch):
     from lamp_model.training.stages import PolicyStage
 
     stage = PolicyStage(policy.model, embodiments_in(prepared.data, prepared.config.data))
-    stage.loss(loader.batch(0), torch.Generator().manual_seed(0))
+    stage.losses(loader.batch(0), torch.Generator().manual_seed(0))
     assert calls == [False, False]
 
 

@@ -13,11 +13,12 @@ from training.test_model_training import OPTIONS, observation, smaller, trained
 from jobs.cli.exit_codes import UsageError
 from jobs.cli.train_options import Train
 from jobs.commands.export import Export, export_command
-from jobs.lamp_train import train_command
+from jobs.commands.train import train_command
+from lamp_model.errors import BadCheckpoint, BadRun
 from lamp_model.policy import load_policy
 from lamp_model.published.files import find, read_state
-from lamp_model.storage.checkpoints import BadCheckpoint, read_tensors
-from lamp_model.storage.run_folder import BadRun, read_config
+from lamp_model.storage.checkpoints import read_tensors
+from lamp_model.storage.run_folder import read_config
 from lamp_model.training.init_motion import find_published
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train

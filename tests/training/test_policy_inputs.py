@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from lamp_model.data.normalisation import PublishedAction, PublishedState, Range
-from lamp_model.model import ModelConfig, PolicyModel
-from lamp_model.networks.action_transformer import ActionConfig
-from lamp_model.networks.motion_expert import MotionConfig
+from lamp_model.model import PolicyModel
+from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
 from lamp_model.observation import check_images, check_instruction, check_seed, seen_state
 from lamp_model.policy import LampPolicy, NotFinite
 

@@ -16,16 +16,16 @@ from training.test_model_training import observation, trained
 
 from jobs.cli.exit_codes import UsageError, run_command
 from jobs.commands.export import Export, export_command
+from lamp_model.errors import BadCheckpoint, BadRun
 from lamp_model.imagination import load_motion_expert
-from lamp_model.model import ModelConfig
+from lamp_model.model_config import ModelConfig
 from lamp_model.policy import load_policy
 from lamp_model.published import files
 from lamp_model.published.config import read_config, to_values
 from lamp_model.published.export import differences
 from lamp_model.published.files import is_published
 from lamp_model.storage import run_folder
-from lamp_model.storage.checkpoints import BadCheckpoint, read_tensors, write_tensors
-from lamp_model.storage.run_folder import BadRun
+from lamp_model.storage.checkpoints import read_tensors, write_sealed_tensors
 from schemas.episode import ActionConvention
 from schemas.files import sha256_of
 from schemas.plugins import MissingDependency
@@ -458,7 +458,7 @@ def test_motion_of_a_run_of_stage_2_is_what_guides_it(made, tmp_path):
         made / "stage2", tmp_path / "joint"
     )  # an objective that taught it on leaves it with what learnt
     learnt = read_tensors(run / "model.safetensors") | {"motion_head.vlm_proj.weight": torch.ones(32, 192)}
-    write_tensors(run / "model.safetensors", learnt)
+    write_sealed_tensors(run / "model.safetensors", learnt)
     assert (load_motion_expert(run, device="cpu").expert.vlm_proj.weight == 1).all()
     config = json.loads((run / "config.json").read_text())
     config["model"]["guided"] = False

@@ -15,13 +15,13 @@ from fixtures.shard import write_shards
 
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.train_options import Train
-from jobs.lamp_train import train_command
+from jobs.commands.train import train_command
+from lamp_model.config import POSITIVE, RATES, TrainingConfig
 from lamp_model.model import MotionModel, PolicyModel, outline
 from lamp_model.presets import tiny
 from lamp_model.storage.checkpoints import steps_in
 from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
-from lamp_model.training.config import POSITIVE, RATES, TrainingConfig
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.parameters import CosineRate
 
@@ -88,7 +88,7 @@ def test_a_start_that_fails_while_it_builds_leaves_nothing(folder, monkeypatch):
         ({"learning_rate": float("inf")}, "learning-rate must be positive and finite, found inf"),
         ({"objective": "joint", "motion_weight": float("nan")}, "motion-weight must be positive and finite, found nan"),
         ({"val_fraction": float("nan")}, "val-fraction must be at least 0 and below 1, found nan"),
-        ({"retarget": True}, "--retarget is of the motion that is learnt, and stage 2 learns none"),
+        ({"retarget": True}, "--retarget is of the joint objective: add --objective joint"),
         ({"stage": 1, "motion": Path("runs/old")}, "--motion runs/old names a run for stage 2 to build on"),
         ({"stage": 1, "chunk": 5}, "--chunk belongs to stage 2"),
         ({"stage": 1, "actions": "raw"}, "--actions belongs to stage 2"),
@@ -112,7 +112,7 @@ def test_a_backbone_without_weights_is_refused_before_anything_is_built(folder, 
     for weights in (tmp_path / "backbone").glob("*.safetensors"):
         weights.unlink()
     monkeypatch.setattr(running, "_build", lambda *_: pytest.fail("a model was built"))
-    with pytest.raises(UsageError, match="config and tokenizer but no weights: put its"):
+    with pytest.raises(Failed, match="config and tokenizer but no weights: put its"):
         asked(folder, "refused", stage=1, backbone=f"qwen3-vl:weights={tmp_path / 'backbone'}")
     assert not (folder / "refused").exists()
 
@@ -164,15 +164,15 @@ def test_going_on_with_another_rate_is_what_the_run_then_does_and_says(folder):
 def test_a_run_that_runs_away_keeps_no_checkpoint_of_it_and_says_how_to_go_on(folder, where, monkeypatch):
     def damaged(self, batch, generator):
         tensor = next(p for p in self.model.motion_head.parameters() if p.requires_grad).sum()
-        return tensor * np.nan if where == "loss" else torch.sqrt(tensor * 0)
+        return {"motion": tensor * np.nan if where == "loss" else torch.sqrt(tensor * 0)}
 
     from lamp_model.training.stages import MotionStage
 
     run = folder / f"away-{where}"
     with monkeypatch.context() as patched:
-        patched.setattr(MotionStage, "loss", damaged)
+        patched.setattr(MotionStage, "losses", damaged)
         with pytest.raises(Failed, match=r"--resume --learning-rate 0\.0004") as failed:
             asked(folder, run.name, stage=1, steps=2, checkpoint_every=1)
-    assert ("the loss is nan" in str(failed.value)) == (where == "loss") and not steps_in(run / "checkpoints")
+    assert ("the motion loss is nan" in str(failed.value)) == (where == "loss") and not steps_in(run / "checkpoints")
     assert asked(folder, run.name, stage=1, steps=2, checkpoint_every=1, resume=True, learning_rate=0.0004) == 0
     assert json.loads((run / "config.json").read_text())["training"]["learning_rate"] == 0.0004

@@ -1,5 +1,6 @@
 """Recipe files of training: every shipped one comes to a step of training, and what a file cannot say is a sentence."""
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,8 @@ from fixtures.vlm import write_model
 from training.test_model_training import observation, smaller
 
 from jobs.cli.exit_codes import UsageError
-from jobs.cli.train_options import Train, request_of
-from jobs.cli.train_recipe import with_recipe
-from jobs.lamp_train import train_command
+from jobs.cli.train_options import Train, request_of, with_recipe
+from jobs.commands.train import train_command
 from lamp_model.networks.lora import ADAPTERS, module_of
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors
@@ -71,10 +71,10 @@ def test_every_recipe_comes_to_a_step_of_training(name):
     prepared = small(asked(name, output=Path("walked") / name))
     config = prepared.config
     prepared.folder.mkdir(parents=True)
-    stage = running._build(prepared)
+    stage = running._build(prepared, running._statistics(prepared))
     loader, _ = running._loaders(prepared)
     loss, norm = Trainer(stage, config.training, prepared.folder, loader, None).step(loader.batch(0))
-    assert torch.isfinite(loss) and norm > 0
+    assert math.isfinite(loss) and norm > 0
     assert config.training.stage == read_structured(FOLDER / f"{name}.yaml")["stage"]
 
 

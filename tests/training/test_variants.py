@@ -12,20 +12,23 @@ from training.test_model_training import OPTIONS, observation, smaller
 
 from jobs.cli.exit_codes import UsageError
 from jobs.cli.train_options import Train
-from jobs.lamp_train import train_command
+from jobs.commands.train import train_command
+from lamp_model.errors import BadRun
 from lamp_model.features import Features
-from lamp_model.networks.motion_expert import MotionConfig, MotionExpert
+from lamp_model.model_config import MotionConfig
+from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.motion_layout import pack
+from lamp_model.options import plugin_options
 from lamp_model.policy import load_policy
 from lamp_model.storage.checkpoints import read_tensors
-from lamp_model.storage.run_folder import BadRun, read_config
+from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
-from lamp_model.training.overrides import Variants
-from lamp_model.training.plugin_options import fusion_options
+from lamp_model.training.request import OPTIONS as EVERY
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
-from schemas.plugins import plugin_names
+from schemas.plugins import PluginChoice, plugin_names
 
+FUSION = EVERY["fusion"].option.plugin
 SMALL = MotionConfig(layers=2, heads=2, head_dim=16, time_channels=32, grid=4, horizon=8, conditioning_tokens=12)
 
 
@@ -39,17 +42,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, stage, name, resume=False, motion=None, variants=None, **options):
+def run(folder, stage, name, resume=False, motion=None, prior=None, **options):
     motion = motion or (folder / "stage1" if stage == 2 else None)
-    variants = variants or Variants()
-    if variants.motion == "none":
-        motion = None
-    given = {} if resume else {**OPTIONS, "steps": 2, **options}
+    motion = None if prior == "none" else motion
+    given = options if resume else {**OPTIONS, "steps": 2, **options}
     request = Request(
-        stage, folder / "shards", folder / name, motion, options=given, variants=variants, resume=resume, device="cpu"
+        stage, folder / "shards", folder / name, motion, prior, options=given, resume=resume, device="cpu"
     )
     prepared = prepare(request)
-    if variants.motion == "none" and not resume:
+    if prior == "none" and not resume:
         options = {**prepared.config.model.backbone_options, "image_size": 64}
         action = replace(prepared.config.model.action, layers=1, width=32, heads=2)
         model = replace(prepared.config.model, backbone_options=options, action=action)
@@ -64,17 +65,17 @@ def test_every_fusion_trains_and_acts(folder):
     images, state = observation()
     said = []
     for name in plugin_names("lamp_model.fusions"):
-        made = run(folder, 2, f"fusion-{name}", variants=Variants(fusion=name))
+        made = run(folder, 2, f"fusion-{name}", fusion=name)
         assert read_config(made).model.fusion == name
         said.append(load_policy(made, device="cpu").predict(images, "open", state))
     assert all(not np.array_equal(one, two) for i, one in enumerate(said) for two in said[:i])
-    made = run(folder, 2, "layers", variants=Variants(fusion="gated-tokens:layers=2"))
+    made = run(folder, 2, "layers", fusion="gated-tokens:layers=2")
     names = {name.split(".")[2] for name in read_tensors(made / "model.safetensors") if ".layers." in name}
     assert names == {"0", "1"}
 
 
 def test_a_policy_without_motion_needs_no_stage_1(folder):
-    made = run(folder, 2, "no-motion", variants=Variants(motion="none"))
+    made = run(folder, 2, "no-motion", prior="none")
     assert not (made / "motion.safetensors").exists() and (made / "backbone").is_dir()
     assert {name.split(".")[0] for name in read_tensors(made / "model.safetensors")} == {"action_model"}
     policy = load_policy(made, device="cpu")
@@ -97,13 +98,13 @@ def test_with_depth_masked_it_neither_enters_nor_leaves():
 
 
 def test_2d_runs_guide_and_are_not_taken_for_3d(folder):
-    first = run(folder, 1, "stage1-2d", variants=Variants(motion="2d"))
+    first = run(folder, 1, "stage1-2d", prior="2d")
     made = run(folder, 2, "stage2-2d", motion=first)
     images, state = observation()
     _, motion = load_policy(made, device="cpu").predict(images, "open", state, return_motion=True)
     assert not motion[..., 2].any()
     with pytest.raises(BadRun, match="was trained with --motion 2d, 3d was asked for"):
-        run(folder, 2, "x", motion=first, variants=Variants(motion="3d"))
+        run(folder, 2, "x", motion=first, prior="3d")
 
 
 @pytest.mark.parametrize("steps", range(11))
@@ -137,24 +138,24 @@ def test_a_joint_objective_teaches_the_motion_expert_at_its_own_rate(folder):
 
 
 def test_going_on_keeps_the_variant(folder):
-    made = run(folder, 2, "kept", variants=Variants(fusion="add", guidance_steps=5))
+    made = run(folder, 2, "kept", fusion="add", guidance_steps=5)
     config = read_config(made)
-    run(folder, 2, "kept", resume=True, variants=Variants(fusion="add", guidance_steps=5))
+    run(folder, 2, "kept", resume=True, fusion="add", guidance_steps=5)
     assert read_config(made) == config
-    for variants, says in (
-        (Variants(fusion="concat"), "begun with fusion add and not concat"),
-        (Variants(guidance_steps=1), "begun with guidance-steps 5 and not 1"),
-        (Variants(motion="none"), "begun with motion 3d and not none"),
-        (Variants(chunk=9), "begun with chunk 10 and not 9"),
-        (Variants(action_head="binned"), "begun with action-head flow-matching and not binned"),
-        (Variants(backbone="openvla-7b"), "begun with backbone qwen3-vl and not openvla-7b"),
+    for asked, says in (
+        ({"fusion": "concat"}, "begun with fusion add and not concat"),
+        ({"guidance_steps": 1}, "begun with guidance-steps 5 and not 1"),
+        ({"prior": "none"}, "begun with motion 3d and not none"),
+        ({"chunk": 9}, "begun with chunk 10 and not 9"),
+        ({"action_head": "binned"}, "begun with action-head flow-matching and not binned"),
+        ({"backbone": "openvla-7b"}, "begun with backbone qwen3-vl and not openvla-7b"),
         (
-            Variants(backbone="qwen3-vl:image_size=32,seed=0"),
+            {"backbone": "qwen3-vl:image_size=32,seed=0"},
             "begun with backbone qwen3-vl:image_size=64 and not qwen3-vl:image_size=32,seed=0",
         ),
     ):
         with pytest.raises(BadRun, match=says):
-            run(folder, 2, "kept", resume=True, variants=variants)
+            run(folder, 2, "kept", resume=True, **asked)
 
 
 @pytest.mark.parametrize(
@@ -186,5 +187,6 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(folder, given, says
 
 
 def test_options_of_the_preset_stay_where_the_fusion_has_them():
-    assert fusion_options("gated-tokens:layers=2", {"heads": 6}) == {"heads": 6, "layers": 2}
-    assert fusion_options("add", {"heads": 6}) == {}
+    gated = PluginChoice("gated", {"heads": 6})
+    assert plugin_options(FUSION, "gated-tokens:layers=2", gated) == {"heads": 6, "layers": 2}
+    assert plugin_options(FUSION, "add", gated) == {}

@@ -1,0 +1,190 @@
+"""``lamp-train`` itself: ask for a run, train it, and say what came of it."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.cli.command_line import check_paths
+from jobs.cli.exit_codes import Failed, UsageError
+from jobs.cli.shipped import recipe_path
+from jobs.cli.torch_env import quieten, wait_politely
+from jobs.cli.train_options import Train, request_of, with_recipe
+from schemas.structured import BadFile
+
+if TYPE_CHECKING:
+    from lamp_model.training.run import Prepared
+    from lamp_model.training.stopping import StopRequest
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of a process that SIGINT or SIGTERM ended."""
+
+
+class _Ended(Exception):
+    """The person, or whoever runs the machine, ended the work.
+
+    Attributes:
+        code: to exit with.
+    """
+
+    def __init__(self, code: int, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+def train_command(args: Train) -> int:
+    """Train as asked and say what came of it; the exit code."""
+    args = _with_recipe(args)
+    check_paths(args)
+    output = args.output or Path(f"runs/stage{args.stage}")
+    _check_data(args, output)
+    wait_politely()
+    from lamp_model.training import run as training
+    from schemas.errors import MissingDependency
+    from schemas.shard_formats import CorruptShard
+
+    quieten()
+    try:
+        prepared = training.prepare(request_of(args, output))
+    except (CorruptShard, MissingDependency) as error:
+        raise Failed(str(error)) from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
+        if prepared.finished:
+            print(f"{output} has already finished its {prepared.config.training.steps} steps")
+            return 0
+        _say_results(prepared, _train(prepared))
+        return 0
+    except _Ended as ended:
+        print(f"\nlamp-train: {ended}", file=sys.stderr)
+        return ended.code
+    finally:
+        prepared.data.close()
+
+
+def _with_recipe(args: Train) -> Train:
+    if args.recipe is not None:
+        try:
+            args = with_recipe(args, recipe_path(args.recipe, "train"))
+        except BadFile as error:
+            raise UsageError(str(error)) from error
+    if args.stage is None:
+        raise UsageError(
+            "--stage is missing: 1 trains the motion, 2 the policy; or give --recipe with a file that says it"
+        )
+    return args
+
+
+def _train(prepared: "Prepared") -> dict[str, float]:
+    """Train; a SIGTERM on the way ends with a checkpoint.
+
+    Raises:
+        Failed: the work could not be done.
+        _Ended: it was told to stop.
+    """
+    from lamp_model.errors import BadCheckpoint, BadRun, BadSample, TooLong
+    from lamp_model.training.run import train
+    from lamp_model.training.stopping import Stopped
+    from lamp_model.training.trainer import TrainingFailed
+    from schemas.manifest import BadManifest
+    from schemas.plugins import MissingDependency
+    from schemas.shard_formats import CorruptShard
+
+    try:
+        with _stopping_on_sigterm() as stop:
+            return train(prepared, stop)
+    except Stopped as stopped:
+        kept = f"step {stopped.saved} is kept; " if stopped.saved else ""
+        raise _Ended(TERMINATED, f"told to stop (SIGTERM); {kept}{_way_on(prepared)}") from None
+    except KeyboardInterrupt:
+        raise _Ended(INTERRUPTED, f"interrupted; {_way_on(prepared)}") from None
+    except MissingDependency as error:
+        raise Failed(f"{error}; --preset tiny needs none, to try the rest") from error
+    except (BadCheckpoint, TooLong, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
+        raise Failed(str(error)) from error
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        raise Failed(f"{error.strerror}{where}; when that is mended, {_way_on(prepared)}") from error
+
+
+def _way_on(prepared: "Prepared") -> str:
+    """How a run that was cut short goes on."""
+    from lamp_model.storage.run_folder import CONFIG
+
+    if not (prepared.folder / CONFIG).is_file():
+        return "give the same command again"
+    return f"go on with lamp-train --stage {prepared.config.training.stage} --output {prepared.folder} --resume"
+
+
+@contextmanager
+def _stopping_on_sigterm() -> "Iterator[StopRequest]":
+    """A request to stop that SIGTERM makes. While nobody heeds it (the model is being built, or the run finished) the
+    signal ends the work at once; a second one ends the process.
+    """
+    from lamp_model.training.stopping import Stopped, StopRequest
+
+    stop = StopRequest()
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        stop.asked = True
+        if not stop.heeded:
+            raise Stopped(None)
+
+    try:
+        before = signal.signal(signal.SIGTERM, ask)
+    except ValueError:  # not in the main thread, as in a program of somebody's own
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
+    folder, stage = prepared.folder, prepared.config.training.stage
+    print(f"{folder}: finished; model.safetensors, and curves in curves.png and metrics.jsonl")
+    if "val_loss" in metrics:
+        print(f"  held-out loss  {metrics['val_loss']:.4f}")
+    if "action_error" in metrics:
+        print(
+            f"  actions        off by {metrics['action_error']:.3f} on average (normalised to [-1, 1]); "
+            f"the data's mean action by {metrics['mean_action_error']:.3f}"
+        )
+    for group in ("moving", "all"):
+        for unit in ("px", "m", "relative"):
+            name = f"{unit}_{group}"
+            if f"rollout_{name}" in metrics:
+                print(
+                    f"  rollout        {group} points off by {metrics[f'rollout_{name}']:.3g} {unit}; "
+                    f"nothing moves: {metrics[f'still_{name}']:.3g} {unit}"
+                )
+    if stage == 1:
+        motion = "" if str(folder) == "runs/stage1" else f" --motion {folder}"
+        path = prepared.data.path
+        print(f"next: lamp-train --stage 2{'' if path == Path('shards/libero') else f' --data {path}'}{motion}")
+    else:
+        robots = prepared.data.embodied
+        whose = f", statistics_key={robots[0].name!r}" if len(robots) > 1 else ""
+        print(
+            f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}{whose}).predict(images, instruction, "
+            "state)"
+        )
+
+
+def _check_data(args: Train, output: Path) -> None:
+    """Refuse when there is nothing to train on, before torch is imported."""
+    data = args.data or Path("shards/libero")
+    goes_on = args.data is None and args.resume and (output / "config.json").is_file()
+    if goes_on or data.is_file() or any((data / name).is_file() for name in ("manifest.json", "mixture.json")):
+        return
+    if not data.exists():
+        remedy = "build them with lamp-data build --dataset libero" if args.data is None else "look at --data"
+        raise UsageError(f"there are no shards at {data.resolve()}: {remedy}")
+    raise UsageError(f"{data.resolve()} has no manifest.json: its build has not finished, run lamp-data build again")

@@ -1,0 +1,233 @@
+"""What decides the module tree: sizes of the networks, and which plug-ins there are. Nothing here imports torch."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from lamp_model.options import Choice, Option
+from schemas.flow_size import GRID, HORIZON
+
+MOST_LAYERS, LARGEST = 1_000, 65_536
+"""Far above any model; a size beyond them is a mistake that would take all memory or all time."""
+
+
+BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
+
+GRID_OPTION = Option(
+    "Keypoints along each side of the grid: the shards', or what divides it, of which every n-th is taken. "
+    "[default: the shards']",
+    needs="motion",
+    of_motion=True,
+)
+HORIZON_OPTION = Option(
+    "Steps of motion: the first so many of the shards'. [default: the shards']", needs="motion", of_motion=True
+)
+BACKBONE_OPTION = Option(
+    "qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT. "
+    "Stage 2 takes that of stage 1. [default: qwen3-vl]",
+    of_motion=True,
+    plugin=Choice(BACKBONES, filled=("architecture_only",)),
+)
+FUSION_OPTION = Option(
+    "how motion enters the features: gated (paper), add, concat or gated-tokens, with options as in "
+    "gated-tokens:layers=2. [default: gated]",
+    stage=2,
+    needs="motion",
+    plugin=Choice(FUSIONS, filled=("feature_width", "motion_width"), carries=True),
+)
+HEAD_OPTION = Option(
+    "flow-matching (paper) or binned, with options as in binned:bins=256. [default: flow-matching]",
+    stage=2,
+    plugin=Choice(ACTION_HEADS, filled=("sizes", "feature_width")),
+)
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """Sizes of the Motion Expert; the defaults are the paper's.
+
+    Attributes:
+        time_channels: of the sinusoid that embeds the flow time.
+        steps_per_frame: adjacent steps packed into one frame of tokens.
+        patch_size: keypoints along each side of a token.
+        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
+        denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
+        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's
+            ablation).
+    """
+
+    layers: int = 12
+    heads: int = 16
+    head_dim: int = 64
+    time_channels: int = 512
+    patch_size: int = 2
+    steps_per_frame: int = 2
+    dropout: float = 0.1
+    grid: Annotated[int, GRID_OPTION] = GRID
+    horizon: Annotated[int, HORIZON_OPTION] = HORIZON
+    conditioning_tokens: int = 256
+    denoising_steps: int = 10
+    guidance_steps: Annotated[
+        int, Option("denoising steps before the motion guides, 0 to 10. [default: 1]", stage=2, needs="motion")
+    ] = 1
+    depth: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = ("heads", "head_dim", "time_channels", "patch_size", "steps_per_frame", "grid", "horizon")
+        check_sizes(self, (*sizes, "conditioning_tokens"), counts=("layers", "denoising_steps"))
+        check_dropout(self.dropout)
+        if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
+            raise ValueError(
+                f"the grid must be a multiple of patch_size and the horizon of steps_per_frame, found "
+                f"{self.grid} / {self.patch_size} and {self.horizon} / {self.steps_per_frame}"
+            )
+        if self.width % 16:
+            raise ValueError(f"heads * head_dim must be a multiple of 16 for the 3D positions, found {self.width}")
+        if not 0 <= self.guidance_steps <= self.denoising_steps:
+            raise ValueError(
+                f"guidance_steps must lie between 0 and denoising_steps {self.denoising_steps}, found "
+                f"{self.guidance_steps}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Width of the transformer and of its hidden state."""
+        return self.heads * self.head_dim
+
+    @property
+    def channels(self) -> int:
+        """Channels of a packed frame."""
+        return 3 * self.steps_per_frame
+
+    @property
+    def frames(self) -> int:
+        """Packed frames."""
+        return self.horizon // self.steps_per_frame
+
+    @property
+    def tokens(self) -> int:
+        """M, the number of motion tokens."""
+        return self.frames * (self.grid // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class ActionConfig:
+    """Sizes of the Action Expert; the defaults are the paper's for LIBERO.
+
+    Attributes:
+        action_size: A, numbers in an action.
+        state_size: S, numbers in a state.
+        chunk: H, actions predicted at once.
+        positions: the longest sequence of action and feature tokens together.
+        denoising_steps: Euler steps of a prediction.
+    """
+
+    action_size: int = 7
+    state_size: int = 8
+    chunk: Annotated[int, Option("actions predicted at once. [default: 10]", stage=2)] = 10
+    layers: int = 24
+    width: int = 1024
+    heads: int = 16
+    mlp_ratio: int = 4
+    dropout: float = 0.1
+    positions: Annotated[
+        int,
+        Option(
+            "the longest sequence of actions and features together; OpenVLA's two images need 640. [default: 512]",
+            stage=2,
+        ),
+    ] = 512
+    denoising_steps: int = 10
+
+    def __post_init__(self) -> None:
+        sizes = ["width", "heads", "mlp_ratio", "positions"]
+        sizes += [
+            name for name in ("action_size", "state_size") if getattr(self, name)
+        ]  # plain video has none of either
+        check_sizes(self, sizes, counts=("layers", "denoising_steps"))
+        check_dropout(self.dropout)
+        if self.width % self.heads:
+            raise ValueError(f"heads must divide the Action Expert's width {self.width}, found {self.heads}")
+        if self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1 action, found {self.chunk}")
+        if self.positions <= self.chunk:
+            raise ValueError(f"positions must be more than the {self.chunk} actions of a chunk, found {self.positions}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the module tree.
+
+    Attributes:
+        backbone: a plug-in of ``lamp_model.backbones``, with its options.
+        fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
+        action: sizes of the Action Expert.
+        action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
+        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
+        cameras: roles of the images, in the order in which the backbone sees them.
+        guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
+        padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
+            sample's output; ``repeat`` does what the published checkpoints were trained with.
+    """
+
+    backbone: Annotated[str, BACKBONE_OPTION] = "qwen3-vl"
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    fusion: Annotated[str, FUSION_OPTION] = "gated"
+    fusion_options: dict[str, Any] = field(default_factory=dict)
+    action: ActionConfig = field(default_factory=ActionConfig)
+    action_head: Annotated[str, HEAD_OPTION] = "flow-matching"
+    action_head_options: dict[str, Any] = field(default_factory=dict)
+    lora_rank: Annotated[
+        int,
+        Option(
+            "adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]",
+            stage=2,
+        ),
+    ] = 0
+    cameras: tuple[str, ...] = ("image", "wrist")
+    padding: Literal["masked", "repeat"] = "masked"
+    guided: bool = True
+
+    def __post_init__(self) -> None:
+        if self.padding not in ("masked", "repeat"):
+            raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
+        check_rank(self.lora_rank)
+
+
+def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> None:
+    """Hold fields of a config to what a network can have: sizes to 1..65,536, counts of layers and steps to 1..1,000.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for names, most in ((sizes, LARGEST), (counts, MOST_LAYERS)):
+        for name in names:
+            value = getattr(config, name)
+            if not 1 <= value <= most:
+                raise ValueError(f"{name} must lie between 1 and {most}, found {value}")
+
+
+def check_dropout(dropout: float) -> None:
+    """Refuse what is no probability of being dropped, or drops everything.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
+
+
+def check_rank(rank: int) -> None:
+    """Refuse ranks that make no sense, and any when peft is missing.
+
+    Raises:
+        ValueError: one of the two.
+    """
+
+    from importlib.util import find_spec
+
+    if rank < 0:
+        raise ValueError(f"lora-rank must not be negative, found {rank}")
+    if rank and find_spec("peft") is None:
+        raise ValueError("lora-rank needs the library peft, which is not installed: pip install 'lamp-robotics[lora]'")

@@ -1,0 +1,102 @@
+"""What of a run its data or its backbone make impossible, found before anything is loaded."""
+
+from pathlib import Path
+
+from lamp_model.config import RunConfig
+from lamp_model.data.dataset import MemberData, TrainingData
+from lamp_model.errors import BadRun, TooLong
+from lamp_model.model import PolicyModel
+from lamp_model.model_config import ModelConfig
+from schemas.plugins import MissingWeights
+
+
+def check_actions(data: TrainingData, stage: int) -> None:
+    """Refuse to learn actions where none were recorded, as of plain video.
+
+    Raises:
+        BadRun: stage 2 was asked for, and some of the data have no actions; the message names them.
+    """
+    without = [one.name for one in data.embodied if one.statistics.get("action", {}).get("dimensions") == []]
+    if stage == 2 and without:
+        way = (
+            "train stage 2 on a mixture without them" if len(without) < len(data.embodied) else "train stage 1 on them"
+        )
+        raise BadRun(f"{data.path} holds {', '.join(without)} without actions, which stage 2 learns: {way}")
+
+
+def check_depth(data: TrainingData, config: RunConfig, allowed: bool) -> None:
+    """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every
+    episode.
+
+    Args:
+        allowed: it was asked for.
+
+    Raises:
+        BadRun: some of the motion that would be learned is relative.
+    """
+    model, training = config.model, config.training
+    learned = model.guided and model.motion.depth and (training.stage == 1 or training.objective == "joint")
+    relative = sum(_relative_samples(member) for member in data.members)
+    if not learned or not relative or allowed:
+        return
+    some = "all" if relative == len(data) else str(relative)
+    raise BadRun(
+        f"{some} of the {len(data)} samples in {data.path} have relative depth, without a scale (docs/depth.md): "
+        "build them with something "
+        "to align depth to, leave depth out with --motion 2d in stage 1, or take them as they are with --relative-depth"
+    )
+
+
+def check_backbone_files(model: ModelConfig) -> None:
+    """Refuse a backbone's folder that has everything but weights, as exported policies have one: theirs are in the
+    ``.pt``.
+
+    Raises:
+        MissingWeights: the folder has none.
+    """
+    folder = Path(str(model.backbone_options.get("weights", "")))
+    if (folder / "config.json").is_file() and not any(any(folder.glob(kind)) for kind in ("*.safetensors", "*.bin")):
+        raise MissingWeights(
+            f"{folder} holds a backbone's config and tokenizer but no weights: put its .safetensors there; where it "
+            "is part of an "
+            "exported policy, give the run of stage 1 behind that as --motion"
+        )
+
+
+def check_room(data: TrainingData, policy: PolicyModel) -> None:
+    """Refuse an action chunk that the data do not have or that leaves the features no room, by the first sample of each
+    build.
+
+    Args:
+        policy: its outline is enough.
+
+    Raises:
+        BadRun: the samples have fewer actions.
+        TooLong: the backbone's features do not fit beside the chunk.
+    """
+    sizes, cameras = policy.config.action, len(policy.config.cameras)
+    first = list(data.first_samples())
+    fewest = min(len(triplet.actions) for triplet in first)
+    if sizes.chunk > fewest:
+        raise BadRun(
+            f"a chunk of {sizes.chunk} actions was asked for, the samples in {data.path} have {fewest}: give --chunk "
+            f"{fewest} or less, "
+            "or build the shards with more"
+        )
+    texts = [text for triplet in first for text in triplet.instructions] or [""]
+    longest = max(policy.qwen_vl_interface.length(text, cameras) for text in texts)
+    if longest + sizes.chunk > sizes.positions:
+        raise TooLong(
+            f"{longest} tokens of features and {sizes.chunk} actions exceed the {sizes.positions} positions of the "
+            "action head: "
+            f"give --positions {longest + sizes.chunk + 64} or more"
+        )
+
+
+def _relative_samples(member: MemberData) -> int:
+    """How many samples have relative depth; builds before that was counted have all or none."""
+    shards = member.shards
+    counted = shards.manifest.counts.get("relative_depth")
+    if counted is not None:
+        return int(counted)
+    return len(shards) if len(shards) and shards.read(0).depth_unit == "relative" else 0

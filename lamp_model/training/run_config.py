@@ -1,0 +1,167 @@
+"""The config of a run: made of a preset, what was asked for, the data and the Motion Expert of stage 1; or the stored
+one, once nothing that was asked for contradicts it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from lamp_model.config import DataSource, RunConfig
+from lamp_model.data.dataset import TrainingData
+from lamp_model.errors import BadRun
+from lamp_model.model import MotionModel, PolicyModel, outline
+from lamp_model.model_config import ModelConfig
+from lamp_model.options import contradictions, with_options
+from lamp_model.presets import preset
+from lamp_model.storage import run_folder
+from lamp_model.storage.checkpoints import steps_in
+from lamp_model.training.checks import check_backbone_files, check_depth, check_room
+from lamp_model.training.data_setup import fitted
+from lamp_model.training.init_motion import (
+    FROM_STAGE_1,
+    MotionSource,
+    backbone_source,
+    find_published,
+    find_run,
+)
+from lamp_model.training.request import OPTIONS, Request
+
+
+def new_config(request: Request, data: TrainingData) -> RunConfig:
+    """The config of a run that begins, once it is known that such a model can be.
+
+    Raises:
+        BadRun: the Motion Expert is missing, or it, the data and what was asked for do not fit each other.
+        ValueError: an option makes no sense, or the model's modules do not fit each other.
+    """
+    motion = _motion_source(request)
+    config = _begun(request, data, motion)
+    options = dict(request.options)
+    if motion is not None:
+        options = _without_what_stage_1_decided(config, options, motion)
+    config = _asked(config, options)
+    config = replace(config, model=_with_prior(config.model, request.prior, motion))
+    config = replace(config, model=fitted(config, data, request.options, motion))
+    check_depth(data, config, request.relative_depth)
+    _check_outline(config, request.output, data)
+    return config
+
+
+def _motion_source(request: Request) -> MotionSource | None:
+    if request.stage == 1 or request.prior == "none":
+        return None
+    if request.motion_weights is not None:
+        return find_published(request.motion_weights)
+    return find_run(request.motion or Path("runs/stage1"))
+
+
+def _begun(request: Request, data: TrainingData, motion: MotionSource | None) -> RunConfig:
+    """The preset's config on these data, with what stage 2 takes over from stage 1."""
+    of_motion = motion.preset if motion else None
+    name = request.preset or of_motion or ("paper" if motion else "tiny")
+    if of_motion is not None and motion is not None and name != of_motion:
+        raise BadRun(f"{motion.where} was trained with the preset {of_motion}, {name} was asked for: they do not fit")
+    chosen = preset(name)
+    model = chosen.model
+    if motion is not None:
+        model = replace(model, **{field: getattr(motion.model, field) for field in FROM_STAGE_1})
+    where = motion.where if motion else None
+    return RunConfig(name, model, chosen.training(request.stage), source_of(data), where)
+
+
+def source_of(data: TrainingData) -> DataSource:
+    """What a run remembers of the shards that it reads."""
+    return DataSource(str(data.path), data.name, data.digest, data.manifests, len(data))
+
+
+def _without_what_stage_1_decided(config: RunConfig, options: dict, motion: MotionSource) -> dict:
+    """The options but those that are the Motion Expert's, which must agree with it."""
+    decided = {name: value for name, value in options.items() if OPTIONS[name].option.of_motion}
+    for place, has, value in contradictions(config, decided):
+        raise BadRun(
+            f"{motion.where} was trained with the {place.name} {has}, {value} was asked for: a Motion Expert knows one "
+            f"{place.name} only; train stage 1 again, or give another run as --motion"
+        )
+    return {name: value for name, value in options.items() if name not in decided}
+
+
+def _asked(config: RunConfig, options: dict) -> RunConfig:
+    training = {name: value for name, value in options.items() if OPTIONS[name].path[0] == "training"}
+    others = {name: value for name, value in options.items() if name not in training}
+    return with_options(replace(config, training=config.training.asked(training)), others)
+
+
+def _with_prior(model: ModelConfig, prior: Literal["none", "2d", "3d"] | None, motion: MotionSource | None):
+    if prior is None:
+        return model
+    if prior == "none":
+        return replace(model, guided=False)
+    if motion is not None and model.motion.depth != (prior == "3d"):
+        raise BadRun(
+            f"{motion.where} was trained with --motion {_prior_of(model)}, {prior} was asked for: train stage 1 again, "
+            "or give another run as --motion"
+        )
+    return replace(model, motion=replace(model.motion, depth=prior == "3d"))
+
+
+def _prior_of(model: ModelConfig) -> str:
+    return "none" if not model.guided else "3d" if model.motion.depth else "2d"
+
+
+def _check_outline(config: RunConfig, folder: Path, data: TrainingData) -> None:
+    """Refuse a model whose modules do not fit each other or the data, before its weights are loaded.
+
+    Raises:
+        ValueError: they do not, or there is no such backbone.
+    """
+    model = run_folder.local_backbone(backbone_source(folder, config.motion_run), config.model)
+    check_backbone_files(model)
+    if config.training.stage == 1:
+        outline(MotionModel, model)
+    else:
+        check_room(data, outline(PolicyModel, model))
+
+
+def resumed_config(request: Request, stored: RunConfig, data: TrainingData) -> RunConfig:
+    """The stored config, once nothing that was asked for contradicts it but rates, which may change on the way. The
+    shards are the same ones, and may lie elsewhere.
+
+    Raises:
+        BadRun: something contradicts it.
+    """
+    options = dict(request.options)
+    done = max(steps_in(request.output / run_folder.CHECKPOINTS), default=0)
+    rates = {name: value for name, value in options.items() if OPTIONS[name].option.may_change}
+    training = stored.training.with_rates(rates, done)
+    others = {name: value for name, value in options.items() if name not in rates}
+    pairs = [(place.name.replace("_", "-"), has, value) for place, has, value in contradictions(stored, others)]
+    for name, has, value in (
+        ("preset", stored.preset, request.preset),
+        ("motion", _prior_of(stored.model), request.prior),
+    ):
+        if value is not None and has != value:
+            pairs.append((name, has, value))
+    if pairs:
+        different = ", ".join(f"{name} {has} and not {value}" for name, has, value in pairs)
+        raise BadRun(f"{request.output} was begun with {different}: go on without these options, or begin anew")
+    motion = request.motion_weights or request.motion
+    if motion and stored.motion_run and Path(motion).resolve() != Path(stored.motion_run).resolve():
+        raise BadRun(f"{request.output} was begun with the Motion Expert of {stored.motion_run}, not {motion}")
+    _check_same_shards(request.output, stored.data, data)
+    return replace(stored, training=training, data=replace(stored.data, path=str(data.path)))
+
+
+def _check_same_shards(output: Path, stored: DataSource, data: TrainingData) -> None:
+    if data.digest == stored.digest and data.manifests == stored.manifests:
+        return
+    for name in stored.manifests.keys() | data.manifests.keys():
+        began, found = stored.manifests.get(name, "none"), data.manifests.get(name, "none")
+        if began != found:
+            raise BadRun(
+                f"{output} was begun on other shards than {data.path} holds now: the SHA-256 of the manifest of {name} "
+                f"was {began[:12]} and is {found[:12]}; give the same shards as --data, or begin anew"
+            )
+    raise BadRun(
+        f"{output} was begun on other shards than {data.path} holds now: the mixture's digest was "
+        f"{stored.digest[:12]} and is {data.digest[:12]}, so its weights or members differ; give the same as --data, "
+        "or begin anew"
+    )
