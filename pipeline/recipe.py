@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Any, Literal
 
 from pipeline.actions import STANDARD, standard_of
-from pipeline.build.executor import BuildError
 from pipeline.episodes.camera_choice import PRIMARY, checked_cameras
+from pipeline.errors import BuildError
 from pipeline.readers import dataset_info
 from pipeline.windows.quality import QualityConfig
 from schemas.devices import choose_device

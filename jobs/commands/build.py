@@ -68,10 +68,9 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     Raises:
         UsageError, Failed: it cannot be.
     """
-    from pipeline import readers
-    from pipeline.build.executor import BuildError
     from pipeline.build.replacing import WouldReplace
     from pipeline.build.selection import BadSelection
+    from pipeline.errors import BuildError, SeveralForms, UnknownForm
     from pipeline.licences import licences_of, restriction_words
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
@@ -83,7 +82,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
-    except (readers.SeveralForms, readers.UnknownForm, BadSelection, WouldReplace) as error:
+    except (SeveralForms, UnknownForm, BadSelection, WouldReplace) as error:
         raise UsageError(str(error)) from error
     except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error

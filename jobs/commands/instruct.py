@@ -53,7 +53,8 @@ def instruct_command(args: Instruct) -> int:
     """Write the file; 1 if an episode could not be read."""
     from lamp_model.instructions import Asking, InstructionWriter
     from pipeline.build.selection import choose_listed
-    from pipeline.readers import SeveralForms, UnknownForm, dataset_choice, dataset_info
+    from pipeline.errors import SeveralForms, UnknownForm
+    from pipeline.readers import dataset_choice, dataset_info
     from schemas.devices import choose_device
     from schemas.episode import EpisodeRef
     from schemas.generated_instructions import Author, InstructionFile

@@ -9,8 +9,9 @@ from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.selection import BadSelection, Chosen, Selection, choose_by_words, choose_listed
 from pipeline.build.work_folder import CHOSEN
 from pipeline.build.workers import Quarantined
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import LeftOutSource
-from pipeline.readers import EpisodeTexts, Reader, UnreadableSource, words_of
+from pipeline.readers import EpisodeTexts, Reader, words_of
 from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.executor import BuildError, Executor, Progress, WorkerDied
+from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
 from pipeline.build.packing import ShardWorker, finished_shard, plan_shards, stands
 from pipeline.build.replacing import Asked, check_replacing
@@ -19,6 +19,7 @@ from pipeline.build.statistics import dataset_statistics
 from pipeline.build.summary import BuildSummary
 from pipeline.build.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
 from pipeline.build.workers import EpisodeReport, EpisodeWorker, LeftOut, Quarantined, episode_key, stored_report
+from pipeline.errors import BuildError
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef

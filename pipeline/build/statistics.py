@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from pipeline.build.episode_values import KINDS, read_values
-from pipeline.build.executor import BuildError
 from pipeline.build.quantiles import exact_quantiles
 from pipeline.build.workers import EpisodeReport, values_path
+from pipeline.errors import BuildError
 
 BATCH = 1 << 16
 """Rows that are looked at together."""

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.build.executor import BuildError
+from pipeline.errors import BuildError
 from schemas.files import remove, remove_partials
 from schemas.plugins import plugin_names
 from schemas.shard_formats import suffix_of, webdataset

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import SeveralForms, UnknownForm, UnreadableSource
 from pipeline.formats.discovery import find_forms
 from pipeline.inspection.shard_paths import CannotInspect, shard_suffixes
 from pipeline.inspection.terminal import printable
-from pipeline.readers import Reader, SeveralForms, UnknownForm, UnreadableSource, dataset_info
+from pipeline.readers import Reader, dataset_info
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 from schemas.manifest import NAME as MANIFEST_NAME
 from schemas.plugins import PluginChoice, load_plugin, plugin_names

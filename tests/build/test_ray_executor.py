@@ -18,8 +18,9 @@ from fixtures.ray_session import ray_place, running_ray
 
 from jobs.executors import ray as ray_executor
 from jobs.executors.local import LocalExecutor
-from pipeline.build.executor import BuildError, WorkerDied
+from pipeline.build.executor import WorkerDied
 from pipeline.build.run import ShardConfig, build
+from pipeline.errors import BuildError
 from schemas.manifest import EPISODES, read_manifest
 
 __all__ = ["ray_place", "running_ray"]

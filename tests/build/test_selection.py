@@ -15,9 +15,9 @@ from jobs.cli.build_options import Build
 from jobs.cli.exit_codes import UsageError
 from jobs.commands.build import build_command
 from jobs.executors.local import LocalExecutor
-from pipeline.build.executor import BuildError
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import BadSelection, Selection, choose_by_words, choose_listed
+from pipeline.errors import BuildError
 from pipeline.readers import EpisodeTexts
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import EpisodeRef
