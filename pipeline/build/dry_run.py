@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.build.episode_store import LeftOut, MadeEpisode, Quarantined
 from pipeline.build.listing import Listing
 from pipeline.build.selection import Selection
-from pipeline.build.workers import EpisodeMaker, LeftOut, MadeEpisode, Quarantined
+from pipeline.build.workers import EpisodeMaker
 from pipeline.readers import words_of
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.build.episode_store import Quarantined
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.selection import BadSelection, Chosen, Selection, choose_by_words, choose_listed
 from pipeline.build.work_folder import CHOSEN
-from pipeline.build.workers import Quarantined
 from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import LeftOutSource
 from pipeline.readers import EpisodeTexts, Reader, words_of

@@ -13,7 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from pipeline.build.workers import EpisodeReport, samples_path
+from pipeline.build.episode_store import EpisodeReport, samples_path
 from schemas.files import digest_of, sync_folder, write_whole
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
 

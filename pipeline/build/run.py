@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.build.episode_store import EpisodeReport, LeftOut, Quarantined, episode_key, stored_report
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
 from pipeline.build.packing import ShardWorker, finished_shard, plan_shards, stands
@@ -18,7 +19,7 @@ from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counte
 from pipeline.build.statistics import dataset_statistics
 from pipeline.build.summary import BuildSummary
 from pipeline.build.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
-from pipeline.build.workers import EpisodeReport, EpisodeWorker, LeftOut, Quarantined, episode_key, stored_report
+from pipeline.build.workers import EpisodeWorker
 from pipeline.errors import BuildError
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe

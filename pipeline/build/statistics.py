@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from pipeline.build.episode_store import EpisodeReport, values_path
 from pipeline.build.episode_values import KINDS, read_values
 from pipeline.build.quantiles import exact_quantiles
-from pipeline.build.workers import EpisodeReport, values_path
 from pipeline.errors import BuildError
 
 BATCH = 1 << 16

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.build.episode_store import EpisodeReport, Quarantined
 from pipeline.build.selection import counted
-from pipeline.build.workers import EpisodeReport, Quarantined
 from schemas.manifest import Manifest
 
 OUTCOMES = {True: "successful", False: "not successful", None: "unknown"}

@@ -13,11 +13,11 @@ import pytest
 from fixtures.libero import Demo, fast_recipe, outputs_of, partials_in, random_places, samples_of, shipped, write_file
 
 from jobs.executors.local import LocalExecutor
+from pipeline.build.episode_store import EpisodeReport
 from pipeline.build.packing import plan_shards
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import Selection
 from pipeline.build.work_folder import WORK, locked
-from pipeline.build.workers import EpisodeReport
 from pipeline.errors import BuildError
 from pipeline.readers import libero
 from schemas.manifest import EPISODES, NAME, STATISTICS
