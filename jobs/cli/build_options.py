@@ -150,7 +150,7 @@ class RunOptions:
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
     max_quarantined: float = 0.01
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
-    keep_parts: bool = False
+    keep_episodes: bool = False
     """Keep the finished episodes of a complete build, so that more episodes or another layout need no new tracking."""
     dry_run: bool = False
     """Write nothing: say how many triplets, bytes and hours it would come to, from a trial of some 20 seconds."""

@@ -137,7 +137,7 @@ def _build(args: Build, plan: Plan) -> Outcome:
         load_plugin("jobs.executors", args.executor).build(plan.executor_options),
         progress_bar,
         plan.selection,
-        keep_parts=args.keep_parts,
+        keep_episodes=args.keep_episodes,
         form=args.form,
         overwrite=args.overwrite,
     )

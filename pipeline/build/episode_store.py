@@ -30,14 +30,14 @@ Region = tuple[str, str, bytes]
 
 @dataclass(frozen=True)
 class EpisodeReport:
-    """What a part holds.
+    """What a stored episode holds.
 
     Attributes:
-        key: the part's name.
+        key: the stored episode's name.
         ref: dataset, source and episode it was made from, without this machine's paths.
         frames: frames read.
         rejected_windows: camera, frame, reason and measure (``schemas.triplet.Rejected``) of each window not kept.
-        rows: key, offset and size of each sample in the part's tar.
+        rows: key, offset and size of each sample in the stored tar.
         embodiment: name and dimensions of state and actions.
         value_bytes: size of the file of values for the statistics (``pipeline.build.statistics``).
         notes: what the reader had to say of the episode.
@@ -98,7 +98,7 @@ class LeftOut:
 
 
 def episode_key(recipe: Recipe, ref: EpisodeRef) -> str:
-    """The part's name."""
+    """The name under which an episode is stored."""
     identity = [
         EPISODE_VERSION,
         sample_metadata.VERSION,
@@ -124,12 +124,12 @@ def _versions(of_plugins: tuple[str, ...]) -> dict[str, str]:
 
 
 def samples_path(folder: Path, key: str) -> Path:
-    """Where a part's tar lies; spread over 256 folders."""
+    """Where a stored episode's samples lie; spread over 256 folders."""
     return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
 
 
 def values_path(folder: Path, key: str) -> Path:
-    """Where a part's values of states and actions lie."""
+    """Where a stored episode's values of states and actions lie."""
     return folder / key[:2] / f"{key}.values.npz"
 
 
@@ -163,8 +163,8 @@ def write_episode(folder: Path, made: MadeEpisode) -> None:
 
 
 def stored_report(folder: Path, key: str) -> EpisodeReport | None:
-    """The report of a complete part, or None; its samples must lie beside it, which they do not when removing was cut
-    short.
+    """The report of a completely stored episode, or None. Its samples must lie beside it: they are missing where a
+    removal was interrupted.
     """
     tar = samples_path(folder, key)
     try:

@@ -1,4 +1,4 @@
-"""A whole build: list, make parts, pack shards, and write the manifest last.
+"""A whole build: list, make episodes, pack shards, and write the manifest last.
 
 Interrupted at any point and run again, it goes on with what is missing; the result is the same bytes as without the
 interruption, for any number of workers.
@@ -18,7 +18,7 @@ from pipeline.build.replacing import Asked, check_replacing
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
 from pipeline.build.statistics import dataset_statistics
 from pipeline.build.summary import BuildSummary
-from pipeline.build.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
+from pipeline.build.work_folder import COMPLETE, EPISODE_STORE, WORK, clear_partials, clear_work, locked, remove_stale
 from pipeline.build.workers import EpisodeWorker
 from pipeline.errors import BuildError
 from pipeline.licences import licences_of
@@ -56,7 +56,7 @@ def build(
     executor: Executor,
     progress: Progress,
     selection: Selection = EVERYTHING,
-    keep_parts: bool = False,
+    keep_episodes: bool = False,
     form: str | None = None,
     overwrite: bool = False,
 ) -> BuildSummary:
@@ -65,12 +65,13 @@ def build(
     Args:
         recipe: what to make.
         source: the dataset's folder.
-        output: where shards and manifest go; a ``.lamp`` folder in it holds the parts while they are needed.
+        output: where shards and manifest go; a ``.lamp`` folder in it holds finished episodes while they are needed.
         shards: layout.
         executor: where the work runs.
         progress: shows it.
         selection: which episodes.
-        keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
+        keep_episodes: keep finished episodes after a complete build, so that more episodes or another layout
+            need no new tracking.
         form: read the episodes that lie in this form, where the folder holds several.
         overwrite: replace what another build has put into the output (``pipeline.build.replacing``).
 
@@ -91,7 +92,7 @@ def build(
         clear_partials(output, work)
         done = None if unreadable else _complete(output, work, inputs)
         if done is not None:
-            if not keep_parts:
+            if not keep_episodes:
                 clear_work(work)
             return done
         asked = Asked.of(recipe, asdict(shards), selection, source)
@@ -104,7 +105,7 @@ def build(
         if not overwrite and selection.needs_words:
             check_replacing(output, asked, wanted.refs)
         asked.write(work)
-        summary, reports = _make_parts(recipe, wanted.refs, work / "parts", executor, progress)
+        summary, reports = _make_episodes(recipe, wanted.refs, work / EPISODE_STORE, executor, progress)
         summary.output, summary.left_out = output, {**left_out, **summary.left_out}
         summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
         if not any(report.rows for report in reports):
@@ -118,21 +119,21 @@ def build(
         _publish(recipe, reports, output, shards.format, layout, written, summary)
         if not summary.quarantined:
             write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
-            if not keep_parts:
+            if not keep_episodes:
                 clear_work(work)
     return summary
 
 
-def _make_parts(
-    recipe: Recipe, refs: list[EpisodeRef], parts: Path, executor: Executor, progress: Progress
+def _make_episodes(
+    recipe: Recipe, refs: list[EpisodeRef], store: Path, executor: Executor, progress: Progress
 ) -> tuple[BuildSummary, list[EpisodeReport]]:
     """Reports of all episodes in the order of their refs; those finished before are only read."""
-    found = {ref.digest: stored_report(parts, episode_key(recipe, ref)) for ref in refs}
+    found = {ref.digest: stored_report(store, episode_key(recipe, ref)) for ref in refs}
     missing = [ref for ref in refs if found[ref.digest] is None]
     summary = BuildSummary(output=Path())
     if missing:
         recipe.check()
-    results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
+    results = executor.run(_EpisodeWorkerFactory(recipe, store), missing) if missing else iter(())
     seconds: Counter[str] = Counter()
     for ref, result in progress("episodes", len(missing), results):
         if isinstance(result, WorkerDied):
@@ -166,7 +167,7 @@ def _pack(
     (output / NAME).unlink(missing_ok=True)
     (work / COMPLETE).unlink(missing_ok=True)
     missing = [p for p in plans if finished_shard(output, work / "records", p, config.format) is None]
-    factory = _ShardWorkerFactory(output, work / "parts", work / "records", config.format)
+    factory = _ShardWorkerFactory(output, work / EPISODE_STORE, work / "records", config.format)
     results = executor.run(factory, missing) if missing else iter(())
     for plan, result in progress("shards", len(missing), results):
         if isinstance(result, WorkerDied):
@@ -211,7 +212,7 @@ def _publish(
 ) -> None:
     """Write what stands beside the shards, and last of all the manifest."""
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
-    write_statistics(output, dataset_statistics(reports, output / WORK / "parts"))
+    write_statistics(output, dataset_statistics(reports, output / WORK / EPISODE_STORE))
     Manifest(
         dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),
@@ -243,18 +244,18 @@ def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
 @dataclass(frozen=True)
 class _EpisodeWorkerFactory:
     recipe: Recipe
-    parts: Path
+    store: Path
 
     def __call__(self) -> EpisodeWorker:
-        return EpisodeWorker(self.recipe, self.parts)
+        return EpisodeWorker(self.recipe, self.store)
 
 
 @dataclass(frozen=True)
 class _ShardWorkerFactory:
     output: Path
-    parts: Path
+    store: Path
     records: Path
     format: str
 
     def __call__(self) -> ShardWorker:
-        return ShardWorker(self.output, self.parts, self.records, self.format)
+        return ShardWorker(self.output, self.store, self.records, self.format)

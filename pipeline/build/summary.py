@@ -42,7 +42,7 @@ class BuildSummary:
         notes: what readers said of episodes, and of how many (``kind_of_note``).
         rejected: windows by reason.
         quarantined: episodes and files that could not be used.
-        made: parts made in this run.
+        made: episodes made in this run.
         seconds: worker time by stage, of those.
     """
 

@@ -97,16 +97,16 @@ class EpisodeMaker:
 
 
 class EpisodeWorker:
-    """Makes parts and writes them."""
+    """Makes episodes and stores them."""
 
     def __init__(self, recipe: Recipe, folder: Path):
         self.maker, self.folder = EpisodeMaker(recipe), folder
 
     def __call__(self, ref: EpisodeRef) -> EpisodeReport | Quarantined | LeftOut:
-        """Make one episode's part.
+        """Make and store one episode.
 
         Raises:
-            OSError: the part cannot be written.
+            OSError: it cannot be written.
         """
         watch = Stopwatch()
         made = self.maker.make(ref, watch)

@@ -106,7 +106,7 @@ def test_the_order_and_doubling_of_names_is_no_other_recipe(episode):
 def test_a_build_counts_skipped_cameras_and_says_which_in_the_list_of_episodes(folder, tmp_path):
     def run(output, *cameras):
         recipe = fast_recipe(cameras=cameras)
-        return build(recipe, folder, output, ShardConfig(), LocalExecutor(), lambda *a: a[2], keep_parts=True)
+        return build(recipe, folder, output, ShardConfig(), LocalExecutor(), lambda *a: a[2], keep_episodes=True)
 
     assert run(tmp_path / "all", "all").skipped_cameras == {"no_depth": 1}
     assert read_manifest(tmp_path / "all").counts["skipped_cameras"] == {"no_depth": 1}
