@@ -14,8 +14,7 @@ from jobs.cli.help_text import names_of, optional_in_words
 from jobs.cli.shipped import dataset_said
 from pipeline.build.selection import Selection
 from pipeline.readers import dataset_choice, dataset_info
-from pipeline.recipe import Recipe, WindowConfig
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig, Recipe, WindowConfig
 from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, parse_options
 from schemas.scene_flow import HORIZON

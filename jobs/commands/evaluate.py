@@ -11,7 +11,7 @@ import tyro
 from jobs.cli.exit_codes import Failed, UsageError, refusing
 from jobs.cli.help_text import optional_in_words
 from pipeline.evaluation.simulator_truth import ReplayConfig
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig
 from schemas.errors import MissingDependency
 from schemas.plugins import PluginChoice
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.selection import Selection
-from pipeline.build.work_folder import WORK
+from pipeline.build.work_folder import EPISODE_STORE, WORK
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, write_whole

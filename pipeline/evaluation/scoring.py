@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 
 from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.flow_sources import FlowSource
+from pipeline.recipe import QualityConfig
 from pipeline.timing import Stopwatch
-from pipeline.windows.quality import EvaluatedWindow, QualityConfig, evaluate
+from pipeline.windows.quality import EvaluatedWindow, evaluate
 from schemas.cameras import lift
 from schemas.episode import BadEpisode
 from schemas.scene_flow import MOVES, SceneFlow

@@ -5,9 +5,8 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from pipeline.inspection.rejections import RejectedWindow
-from pipeline.recipe import Recipe, WindowConfig
+from pipeline.recipe import QualityConfig, Recipe, WindowConfig
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.quality import QualityConfig
 from schemas.episode import Episode
 from schemas.plugins import PluginChoice
 from schemas.structured import structure

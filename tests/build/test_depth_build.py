@@ -24,10 +24,9 @@ from pipeline.depth._hub_models import DepthModel
 from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.scoring import score_episode
 from pipeline.evaluation.synthetic_scene import moving_card
-from pipeline.recipe import Recipe
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.quality import QualityConfig
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice, configure, load_plugin
 from schemas.sample_codec import encode_triplet

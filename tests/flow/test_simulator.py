@@ -7,11 +7,11 @@ from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.simulator_truth import replay_episode
 from pipeline.evaluation.synthetic_scene import moving_card
 from pipeline.flow_sources import FlowSource, simulator
-from pipeline.recipe import Recipe
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.simulator.model import AssetFolders, load_model, simulator_library
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
-from pipeline.windows.quality import QualityConfig, evaluate
+from pipeline.windows.quality import evaluate
 from schemas.cameras import lift, transform
 from schemas.episode import BadEpisode, CameraView, Episode, RecordedSimulation
 from schemas.plugins import PluginChoice

@@ -16,10 +16,9 @@ from pipeline.episodes.slicing import take_frames
 from pipeline.episodes.spill import empty, in_turn, release
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
 from pipeline.flow_sources._scene import SceneParts
-from pipeline.recipe import Recipe
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.quality import QualityConfig
 from schemas.cameras import invert_pose
 from schemas.episode import CameraView, Episode, RecordedDepth
 from schemas.plugins import PluginChoice
