@@ -14,7 +14,7 @@ from schemas.devices import choose_device
 from schemas.episode import DatasetInfo
 from schemas.files import digest_of
 from schemas.generated_instructions import GeneratedFile
-from schemas.plugins import PluginChoice, configure, load_plugin, recorded_options
+from schemas.plugins import PluginChoice, load_plugin, recorded_options
 from schemas.scene_flow import GRID, HORIZON, MOVES
 
 PARTS = {"tracker": "trackers", "depth": "depth", "camera": "cameras"}
@@ -139,13 +139,18 @@ class Recipe:
             ValueError: an unknown plug-in, option or value.
         """
         parts = self._parts()
-        options = {**self.flow.options, **{name: choice for name, (_, choice) in parts.items()}}
         return {
             "readers": self.dataset.configure("pipeline.readers"),
             "actions": self.chosen_actions.configure("pipeline.actions"),
-            "flow_sources": configure("pipeline.flow_sources", self.flow.name, options),
+            "flow_sources": self.chosen_flow.configure("pipeline.flow_sources"),
             **{folder: choice.configure(f"pipeline.{folder}") for folder, choice in parts.values()},
         }
+
+    @property
+    def chosen_flow(self) -> PluginChoice:
+        """The flow source with the tracker, depth and camera that it uses among its options."""
+        parts = {name: choice for name, (_, choice) in self._parts().items()}
+        return PluginChoice(self.flow.name, {**self.flow.options, **parts})
 
     @property
     def chosen_actions(self) -> PluginChoice:

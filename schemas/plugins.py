@@ -117,7 +117,18 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
         UnknownPlugin: no such plug-in.
         ValueError: an option is not a field of the config, or its value does not fit.
     """
-    config_type = load_plugin(package, name).Config
+    return configured(load_plugin(package, name).Config, name, options)
+
+
+def configured(config_type: Any, name: str, options: typing.Mapping[str, Any] | None = None) -> Any:
+    """A config with some fields set; strings are read as the field's type.
+
+    Args:
+        name: whose config it is, for messages.
+
+    Raises:
+        ValueError: an option is not a field of the config, or its value does not fit.
+    """
     fields = {f.name: f for f in dataclasses.fields(config_type)}
     hints = typing.get_type_hints(config_type)
     values = {}
@@ -129,6 +140,18 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
             raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}{did_you_mean(key, fields)}")
         values[key] = (_read if isinstance(value, str) else _fitting)(value, hints[key], f"{name}.{key}")
     return config_type(**values)
+
+
+def build_plugin(package: str, choice: PluginChoice) -> Any:
+    """A plug-in as it was chosen. Each folder has a function that calls this and states what comes out, such as
+    ``pipeline.trackers.make_tracker``.
+
+    Raises:
+        UnknownPlugin: no such plug-in.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return load_plugin(package, choice.name).build(choice.configure(package))
 
 
 def recorded_options(config: Any) -> dict[str, Any]:

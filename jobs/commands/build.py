@@ -11,11 +11,13 @@ from jobs.cli.build_options import Build, dataset_of, recipe_of, selection_of
 from jobs.cli.build_report import summary_json, summary_text, trial_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import shipped_names
+from jobs.executors import executor_config, make_executor
 from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import MissingDependency
-from schemas.plugins import configure, load_plugin, parse_options, plugin_names
+from schemas.plugins import parse_options, plugin_names
+from schemas.shard_formats import check_format
 from schemas.structured import SUFFIXES
 from schemas.suggestions import did_you_mean
 
@@ -110,14 +112,14 @@ def plan_of(args: Build) -> Plan:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
     try:
         recipe = recipe_of(args)
-        load_plugin("schemas.shard_formats", args.format)
+        check_format(args.format)
         return Plan(
             recipe=recipe,
             selection=selection_of(args),
             source=(args.input or Path("data") / recipe.info.name).resolve(),
             output=args.output or Path("shards") / recipe.info.name,
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
-            executor_options=configure("jobs.executors", args.executor, parse_options(args.executor_options)),
+            executor_options=executor_config(args.executor, parse_options(args.executor_options)),
         )
     except MissingDependency as error:
         raise Failed(str(error)) from error
@@ -134,7 +136,7 @@ def _build(args: Build, plan: Plan) -> Outcome:
         plan.source,
         plan.output.resolve(),
         plan.shards,
-        load_plugin("jobs.executors", args.executor).build(plan.executor_options),
+        make_executor(args.executor, plan.executor_options),
         progress_bar,
         plan.selection,
         keep_episodes=args.keep_episodes,

@@ -34,7 +34,7 @@ class ShardConfig:
     """How samples are laid out in files.
 
     Attributes:
-        format: a module of ``schemas.shard_formats``.
+        format: one of ``schemas.shard_formats.FORMATS``.
         samples_per_shard: at most.
         seed: of the order in which samples stand in the shards.
     """

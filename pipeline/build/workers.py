@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from pipeline.actions import with_standard_actions
+from pipeline.actions import make_action_standard, with_standard_actions
 from pipeline.build.episode_store import (
     EpisodeReport,
     LeftOut,
@@ -15,12 +15,12 @@ from pipeline.build.episode_store import (
     write_episode,
 )
 from pipeline.build.episode_values import embodiment_of, episode_values, values_bytes
+from pipeline.readers import make_reader
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import SkippedCamera, TripletMaker
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.flow_quanta import FlowTooLarge
-from schemas.plugins import load_plugin
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
 from schemas.triplet import ActionChunk, Rejected
@@ -34,8 +34,8 @@ class EpisodeMaker:
 
         cv2.setNumThreads(1)
         self.recipe = recipe
-        self.reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
-        self.standard = load_plugin("pipeline.actions", recipe.chosen_actions.name).build(recipe.configs()["actions"])
+        self.reader = make_reader(recipe.dataset)
+        self.standard = make_action_standard(recipe.chosen_actions)
         self.maker = TripletMaker(recipe)
 
     def make(self, ref: EpisodeRef, watch: Stopwatch) -> MadeEpisode | Quarantined | LeftOut:

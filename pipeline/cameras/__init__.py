@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from schemas.cameras import Cameras
 from schemas.episode import CameraView
 from schemas.perception import DepthMaps
+from schemas.plugins import PluginChoice, build_plugin
 
 
 @runtime_checkable
@@ -26,3 +27,14 @@ class CameraSolver(Protocol):
             BadEpisode: this episode's cameras cannot be had this way.
         """
         ...
+
+
+def make_camera_solver(choice: PluginChoice) -> CameraSolver:
+    """The camera solver that was chosen.
+
+    Raises:
+        UnknownPlugin: no camera solver has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)

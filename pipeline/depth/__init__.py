@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from schemas.episode import CameraView, Episode
 from schemas.perception import DepthMaps
+from schemas.plugins import PluginChoice, build_plugin
 
 
 @runtime_checkable
@@ -31,3 +32,14 @@ class DepthEstimator(Protocol):
             BadEpisode: this episode cannot be given depth by this estimator; the message names the choices.
         """
         ...
+
+
+def make_depth_estimator(choice: PluginChoice) -> DepthEstimator:
+    """The depth estimator that was chosen.
+
+    Raises:
+        UnknownPlugin: no depth estimator has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)

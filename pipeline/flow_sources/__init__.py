@@ -18,6 +18,7 @@ from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import Cameras
 from schemas.episode import Episode
 from schemas.perception import DepthAlignment
+from schemas.plugins import PluginChoice, build_plugin
 
 
 @dataclass(frozen=True)
@@ -73,3 +74,14 @@ class FlowSource(Protocol):
             BadEpisode: this episode's flow cannot be had this way; the message names the choices.
         """
         ...
+
+
+def make_flow_source(choice: PluginChoice) -> FlowSource:
+    """The flow source that was chosen.
+
+    Raises:
+        UnknownPlugin: no flow source has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from pipeline.cameras import make_camera_solver
+from pipeline.depth import make_depth_estimator
 from pipeline.episodes.spill import gathered, release
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import depth_edges
@@ -12,7 +14,7 @@ from pipeline.vision.scene_cuts import check_cuts
 from schemas.cameras import Cameras
 from schemas.episode import CameraView, Episode
 from schemas.perception import DepthMaps
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class SceneParts:
 
     def __init__(self, depth: PluginChoice, camera: PluginChoice, cut_level: float | None):
         self.cut_level = cut_level
-        self.depth = load_plugin("pipeline.depth", depth.name).build(depth.configure("pipeline.depth"))
-        self.camera = load_plugin("pipeline.cameras", camera.name).build(camera.configure("pipeline.cameras"))
+        self.depth = make_depth_estimator(depth)
+        self.camera = make_camera_solver(camera)
         self._whole: _Whole | None = None
 
     def see_whole(self, episode: Episode, watch: Stopwatch) -> Episode:

@@ -10,11 +10,12 @@ from pipeline.flow_sources import EpisodeFlow
 from pipeline.flow_sources._scene import SceneParts
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
 from pipeline.timing import Stopwatch
+from pipeline.trackers import make_tracker
 from pipeline.vision.lift import LiftedTracks, lift_tracks
 from pipeline.vision.patches import grey_clip
 from pipeline.vision.scene_cuts import check_level
 from schemas.episode import Episode
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TrackedFlow:
 
     def __init__(self, config: Config):
         self.name = config.tracker.name
-        self.tracker = load_plugin("pipeline.trackers", self.name).build(config.tracker.configure("pipeline.trackers"))
+        self.tracker = make_tracker(config.tracker)
         self.config = config
         self.scene = SceneParts(config.depth, config.camera, config.cut_level)
         self.see_whole = self.scene.see_whole

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from pipeline.errors import UnreadableSource
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice, build_plugin, load_plugin
 from schemas.structured import SUFFIXES
 
 
@@ -43,6 +43,17 @@ class Reader(Protocol):
             BadEpisode: its data cannot be used, with a reason.
         """
         ...
+
+
+def make_reader(choice: PluginChoice) -> Reader:
+    """The reader that was chosen.
+
+    Raises:
+        UnknownPlugin: no reader has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)
 
 
 @dataclass(frozen=True)

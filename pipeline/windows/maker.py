@@ -8,14 +8,13 @@ from jaxtyping import Float, UInt8
 
 from pipeline.episodes.camera_choice import ALL, chosen_cameras, seen_by
 from pipeline.episodes.chunks import EpisodeChunk, chunks_of, most_frames
-from pipeline.flow_sources import EpisodeFlow
+from pipeline.flow_sources import EpisodeFlow, make_flow_source
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.quality import EvaluatedWindow, evaluate, measure_of
 from pipeline.windows.resampling import StepTimes, poses_between, resample, step_times
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
-from schemas.plugins import load_plugin
 from schemas.scene_flow import keypoint_grid
 from schemas.triplet import ActionChunk, CameraOfWindow, Rejected, Source, Triplet, triplet_key
 
@@ -36,7 +35,7 @@ class TripletMaker:
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
         self.generated = recipe.generated_instructions and recipe.generated_instructions.load()
-        self.source = load_plugin("pipeline.flow_sources", recipe.flow.name).build(recipe.configs()["flow_sources"])
+        self.source = make_flow_source(recipe.chosen_flow)
 
     def make(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected | SkippedCamera]:
         """The windows of an episode, camera by camera, in order of their reference frames.
