@@ -1,6 +1,6 @@
 """Stage one of a build: the samples of an episode are made and stored (``pipeline.build.episode_store``)."""
 
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.actions import make_action_standard, with_standard_actions
@@ -23,7 +23,19 @@ from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.flow_quanta import FlowTooLarge
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
-from schemas.triplet import ActionChunk, Rejected
+from schemas.triplet import ActionChunk, Rejected, Triplet
+
+RejectedWindow = tuple[str, int, str, float | None]
+"""Camera, frame, reason and measure (``schemas.triplet.Rejected``)."""
+
+
+@dataclass(frozen=True)
+class EncodedSample:
+    """A window's sample as it stands in a tar, and what the report and the statistics count of it."""
+
+    region: Region
+    standard_actions: ActionChunk | None
+    relative_depth: bool
 
 
 class EpisodeMaker:
@@ -50,33 +62,16 @@ class EpisodeMaker:
             return Quarantined.of(ref, error)
 
     def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> MadeEpisode:
-        rejected: list[tuple[str, int, str, float | None]] = []
+        windows: list[EncodedSample | RejectedWindow] = []
         skipped: dict[str, str] = {}
-        regions: dict[str, list[Region]] = {}
-        chunks: dict[str, list[ActionChunk | None]] = {}
-        relative: Counter[str] = Counter()
-        for made in self.maker.make(episode, watch):
-            if isinstance(made, SkippedCamera):
-                skipped[made.camera] = made.reason
-                for of_camera in (regions, chunks, relative):
-                    of_camera.pop(made.camera, None)
-                rejected = [window for window in rejected if window[0] != made.camera]
-                continue
-            if isinstance(made, Rejected):
-                rejected.append((made.camera, made.frame, made.reason, made.measure))
-                continue
-            try:
-                with watch.stage("encode sample"):
-                    region = webdataset.pack_sample(made.key, encode_triplet(made))
-            except FlowTooLarge:
-                rejected.append((made.source.camera, made.source.frame, "flow_too_large", None))
-                continue
-            camera = made.source.camera
-            regions.setdefault(camera, []).append((made.key, made.episode, region))
-            chunks.setdefault(camera, []).append(made.standard_actions)
-            relative[camera] += made.depth_unit == "relative"
-        values = values_bytes(episode_values(episode, [chunk for some in chunks.values() for chunk in some]))
-        samples = [region for some in regions.values() for region in some]
+        for camera in self.maker.cameras(episode, lambda window: _encoded(window, watch), watch):
+            if isinstance(camera, SkippedCamera):
+                skipped[camera.camera] = camera.reason
+            else:
+                windows += camera.windows
+        samples = [window for window in windows if isinstance(window, EncodedSample)]
+        regions = [sample.region for sample in samples]
+        values = values_bytes(episode_values(episode, [sample.standard_actions for sample in samples]))
         report = EpisodeReport(
             key=episode_key(self.recipe, ref),
             ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
@@ -84,16 +79,29 @@ class EpisodeMaker:
             frames=episode.length,
             instructions=list(episode.instructions),
             success=episode.success,
-            rejected_windows=rejected,
-            rows=rows_of(samples),
+            rejected_windows=[window for window in windows if not isinstance(window, EncodedSample)],
+            rows=rows_of(regions),
             embodiment=embodiment_of(episode),
             value_bytes=len(values),
             notes=dict(episode.notes),
             skipped_cameras=skipped,
-            relative_depth=relative.total(),
+            relative_depth=sum(sample.relative_depth for sample in samples),
             seconds=watch.seconds,
         )
-        return MadeEpisode(report, samples, values)
+        return MadeEpisode(report, regions, values)
+
+
+def _encoded(window: Triplet | Rejected, watch: Stopwatch) -> EncodedSample | RejectedWindow:
+    """A window as it is stored."""
+    if isinstance(window, Rejected):
+        return window.camera, window.frame, window.reason, window.measure
+    try:
+        with watch.stage("encode sample"):
+            packed = webdataset.pack_sample(window.key, encode_triplet(window))
+    except FlowTooLarge:
+        return window.source.camera, window.source.frame, "flow_too_large", None
+    region = (window.key, window.episode, packed)
+    return EncodedSample(region, window.standard_actions, window.depth_unit == "relative")
 
 
 class EpisodeWorker:

@@ -15,10 +15,13 @@ from schemas.plugins import PluginChoice, build_plugin
 class CameraSolver(Protocol):
     """Gives intrinsics and the pose of every frame.
 
-    One that finds them from all frames together says ``sees_whole = True``: an episode that is gone through in pieces
-    is then shown to it as a whole, once (``pipeline.episodes.chunks``), its frames and depth in temporary files; so it
-    takes few of them into memory at a time.
+    Attributes:
+        needs_all_frames: whether it finds them from all frames together: an episode that is worked on in chunks
+            (``pipeline.episodes.chunks``) is then given to it once, as a whole, its frames and depth in temporary
+            files; so it takes few of them into memory at a time.
     """
+
+    needs_all_frames: bool
 
     def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:
         """The cameras of an episode.

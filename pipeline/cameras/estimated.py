@@ -64,7 +64,7 @@ def build(config: Config) -> "EstimatedCamera":
 class EstimatedCamera:
     """See ``pipeline.cameras.CameraSolver``."""
 
-    sees_whole = True
+    needs_all_frames = True
 
     def __init__(self, config: Config):
         self.config = config

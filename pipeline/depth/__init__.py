@@ -14,10 +14,12 @@ from schemas.plugins import PluginChoice, build_plugin
 class DepthEstimator(Protocol):
     """Gives depth for every frame of a camera.
 
-    One that says something of all the frames that it sees, such as a scale, or whose frames cost much, says
-    ``sees_whole = True``: an episode that is gone through in pieces is then shown to it as a whole, once
-    (``pipeline.episodes.chunks``).
+    Attributes:
+        needs_all_frames: whether it says something of all frames at once, such as a scale, or its frames cost much: an
+            episode that is worked on in chunks (``pipeline.episodes.chunks``) is then given to it once, as a whole.
     """
+
+    needs_all_frames: bool
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
         """Depth of the whole episode, each frame once.

@@ -1,10 +1,10 @@
-"""A long episode is gone through in chunks, so that a worker's memory does not grow with it.
+"""A long episode is worked on in chunks, so that a worker's memory does not grow with it.
 
-Each chunk has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window
-depends on no other frame: what is made in chunks is what is made at once. What does depend on others, the scale of
+Each chunk has the frames through which its reference frames are followed, so neighbours overlap by that reach. A window
+depends on no other frame: samples made in chunks are those made at once. What does depend on others, the scale of
 estimated depth and the world and focal length of an estimated camera, is found before, from all frames, which then lie
-in a temporary file with their depth (``pipeline.flow_sources._scene.SceneParts.see_whole``). What only refuses, the
-look for cuts and at a camera that is said to stand still, is done chunk by chunk where nothing needs all frames.
+in a temporary file with their depth (``pipeline.flow_sources.FlowSource.observe``). Checks that only refuse, for cuts
+and for a camera that is said to stand still, are made chunk by chunk where nothing needs all frames.
 """
 
 from collections.abc import Iterator, Sequence

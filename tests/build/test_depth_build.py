@@ -163,7 +163,7 @@ def test_a_long_episode_in_pieces_gives_the_same_bytes_and_estimates_each_frame_
         recipe = Recipe(
             PluginChoice("bridge"), depth=PluginChoice("depth-anything-v2", options), windows=windows, quality=ANYTHING
         )
-        made[megapixels] = [encode_triplet(t) for t in TripletMaker(recipe).make(long) if isinstance(t, Triplet)]
+        made[megapixels] = [encode_triplet(t) for t in TripletMaker(recipe).windows(long) if isinstance(t, Triplet)]
     assert made[0.05] == made[32.0] and len(made[0.05]) > 5
     assert sum(seen) == 2 * 40
 

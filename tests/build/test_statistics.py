@@ -18,7 +18,7 @@ from pipeline.build.quantiles import exact_quantiles
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.statistics import dataset_statistics
 from pipeline.errors import BuildError
-from pipeline.windows.maker import standard_chunk
+from pipeline.windows.sample import standard_chunk
 from schemas.episode import ActionConvention, StandardActions
 from schemas.plugins import PluginChoice
 from schemas.shard_set import ShardSet

@@ -90,7 +90,7 @@ def made_of(made_from, megapixels, camera="static", **choices):
     windows = replace(WINDOWS, chunk_megapixels=megapixels)
     plugins = {"dataset": PluginChoice("bridge"), "actions": PluginChoice("raw"), "camera": PluginChoice(camera)}
     recipe = Recipe(windows=windows, **plugins, **choices)
-    return list(TripletMaker(recipe).make(made_from))
+    return list(TripletMaker(recipe).windows(made_from))
 
 
 def as_bytes(made):
@@ -159,7 +159,7 @@ def test_memory_does_not_grow_with_the_episode():
     for length in (42, 122):
         long, maker = episode(length), TripletMaker(recipe)
         tracemalloc.start()
-        for _ in maker.make(long):
+        for _ in maker.windows(long):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

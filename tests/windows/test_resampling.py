@@ -124,7 +124,7 @@ def episode(tmp_path_factory):
 
 def made(episode, seconds, horizon=8):
     windows = WindowConfig(stride=4, horizon=horizon, grid=6, action_horizon=4, horizon_seconds=seconds)
-    return [t for t in TripletMaker(replace(fast_recipe(), windows=windows)).make(episode) if isinstance(t, Triplet)]
+    return [t for t in TripletMaker(replace(fast_recipe(), windows=windows)).windows(episode) if isinstance(t, Triplet)]
 
 
 def test_native_seconds_give_the_native_samples_bit_for_bit(episode):
