@@ -32,8 +32,6 @@ class WindowConfig:
             (``pipeline.windows.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
-        chunk_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are
-            gone through in pieces (``pipeline.episodes.chunks``). It bounds a worker's memory: some 20 bytes a pixel.
     """
 
     stride: int = 5
@@ -41,13 +39,10 @@ class WindowConfig:
     grid: int = GRID
     action_horizon: int = 32
     horizon_seconds: float | None = None
-    chunk_megapixels: float = 32.0
 
     def __post_init__(self) -> None:
         if self.horizon_seconds is not None and not 0 < self.horizon_seconds < math.inf:
             raise ValueError(f"horizon_seconds must be above 0, found {self.horizon_seconds}")
-        if not 0 < self.chunk_megapixels < math.inf:
-            raise ValueError(f"chunk_megapixels must be above 0, found {self.chunk_megapixels}")
         for name in ("stride", "horizon", "grid", "action_horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")

@@ -99,9 +99,6 @@ class WindowOptions:
     """
     grid: int = 20
     """Keypoints along each side of the image."""
-    chunk_megapixels: float = 32.0
-    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
-    worked on in chunks. Less for less memory."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +144,9 @@ class RunOptions:
     """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
     executor_options: tuple[str, ...] = ()
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    chunk_megapixels: float = 32.0
+    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
+    worked on in chunks. Less for less memory; the samples are the same."""
     max_quarantined: float = 0.01
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
     keep_episodes: bool = False
@@ -213,7 +213,7 @@ def windows_of(args: Build) -> WindowConfig:
             f"or {HORIZON} steps cover the seconds"
         )
     steps = HORIZON if args.horizon_steps is None else args.horizon_steps
-    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.chunk_megapixels)
+    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
 
 
 def recipe_of(args: Build) -> Recipe:

@@ -23,6 +23,7 @@ from schemas.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.build.run import ShardConfig
+    from pipeline.episodes.chunks import ChunkConfig
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Plan:
     output: Path
     shards: "ShardConfig"
     executor_options: Any
+    chunks: "ChunkConfig"
 
 
 def build_command(args: Build) -> int:
@@ -97,6 +99,7 @@ def plan_of(args: Build) -> Plan:
         UsageError: it cannot be.
     """
     from pipeline.build.run import ShardConfig
+    from pipeline.episodes.chunks import ChunkConfig
 
     try:
         dataset = dataset_of(args)
@@ -120,6 +123,7 @@ def plan_of(args: Build) -> Plan:
             output=args.output or Path("shards") / recipe.info.name,
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
             executor_options=executor_config(args.executor, parse_options(args.executor_options)),
+            chunks=ChunkConfig(args.chunk_megapixels),
         )
     except MissingDependency as error:
         raise Failed(str(error)) from error
@@ -140,6 +144,7 @@ def _build(args: Build, plan: Plan) -> Outcome:
         progress_bar,
         plan.selection,
         keep_episodes=args.keep_episodes,
+        chunks=plan.chunks,
         form=args.form,
         overwrite=args.overwrite,
     )
@@ -165,7 +170,7 @@ def _try(args: Build, plan: Plan) -> Outcome:
             f"no episode of {plan.source} is left to try: {counted(listing.chosen.left_out) or 'none is listed'}"
         )
     workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
-    trial = try_build(plan.recipe, listing, plan.selection, workers)
+    trial = try_build(plan.recipe, listing, plan.selection, workers, chunks=plan.chunks)
     free = free_bytes(plan.output.resolve())
     failure = None
     if all(tried.outcome == "quarantined" for tried in trial.tried):

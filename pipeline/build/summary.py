@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.build.episode_store import EpisodeReport, Quarantined
 from pipeline.build.selection import counted
 from schemas.manifest import Manifest
+from schemas.shard_formats import ShardFile
 
 OUTCOMES = {True: "successful", False: "not successful", None: "unknown"}
 """By what the data say of an episode. One that does not end in success need not have failed: it may be cut before."""
@@ -93,6 +94,11 @@ class BuildSummary:
         self.outcomes = dict(sorted(Counter(OUTCOMES[r.success] for r in reports).items()))
         self.rejected, self.skipped_cameras = dict(sorted(rejected.items())), dict(sorted(skipped.items()))
         self.notes = dict(sorted(notes.items()))
+
+    def count_shards(self, shards: Sequence[ShardFile]) -> None:
+        """Count the shards that were written."""
+        self.shards, self.kept = len(shards), sum(shard.samples for shard in shards)
+        self.bytes = sum(shard.bytes for shard in shards)
 
     def counts(self) -> dict[str, Any]:
         """For the manifest."""

@@ -15,6 +15,7 @@ from pipeline.build.episode_store import (
     write_episode,
 )
 from pipeline.build.episode_values import embodiment_of, episode_values, values_bytes
+from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
 from pipeline.readers import make_reader
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
@@ -41,14 +42,14 @@ class EncodedSample:
 class EpisodeMaker:
     """Makes the samples of episodes, in memory; lives in a worker process and is built there from the recipe."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, chunks: ChunkConfig = DEFAULT_CHUNKS):
         import cv2
 
         cv2.setNumThreads(1)
         self.recipe = recipe
         self.reader = make_reader(recipe.dataset)
         self.standard = make_action_standard(recipe.chosen_actions)
-        self.maker = TripletMaker(recipe)
+        self.maker = TripletMaker(recipe, chunks)
 
     def make(self, ref: EpisodeRef, watch: Stopwatch) -> MadeEpisode | Quarantined | LeftOut:
         """What is to be known of an episode, and its samples as they stand in a tar."""
@@ -107,8 +108,8 @@ def _encoded(window: Triplet | Rejected, watch: Stopwatch) -> EncodedSample | Re
 class EpisodeWorker:
     """Makes episodes and stores them."""
 
-    def __init__(self, recipe: Recipe, folder: Path):
-        self.maker, self.folder = EpisodeMaker(recipe), folder
+    def __init__(self, recipe: Recipe, folder: Path, chunks: ChunkConfig = DEFAULT_CHUNKS):
+        self.maker, self.folder = EpisodeMaker(recipe, chunks), folder
 
     def __call__(self, ref: EpisodeRef) -> EpisodeReport | Quarantined | LeftOut:
         """Make and store one episode.

@@ -7,6 +7,7 @@ in a temporary file with their depth (``pipeline.flow_sources.FlowSource.observe
 and for a camera that is said to stand still, are made chunk by chunk where nothing needs all frames.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,25 @@ import numpy as np
 
 from pipeline.episodes.slicing import take_frames
 from schemas.episode import Episode
+
+
+@dataclass(frozen=True)
+class ChunkConfig:
+    """How much of an episode is worked on at a time. It bounds a worker's memory and decides no sample, so it belongs
+    to no recipe.
+
+    Attributes:
+        megapixels: pixels, in millions, of one camera's frames; some 20 bytes of memory each.
+    """
+
+    megapixels: float = 32.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.megapixels < math.inf:
+            raise ValueError(f"chunk_megapixels must be above 0, found {self.megapixels}")
+
+
+DEFAULT_CHUNKS = ChunkConfig()
 
 
 @dataclass(frozen=True)

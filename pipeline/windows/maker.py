@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.episodes.camera_choice import ALL, chosen_cameras, seen_by
-from pipeline.episodes.chunks import EpisodeChunk, chunks_of, most_frames
+from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig, EpisodeChunk, chunks_of, most_frames
 from pipeline.flow_sources import Scene, make_flow_source
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
@@ -44,8 +44,8 @@ class SkippedCamera:
 class TripletMaker:
     """Turns episodes into triplets; holds the plug-ins that the recipe names."""
 
-    def __init__(self, recipe: Recipe):
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, chunks: ChunkConfig = DEFAULT_CHUNKS):
+        self.recipe, self.chunks = recipe, chunks
         self.source, self.builder = make_flow_source(recipe.chosen_flow), SampleBuilder(recipe)
 
     def cameras(
@@ -95,7 +95,7 @@ class TripletMaker:
             else:
                 yield _rejected(episode, reference, reason)
         times = step_times(windows.horizon, windows.horizon_seconds, episode.fps)
-        most = most_frames(windows.chunk_megapixels, view.size, times.reach)
+        most = most_frames(self.chunks.megapixels, view.size, times.reach)
         chunks = list(chunks_of(view.length, references, times.reach, most)) if references else []
         scene = self.source.observe(episode, len(chunks) > 1, watch)
         for chunk in chunks:

@@ -94,13 +94,14 @@ def evaluate(
     uvz = raw.uvz if lifted.exact else np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
     within = np.arange(raw.horizon + 1) <= steps
     flags = np.zeros(len(uvz), np.uint8)
+    carried = np.zeros_like(raw.valid) if lifted.carried is None else lifted.carried
     troubles = (
         (PointFlag.STATIC, static),
         (PointFlag.LOST, (~raw.visible & within).any(1)),
         (PointFlag.DEPTH_HOLE, lifted.hole.any(1)),
         (PointFlag.DEPTH_EDGE, edge.any(1)),
         (PointFlag.JUMP, jump.any(1)),
-        (PointFlag.CARRIED, static & False if lifted.carried is None else lifted.carried.any(1)),
+        (PointFlag.CARRIED, carried.any(1)),
     )
     for flag, which in troubles:
         flags[which] |= np.uint8(flag)

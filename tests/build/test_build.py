@@ -18,6 +18,7 @@ from pipeline.build.packing import plan_shards
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import Selection
 from pipeline.build.work_folder import EPISODE_STORE, WORK, locked
+from pipeline.episodes.chunks import ChunkConfig
 from pipeline.errors import BuildError
 from pipeline.readers import libero
 from schemas.manifest import EPISODES, NAME, STATISTICS
@@ -312,3 +313,8 @@ def test_a_flip_in_a_stored_episode_never_reaches_a_shard(source, kept, tmp_path
         assert not (output / NAME).exists() and not partials_in(output)
     stored.unlink()
     assert run(source, output, overwrite=True).made == 1
+
+
+def test_the_size_of_a_chunk_decides_no_build(source, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "out")
+    assert run(source, tmp_path / "out", chunks=ChunkConfig(0.001)).already_complete

@@ -12,7 +12,7 @@ from windows.test_chunks import WINDOWS, as_bytes, episode
 
 from pipeline.cameras._bundle_adjustment import _solve_banded
 from pipeline.depth._monocular import EstimatedDepth, EstimatorConfig
-from pipeline.episodes.chunks import EpisodeChunk
+from pipeline.episodes.chunks import ChunkConfig, EpisodeChunk
 from pipeline.episodes.spill import empty, in_turn, release
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
 from pipeline.flow_sources import Scene
@@ -101,11 +101,11 @@ def made(seen: Seen, megapixels: float, model=None):
     recipe = Recipe(
         dataset=PluginChoice("bridge"),
         actions=PluginChoice("raw"),
-        windows=replace(WINDOWS, horizon=5, chunk_megapixels=megapixels),
+        windows=replace(WINDOWS, horizon=5),
         camera=PluginChoice("estimated"),
         quality=QualityConfig(min_steps=2, max_edges=1, max_holes=1, min_valid=0, min_moving_points=0),
     )
-    maker = TripletMaker(recipe)
+    maker = TripletMaker(recipe, ChunkConfig(megapixels))
     if model is not None:
         maker.source.observer.depth = EstimatedDepth(EstimatorConfig(align="none"), model)
     return list(maker.windows(seen.episode))
