@@ -18,6 +18,7 @@ from pipeline.recipe import QualityConfig, Recipe, WindowConfig
 from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, parse_options
 from schemas.scene_flow import HORIZON
+from schemas.structured import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,18 @@ def dataset_of(args: Build) -> str:
     return dataset_said(args.dataset)
 
 
+def reader_of(args: Build) -> PluginChoice:
+    """The reader with its options.
+
+    Raises:
+        ValueError: an option has no ``=``, or is given twice.
+    """
+    name = dataset_of(args)
+    if name.endswith(SUFFIXES):
+        return dataset_choice(name, parse_options(args.dataset_options))
+    return PluginChoice.said(name, args.dataset_options)
+
+
 def selection_of(args: Build) -> Selection:
     """Which episodes the command line wants.
 
@@ -222,15 +235,15 @@ def recipe_of(args: Build) -> Recipe:
     Raises:
         ValueError: a plug-in, an option or a value that there is not.
     """
-    dataset = dataset_choice(dataset_of(args), parse_options(args.dataset_options))
+    dataset = reader_of(args)
     recipe = Recipe(
         dataset=dataset,
-        flow=PluginChoice(args.flow, parse_options(args.flow_options)),
-        tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
-        depth=PluginChoice(args.depth, parse_options(args.depth_options)),
-        camera=PluginChoice(args.camera, parse_options(args.camera_options)),
+        flow=PluginChoice.said(args.flow, args.flow_options),
+        tracker=PluginChoice.said(args.tracker, args.tracker_options),
+        depth=PluginChoice.said(args.depth, args.depth_options),
+        camera=PluginChoice.said(args.camera, args.camera_options),
         windows=windows_of(args),
-        actions=PluginChoice(args.actions, parse_options(args.action_options)),
+        actions=PluginChoice.said(args.actions, args.action_options),
         cameras=args.cameras,
         quality=args.quality,
         language=args.language,

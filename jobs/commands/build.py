@@ -16,7 +16,7 @@ from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import MissingDependency
-from schemas.plugins import parse_options, plugin_names
+from schemas.plugins import is_module_elsewhere, parse_options, plugin_names
 from schemas.shard_formats import check_format
 from schemas.structured import SUFFIXES
 from schemas.suggestions import did_you_mean
@@ -105,8 +105,8 @@ def plan_of(args: Build) -> Plan:
         dataset = dataset_of(args)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    known = plugin_names("pipeline.readers")
-    if dataset not in known and not dataset.endswith(SUFFIXES):
+    known, named = plugin_names("pipeline.readers"), dataset.partition(":")[0]
+    if named not in known and not dataset.endswith(SUFFIXES) and not is_module_elsewhere(named):
         raise UsageError(
             f"--dataset must be one of {', '.join(known)}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
             f"{did_you_mean(dataset, [*known, *shipped_names('mappings')])}"
