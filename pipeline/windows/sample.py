@@ -8,8 +8,9 @@ from jaxtyping import Float, UInt8
 
 from pipeline.flow_sources import EpisodeFlow
 from pipeline.recipe import Recipe
+from pipeline.vision.poses import poses_between
 from pipeline.windows.quality import EvaluatedWindow
-from pipeline.windows.resampling import StepTimes, poses_between
+from pipeline.windows.resampling import StepTimes
 from schemas.cameras import Cameras
 from schemas.episode import Episode
 from schemas.triplet import ActionChunk, CameraOfWindow, Source, Triplet

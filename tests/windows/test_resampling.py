@@ -16,8 +16,9 @@ from jobs.cli.build_options import Build, recipe_of
 from pipeline.readers.libero import LiberoReader
 from pipeline.recipe import WindowConfig
 from pipeline.vision.lift import LiftedTracks
+from pipeline.vision.poses import poses_between
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.resampling import poses_between, resample, step_times
+from pipeline.windows.resampling import resample, step_times
 from schemas.cameras import project
 from schemas.episode import EpisodeRef
 from schemas.sample_codec import decode_triplet, encode_triplet
