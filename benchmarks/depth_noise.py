@@ -18,8 +18,8 @@ from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.scoring import ScoredWindow, score_episode
 from pipeline.evaluation.synthetic_scene import moving_card
 from pipeline.flow_sources.tracked import Config, TrackedFlow
+from pipeline.recipe import QualityConfig
 from pipeline.timing import Stopwatch
-from pipeline.windows.quality import QualityConfig
 
 FRAMES, SIZE, FLICKER, SMOOTH_PX = 44, 256, 0.03, 6
 

@@ -21,8 +21,7 @@ from pipeline.evaluation.report import as_markdown
 from pipeline.evaluation.run import Evaluation, evaluate, exact_episodes
 from pipeline.evaluation.simulator_truth import ReplayConfig
 from pipeline.evaluation.sweep import combinations, sources
-from pipeline.recipe import Recipe
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig, Recipe
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
 

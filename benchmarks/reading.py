@@ -25,7 +25,7 @@ from machine import describe
 from jobs.executors.local import LocalExecutor
 from pipeline.build.run import ShardConfig, build
 from pipeline.recipe import PluginChoice, Recipe
-from pipeline.windows.maker import encode_jpeg
+from pipeline.windows.sample import encode_jpeg
 from schemas.jpeg import decode_jpeg
 from schemas.sample_codec import decode_triplet, encode_triplet
 from schemas.shard_formats import open_shard, write_shard

@@ -7,16 +7,15 @@ from types import ModuleType
 from typing import Any, Literal
 
 from pipeline.actions import STANDARD, standard_of
-from pipeline.build.executor import BuildError
 from pipeline.episodes.camera_choice import PRIMARY, checked_cameras
+from pipeline.errors import BuildError
 from pipeline.readers import dataset_info
-from pipeline.windows.quality import QualityConfig
 from schemas.devices import choose_device
 from schemas.episode import DatasetInfo
 from schemas.files import digest_of
 from schemas.generated_instructions import GeneratedFile
-from schemas.plugins import PluginChoice, configure, load_plugin, recorded_options
-from schemas.scene_flow import GRID, HORIZON
+from schemas.plugins import PluginChoice, load_plugin, recorded_options
+from schemas.scene_flow import GRID, HORIZON, MOVES
 
 PARTS = {"tracker": "trackers", "depth": "depth", "camera": "cameras"}
 """What a flow source may be made of, and the folders of those plug-ins."""
@@ -33,8 +32,6 @@ class WindowConfig:
             (``pipeline.windows.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
-        chunk_megapixels: pixels, in millions, of one camera's frames that are worked on at a time; longer episodes are
-            gone through in pieces (``pipeline.episodes.chunks``). It bounds a worker's memory: some 20 bytes a pixel.
     """
 
     stride: int = 5
@@ -42,16 +39,55 @@ class WindowConfig:
     grid: int = GRID
     action_horizon: int = 32
     horizon_seconds: float | None = None
-    chunk_megapixels: float = 32.0
 
     def __post_init__(self) -> None:
         if self.horizon_seconds is not None and not 0 < self.horizon_seconds < math.inf:
             raise ValueError(f"horizon_seconds must be above 0, found {self.horizon_seconds}")
-        if not 0 < self.chunk_megapixels < math.inf:
-            raise ValueError(f"chunk_megapixels must be above 0, found {self.chunk_megapixels}")
         for name in ("stride", "horizon", "grid", "action_horizon"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class QualityConfig:
+    """Thresholds. Distances are in metres; with relative depth, in medians of the depth over the episode.
+
+    Attributes:
+        min_steps: steps that the episode must still have after the reference frame (too_short).
+        min_valid: share of keypoints and steps that must be valid, of those within the episode (too_few_visible).
+        max_holes: share of visible keypoints and steps that may lack depth (depth_holes).
+        max_edges: share of visible keypoints and steps that may lie on depth edges (depth_edges).
+        max_jumps: share of keypoints that may have jumped (jumps).
+        min_moving_points: keypoints that must move farther than ``moving_distance`` (no_motion); 0 keeps still windows.
+        moving_distance: from the start, in 3D.
+        depth_edge: bend of inverse depth from one pixel to the next, as a share of it, that counts as an edge.
+        max_speed: per second; a point that comes farther than this allows since it was last trusted has jumped.
+        static_px: a point that stays within this many pixels of its start ...
+        static_distance: ... and whose depth stays within this distance of the start is static.
+    """
+
+    min_steps: int = 8
+    min_valid: float = 0.5
+    max_holes: float = 0.3
+    max_edges: float = 0.5
+    max_jumps: float = 0.2
+    min_moving_points: int = 1
+    moving_distance: float = MOVES
+    depth_edge: float = 0.05
+    max_speed: float = 1.0
+    static_px: float = 0.5
+    static_distance: float = 0.005
+
+    def __post_init__(self) -> None:
+        for name in ("min_valid", "max_holes", "max_edges", "max_jumps"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"quality.{name} is a share between 0 and 1, found {getattr(self, name)}")
+        for name in ("depth_edge", "max_speed"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"quality.{name} must be above 0, found {getattr(self, name)}")
+        for name in ("min_steps", "min_moving_points", "moving_distance", "static_px", "static_distance"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"quality.{name} must be 0 or more, found {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -98,13 +134,18 @@ class Recipe:
             ValueError: an unknown plug-in, option or value.
         """
         parts = self._parts()
-        options = {**self.flow.options, **{name: choice for name, (_, choice) in parts.items()}}
         return {
             "readers": self.dataset.configure("pipeline.readers"),
             "actions": self.chosen_actions.configure("pipeline.actions"),
-            "flow_sources": configure("pipeline.flow_sources", self.flow.name, options),
+            "flow_sources": self.chosen_flow.configure("pipeline.flow_sources"),
             **{folder: choice.configure(f"pipeline.{folder}") for folder, choice in parts.values()},
         }
+
+    @property
+    def chosen_flow(self) -> PluginChoice:
+        """The flow source with the tracker, depth and camera that it uses among its options."""
+        parts = {name: choice for name, (_, choice) in self._parts().items()}
+        return PluginChoice(self.flow.name, {**self.flow.options, **parts})
 
     @property
     def chosen_actions(self) -> PluginChoice:

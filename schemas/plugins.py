@@ -1,4 +1,7 @@
-"""Plug-ins: a folder is a registry, one module in it is one plug-in.
+"""Plug-ins: a folder is a registry, one module in it is one plug-in; other packages may add theirs.
+
+A plug-in outside this package is named by its module's dotted path (``mypackage.mymodule``), or by an entry point of
+the folder's group (``lamp.trackers`` for ``pipeline.trackers``), whose value is the module's dotted path.
 
 A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. Listing the names of a folder imports
 none of them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
@@ -14,6 +17,7 @@ nothing; ``contents`` is a path, or a name that is no path here, and what decide
 
 import dataclasses
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
 import typing
@@ -22,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from schemas.errors import MissingDependency, MissingWeights
+from schemas.errors import MissingDependency, MissingWeights, first_line
 from schemas.files import contents_digest
 from schemas.optional import missing_package
 from schemas.suggestions import did_you_mean
@@ -32,7 +36,11 @@ __all__ = [
     "MissingWeights",
     "PluginChoice",
     "UnknownPlugin",
+    "build_plugin",
     "configure",
+    "configured",
+    "entry_point_group",
+    "is_module_elsewhere",
     "load_plugin",
     "parse_options",
     "plugin_names",
@@ -61,6 +69,18 @@ class PluginChoice:
         name, _, options = text.partition(":")
         return cls(name, parse_options(options.split(",") if options else ()))
 
+    @classmethod
+    def said(cls, text: str, more: typing.Iterable[str]) -> "PluginChoice":
+        """``lk:window=9`` with more options, each NAME=VALUE.
+
+        Raises:
+            ValueError: an option has no ``=``, or is given twice.
+        """
+        choice, beside = cls.parse(text), parse_options(more)
+        if twice := sorted(choice.options.keys() & beside.keys()):
+            raise ValueError(f"{choice.name}: the option {twice[0]} is given twice")
+        return cls(choice.name, {**choice.options, **beside})
+
     def spelled(self, package: str) -> str:
         """As it is written, e.g. ``lk:window=9``, without options that only say where files lie on this machine."""
         fields = {f.name: f for f in dataclasses.fields(load_plugin(package, self.name).Config)}
@@ -79,9 +99,29 @@ class UnknownPlugin(ValueError):
 
 
 def plugin_names(package: str) -> list[str]:
-    """The plug-ins in a package's folder, sorted, without importing any of them."""
+    """The plug-ins in a package's folder and its entry points, sorted, without importing any of them."""
+    return sorted({*_own_names(package), *_entry_points(package)})
+
+
+def entry_point_group(package: str) -> str:
+    """The group under which other packages add plug-ins to a folder."""
+    return f"lamp.{package.rsplit('.', 1)[-1]}"
+
+
+def is_module_elsewhere(name: str) -> bool:
+    """Whether a name is that of a module outside the plug-in folders: a dotted path, or a module that Python finds."""
+    words = name.split(".")
+    return all(word.isidentifier() for word in words) and (len(words) > 1 or importlib.util.find_spec(name) is not None)
+
+
+def _own_names(package: str) -> tuple[str, ...]:
     spec = importlib.util.find_spec(package)  # the package itself may import what is not installed
-    return list(_names_in(tuple(spec.submodule_search_locations or ()) if spec is not None else ()))
+    return _names_in(tuple(spec.submodule_search_locations or ()) if spec is not None else ())
+
+
+def _entry_points(package: str) -> dict[str, str]:
+    """Dotted paths of modules by the names of the folder's entry points; one never hides a plug-in of the folder."""
+    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=entry_point_group(package))}
 
 
 @cache
@@ -91,16 +131,14 @@ def _names_in(folders: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def load_plugin(package: str, name: str) -> ModuleType:
-    """The plug-in's module.
+    """The plug-in's module: of the folder, of an entry point, or of a dotted path.
 
     Raises:
-        UnknownPlugin: the folder has no such module; the message names those it has.
+        UnknownPlugin: there is no such module, or it is no plug-in; the message names those there are.
         MissingDependency: it needs a package of an extra that is not installed.
     """
-    known = plugin_names(package)
-    if name not in known:
-        kind = package.rsplit(".", 1)[-1].removesuffix("s").replace("_", " ")
-        raise UnknownPlugin(f"no {kind} is called {name!r}; there are: {', '.join(known)}{did_you_mean(name, known)}")
+    if name not in _own_names(package):
+        return _elsewhere(package, name)
     try:
         return importlib.import_module(f"{package}.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
@@ -110,6 +148,33 @@ def load_plugin(package: str, name: str) -> ModuleType:
         raise missing from error
 
 
+def _elsewhere(package: str, name: str) -> ModuleType:
+    """A plug-in of another package.
+
+    Raises:
+        UnknownPlugin: there is none of that name, or it is no plug-in.
+    """
+    kind = package.rsplit(".", 1)[-1].removesuffix("s").replace("_", " ")
+    path = _entry_points(package).get(name, name)
+    if not is_module_elsewhere(path):
+        known = plugin_names(package)
+        raise UnknownPlugin(f"no {kind} is called {name!r}; there are: {', '.join(known)}{did_you_mean(name, known)}")
+    try:
+        module = importlib.import_module(path)
+    except Exception as error:
+        raise UnknownPlugin(
+            f"the {kind} {name!r} cannot be imported ({type(error).__name__}: {first_line(error)}); install its "
+            "package or put its folder on PYTHONPATH"
+        ) from error
+    lacking = [word for word in ("Config", "build") if not hasattr(module, word)]
+    if lacking or not dataclasses.is_dataclass(module.Config):
+        said = f"it has no {' and no '.join(lacking)}" if lacking else "its Config is no dataclass"
+        raise UnknownPlugin(
+            f"the module {path} is no {kind}: {said}; a plug-in defines Config, a frozen dataclass, and build(config)"
+        )
+    return module
+
+
 def configure(package: str, name: str, options: typing.Mapping[str, Any] | None = None) -> Any:
     """The plug-in's ``Config`` with some fields set; strings are read as the field's type.
 
@@ -117,7 +182,18 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
         UnknownPlugin: no such plug-in.
         ValueError: an option is not a field of the config, or its value does not fit.
     """
-    config_type = load_plugin(package, name).Config
+    return configured(load_plugin(package, name).Config, name, options)
+
+
+def configured(config_type: Any, name: str, options: typing.Mapping[str, Any] | None = None) -> Any:
+    """A config with some fields set; strings are read as the field's type.
+
+    Args:
+        name: whose config it is, for messages.
+
+    Raises:
+        ValueError: an option is not a field of the config, or its value does not fit.
+    """
     fields = {f.name: f for f in dataclasses.fields(config_type)}
     hints = typing.get_type_hints(config_type)
     values = {}
@@ -129,6 +205,18 @@ def configure(package: str, name: str, options: typing.Mapping[str, Any] | None 
             raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}{did_you_mean(key, fields)}")
         values[key] = (_read if isinstance(value, str) else _fitting)(value, hints[key], f"{name}.{key}")
     return config_type(**values)
+
+
+def build_plugin(package: str, choice: PluginChoice) -> Any:
+    """A plug-in as it was chosen. Each folder has a function that calls this and states what comes out, such as
+    ``pipeline.trackers.make_tracker``.
+
+    Raises:
+        UnknownPlugin: no such plug-in.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return load_plugin(package, choice.name).build(choice.configure(package))
 
 
 def recorded_options(config: Any) -> dict[str, Any]:

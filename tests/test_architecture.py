@@ -34,6 +34,44 @@ def test_arrows_point_one_way(house, path):
     assert used <= MAY_IMPORT[house]
 
 
+def rooms_imported(house: str) -> dict[str, set[str]]:
+    """Which rooms (modules and folders right below a house) each room imports."""
+    arrows: dict[str, set[str]] = {}
+    for path in (ROOT / house).rglob("*.py"):
+        own = path.relative_to(ROOT / house).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            others = {name.split(".")[1] for name in names if name.startswith(f"{house}.")}
+            arrows.setdefault(own, set()).update(others - {own})
+    return arrows
+
+
+def in_circles(arrows: dict[str, set[str]]) -> set[str]:
+    """Rooms from which the arrows lead back to them."""
+
+    def reached(start: str) -> set[str]:
+        found, waiting = set(), [start]
+        while waiting:
+            new = arrows.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+        return found
+
+    return {room for room in arrows if room in reached(room)}
+
+
+@pytest.mark.parametrize("house", ["pipeline", "jobs"])
+def test_no_arrow_between_rooms_leads_back(house):
+    assert in_circles(rooms_imported(house)) == set()
+
+
+def test_a_circle_is_found():
+    assert in_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == {"b", "c"}
+
+
 def test_schemas_needs_only_numpy_at_import():
     names = [
         ".".join(p.relative_to(ROOT).with_suffix("").parts)

@@ -14,11 +14,11 @@ from jobs.cli.help_text import names_of, optional_in_words
 from jobs.cli.shipped import dataset_said
 from pipeline.build.selection import Selection
 from pipeline.readers import dataset_choice, dataset_info
-from pipeline.recipe import Recipe, WindowConfig
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig, Recipe, WindowConfig
 from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, parse_options
 from schemas.scene_flow import HORIZON
+from schemas.structured import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,6 @@ class WindowOptions:
     """
     grid: int = 20
     """Keypoints along each side of the image."""
-    chunk_megapixels: float = 32.0
-    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
-    worked on in chunks. Less for less memory."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +145,12 @@ class RunOptions:
     """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
     executor_options: tuple[str, ...] = ()
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    chunk_megapixels: float = 32.0
+    """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
+    worked on in chunks. Less for less memory; the samples are the same."""
     max_quarantined: float = 0.01
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
-    keep_parts: bool = False
+    keep_episodes: bool = False
     """Keep the finished episodes of a complete build, so that more episodes or another layout need no new tracking."""
     dry_run: bool = False
     """Write nothing: say how many triplets, bytes and hours it would come to, from a trial of some 20 seconds."""
@@ -179,6 +179,18 @@ def dataset_of(args: Build) -> str:
             "--dataset is missing: a dataset or a mapping file; or, in its place, --recipe with a file of several"
         )
     return dataset_said(args.dataset)
+
+
+def reader_of(args: Build) -> PluginChoice:
+    """The reader with its options.
+
+    Raises:
+        ValueError: an option has no ``=``, or is given twice.
+    """
+    name = dataset_of(args)
+    if name.endswith(SUFFIXES):
+        return dataset_choice(name, parse_options(args.dataset_options))
+    return PluginChoice.said(name, args.dataset_options)
 
 
 def selection_of(args: Build) -> Selection:
@@ -214,7 +226,7 @@ def windows_of(args: Build) -> WindowConfig:
             f"or {HORIZON} steps cover the seconds"
         )
     steps = HORIZON if args.horizon_steps is None else args.horizon_steps
-    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.chunk_megapixels)
+    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
 
 
 def recipe_of(args: Build) -> Recipe:
@@ -223,15 +235,15 @@ def recipe_of(args: Build) -> Recipe:
     Raises:
         ValueError: a plug-in, an option or a value that there is not.
     """
-    dataset = dataset_choice(dataset_of(args), parse_options(args.dataset_options))
+    dataset = reader_of(args)
     recipe = Recipe(
         dataset=dataset,
-        flow=PluginChoice(args.flow, parse_options(args.flow_options)),
-        tracker=PluginChoice(args.tracker, parse_options(args.tracker_options)),
-        depth=PluginChoice(args.depth, parse_options(args.depth_options)),
-        camera=PluginChoice(args.camera, parse_options(args.camera_options)),
+        flow=PluginChoice.said(args.flow, args.flow_options),
+        tracker=PluginChoice.said(args.tracker, args.tracker_options),
+        depth=PluginChoice.said(args.depth, args.depth_options),
+        camera=PluginChoice.said(args.camera, args.camera_options),
         windows=windows_of(args),
-        actions=PluginChoice(args.actions, parse_options(args.action_options)),
+        actions=PluginChoice.said(args.actions, args.action_options),
         cameras=args.cameras,
         quality=args.quality,
         language=args.language,

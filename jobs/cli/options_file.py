@@ -25,7 +25,7 @@ from schemas.mixture import check_weights
 from schemas.structured import SUFFIXES, BadFile, read_structured, structure
 
 TOP = ("name", "defaults", "datasets")
-FOR_ALL = ("executor", "executor_options", "keep_parts", "overwrite", "dry_run", "json")
+FOR_ALL = ("executor", "executor_options", "chunk_megapixels", "keep_episodes", "overwrite", "dry_run", "json")
 WHERE_AND_HOW = ("recipe", "input", "output", *FOR_ALL)
 """Options that say where and how to run and not what to make: they are given on the command line, for all datasets."""
 OPTIONS = tuple(f.name for f in dataclasses.fields(Build) if f.name not in WHERE_AND_HOW)

@@ -11,16 +11,19 @@ from jobs.cli.build_options import Build, dataset_of, recipe_of, selection_of
 from jobs.cli.build_report import summary_json, summary_text, trial_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import shipped_names
+from jobs.executors import executor_config, make_executor
 from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import MissingDependency
-from schemas.plugins import configure, load_plugin, parse_options, plugin_names
+from schemas.plugins import is_module_elsewhere, parse_options, plugin_names
+from schemas.shard_formats import check_format
 from schemas.structured import SUFFIXES
 from schemas.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.build.run import ShardConfig
+    from pipeline.episodes.chunks import ChunkConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Plan:
     output: Path
     shards: "ShardConfig"
     executor_options: Any
+    chunks: "ChunkConfig"
 
 
 def build_command(args: Build) -> int:
@@ -68,10 +72,9 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     Raises:
         UsageError, Failed: it cannot be.
     """
-    from pipeline import readers
-    from pipeline.build.executor import BuildError
     from pipeline.build.replacing import WouldReplace
     from pipeline.build.selection import BadSelection
+    from pipeline.errors import BuildError, SeveralForms, UnknownForm
     from pipeline.licences import licences_of, restriction_words
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
@@ -83,7 +86,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
         if error.filename is not None:
             raise
         raise UsageError(str(error)) from error
-    except (readers.SeveralForms, readers.UnknownForm, BadSelection, WouldReplace) as error:
+    except (SeveralForms, UnknownForm, BadSelection, WouldReplace) as error:
         raise UsageError(str(error)) from error
     except (BuildError, CorruptShard, UnfitSamples) as error:
         raise Failed(str(error)) from error
@@ -96,13 +99,14 @@ def plan_of(args: Build) -> Plan:
         UsageError: it cannot be.
     """
     from pipeline.build.run import ShardConfig
+    from pipeline.episodes.chunks import ChunkConfig
 
     try:
         dataset = dataset_of(args)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    known = plugin_names("pipeline.readers")
-    if dataset not in known and not dataset.endswith(SUFFIXES):
+    known, named = plugin_names("pipeline.readers"), dataset.partition(":")[0]
+    if named not in known and not dataset.endswith(SUFFIXES) and not is_module_elsewhere(named):
         raise UsageError(
             f"--dataset must be one of {', '.join(known)}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
             f"{did_you_mean(dataset, [*known, *shipped_names('mappings')])}"
@@ -111,14 +115,15 @@ def plan_of(args: Build) -> Plan:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
     try:
         recipe = recipe_of(args)
-        load_plugin("schemas.shard_formats", args.format)
+        check_format(args.format)
         return Plan(
             recipe=recipe,
             selection=selection_of(args),
             source=(args.input or Path("data") / recipe.info.name).resolve(),
             output=args.output or Path("shards") / recipe.info.name,
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
-            executor_options=configure("jobs.executors", args.executor, parse_options(args.executor_options)),
+            executor_options=executor_config(args.executor, parse_options(args.executor_options)),
+            chunks=ChunkConfig(args.chunk_megapixels),
         )
     except MissingDependency as error:
         raise Failed(str(error)) from error
@@ -135,10 +140,11 @@ def _build(args: Build, plan: Plan) -> Outcome:
         plan.source,
         plan.output.resolve(),
         plan.shards,
-        load_plugin("jobs.executors", args.executor).build(plan.executor_options),
+        make_executor(args.executor, plan.executor_options),
         progress_bar,
         plan.selection,
-        keep_parts=args.keep_parts,
+        keep_episodes=args.keep_episodes,
+        chunks=plan.chunks,
         form=args.form,
         overwrite=args.overwrite,
     )
@@ -164,7 +170,7 @@ def _try(args: Build, plan: Plan) -> Outcome:
             f"no episode of {plan.source} is left to try: {counted(listing.chosen.left_out) or 'none is listed'}"
         )
     workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
-    trial = try_build(plan.recipe, listing, plan.selection, workers)
+    trial = try_build(plan.recipe, listing, plan.selection, workers, chunks=plan.chunks)
     free = free_bytes(plan.output.resolve())
     failure = None
     if all(tried.outcome == "quarantined" for tried in trial.tried):

@@ -11,7 +11,7 @@ import tyro
 from jobs.cli.exit_codes import Failed, UsageError, refusing
 from jobs.cli.help_text import optional_in_words
 from pipeline.evaluation.simulator_truth import ReplayConfig
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig
 from schemas.errors import MissingDependency
 from schemas.plugins import PluginChoice
 
@@ -64,7 +64,7 @@ class Evaluate:
 
 def evaluate_command(args: Evaluate) -> int:
     """Measure labels against exact flow; 1 if nothing could be labelled."""
-    from pipeline.build.executor import BuildError
+    from pipeline.errors import BuildError
     from pipeline.evaluation.pictures import check_name, write_worst_clips
     from pipeline.evaluation.report import as_json, as_markdown, as_text
 

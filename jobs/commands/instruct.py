@@ -53,7 +53,8 @@ def instruct_command(args: Instruct) -> int:
     """Write the file; 1 if an episode could not be read."""
     from lamp_model.instructions import Asking, InstructionWriter
     from pipeline.build.selection import choose_listed
-    from pipeline.readers import SeveralForms, UnknownForm, dataset_choice, dataset_info
+    from pipeline.errors import SeveralForms, UnknownForm
+    from pipeline.readers import dataset_choice, dataset_info, make_reader
     from schemas.devices import choose_device
     from schemas.episode import EpisodeRef
     from schemas.generated_instructions import Author, InstructionFile
@@ -65,7 +66,7 @@ def instruct_command(args: Instruct) -> int:
         asking = Asking(args.styles, args.frames, args.most_tokens)
         model_config = configure("lamp_model.backbones", args.backbone, parse_options(args.backbone_options))
         device = choose_device(args.device)
-        reader = load_plugin("pipeline.readers", choice.name).build(reader_config)
+        reader = make_reader(choice)
         source = (args.input or Path("data") / info.name).resolve()
         listed = [ref for ref in reader.list_episodes(source, args.form) if isinstance(ref, EpisodeRef)]
         refs = choose_listed(Selection(episodes=args.episodes, limit=args.limit), listed).refs

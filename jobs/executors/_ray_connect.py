@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs.executors._held_signals import HeldSignals, without_signals
 from jobs.executors._ray_cluster import Cluster, connect_tcp, host_and_port
-from pipeline.build.executor import BuildError
+from pipeline.errors import BuildError
 from schemas.progress import progress_is_shown
 
 WITHOUT = "--executor local needs no Ray"

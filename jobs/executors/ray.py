@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from jobs.executors._held_signals import HeldSignals, held_signals
 from jobs.executors._ray_cluster import Cluster, ClusterLost
 from jobs.executors._ray_connect import WITHOUT, connect, say
-from pipeline.build.executor import BuildError, WorkerDied
+from pipeline.build.executor import WorkerDied
+from pipeline.errors import BuildError
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 
 from pipeline.episodes.slicing import take_frames
 from schemas.episode import BadEpisode, Episode, StandardActions
-from schemas.plugins import load_plugin, plugin_names
+from schemas.plugins import PluginChoice, build_plugin, load_plugin, plugin_names
 
 STANDARD, RAW = "standard", "raw"
 
@@ -34,6 +34,17 @@ class ActionStandard(Protocol):
             BadEpisode: the actions are not of a convention that this standard knows.
         """
         ...
+
+
+def make_action_standard(choice: PluginChoice) -> ActionStandard:
+    """The standard form of actions that was chosen.
+
+    Raises:
+        UnknownPlugin: no standard form of actions has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)
 
 
 def standard_of(dataset: str, convention: str | None = None) -> str:

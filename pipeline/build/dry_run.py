@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.build.episode_store import LeftOut, MadeEpisode, Quarantined
 from pipeline.build.listing import Listing
 from pipeline.build.selection import Selection
-from pipeline.build.workers import EpisodeMaker, LeftOut, MadeEpisode, Quarantined
+from pipeline.build.workers import EpisodeMaker
+from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
 from pipeline.readers import words_of
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
@@ -103,20 +105,26 @@ class Trial:
 
 
 def try_build(
-    recipe: Recipe, listing: Listing, selection: Selection, workers: int | None = None, seconds: float = SECONDS
+    recipe: Recipe,
+    listing: Listing,
+    selection: Selection,
+    workers: int | None = None,
+    seconds: float = SECONDS,
+    chunks: ChunkConfig = DEFAULT_CHUNKS,
 ) -> Trial:
     """Make some episodes and throw them away.
 
     Args:
         workers: processes of the build; None for one to each CPU that this process may use.
         seconds: after which no further episode is begun.
+        chunks: how much of an episode is worked on at a time.
 
     Raises:
         BuildError: what a plug-in needs cannot be had.
     """
     recipe.check()
     refs = listing.chosen.refs
-    maker, tried, start = EpisodeMaker(recipe), [], time.perf_counter()
+    maker, tried, start = EpisodeMaker(recipe, chunks), [], time.perf_counter()
     for number in spread(len(refs)):
         elapsed = time.perf_counter() - start
         if tried and elapsed + elapsed / len(tried) > seconds:

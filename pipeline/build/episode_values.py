@@ -1,4 +1,4 @@
-"""An episode's states and actions as the statistics of a dataset need them, kept in a file beside its part.
+"""An episode's states and actions as the statistics of a dataset need them, kept in a file beside its samples.
 
 ``state`` and ``action`` are those of every frame (actions only where there is one). ``standard_action`` too, unless
 standard actions are relative to where their chunk begins: then they are those of the chunks in the episode's samples.

@@ -8,10 +8,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class BuildError(Exception):
-    """The build cannot be done; the message says why and what to do."""
-
-
 @dataclass(frozen=True)
 class WorkerDied:
     """A task whose worker process died each time it was tried."""

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.build.episode_store import Quarantined
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.selection import BadSelection, Chosen, Selection, choose_by_words, choose_listed
 from pipeline.build.work_folder import CHOSEN
-from pipeline.build.workers import Quarantined
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import LeftOutSource
-from pipeline.readers import EpisodeTexts, Reader, UnreadableSource, words_of
+from pipeline.readers import EpisodeTexts, Reader, make_reader, words_of
 from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
@@ -45,7 +46,7 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
         Unanswered: see there.
     """
     module, config = load_plugin("pipeline.readers", recipe.dataset.name), recipe.configs()["readers"]
-    reader = module.build(config)
+    reader = make_reader(recipe.dataset)
     listed = list(reader.list_episodes(source, form))
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
     faults = [item for item in listed if isinstance(item, UnreadableSource)]
@@ -73,7 +74,7 @@ class WordsWorker:
     """Reads episodes' words; lives in a worker process."""
 
     def __init__(self, dataset: PluginChoice):
-        self.reader = load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
+        self.reader = make_reader(dataset)
 
     def __call__(self, ref: EpisodeRef) -> EpisodeTexts | Quarantined:
         """One episode's words."""

@@ -24,24 +24,24 @@ class MixtureBuild:
     weight: float | None
 
 
-def write_mixture(output: Path, name: str, parts: Sequence[MixtureBuild]) -> Mixture:
+def write_mixture(output: Path, name: str, builds: Sequence[MixtureBuild]) -> Mixture:
     """Write ``mixture.json`` over finished builds; the same bytes for the same builds.
 
     Raises:
         BadManifest: a build has not finished.
     """
-    mixture = Mixture(name, tuple(_member(output, part) for part in parts))
+    mixture = Mixture(name, tuple(_member(output, build) for build in builds))
     mixture.write(output)
     return mixture
 
 
-def _member(output: Path, part: MixtureBuild) -> Member:
-    folder = output / part.folder
+def _member(output: Path, build: MixtureBuild) -> Member:
+    folder = output / build.folder
     manifest = read_manifest(folder)
     return Member(
-        name=part.name,
-        folder=part.folder,
-        weight=part.weight,
+        name=build.name,
+        folder=build.folder,
+        weight=build.weight,
         manifest_sha256=sha256_of(folder / MANIFEST),
         samples=manifest.samples,
         episodes=manifest.counts["episodes"],

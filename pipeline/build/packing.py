@@ -1,4 +1,4 @@
-"""Stage two of a build: parts become shards.
+"""Stage two of a build: stored episodes become shards.
 
 Sorted sample keys, a seeded permutation, shards of nearly equal size: which sample stands where is a function of the
 set of samples and the seed alone, so neither the number of workers nor the order in which they finish can change a
@@ -13,7 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from pipeline.build.workers import EpisodeReport, samples_path
+from pipeline.build.episode_store import EpisodeReport, samples_path
 from schemas.files import digest_of, sync_folder, write_whole
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
 
@@ -24,7 +24,7 @@ class ShardPlan:
 
     Attributes:
         stem: its name without the suffix.
-        samples: key, episode digest, part key, offset and size, in order.
+        samples: key, episode digest, the stored episode's key, offset and size, in order.
     """
 
     stem: str
@@ -32,7 +32,7 @@ class ShardPlan:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the shard's contents: the parts' names are digests themselves."""
+        """Identifies the shard's contents: the stored episodes' names are digests themselves."""
         return digest_of([self.stem, self.samples])
 
 
@@ -52,14 +52,14 @@ def plan_shards(reports: list[EpisodeReport], dataset: str, samples_per_shard: i
 class ShardWorker:
     """Writes planned shards; lives in a worker process."""
 
-    def __init__(self, output: Path, parts: Path, records: Path, format_name: str):
-        self.output, self.parts, self.records, self.format = output, parts, records, format_name
+    def __init__(self, output: Path, store: Path, records: Path, format_name: str):
+        self.output, self.store, self.records, self.format = output, store, records, format_name
 
     def __call__(self, plan: ShardPlan) -> ShardFile:
         """Write one shard and then the record that it is done.
 
         Raises:
-            CorruptShard: a part is damaged; its name is in the message.
+            CorruptShard: a stored episode is damaged; the message names it.
             OSError: the shard cannot be written.
         """
         record_path = self.records / f"{plan.stem}.json"
@@ -78,16 +78,16 @@ class ShardWorker:
 
     def _regions(self, plan: ShardPlan):
         sums: dict[str, dict[str, int]] = {}
-        for key, episode, part, offset, size in plan.samples:
-            path = samples_path(self.parts, part)
-            if part not in sums:
+        for key, episode, stored, offset, size in plan.samples:
+            path = samples_path(self.store, stored)
+            if stored not in sums:
                 index = webdataset.read_index(path)
-                sums[part] = {row["key"].decode(): int(row["crc32c"]) for row in index}
+                sums[stored] = {row["key"].decode(): int(row["crc32c"]) for row in index}
             with open(path, "rb") as file:
                 file.seek(offset)
                 region = file.read(size)
-            if google_crc32c.value(region) != sums[part].get(key):
-                raise CorruptShard(f"{path}: sample {key} is damaged; delete this part and run the build again")
+            if google_crc32c.value(region) != sums[stored].get(key):
+                raise CorruptShard(f"{path}: sample {key} is damaged; delete this file and run the build again")
             yield key, episode, region
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.selection import Selection
-from pipeline.build.work_folder import WORK
+from pipeline.build.work_folder import EPISODE_STORE, WORK
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.files import canonical_json, write_whole
@@ -104,7 +104,7 @@ def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef], unre
 def _begun(output: Path) -> Asked | None:
     """What was begun in a folder; None where nothing has been made of it."""
     work = output / WORK
-    if not any((work / "parts").glob("??/*")) and not any(output.glob(f"*-{'[0-9]' * 6}.*")):
+    if not any((work / EPISODE_STORE).glob("??/*")) and not any(output.glob(f"*-{'[0-9]' * 6}.*")):
         return None
     try:
         return Asked(**json.loads((work / BEGUN).read_bytes()))

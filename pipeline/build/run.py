@@ -1,4 +1,4 @@
-"""A whole build: list, make parts, pack shards, and write the manifest last.
+"""A whole build: list, make episodes, pack shards, and write the manifest last.
 
 Interrupted at any point and run again, it goes on with what is missing; the result is the same bytes as without the
 interruption, for any number of workers.
@@ -10,15 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.executor import BuildError, Executor, Progress, WorkerDied
+from pipeline.build.episode_store import EpisodeReport, LeftOut, Quarantined, episode_key, stored_report
+from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
-from pipeline.build.packing import ShardWorker, finished_shard, plan_shards, stands
+from pipeline.build.packing import ShardPlan, ShardWorker, finished_shard, plan_shards, stands
 from pipeline.build.replacing import Asked, check_replacing
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
 from pipeline.build.statistics import dataset_statistics
 from pipeline.build.summary import BuildSummary
-from pipeline.build.work_folder import COMPLETE, WORK, clear_partials, clear_work, locked, remove_stale
-from pipeline.build.workers import EpisodeReport, EpisodeWorker, LeftOut, Quarantined, episode_key, stored_report
+from pipeline.build.work_folder import COMPLETE, EPISODE_STORE, WORK, clear_partials, clear_work, locked, remove_stale
+from pipeline.build.workers import EpisodeWorker
+from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
+from pipeline.errors import BuildError
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
@@ -32,7 +35,7 @@ class ShardConfig:
     """How samples are laid out in files.
 
     Attributes:
-        format: a module of ``schemas.shard_formats``.
+        format: one of ``schemas.shard_formats.FORMATS``.
         samples_per_shard: at most.
         seed: of the order in which samples stand in the shards.
     """
@@ -54,23 +57,26 @@ def build(
     executor: Executor,
     progress: Progress,
     selection: Selection = EVERYTHING,
-    keep_parts: bool = False,
+    keep_episodes: bool = False,
     form: str | None = None,
     overwrite: bool = False,
+    chunks: ChunkConfig = DEFAULT_CHUNKS,
 ) -> BuildSummary:
     """Build shards from the episodes below a folder.
 
     Args:
         recipe: what to make.
         source: the dataset's folder.
-        output: where shards and manifest go; a ``.lamp`` folder in it holds the parts while they are needed.
+        output: where shards and manifest go; a ``.lamp`` folder in it holds finished episodes while they are needed.
         shards: layout.
         executor: where the work runs.
         progress: shows it.
         selection: which episodes.
-        keep_parts: keep the parts after a complete build, so that more episodes or another layout need no new tracking.
+        keep_episodes: keep finished episodes after a complete build, so that more episodes or another layout
+            need no new tracking.
         form: read the episodes that lie in this form, where the folder holds several.
         overwrite: replace what another build has put into the output (``pipeline.build.replacing``).
+        chunks: how much of an episode a worker works on at a time.
 
     Raises:
         FileNotFoundError: there is nothing to build from.
@@ -89,7 +95,7 @@ def build(
         clear_partials(output, work)
         done = None if unreadable else _complete(output, work, inputs)
         if done is not None:
-            if not keep_parts:
+            if not keep_episodes:
                 clear_work(work)
             return done
         asked = Asked.of(recipe, asdict(shards), selection, source)
@@ -102,35 +108,57 @@ def build(
         if not overwrite and selection.needs_words:
             check_replacing(output, asked, wanted.refs)
         asked.write(work)
-        summary, reports = _make_parts(recipe, wanted.refs, work / "parts", executor, progress)
+        factory = _EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks)
+        summary, reports = _make_episodes(factory, wanted.refs, executor, progress)
         summary.output, summary.left_out = output, {**left_out, **summary.left_out}
         summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
         if not any(report.rows for report in reports):
-            said = f"no triplet came out of {source}: {summary.why_nothing()}"
-            if (output / NAME).exists():  # a finished build, whose manifest has the digest of its episodes.jsonl
-                raise BuildError(said)
-            write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
-            raise BuildError(f"{said}; {output / EPISODES} names every episode with its reason")
-        written = _pack(recipe, reports, output, work, shards, executor, progress, summary)
+            raise _nothing_came_out(recipe, source, output, reports, summary)
+        plans = plan_shards(reports, recipe.info.name, shards.samples_per_shard, shards.seed)
+        written = _pack(plans, _ShardWorkerFactory(output, work, shards.format), executor, progress)
+        remove_stale(output, work, {shard.name for shard in written}, recipe.info.name)
+        summary.count_shards(written)
         layout = {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed, "selection": selection.as_dict()}
         _publish(recipe, reports, output, shards.format, layout, written, summary)
         if not summary.quarantined:
             write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
-            if not keep_parts:
+            if not keep_episodes:
                 clear_work(work)
     return summary
 
 
-def _make_parts(
-    recipe: Recipe, refs: list[EpisodeRef], parts: Path, executor: Executor, progress: Progress
+def _nothing_came_out(
+    recipe: Recipe, source: Path, output: Path, reports: list[EpisodeReport], summary: BuildSummary
+) -> BuildError:
+    """The error of a build without a triplet; why is listed by episode, unless a finished build's list stands there."""
+    said = f"no triplet came out of {source}: {summary.why_nothing()}"
+    if (output / NAME).exists():  # a finished build, whose manifest has the digest of its episodes.jsonl
+        return BuildError(said)
+    write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
+    return BuildError(f"{said}; {output / EPISODES} names every episode with its reason")
+
+
+@dataclass(frozen=True)
+class _EpisodeWorkerFactory:
+    recipe: Recipe
+    store: Path
+    chunks: ChunkConfig
+
+    def __call__(self) -> EpisodeWorker:
+        return EpisodeWorker(self.recipe, self.store, self.chunks)
+
+
+def _make_episodes(
+    make_worker: _EpisodeWorkerFactory, refs: list[EpisodeRef], executor: Executor, progress: Progress
 ) -> tuple[BuildSummary, list[EpisodeReport]]:
     """Reports of all episodes in the order of their refs; those finished before are only read."""
-    found = {ref.digest: stored_report(parts, episode_key(recipe, ref)) for ref in refs}
+    recipe = make_worker.recipe
+    found = {ref.digest: stored_report(make_worker.store, episode_key(recipe, ref)) for ref in refs}
     missing = [ref for ref in refs if found[ref.digest] is None]
     summary = BuildSummary(output=Path())
     if missing:
         recipe.check()
-    results = executor.run(_EpisodeWorkerFactory(recipe, parts), missing) if missing else iter(())
+    results = executor.run(make_worker, missing) if missing else iter(())
     seconds: Counter[str] = Counter()
     for ref, result in progress("episodes", len(missing), results):
         if isinstance(result, WorkerDied):
@@ -149,32 +177,43 @@ def _make_parts(
     return summary, reports
 
 
+@dataclass(frozen=True)
+class _ShardWorkerFactory:
+    output: Path
+    work: Path
+    format: str
+
+    @property
+    def records(self) -> Path:
+        return self.work / "records"
+
+    def __call__(self) -> ShardWorker:
+        return ShardWorker(self.output, self.work / EPISODE_STORE, self.records, self.format)
+
+    def finished(self, plan: ShardPlan) -> ShardFile | None:
+        """The shard of a plan where it stands whole."""
+        return finished_shard(self.output, self.records, plan, self.format)
+
+
 def _pack(
-    recipe: Recipe,
-    reports: list[EpisodeReport],
-    output: Path,
-    work: Path,
-    config: ShardConfig,
-    executor: Executor,
-    progress: Progress,
-    summary: BuildSummary,
+    plans: list[ShardPlan], make_worker: _ShardWorkerFactory, executor: Executor, progress: Progress
 ) -> list[ShardFile]:
-    """Write all shards that are not there yet. The manifest goes first: from here on the old build is no more."""
-    plans = plan_shards(reports, recipe.info.name, config.samples_per_shard, config.seed)
-    (output / NAME).unlink(missing_ok=True)
-    (work / COMPLETE).unlink(missing_ok=True)
-    missing = [p for p in plans if finished_shard(output, work / "records", p, config.format) is None]
-    factory = _ShardWorkerFactory(output, work / "parts", work / "records", config.format)
-    results = executor.run(factory, missing) if missing else iter(())
+    """All planned shards; those that are not there yet are written.
+
+    The manifest is removed first: from here on the earlier build is not valid.
+
+    Raises:
+        BuildError: a worker died at a shard each time it was tried.
+    """
+    (make_worker.output / NAME).unlink(missing_ok=True)
+    (make_worker.work / COMPLETE).unlink(missing_ok=True)
+    missing = [plan for plan in plans if make_worker.finished(plan) is None]
+    results = executor.run(make_worker, missing) if missing else iter(())
     for plan, result in progress("shards", len(missing), results):
         if isinstance(result, WorkerDied):
             raise BuildError(f"shard {plan.stem} could not be written: {result.message}")
-    found = [finished_shard(output, work / "records", p, config.format) for p in plans]
-    written = [shard for shard in found if shard is not None]
+    written = [shard for plan in plans if (shard := make_worker.finished(plan)) is not None]
     assert len(written) == len(plans), "every planned shard was written"
-    summary.kept = sum(len(r.rows) for r in reports)
-    summary.shards, summary.bytes = len(written), sum(s.bytes for s in written)
-    remove_stale(output, work, {s.name for s in written}, recipe.info.name)
     return written
 
 
@@ -209,7 +248,7 @@ def _publish(
 ) -> None:
     """Write what stands beside the shards, and last of all the manifest."""
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
-    write_statistics(output, dataset_statistics(reports, output / WORK / "parts"))
+    write_statistics(output, dataset_statistics(reports, output / WORK / EPISODE_STORE))
     Manifest(
         dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),
@@ -236,23 +275,3 @@ def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
     if not beside or not all(stands(output, shard) for shard in manifest.shards):
         return None
     return BuildSummary.of_manifest(output, manifest)
-
-
-@dataclass(frozen=True)
-class _EpisodeWorkerFactory:
-    recipe: Recipe
-    parts: Path
-
-    def __call__(self) -> EpisodeWorker:
-        return EpisodeWorker(self.recipe, self.parts)
-
-
-@dataclass(frozen=True)
-class _ShardWorkerFactory:
-    output: Path
-    parts: Path
-    records: Path
-    format: str
-
-    def __call__(self) -> ShardWorker:
-        return ShardWorker(self.output, self.parts, self.records, self.format)

@@ -2,7 +2,7 @@
 
 Numbers, names and splits are decided on the listing, without opening an episode. EpisodeTexts and outcome are read from
 the episodes, but no picture is decoded for them. The choice decides which samples there are and never how one of them
-is made, so that a part made under one choice serves every other.
+is made, so that an episode made under one choice serves every other.
 """
 
 import re

@@ -1,8 +1,8 @@
 """Statistics of states and actions over a dataset: all that training needs to normalise them.
 
-Everything is exact and over every frame of every episode that was used (standard actions that are relative to where a
-chunk begins: over every action of every sample). The values lie in files beside the parts and are read in the order of
-the episodes, so that neither workers nor the order in which they finish can change a digit.
+Everything is exact and covers every frame of every episode that was used (standard actions that are relative to where
+a chunk begins: every action of every sample). The values lie in files beside the stored episodes and are read in the
+order of the episodes, so that neither workers nor the order in which they finish can change a digit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from pipeline.build.episode_store import EpisodeReport, values_path
 from pipeline.build.episode_values import KINDS, read_values
-from pipeline.build.executor import BuildError
 from pipeline.build.quantiles import exact_quantiles
-from pipeline.build.workers import EpisodeReport, values_path
+from pipeline.errors import BuildError
 
 BATCH = 1 << 16
 """Rows that are looked at together."""
@@ -25,7 +25,7 @@ NOT_RECORDED: dict[str, Any] = {"count": 0, **{name: [] for name in ("min", "max
 """Of states or actions that have no dimension, as those of plain video."""
 
 
-def dataset_statistics(reports: Sequence[EpisodeReport], parts: Path) -> dict[str, Any]:
+def dataset_statistics(reports: Sequence[EpisodeReport], store: Path) -> dict[str, Any]:
     """``min``, ``max``, ``mean``, ``std``, ``q01``, ``q99`` of ``state``, ``action`` and, where there is one,
     ``standard_action``.
 
@@ -34,7 +34,7 @@ def dataset_statistics(reports: Sequence[EpisodeReport], parts: Path) -> dict[st
 
     Args:
         reports: in the order of the episodes.
-        parts: where the parts lie.
+        store: where the episodes are stored.
 
     Raises:
         BuildError: episodes differ in state or standard action while their raw actions are of one convention.
@@ -42,7 +42,7 @@ def dataset_statistics(reports: Sequence[EpisodeReport], parts: Path) -> dict[st
     groups: dict[str, list[EpisodeReport]] = {}
     for report in reports:
         groups.setdefault(report.embodiment["action"]["convention"], []).append(report)
-    made = {name: _of_embodiment(name, group, parts) for name, group in groups.items()}
+    made = {name: _of_embodiment(name, group, store) for name, group in groups.items()}
     if len(made) == 1:
         return next(iter(made.values()))
     return {**_counts(reports), "embodiments": made}
@@ -56,7 +56,7 @@ def _counts(reports: Sequence[EpisodeReport]) -> dict[str, int]:
     }
 
 
-def _of_embodiment(name: str, reports: Sequence[EpisodeReport], parts: Path) -> dict[str, Any]:
+def _of_embodiment(name: str, reports: Sequence[EpisodeReport], store: Path) -> dict[str, Any]:
     first = reports[0].embodiment
     for report in reports:
         for kind in KINDS:
@@ -71,7 +71,7 @@ def _of_embodiment(name: str, reports: Sequence[EpisodeReport], parts: Path) -> 
         recorded = bool(first[kind]["dimensions"])
         result[kind] = {
             **first[kind],
-            **(_statistics(partial(_batches, reports, parts, kind)) if recorded else NOT_RECORDED),
+            **(_statistics(partial(_batches, reports, store, kind)) if recorded else NOT_RECORDED),
         }
     return result
 
@@ -92,11 +92,11 @@ def _statistics(batches) -> dict[str, Any]:
     return {"count": count, **{key: np.asarray(value, np.float64).tolist() for key, value in named.items()}}
 
 
-def _batches(reports: Sequence[EpisodeReport], parts: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
+def _batches(reports: Sequence[EpisodeReport], store: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
     """All values of a kind, some thousand rows at a time: episodes are short, and each look at a batch has its cost."""
     waiting, rows = [], 0
     for report in reports:
-        values = read_values(values_path(parts, report.key))[kind]
+        values = read_values(values_path(store, report.key))[kind]
         waiting.append(values)
         rows += len(values)
         if rows >= BATCH:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.build.episode_store import EpisodeReport, Quarantined
 from pipeline.build.selection import counted
-from pipeline.build.workers import EpisodeReport, Quarantined
 from schemas.manifest import Manifest
+from schemas.shard_formats import ShardFile
 
 OUTCOMES = {True: "successful", False: "not successful", None: "unknown"}
 """By what the data say of an episode. One that does not end in success need not have failed: it may be cut before."""
@@ -42,7 +43,7 @@ class BuildSummary:
         notes: what readers said of episodes, and of how many (``kind_of_note``).
         rejected: windows by reason.
         quarantined: episodes and files that could not be used.
-        made: parts made in this run.
+        made: episodes made in this run.
         seconds: worker time by stage, of those.
     """
 
@@ -93,6 +94,11 @@ class BuildSummary:
         self.outcomes = dict(sorted(Counter(OUTCOMES[r.success] for r in reports).items()))
         self.rejected, self.skipped_cameras = dict(sorted(rejected.items())), dict(sorted(skipped.items()))
         self.notes = dict(sorted(notes.items()))
+
+    def count_shards(self, shards: Sequence[ShardFile]) -> None:
+        """Count the shards that were written."""
+        self.shards, self.kept = len(shards), sum(shard.samples for shard in shards)
+        self.bytes = sum(shard.bytes for shard in shards)
 
     def counts(self) -> dict[str, Any]:
         """For the manifest."""

@@ -6,17 +6,19 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.build.executor import BuildError
+from pipeline.errors import BuildError
 from schemas.files import remove, remove_partials
 from schemas.locks import held
 from schemas.plugins import plugin_names
 from schemas.shard_formats import suffix_of, webdataset
 
 WORK = ".lamp"
-"""Parts, records of finished shards and the lock, in the output folder."""
+"""Finished episodes, records of finished shards and the lock, in the output folder."""
 LOCK = "lock"
+EPISODE_STORE = "episodes"
+"""Finished episodes (``pipeline.build.episode_store``), in the work folder."""
 CHOSEN = "chosen.json"
-"""The episodes that were chosen by their words."""
+"""The episodes that were chosen by their instructions or outcome."""
 COMPLETE = "complete.json"
 """Names the inputs of which the shards are complete."""
 
@@ -49,14 +51,14 @@ def locked(output: Path) -> Iterator[Path]:
 
 def clear_partials(output: Path, work: Path) -> None:
     """Remove what killed writers left aside."""
-    for folder in (output, work, work / "records", *(work / "parts").glob("??")):
+    for folder in (output, work, work / "records", *(work / EPISODE_STORE).glob("??")):
         if folder.is_dir():
             remove_partials(folder)
 
 
 def clear_work(work: Path) -> None:
     """Remove what a complete build needs no longer."""
-    for name in ("parts", "records"):
+    for name in (EPISODE_STORE, "records"):
         shutil.rmtree(work / name, ignore_errors=True)
     (work / CHOSEN).unlink(missing_ok=True)
 

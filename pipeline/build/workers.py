@@ -1,174 +1,57 @@
-"""Stage one of a build: an episode becomes a part, named by its content.
+"""Stage one of a build: the samples of an episode are made and stored (``pipeline.build.episode_store``)."""
 
-A part is a tar shard of the episode's samples and a report. Its name is the digest of the recipe, the episode, its
-file's fingerprint and the versions of the libraries that decide pixels; so whoever makes it, and however often, it is
-the same. The report is renamed into place last: where it stands, the part is complete.
-"""
-
-import json
-from collections import Counter
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from itertools import accumulate
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pipeline.actions import with_standard_actions
+from pipeline.actions import make_action_standard, with_standard_actions
+from pipeline.build.episode_store import (
+    EpisodeReport,
+    LeftOut,
+    MadeEpisode,
+    Quarantined,
+    Region,
+    episode_key,
+    rows_of,
+    write_episode,
+)
 from pipeline.build.episode_values import embodiment_of, episode_values, values_bytes
+from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
+from pipeline.readers import make_reader
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import SkippedCamera, TripletMaker
-from schemas import sample_metadata
 from schemas.episode import BadEpisode, Episode, EpisodeRef
-from schemas.files import canonical_json, digest_of, write_whole
 from schemas.flow_quanta import FlowTooLarge
-from schemas.plugins import load_plugin
 from schemas.sample_codec import encode_triplet
 from schemas.shard_formats import webdataset
-from schemas.triplet import ActionChunk, Rejected
+from schemas.triplet import ActionChunk, Rejected, Triplet
 
-EPISODE_VERSION = 5
-LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
-
-Region = tuple[str, str, bytes]
-"""Key, episode digest and bytes of a sample."""
+RejectedWindow = tuple[str, int, str, float | None]
+"""Camera, frame, reason and measure (``schemas.triplet.Rejected``)."""
 
 
 @dataclass(frozen=True)
-class EpisodeReport:
-    """What a part holds.
+class EncodedSample:
+    """A window's sample as it stands in a tar, and what the report and the statistics count of it."""
 
-    Attributes:
-        key: the part's name.
-        ref: dataset, source and episode it was made from, without this machine's paths.
-        frames: frames read.
-        rejected_windows: camera, frame, reason and measure (``schemas.triplet.Rejected``) of each window not kept.
-        rows: key, offset and size of each sample in the part's tar.
-        embodiment: name and dimensions of state and actions.
-        value_bytes: size of the file of values for the statistics (``pipeline.build.statistics``).
-        notes: what the reader had to say of the episode.
-        skipped_cameras: why cameras were skipped, by name, where all were wanted.
-        relative_depth: samples whose depth has no known scale.
-        seconds: time spent by stage; in no output.
-    """
-
-    key: str
-    ref: dict[str, str]
-    episode: str
-    frames: int
-    instructions: list[str]
-    success: bool | None
-    rejected_windows: list[tuple[str, int, str, float | None]]
-    rows: list[tuple[str, int, int]]
-    embodiment: dict[str, Any] = field(default_factory=dict)
-    value_bytes: int = 0
-    notes: dict[str, str] = field(default_factory=dict)
-    skipped_cameras: dict[str, str] = field(default_factory=dict)
-    relative_depth: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def rejected(self) -> dict[str, int]:
-        """Windows not kept, by reason."""
-        return dict(sorted(Counter(reason for _, _, reason, _ in self.rejected_windows).items()))
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """An episode (or a whole file) that could not be used."""
-
-    source: str
-    episode: str
-    code: str
-    message: str
-
-    @property
-    def absent(self) -> bool:
-        """Its files are not there, as after a download of some episodes only."""
-        return self.code in ("missing_episodes", "missing_file", "missing_files", "missing_video")
-
-    @classmethod
-    def of(cls, ref: EpisodeRef, error: BadEpisode) -> "Quarantined":
-        """An episode with its reason, its name in the message."""
-        named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
-        return cls(ref.source, ref.episode, error.code, named)
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An episode that could be used and was not wanted."""
-
-    source: str
-    episode: str
-    reason: str
-
-
-def episode_key(recipe: Recipe, ref: EpisodeRef) -> str:
-    """The part's name."""
-    identity = [
-        EPISODE_VERSION,
-        sample_metadata.VERSION,
-        recipe.digest,
-        ref.dataset,
-        ref.source,
-        ref.episode,
-        ref.fingerprint,
-        _versions(recipe.libraries),
-    ]
-    return digest_of(identity)
-
-
-@cache
-def _versions(of_plugins: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in (*LIBRARIES, *of_plugins):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # the plug-in's own check says what to install
-            found[name] = "none"
-    return found
-
-
-def samples_path(folder: Path, key: str) -> Path:
-    """Where a part's tar lies; spread over 256 folders."""
-    return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
-
-
-def values_path(folder: Path, key: str) -> Path:
-    """Where a part's values of states and actions lie."""
-    return folder / key[:2] / f"{key}.values.npz"
-
-
-def stored_report(folder: Path, key: str) -> EpisodeReport | None:
-    """The report of a complete part, or None; its samples must lie beside it, which they do not when removing was cut
-    short.
-    """
-    tar = samples_path(folder, key)
-    try:
-        values = json.loads(_report_path(folder, key).read_bytes())
-        lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
-        report = EpisodeReport(**{**values, **lists})
-        whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
-        whole &= values_path(folder, key).stat().st_size == report.value_bytes
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None
-    return report if whole and webdataset.index_path(tar).is_file() else None
+    region: Region
+    standard_actions: ActionChunk | None
+    relative_depth: bool
 
 
 class EpisodeMaker:
     """Makes the samples of episodes, in memory; lives in a worker process and is built there from the recipe."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, chunks: ChunkConfig = DEFAULT_CHUNKS):
         import cv2
 
         cv2.setNumThreads(1)
         self.recipe = recipe
-        self.reader = load_plugin("pipeline.readers", recipe.dataset.name).build(recipe.configs()["readers"])
-        self.standard = load_plugin("pipeline.actions", recipe.chosen_actions.name).build(recipe.configs()["actions"])
-        self.maker = TripletMaker(recipe)
+        self.reader = make_reader(recipe.dataset)
+        self.standard = make_action_standard(recipe.chosen_actions)
+        self.maker = TripletMaker(recipe, chunks)
 
-    def make(self, ref: EpisodeRef, watch: Stopwatch) -> "MadeEpisode | Quarantined | LeftOut":
+    def make(self, ref: EpisodeRef, watch: Stopwatch) -> MadeEpisode | Quarantined | LeftOut:
         """What is to be known of an episode, and its samples as they stand in a tar."""
         try:
             with watch.stage("read"):
@@ -179,34 +62,17 @@ class EpisodeMaker:
         except BadEpisode as error:
             return Quarantined.of(ref, error)
 
-    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> "MadeEpisode":
-        rejected: list[tuple[str, int, str, float | None]] = []
+    def _make(self, ref: EpisodeRef, episode: Episode, watch: Stopwatch) -> MadeEpisode:
+        windows: list[EncodedSample | RejectedWindow] = []
         skipped: dict[str, str] = {}
-        regions: dict[str, list[Region]] = {}
-        chunks: dict[str, list[ActionChunk | None]] = {}
-        relative: Counter[str] = Counter()
-        for made in self.maker.make(episode, watch):
-            if isinstance(made, SkippedCamera):
-                skipped[made.camera] = made.reason
-                for of_camera in (regions, chunks, relative):
-                    of_camera.pop(made.camera, None)
-                rejected = [window for window in rejected if window[0] != made.camera]
-                continue
-            if isinstance(made, Rejected):
-                rejected.append((made.camera, made.frame, made.reason, made.measure))
-                continue
-            try:
-                with watch.stage("encode sample"):
-                    region = webdataset.pack_sample(made.key, encode_triplet(made))
-            except FlowTooLarge:
-                rejected.append((made.source.camera, made.source.frame, "flow_too_large", None))
-                continue
-            camera = made.source.camera
-            regions.setdefault(camera, []).append((made.key, made.episode, region))
-            chunks.setdefault(camera, []).append(made.standard_actions)
-            relative[camera] += made.depth_unit == "relative"
-        values = values_bytes(episode_values(episode, [chunk for some in chunks.values() for chunk in some]))
-        samples = [region for some in regions.values() for region in some]
+        for camera in self.maker.cameras(episode, lambda window: _encoded(window, watch), watch):
+            if isinstance(camera, SkippedCamera):
+                skipped[camera.camera] = camera.reason
+            else:
+                windows += camera.windows
+        samples = [window for window in windows if isinstance(window, EncodedSample)]
+        regions = [sample.region for sample in samples]
+        values = values_bytes(episode_values(episode, [sample.standard_actions for sample in samples]))
         report = EpisodeReport(
             key=episode_key(self.recipe, ref),
             ref={"dataset": ref.dataset, "source": ref.source, "episode": ref.episode},
@@ -214,58 +80,47 @@ class EpisodeMaker:
             frames=episode.length,
             instructions=list(episode.instructions),
             success=episode.success,
-            rejected_windows=rejected,
-            rows=_rows(samples),
+            rejected_windows=[window for window in windows if not isinstance(window, EncodedSample)],
+            rows=rows_of(regions),
             embodiment=embodiment_of(episode),
             value_bytes=len(values),
             notes=dict(episode.notes),
             skipped_cameras=skipped,
-            relative_depth=relative.total(),
+            relative_depth=sum(sample.relative_depth for sample in samples),
             seconds=watch.seconds,
         )
-        return MadeEpisode(report, samples, values)
+        return MadeEpisode(report, regions, values)
 
 
-def _rows(regions: list[Region]) -> list[tuple[str, int, int]]:
-    """Key, offset and size of each where they lie one after the other."""
-    ends = accumulate(len(data) for _, _, data in regions)
-    return [(key, end - len(data), len(data)) for (key, _, data), end in zip(regions, ends, strict=True)]
-
-
-@dataclass(frozen=True)
-class MadeEpisode:
-    """An episode's samples and what is to be known of it, in memory; ``values`` are the bytes of its file for the
-    statistics.
-    """
-
-    report: EpisodeReport
-    regions: list[Region]
-    values: bytes
+def _encoded(window: Triplet | Rejected, watch: Stopwatch) -> EncodedSample | RejectedWindow:
+    """A window as it is stored."""
+    if isinstance(window, Rejected):
+        return window.camera, window.frame, window.reason, window.measure
+    try:
+        with watch.stage("encode sample"):
+            packed = webdataset.pack_sample(window.key, encode_triplet(window))
+    except FlowTooLarge:
+        return window.source.camera, window.source.frame, "flow_too_large", None
+    region = (window.key, window.episode, packed)
+    return EncodedSample(region, window.standard_actions, window.depth_unit == "relative")
 
 
 class EpisodeWorker:
-    """Makes parts and writes them."""
+    """Makes episodes and stores them."""
 
-    def __init__(self, recipe: Recipe, folder: Path):
-        self.maker, self.folder = EpisodeMaker(recipe), folder
+    def __init__(self, recipe: Recipe, folder: Path, chunks: ChunkConfig = DEFAULT_CHUNKS):
+        self.maker, self.folder = EpisodeMaker(recipe, chunks), folder
 
     def __call__(self, ref: EpisodeRef) -> EpisodeReport | Quarantined | LeftOut:
-        """Make one episode's part.
+        """Make and store one episode.
 
         Raises:
-            OSError: the part cannot be written.
+            OSError: it cannot be written.
         """
         watch = Stopwatch()
         made = self.maker.make(ref, watch)
         if isinstance(made, Quarantined | LeftOut):
             return made
-        report = made.report
         with watch.stage("write"):
-            webdataset.write_regions(samples_path(self.folder, report.key).parent, report.key, made.regions)
-            write_whole(values_path(self.folder, report.key), made.values)
-            write_whole(_report_path(self.folder, report.key), canonical_json(asdict(report)))
-        return report
-
-
-def _report_path(folder: Path, key: str) -> Path:
-    return folder / key[:2] / f"{key}.json"
+            write_episode(self.folder, made)
+        return made.report

@@ -17,7 +17,7 @@ from pipeline.cameras._focal_search import estimated_intrinsics
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
 from pipeline.cameras._keyframe_tracking import Follower, Placed
 from pipeline.cameras._ransac_pose import Noise
-from pipeline.windows.resampling import poses_between
+from pipeline.vision.poses import poses_between
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
@@ -64,7 +64,7 @@ def build(config: Config) -> "EstimatedCamera":
 class EstimatedCamera:
     """See ``pipeline.cameras.CameraSolver``."""
 
-    sees_whole = True
+    needs_all_frames = True
 
     def __init__(self, config: Config):
         self.config = config

@@ -22,6 +22,8 @@ def build(config: Config) -> "RecordedCamera":
 class RecordedCamera:
     """See ``pipeline.cameras.CameraSolver``."""
 
+    needs_all_frames = False
+
     def solve(self, view: CameraView, depth: DepthMaps) -> Cameras:
         """The view's own intrinsics and poses.
 

@@ -60,6 +60,8 @@ def build(config: Config) -> "StaticCamera":
 class StaticCamera:
     """See ``pipeline.cameras.CameraSolver``."""
 
+    needs_all_frames = False
+
     def __init__(self, config: Config):
         self.config = config
 

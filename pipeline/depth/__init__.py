@@ -7,16 +7,19 @@ from typing import Protocol, runtime_checkable
 
 from schemas.episode import CameraView, Episode
 from schemas.perception import DepthMaps
+from schemas.plugins import PluginChoice, build_plugin
 
 
 @runtime_checkable
 class DepthEstimator(Protocol):
     """Gives depth for every frame of a camera.
 
-    One that says something of all the frames that it sees, such as a scale, or whose frames cost much, says
-    ``sees_whole = True``: an episode that is gone through in pieces is then shown to it as a whole, once
-    (``pipeline.episodes.chunks``).
+    Attributes:
+        needs_all_frames: whether it says something of all frames at once, such as a scale, or its frames cost much: an
+            episode that is worked on in chunks (``pipeline.episodes.chunks``) is then given to it once, as a whole.
     """
+
+    needs_all_frames: bool
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
         """Depth of the whole episode, each frame once.
@@ -31,3 +34,14 @@ class DepthEstimator(Protocol):
             BadEpisode: this episode cannot be given depth by this estimator; the message names the choices.
         """
         ...
+
+
+def make_depth_estimator(choice: PluginChoice) -> DepthEstimator:
+    """The depth estimator that was chosen.
+
+    Raises:
+        UnknownPlugin: no depth estimator has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)

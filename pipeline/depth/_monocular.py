@@ -117,7 +117,7 @@ class InverseDepthModel(Protocol):
 class EstimatedDepth:
     """See ``pipeline.depth.DepthEstimator``."""
 
-    sees_whole = True
+    needs_all_frames = True
 
     def __init__(self, config: EstimatorConfig, model: InverseDepthModel):
         self.config, self.model = config, model

@@ -25,6 +25,8 @@ def build(config: Config) -> "RecordedDepthReader":
 class RecordedDepthReader:
     """See ``pipeline.depth.DepthEstimator``."""
 
+    needs_all_frames = False
+
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
         """The recorded depth; not finite and not positive values become NaN."""
         if view.depth is None:

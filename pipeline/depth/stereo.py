@@ -62,7 +62,7 @@ def build(config: Config) -> "StereoDepth":
 class StereoDepth:
     """See ``pipeline.depth.DepthEstimator``."""
 
-    sees_whole = True
+    needs_all_frames = True
 
     def __init__(self, config: Config):
         self.config = config

@@ -1,12 +1,13 @@
-"""A long episode is gone through in chunks, so that a worker's memory does not grow with it.
+"""A long episode is worked on in chunks, so that a worker's memory does not grow with it.
 
-Each chunk has the frames that its reference frames are followed through, so neighbours overlap by that reach. A window
-depends on no other frame: what is made in chunks is what is made at once. What does depend on others, the scale of
+Each chunk has the frames through which its reference frames are followed, so neighbours overlap by that reach. A window
+depends on no other frame: samples made in chunks are those made at once. What does depend on others, the scale of
 estimated depth and the world and focal length of an estimated camera, is found before, from all frames, which then lie
-in a temporary file with their depth (``pipeline.flow_sources._scene.SceneParts.see_whole``). What only refuses, the
-look for cuts and at a camera that is said to stand still, is done chunk by chunk where nothing needs all frames.
+in a temporary file with their depth (``pipeline.flow_sources.FlowSource.observe``). Checks that only refuse, for cuts
+and for a camera that is said to stand still, are made chunk by chunk where nothing needs all frames.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,25 @@ import numpy as np
 
 from pipeline.episodes.slicing import take_frames
 from schemas.episode import Episode
+
+
+@dataclass(frozen=True)
+class ChunkConfig:
+    """How much of an episode is worked on at a time. It bounds a worker's memory and decides no sample, so it belongs
+    to no recipe.
+
+    Attributes:
+        megapixels: pixels, in millions, of one camera's frames; some 20 bytes of memory each.
+    """
+
+    megapixels: float = 32.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.megapixels < math.inf:
+            raise ValueError(f"chunk_megapixels must be above 0, found {self.megapixels}")
+
+
+DEFAULT_CHUNKS = ChunkConfig()
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
+from pipeline.readers import make_reader
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 from schemas.scene_flow import GRID, HORIZON, SceneFlow, keypoint_grid
 
 VIEW = "main"
@@ -108,7 +109,7 @@ def libero_episodes(root: Path) -> Iterator[ExactEpisode | BadEpisode]:
     Raises:
         FileNotFoundError: the folder holds no LIBERO file, or none with exact flow beside it.
     """
-    reader = load_plugin("pipeline.readers", "libero").build(PluginChoice("libero").configure("pipeline.readers"))
+    reader = make_reader(PluginChoice("libero"))
     found = 0
     for ref in reader.list_episodes(root):
         if not isinstance(ref, EpisodeRef):

@@ -14,8 +14,8 @@ from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.scoring import ScoredWindow, nothing_labelled, nothing_moves, score_episode, windows_labelled
 from pipeline.evaluation.simulator_truth import ReplayConfig, replayed_episodes
 from pipeline.flow_sources import FlowSource
+from pipeline.recipe import QualityConfig
 from pipeline.timing import Stopwatch
-from pipeline.windows.quality import QualityConfig
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
 

@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float
 
 from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.flow_sources import FlowSource
+from pipeline.recipe import QualityConfig
 from pipeline.timing import Stopwatch
-from pipeline.windows.quality import EvaluatedWindow, QualityConfig, evaluate
+from pipeline.windows.labels import label_windows
+from pipeline.windows.resampling import step_times
 from schemas.cameras import lift
 from schemas.episode import BadEpisode
 from schemas.scene_flow import MOVES, SceneFlow
@@ -85,20 +87,17 @@ def score_episode(
     """
     episode, references = exact.episode, [reference for reference, _ in exact.windows]
     horizon = exact.windows[0][1].horizon
-    flow = source.follow(episode, references, exact.keypoints, horizon, quality.depth_edge, watch)
+    scene, times = source.observe(episode, False, watch), step_times(horizon, None, episode.fps)
+    labelled = label_windows(source, scene, references, exact.keypoints, times, quality, watch)
+    flow = labelled.flow
     if flow.depth_unit != "m":
         raise BadEpisode(
             "relative_depth", f"its depth is {flow.depth_unit} ({flow.depth_source}), and errors are measured in metres"
         )
     scored = []
-    for (reference, lifted), (_, truth) in zip(flow.windows, exact.windows, strict=True):
-        steps = min(horizon, episode.length - 1 - reference)
-        with watch.stage("lift and evaluate"):
-            evaluated: EvaluatedWindow = evaluate(
-                lifted, steps, episode.fps, flow.cameras.intrinsics, flow.cameras.size, quality
-            )
-        scores = compare(evaluated.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
-        scored.append(ScoredWindow(episode.ref.name, reference, evaluated.flow, truth, scores, evaluated.reason))
+    for (reference, label), (_, truth) in zip(labelled.windows, exact.windows, strict=True):
+        scores = compare(label.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
+        scored.append(ScoredWindow(episode.ref.name, reference, label.flow, truth, scores, label.reason))
     return scored
 
 

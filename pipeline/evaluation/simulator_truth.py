@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.evaluation.ground_truth import ExactEpisode
+from pipeline.readers import make_reader
 from pipeline.simulator.assets import AssetOptions
 from pipeline.simulator.model import AssetFolders, load_model
 from pipeline.simulator.rendering import SceneCamera
 from pipeline.simulator.replay import Replay, exact_flow
 from schemas.episode import BadEpisode, Episode, EpisodeRef, RecordedDepth
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 from schemas.scene_flow import HORIZON, keypoint_grid
 
 OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
@@ -54,7 +55,7 @@ def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -
         ValueError: an unknown reader, option or value.
     """
     folders = replace(config.asset_folders("the replay"), options=OPTIONS)
-    reader = load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
+    reader = make_reader(dataset)
     for ref in reader.list_episodes(root):
         if not isinstance(ref, EpisodeRef):
             yield BadEpisode(ref.code, str(ref))

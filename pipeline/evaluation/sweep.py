@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
-from pipeline.flow_sources import FlowSource
+from pipeline.flow_sources import FlowSource, make_flow_source
 from pipeline.licences import licences_of
 from pipeline.recipe import PARTS, Recipe
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 
 TRACKED = "tracked"
 """The flow source that is understood where a row names only parts."""
@@ -42,10 +42,7 @@ def sources(recipes: Mapping[str, Recipe]) -> list[tuple[str, FlowSource]]:
     """
     for recipe in recipes.values():
         recipe.check()
-    return [
-        (name, load_plugin("pipeline.flow_sources", recipe.flow.name).build(recipe.configs()["flow_sources"]))
-        for name, recipe in recipes.items()
-    ]
+    return [(name, make_flow_source(recipe.chosen_flow)) for name, recipe in recipes.items()]
 
 
 def choices(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]) -> list[tuple[str, FlowSource]]:

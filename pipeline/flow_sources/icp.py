@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Bool, Float
 
-from pipeline.flow_sources import EpisodeFlow
+from pipeline.flow_sources import EpisodeFlow, Scene
 from pipeline.flow_sources._patch_registration import (
     Cloud,
     PatchConfig,
@@ -23,7 +23,7 @@ from pipeline.flow_sources._patch_registration import (
     registration_library,
     unchanged,
 )
-from pipeline.flow_sources._scene import SceneParts
+from pipeline.flow_sources._scene import SceneObserver
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
 from pipeline.vision.scene_cuts import check_level
@@ -82,14 +82,19 @@ def build(config: Config) -> "RegisteredFlow":
 class RegisteredFlow:
     """See ``pipeline.flow_sources.FlowSource``."""
 
+    needs_all_pictures = True
+
     def __init__(self, config: Config):
         self.config = config
-        self.scene = SceneParts(config.depth, config.camera, config.cut_level)
-        self.see_whole = self.scene.see_whole
+        self.observer = SceneObserver(config.depth, config.camera, config.cut_level)
+
+    def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
+        """See ``pipeline.flow_sources.FlowSource.observe``."""
+        return self.observer.observe(episode, chunked, watch)
 
     def follow(
         self,
-        episode: Episode,
+        scene: Scene,
         references: Sequence[int],
         keypoints: Float[np.ndarray, "K 2"],
         horizon: int,
@@ -97,7 +102,7 @@ class RegisteredFlow:
         watch: Stopwatch,
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
-        depth, edges, cameras = self.scene.see(episode, depth_edge, watch)
+        depth, edges, cameras = self.observer.depth_and_cameras(scene, depth_edge, watch)
         clip = _Clip(depth.depth, edges, cameras, self.config)
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.flow_sources import EpisodeFlow
+from pipeline.flow_sources import EpisodeFlow, Scene
 from pipeline.simulator.assets import AssetOptions
 from pipeline.simulator.model import load_model
 from pipeline.simulator.rendering import SceneCamera
@@ -35,16 +35,20 @@ def build(config: Config) -> "SimulatedFlow":
 class SimulatedFlow:
     """See ``pipeline.flow_sources.FlowSource``."""
 
-    looks_at_pictures = False
+    needs_all_pictures = False
 
     def __init__(self, config: Config):
         self.folders = config.asset_folders("the flow source simulator")
         self._model: tuple[str, Any] | None = None
         self._eyes: dict[tuple[str, tuple[int, int]], SceneCamera] = {}
 
+    def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
+        """See ``pipeline.flow_sources.FlowSource.observe``: each chunk is replayed by itself."""
+        return Scene(episode)
+
     def follow(
         self,
-        episode: Episode,
+        scene: Scene,
         references: Sequence[int],
         keypoints: Float[np.ndarray, "K 2"],
         horizon: int,
@@ -52,6 +56,7 @@ class SimulatedFlow:
         watch: Stopwatch,
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
+        episode = scene.episode
         view = episode.views[episode.primary]
         recorded = view.simulation
         if recorded is None:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.flow_sources import EpisodeFlow
-from pipeline.flow_sources._scene import SceneParts
+from pipeline.flow_sources import EpisodeFlow, Scene
+from pipeline.flow_sources._scene import SceneObserver
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
 from pipeline.timing import Stopwatch
+from pipeline.trackers import make_tracker
 from pipeline.vision.lift import LiftedTracks, lift_tracks
 from pipeline.vision.patches import grey_clip
 from pipeline.vision.scene_cuts import check_level
 from schemas.episode import Episode
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,21 @@ def build(config: Config) -> "TrackedFlow":
 class TrackedFlow:
     """See ``pipeline.flow_sources.FlowSource``."""
 
+    needs_all_pictures = True
+
     def __init__(self, config: Config):
         self.name = config.tracker.name
-        self.tracker = load_plugin("pipeline.trackers", self.name).build(config.tracker.configure("pipeline.trackers"))
+        self.tracker = make_tracker(config.tracker)
         self.config = config
-        self.scene = SceneParts(config.depth, config.camera, config.cut_level)
-        self.see_whole = self.scene.see_whole
+        self.observer = SceneObserver(config.depth, config.camera, config.cut_level)
+
+    def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
+        """See ``pipeline.flow_sources.FlowSource.observe``."""
+        return self.observer.observe(episode, chunked, watch)
 
     def follow(
         self,
-        episode: Episode,
+        scene: Scene,
         references: Sequence[int],
         keypoints: Float[np.ndarray, "K 2"],
         horizon: int,
@@ -70,8 +76,8 @@ class TrackedFlow:
         watch: Stopwatch,
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
-        view = episode.views[episode.primary]
-        depth, edges, cameras = self.scene.see(episode, depth_edge, watch)
+        view = scene.episode.views[scene.episode.primary]
+        depth, edges, cameras = self.observer.depth_and_cameras(scene, depth_edge, watch)
         with watch.stage("track"):
             tracks = self.tracker.track(view.frames, references, keypoints, horizon)
 

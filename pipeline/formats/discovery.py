@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from pipeline.errors import SeveralForms, UnknownForm, UnreadableSource
 from pipeline.formats.archives import is_archive
 from pipeline.formats.folder_tree import FolderTree, is_printable, printable
 from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
 from pipeline.formats.rlds import SHARD_NAME, is_rlds_folder
 from pipeline.formats.video_clips import is_video
-from pipeline.readers import SeveralForms, UnknownForm, UnreadableSource
 from schemas.episode import EpisodeRef
 
 Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]

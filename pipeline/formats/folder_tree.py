@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.readers import UnreadableSource
+from pipeline.errors import UnreadableSource
 
 
 @dataclass

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import bad_name
 from pipeline.formats.folder_tree import is_printable
-from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 Node = Any

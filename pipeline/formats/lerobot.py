@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.lerobot_meta import INFO, BadMeta, EpisodeRow, LeRobotMeta, meta_files, read_meta
 from pipeline.formats.lerobot_rows import first_row, row_numbers
 from pipeline.formats.video import NEAR, VideoSpan, frame_count
-from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.tf_example import MalformedExample, Values, parse_example
 from pipeline.formats.tfrecord import DamagedRecord, index_records, read_record
 from pipeline.formats.tfrecord_index import RecordIndexes
-from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 FEATURES, DATASET_INFO = "features.json", "dataset_info.json"

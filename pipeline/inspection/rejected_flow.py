@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from pipeline.episodes.camera_choice import chosen_cameras, seen_by
 from pipeline.inspection.rejections import RejectedWindow
-from pipeline.recipe import Recipe, WindowConfig
+from pipeline.recipe import QualityConfig, Recipe, WindowConfig
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.quality import QualityConfig
 from schemas.episode import Episode
 from schemas.plugins import PluginChoice
 from schemas.structured import structure
@@ -30,14 +30,14 @@ def rejected_flow(
 
     Raises:
         ValueError: the recipe is not of this version, or names what is not here (weights, a library).
-        BadEpisode: its flow cannot be had.
+        BadEpisode: a camera is not there, or its flow cannot be had.
     """
     wanted = {(w.source.camera, w.source.frame): w for w in windows}
     episode = replace(episode, standard_actions=None)  # by which windows are refused before there is any flow
     found: dict[RejectedWindow, Triplet] = {}
-    for camera in dict.fromkeys(camera for camera, _ in wanted):
+    for camera in chosen_cameras(episode, sorted({camera for camera, _ in wanted})):
         left = {frame for of, frame in wanted if of == camera}
-        for made in TripletMaker(open_recipe(recipe, camera)).make(episode):
+        for made in TripletMaker(open_recipe(recipe, camera)).windows(seen_by(episode, camera)):
             if isinstance(made, Triplet) and made.source.frame in left:
                 left.remove(made.source.frame)
                 found[wanted[camera, made.source.frame]] = made

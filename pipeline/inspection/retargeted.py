@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.inspection.table import Table
-from pipeline.windows.resampling import poses_between
+from pipeline.vision.poses import poses_between
 from schemas.retargeting import retarget, retargeted_times, step_lengths
 from schemas.scene_flow import SceneFlow
 from schemas.triplet import Triplet

@@ -7,8 +7,7 @@ from pathlib import Path
 from schemas.manifest import NAME as MANIFEST_NAME
 from schemas.manifest import BadManifest, Manifest, read_manifest
 from schemas.mixture import is_mixture, member_folder, read_mixture
-from schemas.plugins import plugin_names
-from schemas.shard_formats import CorruptShard, Shard, open_shard, shards_in, suffix_of
+from schemas.shard_formats import FORMATS, CorruptShard, Shard, open_shard, shards_in
 
 
 class CannotInspect(Exception):
@@ -120,7 +119,7 @@ def open_collection(path: Path) -> Collection:
 
 def shard_suffixes() -> tuple[str, ...]:
     """How the names of shards end, over all formats."""
-    return tuple(suffix_of(name) for name in plugin_names("schemas.shard_formats"))
+    return tuple(FORMATS.values())
 
 
 def _single_shard(path: Path) -> Collection:

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from pipeline.actions import RAW, with_standard_actions
+from pipeline.errors import SeveralForms, UnknownForm
 from pipeline.formats.discovery import find_forms
-from pipeline.readers import Reader, SeveralForms, UnknownForm
+from pipeline.readers import Reader
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.manifest import Manifest
 from schemas.plugins import load_plugin

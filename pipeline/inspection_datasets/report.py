@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import SeveralForms, UnknownForm, UnreadableSource
 from pipeline.formats.discovery import find_forms
 from pipeline.inspection.shard_paths import CannotInspect, shard_suffixes
 from pipeline.inspection.terminal import printable
-from pipeline.readers import Reader, SeveralForms, UnknownForm, UnreadableSource, dataset_info
+from pipeline.readers import dataset_info, make_reader
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 from schemas.manifest import NAME as MANIFEST_NAME
-from schemas.plugins import PluginChoice, load_plugin, plugin_names
+from schemas.plugins import PluginChoice, plugin_names
 
 LABEL = 14
 SHOWN_TEXTS, SHOWN_FAULTS = 6, 8
@@ -72,7 +73,7 @@ def report_dataset(
     folder = folder.resolve()
     if dataset is not None:
         try:
-            listed = list(_reader(dataset).list_episodes(folder, form))
+            listed = list(make_reader(dataset).list_episodes(folder, form))
         except (FileNotFoundError, SeveralForms, UnknownForm) as error:
             raise CannotInspect(str(error)) from error
         return _look(dataset, folder, listed, looked_at)
@@ -107,7 +108,7 @@ def _readers_of(folder: Path, form: str | None) -> tuple[dict[str, list[EpisodeR
     refused: list[str] = []
     for name in plugin_names("pipeline.readers"):
         try:
-            listed = list(_reader(PluginChoice(name)).list_episodes(folder, form))
+            listed = list(make_reader(PluginChoice(name)).list_episodes(folder, form))
         except (FileNotFoundError, UnknownForm):
             continue
         except SeveralForms as error:
@@ -119,17 +120,13 @@ def _readers_of(folder: Path, form: str | None) -> tuple[dict[str, list[EpisodeR
     return found, refused
 
 
-def _reader(dataset: PluginChoice) -> Reader:
-    return load_plugin("pipeline.readers", dataset.name).build(dataset.configure("pipeline.readers"))
-
-
 def _look(
     dataset: PluginChoice, folder: Path, listed: list[EpisodeRef | UnreadableSource], count: int
 ) -> DatasetReport:
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
     faults = [(item.code, str(item)) for item in listed if isinstance(item, UnreadableSource)]
     chosen = sorted(set(np.linspace(0, len(refs) - 1, min(count, len(refs))).round().astype(int).tolist()))
-    reader, episodes = _reader(dataset), []
+    reader, episodes = make_reader(dataset), []
     for number in chosen:
         try:
             episodes.append(reader.read(refs[number]))

@@ -10,35 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pipeline.errors import UnreadableSource
 from schemas.episode import DatasetInfo, Episode, EpisodeRef
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice, build_plugin, load_plugin
 from schemas.structured import SUFFIXES
-
-
-class UnreadableSource(Exception):
-    """A file cannot be listed at all; the other files go on.
-
-    Attributes:
-        source: the file, relative to the dataset's folder.
-        code: under which such cases are counted.
-    """
-
-    def __init__(self, source: str, code: str, message: str):
-        super().__init__(source, code, message)
-        self.source, self.code, self.message = source, code, message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class SeveralForms(ValueError):
-    """A folder holds a dataset in more than one form, perhaps the same episodes twice; the message asks for one of
-    them.
-    """
-
-
-class UnknownForm(ValueError):
-    """A reader does not read the form that was asked for; the message names those it reads."""
 
 
 @runtime_checkable
@@ -68,6 +43,17 @@ class Reader(Protocol):
             BadEpisode: its data cannot be used, with a reason.
         """
         ...
+
+
+def make_reader(choice: PluginChoice) -> Reader:
+    """The reader that was chosen.
+
+    Raises:
+        UnknownPlugin: no reader has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.images import PictureFiles
 from pipeline.formats.safe_pickle import DamagedPickle, HostilePickle, read_pickle
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
     enough_frames,
     find_cameras,

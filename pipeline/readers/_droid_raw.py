@@ -21,9 +21,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.video import VideoFrames, VideoSpan, count_frames, read_video
-from pipeline.readers import UnreadableSource
 from pipeline.readers._camera_views import (
     enough_frames,
     find_cameras,

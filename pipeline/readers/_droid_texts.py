@@ -11,8 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import spoken
 from pipeline.readers._droid_calibration import SERIAL_OF
 from schemas.episode import BadEpisode, EpisodeRef

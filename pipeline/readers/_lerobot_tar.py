@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.archive_cache import ArchiveCache, Lease
 from pipeline.formats.archives import archive_key, is_archive
 from pipeline.formats.discovery import Lister, find_forms
-from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 
 GIGABYTE = 10**9

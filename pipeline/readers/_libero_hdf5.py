@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Int
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
-from pipeline.readers import UnreadableSource
 from pipeline.readers._camera_views import find_cameras
 from pipeline.readers._libero_model import SimulatorModel
 from pipeline.readers._libero_pairing import Observed, Pairing, pairing_of

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import SeveralForms, UnreadableSource
 from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot
 from pipeline.formats.lerobot_meta import INFO, LeRobotMeta
-from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers._camera_views import (
     enough_frames,
     find_cameras,

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import list_lerobot, read_lerobot
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._bridge_lerobot import episode_of_lerobot, missing_key
 from pipeline.readers._bridge_raw import OBSERVATIONS, list_raw, read_raw, words_of_raw
 from pipeline.readers._camera_views import (

@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import list_forms, root_of
 from pipeline.formats.lerobot import list_lerobot, read_lerobot
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
     enough_frames,
     find_cameras,

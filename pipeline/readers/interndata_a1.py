@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.formats.lerobot_meta import LeRobotMeta
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
     enough_frames,
     find_cameras,

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import read_lerobot
 from pipeline.formats.rlds import list_rlds, read_rlds
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import words_of_tasks
 from pipeline.readers._libero_hdf5 import Hdf5Options, list_hdf5, read_hdf5
 from pipeline.readers._libero_lerobot import OneLine, episode_of_lerobot

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.depth_images import decode_depth_pictures
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import LeRobotEpisode, list_lerobot, read_lerobot
 from pipeline.formats.lerobot_meta import LeRobotMeta
 from pipeline.formats.orientation import upright_view
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
     NO_ACTIONS,
     enough_frames,

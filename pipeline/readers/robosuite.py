@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import list_forms
 from pipeline.formats.hdf5 import Node, list_demos, read_demo, read_simulation, rows
-from pipeline.readers import UnreadableSource
 from pipeline.readers._camera_views import find_cameras
 from pipeline.readers._libero_model import SimulatorModel
 from pipeline.readers._simulator_depth import DepthUnit, SimulatorDepth, hand_in_view

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import list_forms, root_of
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.video_clips import MOST_FPS, ClipSpan, is_video, open_clip, video_timing
-from pipeline.readers import EpisodeTexts, UnreadableSource
+from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import NO_ACTIONS, spoken
 from pipeline.readers._text_files import BadTexts, texts_beside
 from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef, check_dataset_name

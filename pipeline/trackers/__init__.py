@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from schemas.perception import Tracks2D
+from schemas.plugins import PluginChoice, build_plugin
 
 
 @runtime_checkable
@@ -33,3 +34,14 @@ class Tracker(Protocol):
             horizon: steps to follow; steps beyond the clip's end are given as not visible.
         """
         ...
+
+
+def make_tracker(choice: PluginChoice) -> Tracker:
+    """The tracker that was chosen.
+
+    Raises:
+        UnknownPlugin: no tracker has this name.
+        MissingDependency: what it needs is not there.
+        ValueError: an unknown option or value.
+    """
+    return build_plugin(__name__, choice)

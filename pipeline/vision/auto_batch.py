@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from pipeline.build.executor import BuildError
+from pipeline.errors import BuildError
 
 R = TypeVar("R")
 

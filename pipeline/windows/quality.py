@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from pipeline.recipe import QualityConfig
 from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import lift
-from schemas.scene_flow import MOVES, PointFlag, SceneFlow
+from schemas.scene_flow import PointFlag, SceneFlow
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Check:
 
     Attributes:
         measure: the name under which a sample keeps what was measured.
-        threshold: the field of ``QualityConfig``.
+        threshold: the field of ``pipeline.recipe.QualityConfig``.
         least: the measure must reach the threshold; else it must not exceed it.
         means: what is measured, in words.
     """
@@ -44,48 +45,6 @@ CHECKS = (
 )
 """In the order in which they are made: a window is rejected for the first that fails."""
 REASONS = tuple(check.reason for check in CHECKS)
-
-
-@dataclass(frozen=True)
-class QualityConfig:
-    """Thresholds. Distances are in metres; with relative depth, in medians of the depth over the episode.
-
-    Attributes:
-        min_steps: steps that the episode must still have after the reference frame (too_short).
-        min_valid: share of keypoints and steps that must be valid, of those within the episode (too_few_visible).
-        max_holes: share of visible keypoints and steps that may lack depth (depth_holes).
-        max_edges: share of visible keypoints and steps that may lie on depth edges (depth_edges).
-        max_jumps: share of keypoints that may have jumped (jumps).
-        min_moving_points: keypoints that must move farther than ``moving_distance`` (no_motion); 0 keeps still windows.
-        moving_distance: from the start, in 3D.
-        depth_edge: bend of inverse depth from one pixel to the next, as a share of it, that counts as an edge.
-        max_speed: per second; a point that comes farther than this allows since it was last trusted has jumped.
-        static_px: a point that stays within this many pixels of its start ...
-        static_distance: ... and whose depth stays within this distance of the start is static.
-    """
-
-    min_steps: int = 8
-    min_valid: float = 0.5
-    max_holes: float = 0.3
-    max_edges: float = 0.5
-    max_jumps: float = 0.2
-    min_moving_points: int = 1
-    moving_distance: float = MOVES
-    depth_edge: float = 0.05
-    max_speed: float = 1.0
-    static_px: float = 0.5
-    static_distance: float = 0.005
-
-    def __post_init__(self) -> None:
-        for name in ("min_valid", "max_holes", "max_edges", "max_jumps"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"quality.{name} is a share between 0 and 1, found {getattr(self, name)}")
-        for name in ("depth_edge", "max_speed"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"quality.{name} must be above 0, found {getattr(self, name)}")
-        for name in ("min_steps", "min_moving_points", "moving_distance", "static_px", "static_distance"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"quality.{name} must be 0 or more, found {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -135,13 +94,14 @@ def evaluate(
     uvz = raw.uvz if lifted.exact else np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
     within = np.arange(raw.horizon + 1) <= steps
     flags = np.zeros(len(uvz), np.uint8)
+    carried = np.zeros_like(raw.valid) if lifted.carried is None else lifted.carried
     troubles = (
         (PointFlag.STATIC, static),
         (PointFlag.LOST, (~raw.visible & within).any(1)),
         (PointFlag.DEPTH_HOLE, lifted.hole.any(1)),
         (PointFlag.DEPTH_EDGE, edge.any(1)),
         (PointFlag.JUMP, jump.any(1)),
-        (PointFlag.CARRIED, static & False if lifted.carried is None else lifted.carried.any(1)),
+        (PointFlag.CARRIED, carried.any(1)),
     )
     for flag, which in troubles:
         flags[which] |= np.uint8(flag)

@@ -72,20 +72,6 @@ def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
     )
 
 
-def poses_between(poses: Float[np.ndarray, "T 4 4"], frames: Float[np.ndarray, " S"]) -> Float[np.ndarray, "S 4 4"]:
-    """Poses at fractional frames: the shift linear, the rotation about a fixed axis at constant speed."""
-    import cv2
-
-    lower, upper = np.floor(frames).astype(int), np.ceil(frames).astype(int)
-    made = poses[lower].copy()
-    for step in np.flatnonzero(lower != upper):
-        first, second, share = poses[lower[step]], poses[upper[step]], frames[step] - lower[step]
-        turn, _ = cv2.Rodrigues(first[:3, :3].T @ second[:3, :3])
-        made[step, :3, :3] = first[:3, :3] @ cv2.Rodrigues(turn * share)[0]
-        made[step, :3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
-    return made
-
-
 def _since_last_step(edge: Bool[np.ndarray, "K N"], lower: np.ndarray, upper: np.ndarray) -> Bool[np.ndarray, "K S"]:
     """Whether a point touched an edge after the step before, or at this one."""
     made = np.zeros((len(edge), len(lower)), bool)

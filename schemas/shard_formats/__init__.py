@@ -1,17 +1,16 @@
-"""Shard formats: how samples are laid out in files. One module is one format (see ``schemas.plugins``).
+"""Shard formats: how samples are laid out in files, a fixed choice of two, each a module of this folder.
 
-A format module defines ``Config``, ``SUFFIX``, ``write_shard``, ``open_shard`` and ``shard_digests``; both formats hold
-the same samples and read back equal.
+Both hold the same samples and read back equal. A format's module is imported when it is used.
 """
 
+import importlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from schemas.plugins import load_plugin, plugin_names
 from schemas.sample_codec import Members
 from schemas.triplet import Triplet
 
@@ -74,6 +73,36 @@ Samples = Iterable[tuple[str, str, Members]]
 """(key, episode digest, members) of each sample, in the order in which they are stored."""
 
 
+FORMATS = {"webdataset": ".tar", "zarr": ".zarr"}
+"""How the names of each format's shards end."""
+
+
+@runtime_checkable
+class ShardFormat(Protocol):
+    """What a format's module defines; see the functions of the same names here."""
+
+    def write_shard(self, folder: Path, stem: str, samples: Samples) -> ShardFile: ...
+
+    def open_shard(self, path: Path) -> Shard: ...
+
+    def shard_digests(self, path: Path) -> tuple[str, str]: ...
+
+
+def check_format(format_name: str) -> None:
+    """Refuse a name that is of no format.
+
+    Raises:
+        ValueError: naming those there are.
+    """
+    if format_name not in FORMATS:
+        raise ValueError(f"no shard format is called {format_name!r}; there are: {', '.join(FORMATS)}")
+
+
+def _module(format_name: str) -> ShardFormat:
+    check_format(format_name)
+    return cast(ShardFormat, importlib.import_module(f"{__name__}.{format_name}"))
+
+
 def write_shard(format_name: str, folder: Path, stem: str, samples: Samples) -> ShardFile:
     """Write a shard so that it is whole or absent; the same bytes for the same samples.
 
@@ -81,7 +110,7 @@ def write_shard(format_name: str, folder: Path, stem: str, samples: Samples) -> 
         UnfitSamples: the format cannot hold just these together.
         OSError: it cannot be written; nothing of it stands there.
     """
-    return load_plugin(__name__, format_name).write_shard(folder, stem, samples)
+    return _module(format_name).write_shard(folder, stem, samples)
 
 
 def open_shard(path: Path) -> Shard:
@@ -94,12 +123,11 @@ def open_shard(path: Path) -> Shard:
     return _format_of(path).open_shard(path)
 
 
-def _format_of(path: Path):
-    modules = [load_plugin(__name__, name) for name in plugin_names(__name__)]
-    for module in modules:
-        if path.name.endswith(module.SUFFIX):
-            return module
-    raise ValueError(f"{path} is no shard: a shard's name ends in {' or '.join(m.SUFFIX for m in modules)}")
+def _format_of(path: Path) -> ShardFormat:
+    for name, suffix in FORMATS.items():
+        if path.name.endswith(suffix):
+            return _module(name)
+    raise ValueError(f"{path} is no shard: a shard's name ends in {' or '.join(FORMATS.values())}")
 
 
 def shard_digests(path: Path) -> tuple[str, str]:
@@ -113,10 +141,11 @@ def shard_digests(path: Path) -> tuple[str, str]:
 
 def suffix_of(format_name: str) -> str:
     """How the names of a format's shards end."""
-    return load_plugin(__name__, format_name).SUFFIX
+    check_format(format_name)
+    return FORMATS[format_name]
 
 
 def shards_in(folder: Path) -> Iterator[Path]:
     """The shards in a folder, by name."""
-    suffixes = tuple(suffix_of(name) for name in plugin_names(__name__))
+    suffixes = tuple(FORMATS.values())
     yield from sorted(p for p in folder.iterdir() if p.name.endswith(suffixes) and not p.name.startswith("."))

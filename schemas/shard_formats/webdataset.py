@@ -18,10 +18,10 @@ import numpy as np
 from schemas.files import sha256_of, write_whole, written_whole
 from schemas.sample_codec import Members, decode_triplet
 from schemas.sample_metadata import CorruptSample
-from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile
+from schemas.shard_formats import FORMATS, INDEX_DTYPE, CorruptShard, Samples, ShardFile
 from schemas.triplet import Triplet
 
-SUFFIX, INDEX_SUFFIX = ".tar", ".index.npy"
+SUFFIX, INDEX_SUFFIX = FORMATS["webdataset"], ".index.npy"
 BLOCK = 512
 MEMBER = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """What a member may be called after ``key.``: nothing that could lead out of a folder when somebody unpacks it."""

@@ -35,10 +35,10 @@ from schemas.flow_quanta import dequantise, quantise
 from schemas.sample_codec import decode_triplet
 from schemas.sample_metadata import CorruptSample, encode_metadata, load_metadata
 from schemas.sample_metadata import build_triplet as build
-from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Samples, ShardFile, UnfitSamples
+from schemas.shard_formats import FORMATS, INDEX_DTYPE, CorruptShard, Samples, ShardFile, UnfitSamples
 from schemas.triplet import Triplet
 
-SUFFIX = ".zarr"
+SUFFIX = FORMATS["zarr"]
 PICTURE_CHUNK = 1 << 16
 FIELDS = ("flow", "start", "visible", "valid", "point_flags", "actions")
 STANDARD = "standard_actions"

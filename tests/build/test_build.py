@@ -13,12 +13,13 @@ import pytest
 from fixtures.libero import Demo, fast_recipe, outputs_of, partials_in, random_places, samples_of, shipped, write_file
 
 from jobs.executors.local import LocalExecutor
-from pipeline.build.executor import BuildError
+from pipeline.build.episode_store import EpisodeReport
 from pipeline.build.packing import plan_shards
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import Selection
-from pipeline.build.work_folder import WORK, locked
-from pipeline.build.workers import EpisodeReport
+from pipeline.build.work_folder import EPISODE_STORE, WORK, locked
+from pipeline.episodes.chunks import ChunkConfig
+from pipeline.errors import BuildError
 from pipeline.readers import libero
 from schemas.manifest import EPISODES, NAME, STATISTICS
 from schemas.shard_formats import CorruptShard
@@ -64,9 +65,9 @@ def finished(source, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kept(source, tmp_path_factory):
-    """The same build with its parts kept."""
+    """The same build with its episodes kept."""
     output = tmp_path_factory.mktemp("kept") / "shards"
-    run(source, output, keep_parts=True)
+    run(source, output, keep_episodes=True)
     return output
 
 
@@ -104,7 +105,7 @@ def test_every_sample_stands_in_the_shards_exactly_once_and_nothing_is_short(fin
     ] + [("b_demo.hdf5", f"demo_{n}", 14) for n in (0, 1)]
     assert sum(line["kept"] for line in lines) == 18
     assert {p.name for p in (output / WORK).iterdir()} == {"lock", "begun.json", "complete.json"}, (
-        "parts are cleared away"
+        "stored episodes are cleared away"
     )
 
 
@@ -181,11 +182,11 @@ def test_a_finished_build_has_nothing_to_do(source, finished, tmp_path):
         "cut statistics.json",
     ],
 )
-@pytest.mark.parametrize("parts", [True, False])
+@pytest.mark.parametrize("stored", [True, False])
 def test_a_build_of_which_something_was_lost_is_not_called_complete_and_is_made_whole(
-    source, finished, kept, tmp_path, damage, parts
+    source, finished, kept, tmp_path, damage, stored
 ):
-    output = shutil.copytree(kept if parts else finished[0], tmp_path / "out")
+    output = shutil.copytree(kept if stored else finished[0], tmp_path / "out")
     verb, _, name = damage.rpartition(" ")
     if verb == "cut":
         os.truncate(output / name, 100)
@@ -194,34 +195,34 @@ def test_a_build_of_which_something_was_lost_is_not_called_complete_and_is_made_
     executor = counting()
     summary = run(source, output, executor=executor)
     assert not summary.already_complete and outputs_of(output) == outputs_of(finished[0])
-    if parts:
+    if stored:
         assert executor.given == ([1] if "libero" in damage else []), "only what was lost is written again"
 
 
-def test_an_added_file_costs_only_its_own_episodes_when_parts_are_kept(source, finished, tmp_path):
+def test_an_added_file_costs_only_its_own_episodes_when_finished_ones_are_kept(source, finished, tmp_path):
     own = shutil.copytree(source, tmp_path / "in")
     added = (own / "b_demo.hdf5").rename(tmp_path / "b_demo.hdf5")
-    assert run(own, tmp_path / "out", keep_parts=True).made == 4
+    assert run(own, tmp_path / "out", keep_episodes=True).made == 4
     added.rename(own / "b_demo.hdf5")
-    assert run(own, tmp_path / "out", keep_parts=True).made == 2
+    assert run(own, tmp_path / "out", keep_episodes=True).made == 2
     assert outputs_of(tmp_path / "out") == outputs_of(finished[0])
-    assert run(own, tmp_path / "out", ShardConfig(samples_per_shard=7), keep_parts=True, overwrite=True).made == 0
+    assert run(own, tmp_path / "out", ShardConfig(samples_per_shard=7), keep_episodes=True, overwrite=True).made == 0
     assert samples_of(tmp_path / "out") == samples_of(finished[0])
 
 
 def test_a_changed_file_is_built_again_and_a_changed_option_too(source, tmp_path):
     own = shutil.copytree(source, tmp_path / "in")
-    run(own, tmp_path / "out", keep_parts=True)
+    run(own, tmp_path / "out", keep_episodes=True)
     before = samples_of(tmp_path / "out")
     write_file(own / "b_demo.hdf5", [Demo(0, 1, 14), Demo(1, 0, 34)])
-    assert run(own, tmp_path / "out", keep_parts=True).made == 2
+    assert run(own, tmp_path / "out", keep_episodes=True).made == 2
     changed = {key for key, digest in samples_of(tmp_path / "out").items() if before.get(key) != digest}
     assert {key.split("-")[0] for key in changed} == {
         line["digest"]
         for line in map(json.loads, (tmp_path / "out" / EPISODES).read_bytes().splitlines())
         if (line["source"], line["episode"]) == ("b_demo.hdf5", "demo_1")
     }
-    assert run(own, tmp_path / "out", recipe=fast_recipe(jpeg_quality=80), keep_parts=True, overwrite=True).made == 6
+    assert run(own, tmp_path / "out", recipe=fast_recipe(jpeg_quality=80), keep_episodes=True, overwrite=True).made == 6
 
 
 def test_limit_takes_the_first_episodes_and_gives_their_samples_unchanged(source, finished, tmp_path):
@@ -254,7 +255,7 @@ def test_a_name_with_dots_keeps_its_own_shards_and_none_of_an_earlier_build(
     for other in others:
         (output / other).write_text("mine")
     run(source, output, earlier, selection=one)
-    run(source, output, selection=one, keep_parts=True)
+    run(source, output, selection=one, keep_episodes=True, overwrite=True)
     shard, index = f"{name}-000000.tar", f"{name}-000000.index.npy"
     assert {p.name for p in output.iterdir()} == {*others, shard, index, WORK, NAME, EPISODES, STATISTICS}
     assert [path.name for path in (output / WORK / "records").iterdir()] == [f"{name}-000000.json"]
@@ -286,10 +287,10 @@ def test_a_second_build_into_the_same_folder_is_refused_and_the_first_is_not_dis
     assert outputs_of(output) == outputs_of(finished[0])
 
 
-def test_parts_that_were_half_cleared_away_are_made_again(source, finished, kept, tmp_path):
+def test_stored_episodes_that_were_half_cleared_away_are_made_again(source, finished, kept, tmp_path):
     shutil.copytree(kept, tmp_path / "out")
-    tars = sorted((tmp_path / "out" / WORK / "parts").rglob("*.tar"))
-    indices = sorted((tmp_path / "out" / WORK / "parts").rglob("*.index.npy"))
+    tars = sorted((tmp_path / "out" / WORK / EPISODE_STORE).rglob("*.tar"))
+    indices = sorted((tmp_path / "out" / WORK / EPISODE_STORE).rglob("*.index.npy"))
     tars[0].unlink()
     os.truncate(tars[1], 512)
     other = next(i for i in indices if i.name.split(".")[0] not in (tars[0].stem, tars[1].stem))
@@ -299,16 +300,21 @@ def test_parts_that_were_half_cleared_away_are_made_again(source, finished, kept
     assert outputs_of(tmp_path / "out") == outputs_of(finished[0])
 
 
-def test_a_flip_in_a_part_never_reaches_a_shard(source, kept, tmp_path):
+def test_a_flip_in_a_stored_episode_never_reaches_a_shard(source, kept, tmp_path):
     output = shutil.copytree(kept, tmp_path / "out")
-    part = sorted((output / WORK / "parts").rglob("*.tar"))[0]
-    original = part.read_bytes()
+    stored = sorted((output / WORK / EPISODE_STORE).rglob("*.tar"))[0]
+    original = stored.read_bytes()
     for byte, bit in random_places(len(original) - 1024, 5):
         data = bytearray(original)
         data[byte] ^= 1 << bit
-        part.write_bytes(data)
-        with pytest.raises(CorruptShard, match=f"{part.name}: sample .* is damaged; delete this part"):
-            run(source, output, ShardConfig(samples_per_shard=3, seed=byte), keep_parts=True, overwrite=True)
+        stored.write_bytes(data)
+        with pytest.raises(CorruptShard, match=f"{stored.name}: sample .* is damaged; delete this file"):
+            run(source, output, ShardConfig(samples_per_shard=3, seed=byte), keep_episodes=True, overwrite=True)
         assert not (output / NAME).exists() and not partials_in(output)
-    part.unlink()
+    stored.unlink()
     assert run(source, output, overwrite=True).made == 1
+
+
+def test_the_size_of_a_chunk_decides_no_build(source, finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "out")
+    assert run(source, tmp_path / "out", chunks=ChunkConfig(0.001)).already_complete

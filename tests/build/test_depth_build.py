@@ -20,13 +20,13 @@ from lamp_model.errors import BadRun
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from pipeline.depth._hub_models import DepthModel
+from pipeline.episodes.chunks import ChunkConfig
 from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.scoring import score_episode
 from pipeline.evaluation.synthetic_scene import moving_card
-from pipeline.recipe import Recipe
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.quality import QualityConfig
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice, configure, load_plugin
 from schemas.sample_codec import encode_triplet
@@ -159,11 +159,11 @@ def test_a_long_episode_in_pieces_gives_the_same_bytes_and_estimates_each_frame_
     long, made = episode(40), {}
     for megapixels in (0.05, 32.0):
         options = {"weights": str(weights), "device": "cpu", "align": "none"}
-        windows = replace(WINDOWS, chunk_megapixels=megapixels)
         recipe = Recipe(
-            PluginChoice("bridge"), depth=PluginChoice("depth-anything-v2", options), windows=windows, quality=ANYTHING
+            PluginChoice("bridge"), depth=PluginChoice("depth-anything-v2", options), windows=WINDOWS, quality=ANYTHING
         )
-        made[megapixels] = [encode_triplet(t) for t in TripletMaker(recipe).make(long) if isinstance(t, Triplet)]
+        windows = TripletMaker(recipe, ChunkConfig(megapixels)).windows(long)
+        made[megapixels] = [encode_triplet(t) for t in windows if isinstance(t, Triplet)]
     assert made[0.05] == made[32.0] and len(made[0.05]) > 5
     assert sum(seen) == 2 * 40
 

@@ -18,8 +18,9 @@ from fixtures.ray_session import ray_place, running_ray
 
 from jobs.executors import ray as ray_executor
 from jobs.executors.local import LocalExecutor
-from pipeline.build.executor import BuildError, WorkerDied
+from pipeline.build.executor import WorkerDied
 from pipeline.build.run import ShardConfig, build
+from pipeline.errors import BuildError
 from schemas.manifest import EPISODES, read_manifest
 
 __all__ = ["ray_place", "running_ray"]
@@ -248,7 +249,7 @@ def test_a_lost_local_cluster_is_started_again_and_sigterm_ends_it(source, wante
     assert "local Ray cluster was lost: its node daemon" in said[1] and "it starts again" in said[1]
     assert said[2].endswith("starting a local Ray cluster with 1 worker")
     assert said[-1].endswith("ended by SIGTERM; what was finished stays, and the same command goes on from there")
-    assert len(list((tmp_path / "out" / ".lamp" / "parts").glob("??/*.json"))) >= 3
+    assert len(list((tmp_path / "out" / ".lamp" / "episodes").glob("??/*.json"))) >= 3
     ran = lamp_data(*words, "--executor", "local", folder=tmp_path)
     assert ran.returncode == 0 and outputs_of(tmp_path / "out") == wanted
 

@@ -111,7 +111,7 @@ def test_a_file_that_cannot_be_read_any_more_does_not_shrink_a_finished_build(so
 
 
 def test_a_build_that_could_not_start_is_none_that_was_begun(source, tmp_path):
-    from pipeline.build.executor import BuildError
+    from pipeline.errors import BuildError
 
     with pytest.raises(BuildError):
         run(source, tmp_path / "out", recipe=fast_recipe(tracker=PluginChoice("cotracker3", {"repo": "nowhere"})))

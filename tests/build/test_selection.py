@@ -15,9 +15,9 @@ from jobs.cli.build_options import Build
 from jobs.cli.exit_codes import UsageError
 from jobs.commands.build import build_command
 from jobs.executors.local import LocalExecutor
-from pipeline.build.executor import BuildError
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import BadSelection, Selection, choose_by_words, choose_listed
+from pipeline.errors import BuildError
 from pipeline.readers import EpisodeTexts
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import EpisodeRef
@@ -177,13 +177,13 @@ def run(place, output, selection=None, executor=None, **options):
 @pytest.fixture(scope="module")
 def everything(place, tmp_path_factory):
     output = tmp_path_factory.mktemp("everything") / "out"
-    run(place, output, keep_parts=True)
+    run(place, output, keep_episodes=True)
     return output
 
 
 def test_parts_made_under_one_choice_serve_every_other(place, everything, tmp_path):
     output = shutil.copytree(everything, tmp_path / "out")
-    summary = run(place, output, Selection(match="drawer", success="not-failed"), keep_parts=True, overwrite=True)
+    summary = run(place, output, Selection(match="drawer", success="not-failed"), keep_episodes=True, overwrite=True)
     assert (summary.episodes, summary.made) == (1, 0)
     assert summary.left_out == {"match": 4, "success": 1}
     assert samples_of(output).items() < samples_of(everything).items()
@@ -194,8 +194,8 @@ def test_parts_made_under_one_choice_serve_every_other(place, everything, tmp_pa
         and manifest.recipe_digest == read_manifest(everything).recipe_digest
     )
     assert [json.loads(line)["episode"] for line in (output / EPISODES).read_bytes().splitlines()] == ["demo_1"]
-    assert run(place, output, Selection(match="drawer", success="not-failed"), keep_parts=True).already_complete
-    assert run(place, output, keep_parts=True).made == 0, "the same parts again"
+    assert run(place, output, Selection(match="drawer", success="not-failed"), keep_episodes=True).already_complete
+    assert run(place, output, keep_episodes=True).made == 0, "the same stored episodes again"
     assert outputs_of(output) == outputs_of(everything)
 
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from readers.test_actions import episode
 
 from jobs.executors.local import LocalExecutor
+from pipeline.build.episode_store import EpisodeReport, values_path
 from pipeline.build.episode_values import KINDS, embodiment_of, episode_values, values_bytes
-from pipeline.build.executor import BuildError
 from pipeline.build.quantiles import exact_quantiles
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.statistics import dataset_statistics
-from pipeline.build.workers import EpisodeReport, values_path
-from pipeline.windows.maker import standard_chunk
+from pipeline.errors import BuildError
+from pipeline.windows.sample import standard_chunk
 from schemas.episode import ActionConvention, StandardActions
 from schemas.plugins import PluginChoice
 from schemas.shard_set import ShardSet

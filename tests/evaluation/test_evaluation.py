@@ -17,7 +17,7 @@ from pipeline.evaluation.run import BASELINE, BadClip, Evaluation, evaluate
 from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_labelled, nothing_moves, windows_labelled
 from pipeline.evaluation.sweep import choices
 from pipeline.evaluation.synthetic_scene import moving_card
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig
 from schemas.cameras import lift, project
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.build.executor import BuildError
+from pipeline.errors import BuildError
 from pipeline.licences import licences_of, restriction_words
 from pipeline.recipe import Recipe
 from pipeline.trackers import Tracker, cotracker3

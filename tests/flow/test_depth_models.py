@@ -11,9 +11,9 @@ from PIL import Image
 from transformers import pipeline as library_pipeline
 from transformers.modeling_outputs import DepthEstimatorOutput
 
-from pipeline.build.executor import BuildError
 from pipeline.depth._hub_models import DepthModel
 from pipeline.depth._preprocess import Preparation
+from pipeline.errors import BuildError
 from pipeline.licences import licences_of, restrictions
 from pipeline.recipe import Recipe
 from pipeline.vision.auto_batch import ShrinkingBatches

@@ -15,7 +15,7 @@ from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.run import evaluate
 from pipeline.evaluation.sweep import choices
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
-from pipeline.windows.quality import QualityConfig
+from pipeline.recipe import QualityConfig
 from schemas.cameras import Cameras, intrinsics_from_fov, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.evaluation.ground_truth import ExactEpisode, from_rigid_world
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
-from pipeline.flow_sources import FlowSource, icp
+from pipeline.flow_sources import FlowSource, Scene, icp
 from pipeline.flow_sources._patch_registration import PatchConfig, carry, cloud_of, register, unchanged
 from pipeline.timing import Stopwatch
 from schemas.cameras import lift
@@ -33,7 +33,7 @@ def followed(exact: ExactEpisode, config: icp.Config = RECORDED):
     source = icp.build(config)
     assert isinstance(source, FlowSource)
     references = [reference for reference, _ in exact.windows]
-    flow = source.follow(exact.episode, references, exact.keypoints, 7, 0.05, Stopwatch())
+    flow = source.follow(Scene(exact.episode), references, exact.keypoints, 7, 0.05, Stopwatch())
     return flow, [(lifted, truth) for (_, lifted), (_, truth) in zip(flow.windows, exact.windows, strict=True)]
 
 

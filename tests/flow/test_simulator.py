@@ -6,12 +6,12 @@ import pytest
 from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.simulator_truth import replay_episode
 from pipeline.evaluation.synthetic_scene import moving_card
-from pipeline.flow_sources import FlowSource, simulator
-from pipeline.recipe import Recipe
+from pipeline.flow_sources import FlowSource, Scene, simulator
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.simulator.model import AssetFolders, load_model, simulator_library
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
-from pipeline.windows.quality import QualityConfig, evaluate
+from pipeline.windows.quality import evaluate
 from schemas.cameras import lift, transform
 from schemas.episode import BadEpisode, CameraView, Episode, RecordedSimulation
 from schemas.plugins import PluginChoice
@@ -72,7 +72,7 @@ def source() -> FlowSource:
 
 def followed(source: FlowSource, given: Episode, references=(0,), horizon: int = 8):
     keypoints = keypoint_grid(*SIZE)
-    flow = source.follow(given, references, keypoints, horizon, 0.05, Stopwatch())
+    flow = source.follow(Scene(given), references, keypoints, horizon, 0.05, Stopwatch())
     return flow, [lifted.flow for _, lifted in flow.windows]
 
 

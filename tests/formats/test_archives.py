@@ -12,9 +12,9 @@ from fixtures.lerobot import moving, write_lerobot
 from readers.test_interndata_reader import HEAD, LENGTH, SIZE, columns_of
 
 from pipeline.episodes.camera_choice import chosen_cameras
+from pipeline.errors import SeveralForms, UnreadableSource
 from pipeline.formats.archive_cache import FILES, ArchiveCache
 from pipeline.formats.archives import CHUNK, archive_key, unpack
-from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers.interndata_a1 import Config, InternDataReader
 from schemas.episode import BadEpisode, EpisodeRef
 

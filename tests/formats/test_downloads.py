@@ -11,9 +11,9 @@ from fixtures.rlds import SAMPLE
 from formats.test_lerobot import CAMERA, VERSIONS, listed, problems_in, refs_in, write
 from readers.test_mapped_reader import PLAIN, reader_of, written
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.lerobot import read_lerobot
 from pipeline.formats.video import read_video
-from pipeline.readers import UnreadableSource
 from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode

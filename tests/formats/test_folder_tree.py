@@ -6,9 +6,9 @@ import shutil
 import pytest
 from fixtures.libero import Demo, write_file
 
+from pipeline.errors import SeveralForms, UnreadableSource
 from pipeline.formats.discovery import LeftOutSource, find_forms
 from pipeline.formats.folder_tree import FolderTree
-from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import EpisodeRef
 

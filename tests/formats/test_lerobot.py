@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from fixtures.lerobot import AV1_SAMPLE, SAMPLE, encode_video, moving, write_lerobot
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.lerobot import list_lerobot, read_lerobot
 from pipeline.formats.video import VideoSpan, read_video
-from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 VERSIONS = ["v2.0", "v2.1", "v3.0"]

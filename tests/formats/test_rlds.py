@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2 as example
 from tensorflow_datasets.proto import tf_feature_pb2 as proto
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.rlds import list_rlds, read_features, read_rlds
 from pipeline.formats.tf_example import MalformedExample, parse_example
 from pipeline.formats.tfrecord import DamagedRecord, index_records, masked_crc32c, read_record
-from pipeline.readers import UnreadableSource
 from schemas.episode import BadEpisode, EpisodeRef
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

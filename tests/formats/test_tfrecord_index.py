@@ -6,10 +6,10 @@ import os
 import pytest
 from fixtures.rlds import SAMPLE, SAMPLE_FILE
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats import rlds, tfrecord_index
 from pipeline.formats.tfrecord import index_records
 from pipeline.formats.tfrecord_index import RecordIndexes, cache_folder
-from pipeline.readers import UnreadableSource
 from pipeline.readers.bridge import BridgeReader
 from schemas.episode import BadEpisode
 

@@ -32,8 +32,9 @@ from pipeline.inspection.summary import Candidate
 from pipeline.inspection_page import library as libraries
 from pipeline.inspection_page.data import flow_data
 from pipeline.readers import dataset_choice, libero
+from pipeline.recipe import QualityConfig
 from pipeline.vision.lift import LiftedTracks
-from pipeline.windows.quality import QualityConfig, evaluate
+from pipeline.windows.quality import evaluate
 from schemas.cameras import pose_from_quaternion
 from schemas.files import canonical_json, digest_of, sha256_of
 from schemas.mixture import Member, Mixture

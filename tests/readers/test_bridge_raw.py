@@ -10,7 +10,7 @@ import pytest
 from fixtures.rlds import jpeg, textured
 
 from pipeline.episodes.camera_choice import chosen_cameras
-from pipeline.readers import UnreadableSource
+from pipeline.errors import UnreadableSource
 from pipeline.readers.bridge import BridgeReader, Config
 from schemas.episode import BadEpisode, EpisodeRef
 

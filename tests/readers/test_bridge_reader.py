@@ -6,7 +6,7 @@ import tensorflow_datasets as tfds
 from fixtures.rlds import SAMPLE, jpeg, textured, write_rlds
 
 from pipeline.depth.recorded import RecordedDepthReader
-from pipeline.readers import UnreadableSource
+from pipeline.errors import UnreadableSource
 from pipeline.readers.bridge import BridgeReader
 from schemas.episode import BadEpisode, EpisodeRef
 

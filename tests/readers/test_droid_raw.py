@@ -10,8 +10,8 @@ from fixtures.lerobot import moving
 from readers.test_droid_reader import AWAY, FACING, INTRINSICS, TOOL
 
 from pipeline.episodes.camera_choice import chosen_cameras
+from pipeline.errors import UnreadableSource
 from pipeline.inspection_datasets.report import report_dataset, report_values
-from pipeline.readers import UnreadableSource
 from pipeline.readers.droid import Config, DroidReader
 from schemas.cameras import invert_pose, project, transform
 from schemas.episode import BadEpisode, EpisodeRef

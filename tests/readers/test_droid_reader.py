@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from fixtures.rlds import jpeg, textured, write_rlds
 
-from pipeline.readers import UnreadableSource
+from pipeline.errors import UnreadableSource
 from pipeline.readers._droid_calibration import pose_of_entry
 from pipeline.readers.droid import DroidReader
 from schemas.cameras import invert_pose, project, transform

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fixtures.lerobot import moving, write_lerobot
 
-from pipeline.readers import UnreadableSource
+from pipeline.errors import UnreadableSource
 from pipeline.readers._pose_check import mounted_on, share_in_view
 from pipeline.readers.interndata_a1 import INFO, InternDataReader
 from schemas.cameras import invert_pose, pose_from_quaternion, project, transform

@@ -10,7 +10,7 @@ from pipeline.actions import with_standard_actions
 from pipeline.actions.libero import Config as ActionsConfig
 from pipeline.actions.libero import LiberoActions
 from pipeline.episodes.camera_choice import chosen_cameras
-from pipeline.readers import SeveralForms, UnreadableSource
+from pipeline.errors import SeveralForms, UnreadableSource
 from pipeline.readers.bridge import BridgeReader
 from pipeline.readers.droid import DroidReader
 from pipeline.readers.libero import LiberoReader

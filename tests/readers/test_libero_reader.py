@@ -11,7 +11,7 @@ import pytest
 from fixtures.libero import INSTRUCTION, ROOT, SHIPPED, Demo, replace, shipped, write_file
 
 from pipeline.episodes.camera_choice import chosen_cameras
-from pipeline.readers import UnreadableSource
+from pipeline.errors import UnreadableSource
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode, EpisodeRef
 

@@ -10,11 +10,11 @@ import tensorflow_datasets as tfds
 from fixtures.libero import INSTRUCTION, ROOT, Demo, write_file
 from fixtures.rlds import jpeg, write_rlds
 
+from pipeline.errors import SeveralForms, UnreadableSource
 from pipeline.formats.rlds import RldsEpisode, read_features
 from pipeline.formats.tf_example import parse_example
 from pipeline.formats.tfrecord import read_record
 from pipeline.inspection.source_frames import WayBack
-from pipeline.readers import SeveralForms, UnreadableSource
 from pipeline.readers._libero_rlds import episode_of_record
 from pipeline.readers.libero import LiberoReader
 from schemas.episode import BadEpisode, EpisodeRef

@@ -12,7 +12,8 @@ from fixtures.lerobot import SAMPLE as LEROBOT
 from fixtures.lerobot import moving, write_lerobot
 from fixtures.rlds import SAMPLE, jpeg, textured, write_rlds
 
-from pipeline.readers import UnreadableSource, dataset_choice
+from pipeline.errors import UnreadableSource
+from pipeline.readers import dataset_choice
 from pipeline.readers._mapping_file import DatasetMapping, load_mapping
 from pipeline.readers.bridge import CONVENTION, STATE_NAMES, BridgeReader
 from pipeline.readers.mapped import Config, MappedReader, feature_names

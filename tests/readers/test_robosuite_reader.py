@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.actions import standard_of
-from pipeline.flow_sources import simulator
+from pipeline.flow_sources import Scene, simulator
 from pipeline.readers import robosuite
 from pipeline.recipe import Recipe, WindowConfig
 from pipeline.simulator.model import simulator_library
@@ -148,7 +148,7 @@ def test_frame_t_shows_state_t_and_flow_is_the_cubes_motion(tmp_path):
     np.testing.assert_allclose(middle, 32 + states()[:, 1] * focal / 1.49, atol=0.8)
     assert np.array_equal(view.some_frames(np.array([4])), view.frames[[4]])
     keypoints = keypoint_grid(*view.size)
-    flow = simulator.build(simulator.Config()).follow(episode, [0], keypoints, 5, 0.05, Stopwatch())
+    flow = simulator.build(simulator.Config()).follow(Scene(episode), [0], keypoints, 5, 0.05, Stopwatch())
     ((_, lifted),) = flow.windows
     moved = lifted.flow.uvz[:, 5, 0] - lifted.flow.uvz[:, 0, 0]
     on_cube = red[0][tuple(np.floor(keypoints[:, ::-1]).astype(int).T)]
@@ -170,7 +170,7 @@ def test_only_the_pictures_that_stand_in_samples_are_rendered(tmp_path, monkeypa
     drawn = []
     picture = SceneCamera.picture
     monkeypatch.setattr(SceneCamera, "picture", lambda eye, data: drawn.append(1) or picture(eye, data))
-    made = list(TripletMaker(recipe).make(first(write(tmp_path / "a.hdf5"))))
+    made = list(TripletMaker(recipe).windows(first(write(tmp_path / "a.hdf5"))))
     assert len(made) == 3, "kept or rejected"
     assert len(drawn) == 2 * 3, "two cameras at frames 0, 2 and 4"
 

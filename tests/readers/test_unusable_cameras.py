@@ -10,6 +10,7 @@ from readers.test_mapped_reader import PLAIN, read_all, reader_of
 from pipeline.episodes.camera_choice import chosen_cameras, seen_by
 from pipeline.episodes.slicing import take_frames
 from pipeline.recipe import Recipe, WindowConfig
+from pipeline.timing import Stopwatch
 from pipeline.windows.maker import SkippedCamera, TripletMaker
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
@@ -102,4 +103,4 @@ def test_where_all_cameras_are_wanted_it_is_skipped_by_name(tmp_path):
         windows=WindowConfig(stride=4, horizon=6, grid=4),
         language="optional",
     )
-    assert next(TripletMaker(recipe).make(read(tmp_path))) == SkippedCamera(SIDE, "missing_video")
+    assert next(TripletMaker(recipe).cameras(read(tmp_path), list, Stopwatch())) == SkippedCamera(SIDE, "missing_video")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from fixtures.lerobot import encode_video, moving
 
+from pipeline.errors import UnreadableSource
 from pipeline.formats.video_clips import ClipSpan, open_clip, video_timing
-from pipeline.readers import UnreadableSource
 from pipeline.readers.video import CAMERA, Config, VideoReader
 from schemas.episode import BadEpisode, EpisodeRef
 

@@ -43,7 +43,10 @@ def episode(folder):
 
 
 def made(episode, *cameras):
-    return list(TripletMaker(fast_recipe(cameras=cameras)).make(episode))
+    found = []
+    for camera in TripletMaker(fast_recipe(cameras=cameras)).cameras(episode, lambda window: window, Stopwatch()):
+        found += [camera] if isinstance(camera, SkippedCamera) else camera.windows
+    return found
 
 
 def members(windows):
@@ -106,7 +109,7 @@ def test_the_order_and_doubling_of_names_is_no_other_recipe(episode):
 def test_a_build_counts_skipped_cameras_and_says_which_in_the_list_of_episodes(folder, tmp_path):
     def run(output, *cameras):
         recipe = fast_recipe(cameras=cameras)
-        return build(recipe, folder, output, ShardConfig(), LocalExecutor(), lambda *a: a[2], keep_parts=True)
+        return build(recipe, folder, output, ShardConfig(), LocalExecutor(), lambda *a: a[2], keep_episodes=True)
 
     assert run(tmp_path / "all", "all").skipped_cameras == {"no_depth": 1}
     assert read_manifest(tmp_path / "all").counts["skipped_cameras"] == {"no_depth": 1}
@@ -145,9 +148,12 @@ def test_a_camera_that_fails_midway_leaves_nothing_of_itself_behind(episode, fol
         def __init__(self, source):
             self.source = source
 
-        def follow(self, episode, *args):
-            flow = self.source.follow(episode, *args)
-            return replace(flow, windows=self.broken(flow.windows)) if episode.primary == SIDE else flow
+        def __getattr__(self, name):
+            return getattr(self.source, name)
+
+        def follow(self, scene, *args):
+            flow = self.source.follow(scene, *args)
+            return replace(flow, windows=self.broken(flow.windows)) if scene.episode.primary == SIDE else flow
 
         def broken(self, windows):
             for number, window in enumerate(windows):

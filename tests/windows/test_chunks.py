@@ -12,7 +12,7 @@ from fixtures.lerobot import encode_video, moving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.episodes.chunks import chunks_of, most_frames
+from pipeline.episodes.chunks import ChunkConfig, chunks_of, most_frames
 from pipeline.formats import video
 from pipeline.formats.video import VideoFrames, VideoSpan, read_video
 from pipeline.recipe import Recipe, WindowConfig
@@ -87,10 +87,9 @@ def episode(length, flat=(), moves=False, whole_only=False):
 
 
 def made_of(made_from, megapixels, camera="static", **choices):
-    windows = replace(WINDOWS, chunk_megapixels=megapixels)
     plugins = {"dataset": PluginChoice("bridge"), "actions": PluginChoice("raw"), "camera": PluginChoice(camera)}
-    recipe = Recipe(windows=windows, **plugins, **choices)
-    return list(TripletMaker(recipe).make(made_from))
+    recipe = Recipe(windows=WINDOWS, **plugins, **choices)
+    return list(TripletMaker(recipe, ChunkConfig(megapixels)).windows(made_from))
 
 
 def as_bytes(made):
@@ -154,12 +153,12 @@ def test_a_piece_in_which_nothing_can_be_seen_is_left_out_by_name_and_the_rest_i
 
 def test_memory_does_not_grow_with_the_episode():
     peaks = []
-    windows = replace(WINDOWS, chunk_megapixels=0.001, stride=10)
+    windows = replace(WINDOWS, stride=10)
     recipe = Recipe(dataset=PluginChoice("bridge"), actions=PluginChoice("raw"), windows=windows)
     for length in (42, 122):
-        long, maker = episode(length), TripletMaker(recipe)
+        long, maker = episode(length), TripletMaker(recipe, ChunkConfig(0.001))
         tracemalloc.start()
-        for _ in maker.make(long):
+        for _ in maker.windows(long):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()

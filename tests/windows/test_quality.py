@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.recipe import QualityConfig
 from pipeline.vision.lift import LiftedTracks
-from pipeline.windows.quality import CHECKS, REASONS, QualityConfig, evaluate
+from pipeline.windows.quality import CHECKS, REASONS, evaluate
 from schemas.scene_flow import PointFlag, SceneFlow
 
 K = np.array([[150.0, 0, 64], [0, 150.0, 64], [0, 0, 1]])

@@ -16,8 +16,9 @@ from jobs.cli.build_options import Build, recipe_of
 from pipeline.readers.libero import LiberoReader
 from pipeline.recipe import WindowConfig
 from pipeline.vision.lift import LiftedTracks
+from pipeline.vision.poses import poses_between
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.resampling import poses_between, resample, step_times
+from pipeline.windows.resampling import resample, step_times
 from schemas.cameras import project
 from schemas.episode import EpisodeRef
 from schemas.sample_codec import decode_triplet, encode_triplet
@@ -124,7 +125,7 @@ def episode(tmp_path_factory):
 
 def made(episode, seconds, horizon=8):
     windows = WindowConfig(stride=4, horizon=horizon, grid=6, action_horizon=4, horizon_seconds=seconds)
-    return [t for t in TripletMaker(replace(fast_recipe(), windows=windows)).make(episode) if isinstance(t, Triplet)]
+    return [t for t in TripletMaker(replace(fast_recipe(), windows=windows)).windows(episode) if isinstance(t, Triplet)]
 
 
 def test_native_seconds_give_the_native_samples_bit_for_bit(episode):

@@ -1,4 +1,4 @@
-"""Depth and cameras that are found from all frames of a long episode: what is made in pieces is what is made at once,
+"""Depth and cameras that are found from all frames of a long episode: what is made in chunks is what is made at once,
 and no frame is read twice.
 """
 
@@ -12,16 +12,16 @@ from windows.test_chunks import WINDOWS, as_bytes, episode
 
 from pipeline.cameras._bundle_adjustment import _solve_banded
 from pipeline.depth._monocular import EstimatedDepth, EstimatorConfig
-from pipeline.episodes.slicing import take_frames
+from pipeline.episodes.chunks import ChunkConfig, EpisodeChunk
 from pipeline.episodes.spill import empty, in_turn, release
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
-from pipeline.flow_sources._scene import SceneParts
-from pipeline.recipe import Recipe
+from pipeline.flow_sources import Scene
+from pipeline.flow_sources._scene import SceneObserver
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import TripletMaker
-from pipeline.windows.quality import QualityConfig
 from schemas.cameras import invert_pose
-from schemas.episode import CameraView, Episode, RecordedDepth
+from schemas.episode import CameraView, RecordedDepth
 from schemas.plugins import PluginChoice
 from schemas.triplet import Triplet
 
@@ -101,14 +101,14 @@ def made(seen: Seen, megapixels: float, model=None):
     recipe = Recipe(
         dataset=PluginChoice("bridge"),
         actions=PluginChoice("raw"),
-        windows=replace(WINDOWS, horizon=5, chunk_megapixels=megapixels),
+        windows=replace(WINDOWS, horizon=5),
         camera=PluginChoice("estimated"),
         quality=QualityConfig(min_steps=2, max_edges=1, max_holes=1, min_valid=0, min_moving_points=0),
     )
-    maker = TripletMaker(recipe)
+    maker = TripletMaker(recipe, ChunkConfig(megapixels))
     if model is not None:
-        maker.source.scene.depth = EstimatedDepth(EstimatorConfig(align="none"), model)
-    return list(maker.make(seen.episode))
+        maker.source.observer.depth = EstimatedDepth(EstimatorConfig(align="none"), model)
+    return list(maker.windows(seen.episode))
 
 
 def read_once(seen: Counter) -> bool:
@@ -133,52 +133,69 @@ def test_estimated_depth_and_an_estimated_camera_are_one_for_all_pieces():
     assert read_once(other.pictures) and first.looked == second.looked == LENGTH
 
 
-def scene(model=None, camera="estimated") -> SceneParts:
-    parts = SceneParts(PluginChoice("recorded"), PluginChoice(camera), 0.3)
+def observer(model=None, camera="estimated") -> SceneObserver:
+    found = SceneObserver(PluginChoice("recorded"), PluginChoice(camera), 0.3)
     if model is not None:
-        parts.depth = EstimatedDepth(EstimatorConfig(align="none"), model)
-    return parts
+        found.depth = EstimatedDepth(EstimatorConfig(align="none"), model)
+    return found
 
 
-def see(parts: SceneParts, part: Episode):
-    depth, _, cameras = parts.see(part, 0.05, Stopwatch())
+def look(by: SceneObserver, scene: Scene):
+    depth, _, cameras = by.depth_and_cameras(scene, 0.05, Stopwatch())
     return depth, cameras
 
 
-def test_what_was_found_of_the_whole_lies_in_files_and_pieces_get_their_part_of_it():
-    parts, seen = scene(), Seen()
-    kept = parts.see_whole(seen.episode, Stopwatch())
-    assert isinstance(kept.views["front"].frames, np.memmap)
+def test_what_was_found_from_all_frames_lies_in_files_and_slices_have_their_share_of_it():
+    by, seen = observer(), Seen()
+    scene = by.observe(seen.episode, True, Stopwatch())
+    assert isinstance(scene.episode.views["front"].frames, np.memmap)
     found = {}
     for first in (0, 4, 17):
-        numbers = np.arange(first, first + 9)
-        depth, cameras = see(parts, take_frames(kept, numbers))
+        part, numbers = scene.slice(EpisodeChunk(first, first + 9, (0,))), np.arange(first, first + 9)
+        depth, cameras = look(by, part)
         np.testing.assert_array_equal(depth.depth, DEPTH[numbers])
-        np.testing.assert_array_equal(take_frames(kept, numbers).views["front"].frames, FRAMES[numbers])
+        assert not isinstance(depth.depth, np.memmap), "a slice's depth is in memory"
+        np.testing.assert_array_equal(part.episode.views["front"].frames, FRAMES[numbers])
         found[first] = cameras
     np.testing.assert_array_equal(found[0].world_from_camera[4:], found[4].world_from_camera[:5])
     np.testing.assert_allclose(found[17].world_from_camera[:, :3, 3], true_places()[17:26], atol=0.01)
     assert found[0].pose_source == found[17].pose_source
 
 
-def test_another_episode_is_not_given_what_was_found_of_the_last_one():
+def test_a_slice_of_a_slice_counts_its_frames_from_the_first_of_all():
+    by, seen = observer(), Seen()
+    scene = by.observe(seen.episode, True, Stopwatch())
+    inner = scene.slice(EpisodeChunk(5, 20, (0,))).slice(EpisodeChunk(3, 9, (0,)))
+    depth, cameras = look(by, inner)
+    np.testing.assert_array_equal(depth.depth, DEPTH[8:14])
+    np.testing.assert_array_equal(cameras.world_from_camera, scene.depth_and_cameras()[1].world_from_camera[8:14])
+
+
+def test_each_episode_has_a_scene_of_its_own():
     model = Oracle()
-    parts, seen = scene(model, camera="static"), Seen(fixed=True)
-    parts.camera.config = replace(parts.camera.config, max_motion=None)
-    kept = parts.see_whole(seen.episode, Stopwatch())
-    part = take_frames(kept, np.arange(5, 14))
-    see(parts, part)
+    by, seen = observer(model, camera="static"), Seen(fixed=True)
+    by.camera.config = replace(by.camera.config, max_motion=None)
+    chunk = EpisodeChunk(5, 14, (0,))
+    first = by.observe(seen.episode, True, Stopwatch())
+    look(by, first.slice(chunk))
     assert model.looked == LENGTH
-    see(parts, replace(part, ref=replace(part.ref, episode="another")))
-    assert model.looked == LENGTH + 9
-    see(parts, part)
-    assert model.looked == LENGTH + 18, "the files of the last episode are gone"
+    other = by.observe(replace(seen.episode, ref=replace(seen.episode.ref, episode="another")), True, Stopwatch())
+    look(by, other.slice(chunk))
+    look(by, first.slice(chunk))
+    assert model.looked == 2 * LENGTH, "what was found of the first is still there while its scene is"
 
 
-def test_where_nothing_is_said_of_all_frames_at_once_nothing_is_read_before_its_piece():
+def test_where_nothing_must_be_found_from_all_frames_nothing_is_read_before_its_chunk():
     seen = Seen(fixed=True)
-    assert scene(camera="static").see_whole(seen.episode, Stopwatch()) is seen.episode
+    scene = observer(camera="static").observe(seen.episode, True, Stopwatch())
+    assert scene.episode is seen.episode and scene.found is None
     assert not seen.pictures and not seen.depths
+
+
+def test_an_episode_no_longer_than_a_chunk_is_looked_at_when_it_is_followed():
+    seen = Seen()
+    scene = observer().observe(seen.episode, False, Stopwatch())
+    assert scene.found is None and not seen.pictures and not seen.depths
 
 
 def resident() -> int:

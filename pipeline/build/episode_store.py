@@ -1,0 +1,182 @@
+"""Stored episodes: what stage one of a build leaves for stage two, named by content.
+
+A stored episode is a tar shard of its samples, a file of its values for the statistics, and a report. Its name is the
+digest of the recipe, the episode, its file's fingerprint and the versions of the libraries that decide pixels: whoever
+makes it, and however often, it is the same. The report is renamed into place last: where it stands, the stored episode
+is complete.
+"""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from pipeline.recipe import Recipe
+from schemas import sample_metadata
+from schemas.episode import BadEpisode, EpisodeRef
+from schemas.files import canonical_json, digest_of, write_whole
+from schemas.shard_formats import webdataset
+
+EPISODE_VERSION = 5
+LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
+
+Region = tuple[str, str, bytes]
+"""Key, episode digest and bytes of a sample."""
+
+
+@dataclass(frozen=True)
+class EpisodeReport:
+    """What a stored episode holds.
+
+    Attributes:
+        key: the stored episode's name.
+        ref: dataset, source and episode it was made from, without this machine's paths.
+        frames: frames read.
+        rejected_windows: camera, frame, reason and measure (``schemas.triplet.Rejected``) of each window not kept.
+        rows: key, offset and size of each sample in the stored tar.
+        embodiment: name and dimensions of state and actions.
+        value_bytes: size of the file of values for the statistics (``pipeline.build.statistics``).
+        notes: what the reader had to say of the episode.
+        skipped_cameras: why cameras were skipped, by name, where all were wanted.
+        relative_depth: samples whose depth has no known scale.
+        seconds: time spent by stage; in no output.
+    """
+
+    key: str
+    ref: dict[str, str]
+    episode: str
+    frames: int
+    instructions: list[str]
+    success: bool | None
+    rejected_windows: list[tuple[str, int, str, float | None]]
+    rows: list[tuple[str, int, int]]
+    embodiment: dict[str, Any] = field(default_factory=dict)
+    value_bytes: int = 0
+    notes: dict[str, str] = field(default_factory=dict)
+    skipped_cameras: dict[str, str] = field(default_factory=dict)
+    relative_depth: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Windows not kept, by reason."""
+        return dict(sorted(Counter(reason for _, _, reason, _ in self.rejected_windows).items()))
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An episode (or a whole file) that could not be used."""
+
+    source: str
+    episode: str
+    code: str
+    message: str
+
+    @property
+    def absent(self) -> bool:
+        """Its files are not there, as after a download of some episodes only."""
+        return self.code in ("missing_episodes", "missing_file", "missing_files", "missing_video")
+
+    @classmethod
+    def of(cls, ref: EpisodeRef, error: BadEpisode) -> "Quarantined":
+        """An episode with its reason, its name in the message."""
+        named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
+        return cls(ref.source, ref.episode, error.code, named)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An episode that could be used and was not wanted."""
+
+    source: str
+    episode: str
+    reason: str
+
+
+def episode_key(recipe: Recipe, ref: EpisodeRef) -> str:
+    """The name under which an episode is stored."""
+    identity = [
+        EPISODE_VERSION,
+        sample_metadata.VERSION,
+        recipe.digest,
+        ref.dataset,
+        ref.source,
+        ref.episode,
+        ref.fingerprint,
+        _versions(recipe.libraries),
+    ]
+    return digest_of(identity)
+
+
+@cache
+def _versions(of_plugins: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in (*LIBRARIES, *of_plugins):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # the plug-in's own check says what to install
+            found[name] = "none"
+    return found
+
+
+def samples_path(folder: Path, key: str) -> Path:
+    """Where a stored episode's samples lie; spread over 256 folders."""
+    return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
+
+
+def values_path(folder: Path, key: str) -> Path:
+    """Where a stored episode's values of states and actions lie."""
+    return folder / key[:2] / f"{key}.values.npz"
+
+
+@dataclass(frozen=True)
+class MadeEpisode:
+    """An episode's samples and what is to be known of it, in memory; ``values`` are the bytes of its file for the
+    statistics.
+    """
+
+    report: EpisodeReport
+    regions: list[Region]
+    values: bytes
+
+
+def rows_of(regions: list[Region]) -> list[tuple[str, int, int]]:
+    """Key, offset and size of each where they lie one after the other."""
+    ends = accumulate(len(data) for _, _, data in regions)
+    return [(key, end - len(data), len(data)) for (key, _, data), end in zip(regions, ends, strict=True)]
+
+
+def write_episode(folder: Path, made: MadeEpisode) -> None:
+    """Store an episode: its samples, its values, and last its report, which is the sign that it is complete.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    report = made.report
+    webdataset.write_regions(samples_path(folder, report.key).parent, report.key, made.regions)
+    write_whole(values_path(folder, report.key), made.values)
+    write_whole(_report_path(folder, report.key), canonical_json(asdict(report)))
+
+
+def stored_report(folder: Path, key: str) -> EpisodeReport | None:
+    """The report of a completely stored episode, or None. Its samples must lie beside it: they are missing where a
+    removal was interrupted.
+    """
+    tar = samples_path(folder, key)
+    try:
+        values = json.loads(_report_path(folder, key).read_bytes())
+        lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
+        report = EpisodeReport(**{**values, **lists})
+        whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
+        whole &= values_path(folder, key).stat().st_size == report.value_bytes
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return report if whole and webdataset.index_path(tar).is_file() else None
+
+
+def _report_path(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.json"
