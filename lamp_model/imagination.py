@@ -20,7 +20,13 @@ from lamp_model.observation import resized_by_pil
 from lamp_model.published import POLICY_PARTS
 from lamp_model.published.config import read_config
 from lamp_model.published.files import PublishedFiles, fetched, find, is_published, read_state
-from lamp_model.published.loading import load_published_policy, motion_expert, read_published_motion
+from lamp_model.published.loading import (
+    load_published_policy,
+    motion_expert,
+    oriented,
+    read_published_motion,
+    read_statistics,
+)
 from lamp_model.storage import run_folder
 from schemas.devices import choose_device
 from schemas.plugins import configure
@@ -74,14 +80,15 @@ class MotionPredictor:
         observation.check_images(images, self.cameras)
         observation.check_instruction(instruction)
         observation.check_seed(seed)
-        resized = [resized_by_pil(image, self.pil_size) for image in images]
+        seen = [observation.as_seen(image, self.config.rotated) for image in images]
+        resized = [resized_by_pil(image, self.pil_size) for image in seen]
         pictures = [torch.from_numpy(image).to(self._device)[None] for image in resized]
         # Drawn on the CPU, so that a seed means the same everywhere.
         noise = torch.randn(self.expert.noise_shape(1), generator=torch.Generator().manual_seed(int(seed)))
         with autocast(self._device):
             features = self._backbone().encode(pictures, [instruction])
             motion = self.expert.rollout(features, noise.to(self._device))
-        return motion_layout.denormalise(motion.float().cpu())[0].numpy()
+        return motion_layout.upright(motion_layout.denormalise(motion.float().cpu()), self.config.rotated)[0].numpy()
 
     def _backbone(self) -> MotionModel:
         if self._encoder is None:
@@ -91,7 +98,9 @@ class MotionPredictor:
         return self._encoder
 
 
-def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredictor:
+def load_motion_expert(
+    source: str | Path, device: str = "auto", image_orientation: str | None = None
+) -> MotionPredictor:
     """The Motion Expert of a finished run of either stage, of published motion weights or of a whole published policy.
 
     Its own weights are loaded and checked now, the backbone's by the first ``imagine``.
@@ -99,6 +108,8 @@ def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredic
     Args:
         source: as for ``lamp_model.policy.load_policy``.
         device: ``auto`` takes a GPU when there is one.
+        image_orientation: of published weights, as for ``load_policy``; weights without statistics are taken for
+            LIBERO's. ``imagine`` takes upright images in any case.
 
     Raises:
         BadRun: there is no such run, it has not finished, or it has no Motion Expert.
@@ -109,7 +120,10 @@ def load_motion_expert(source: str | Path, device: str = "auto") -> MotionPredic
     if is_published(source):
         config, tensors, where = read_published_motion(source)
         files = find(source, needs_statistics=False)
-        if not read_config(files.config).own_normalisation:
+        published = read_config(files.config)
+        name = read_statistics(files.statistics)[0] if files.statistics.is_file() else None
+        config = replace(config, image_orientation=oriented(published, name, image_orientation).image_orientation)
+        if not published.own_normalisation:
             pil_size = configure(backbones.__name__, config.backbone, config.backbone_options).image_size
         if _is_whole(files):
             backbone = partial(_backbone_of_policy, source)

@@ -40,6 +40,13 @@ HEAD_OPTION = Option(
     stage=2,
     plugin=Choice(ACTION_HEADS, filled=("sizes", "feature_width")),
 )
+ORIENTATIONS = ("upright", "rotated-180")
+ORIENTATION_OPTION = Option(
+    "How the backbone sees images: upright, as the shards hold them, or rotated-180, as the authors' weights saw "
+    "LIBERO. Images given to a policy are upright in any case. [default: upright; with the authors' motion weights on "
+    "LIBERO rotated-180]",
+    of_motion=True,
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,8 @@ class ModelConfig:
         lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
         cameras: roles of the images, in the order in which the backbone sees them.
         guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
+        image_orientation: how the networks see images, and so in which image their motion is. Shards and callers have
+            upright ones; the authors' weights were trained on LIBERO's rotated by 180 degrees.
         padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
             sample's output; ``repeat`` does what the published checkpoints were trained with.
     """
@@ -186,13 +195,21 @@ class ModelConfig:
         ),
     ] = 0
     cameras: tuple[str, ...] = ("image", "wrist")
+    image_orientation: Annotated[Literal["upright", "rotated-180"], ORIENTATION_OPTION] = "upright"
     padding: Literal["masked", "repeat"] = "masked"
     guided: bool = True
 
     def __post_init__(self) -> None:
         if self.padding not in ("masked", "repeat"):
             raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
+        if self.image_orientation not in ORIENTATIONS:
+            raise ValueError(f"image-orientation must be {' or '.join(ORIENTATIONS)}, found {self.image_orientation!r}")
         check_rank(self.lora_rank)
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the networks see images rotated by 180 degrees."""
+        return self.image_orientation == "rotated-180"
 
 
 def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> None:

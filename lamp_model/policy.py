@@ -60,6 +60,11 @@ class LampPolicy:
         """Roles of the images that ``predict`` takes, in order."""
         return self.model.config.cameras
 
+    @property
+    def image_orientation(self) -> str:
+        """How the networks see images, ``upright`` or ``rotated-180``; ``predict`` takes upright ones in any case."""
+        return self.model.config.image_orientation
+
     @torch.inference_mode()
     def predict(
         self,
@@ -73,7 +78,8 @@ class LampPolicy:
 
         Args:
             images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size: as
-                in the shards. LIBERO's environment gives them upside down; turn them first.
+                in the shards. They are rotated here where the networks see them so (``image_orientation``). LIBERO's
+                environment gives them upside down: flip them first (``image[::-1]``).
             instruction: what to do.
             state: proprioception in the convention of the training data.
             seed: decides the noise of motion and action; the same seed gives the same actions.
@@ -81,7 +87,8 @@ class LampPolicy:
 
         Returns:
             Actions in the convention of the training data, float32; with ``return_motion`` also the increments (du, dv,
-            dz) of the keypoint grid at each step (unit square; the depth unit of the training data).
+            dz) of the keypoint grid at each step, in the upright image (unit square; the depth unit of the training
+            data).
 
         Raises:
             ValueError: an input has the wrong type, shape or number, the instruction is empty, or there is no motion to
@@ -97,7 +104,8 @@ class LampPolicy:
         if return_motion and not self.model.config.guided:
             raise ValueError("this policy was trained with --motion none: it has no motion to return")
         device = self.model.device
-        resized = [observation.resized_by_pil(image, self.pil_size) for image in images]
+        seen = [observation.as_seen(image, self.model.config.rotated) for image in images]
+        resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
         pictures = [torch.from_numpy(image).to(device)[None] for image in resized]
         # Drawn on the CPU, so that a seed means the same everywhere.
         generator = torch.Generator().manual_seed(int(seed))
@@ -119,7 +127,8 @@ class LampPolicy:
         chunk = self.action_range.denormalise(own)[0].numpy()
         if motion is None:
             return chunk
-        return chunk, motion_layout.denormalise(_finite(motion.float().cpu(), "motion"))[0].numpy()
+        motion = motion_layout.denormalise(_finite(motion.float().cpu(), "motion"))
+        return chunk, motion_layout.upright(motion, self.model.config.rotated)[0].numpy()
 
     def _check_length(self, instruction: str) -> None:
         room = self.model.config.action.positions - self.model.config.action.chunk
@@ -152,6 +161,7 @@ def load_policy(
     statistics_key: str | None = None,
     compile: str | None = None,
     features: str | None = None,
+    image_orientation: str | None = None,
 ) -> LampPolicy:
     """The policy of a finished stage 2 run, or of a published checkpoint.
 
@@ -168,6 +178,9 @@ def load_policy(
         features: of a published checkpoint: the backbone's last hidden states ``after-norm`` (the default, what
             transformers 5 gives) or ``before-norm`` (what 4.57 gave); the authors' release allows both. A run knows
             its own.
+        image_orientation: of a published checkpoint: whether its networks see images ``upright`` or ``rotated-180``. By
+            default rotated with the statistics of LIBERO, which the authors' evaluation and data rotate; a run knows
+            its own. ``predict`` takes upright images in any case.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
@@ -178,11 +191,12 @@ def load_policy(
     if compile is not None:
         check_mode(compile)
     if is_published(source):
-        loaded = load_published_policy(source, statistics_key, features)
+        loaded = load_published_policy(source, statistics_key, features, image_orientation)
         policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
     else:
-        if features is not None:
-            raise ValueError(f"features is for published checkpoints; {source} is a run, which knows its own")
+        for name, value in (("features", features), ("image_orientation", image_orientation)):
+            if value is not None:
+                raise ValueError(f"{name} is for published checkpoints; {source} is a run, which knows its own")
         chosen_one = _embodiment(Path(source), finished_run(Path(source), 2).data, statistics_key)
         model, _ = load_model(Path(source))
         policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)

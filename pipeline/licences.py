@@ -15,11 +15,10 @@ NON_COMMERCIAL = re.compile(r"\bNC\b|\bnon-?commercial", re.IGNORECASE)
 def licences_of(recipe: Recipe) -> dict[str, str]:
     """Licence by what it is of, e.g. ``tracker cotracker3``: the dataset's first."""
     found = {f"dataset {recipe.info.name}": recipe.info.licence}
-    for module, config in recipe.plugins():
-        kind, name = module.__name__.split(".")[-2:]
+    for what, module, config in recipe.plugins():
         said = module.licence(config) if hasattr(module, "licence") else getattr(module, "LICENCE", None)
         if said:
-            found[f"{kind.removesuffix('s').replace('_', ' ')} {name.replace('_', '-')}"] = said
+            found[what] = said
     return found
 
 

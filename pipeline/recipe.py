@@ -162,7 +162,7 @@ class Recipe:
             BuildError: some of it cannot be had: weights, a library, the device.
         """
         try:
-            for module, config in self.plugins():
+            for _, module, config in self.plugins():
                 if hasattr(config, "device"):
                     choose_device(config.device, "depth" if module.__name__.startswith("pipeline.depth.") else None)
                 if hasattr(module, "check"):
@@ -173,10 +173,12 @@ class Recipe:
     @cached_property
     def libraries(self) -> tuple[str, ...]:
         """Installed packages whose versions decide what the plug-ins compute."""
-        return tuple(sorted({name for module, _ in self.plugins() for name in getattr(module, "LIBRARIES", ())}))
+        return tuple(sorted({name for _, module, _ in self.plugins() for name in getattr(module, "LIBRARIES", ())}))
 
-    def plugins(self) -> list[tuple[ModuleType, Any]]:
-        """The plug-ins that are used, each with its config: the reader, the flow source and its parts."""
+    def plugins(self) -> list[tuple[str, ModuleType, Any]]:
+        """The plug-ins that are used, each with what it is (``tracker lk``) and its config: the reader, the actions,
+        the flow source and its parts.
+        """
         names = {
             "readers": self.dataset.name,
             "actions": self.chosen_actions.name,
@@ -184,7 +186,14 @@ class Recipe:
             **{folder: choice.name for folder, choice in self._parts().values()},
         }
         configs = self.configs()
-        return [(load_plugin(f"pipeline.{folder}", name), configs[folder]) for folder, name in names.items()]
+        return [
+            (
+                f"{folder.removesuffix('s').replace('_', ' ')} {name.replace('_', '-')}",
+                load_plugin(f"pipeline.{folder}", name),
+                configs[folder],
+            )
+            for folder, name in names.items()
+        ]
 
     def _parts(self) -> dict[str, tuple[str, PluginChoice]]:
         """Folder and choice of each part for which the flow source's config has a field."""

@@ -60,6 +60,17 @@ def project(xyz: Float[np.ndarray, "*n 3"], intrinsics: Float[np.ndarray, "3 3"]
     return np.stack([xyz[..., 0] / z * k[0, 0] + k[0, 2], xyz[..., 1] / z * k[1, 1] + k[1, 2], z], axis=-1)
 
 
+def rotated_180(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics of the camera rotated by 180 degrees about its optical axis.
+
+    Args:
+        size: (width, height) of its image, in pixels.
+    """
+    turned = intrinsics.copy()
+    turned[0, 2], turned[1, 2] = size[0] - intrinsics[0, 2], size[1] - intrinsics[1, 2]
+    return turned
+
+
 def transform(pose: Float[np.ndarray, "*b 4 4"], xyz: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*broadcast 3"]:
     """Apply rigid poses to points; leading dimensions broadcast as in matmul:
     pose [T, 4, 4] goes with xyz [K, T, 3].

@@ -65,6 +65,14 @@ class SceneFlow:
         mask = usable[:, 1:] & usable[:, :-1]
         return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
 
+    def rotated_180(self) -> "SceneFlow":
+        """The flow in the image rotated by 180 degrees, as a camera rotated about its optical axis sees it. Keypoints
+        that stand row by row on a grid stand so again.
+        """
+        uvz = self.uvz[::-1].copy()
+        uvz[..., :2] = 1 - uvz[..., :2]
+        return SceneFlow(uvz, self.visible[::-1], self.valid[::-1])
+
     def at(self, steps: Float[np.ndarray, " N"]) -> "SceneFlow":
         """The flow at other times, given in steps and fractions of steps, 0..T.
 

@@ -9,6 +9,7 @@ import torch
 from lamp_model.data.batch import Batch, Scene
 from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
+from schemas.cameras import rotated_180
 from schemas.jpeg import decode_jpeg
 from schemas.retargeting import retarget
 from schemas.scene_flow import SceneFlow
@@ -34,6 +35,7 @@ class SampleConfig:
         black: roles that these samples do not have and of which a black image is shown.
         generated: also take instructions that a model wrote.
         retargeted: take the flow in even steps of distance (``schemas.retargeting``).
+        rotated: images and flow as a camera sees them that is rotated by 180 degrees about its optical axis.
     """
 
     cameras: tuple[str, ...]
@@ -48,6 +50,7 @@ class SampleConfig:
     black: tuple[str, ...] = ()
     generated: bool = False
     retargeted: bool = False
+    rotated: bool = False
 
 
 def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
@@ -67,11 +70,14 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
     flow = _taken_flow(triplet, config)
     if config.retargeted:
         flow = retarget(flow, triplet.camera.intrinsics, triplet.camera.size)
+    intrinsics = triplet.camera.intrinsics
+    if config.rotated:
+        flow, intrinsics = flow.rotated_180(), rotated_180(intrinsics, triplet.camera.size)
     motion, mask = flow.increments(seen_only=True)
     scene = Scene(
         uvz=flow.uvz,
         valid=flow.valid,
-        intrinsics=triplet.camera.intrinsics,
+        intrinsics=intrinsics,
         size=triplet.camera.size,
         depth_unit=triplet.depth_unit,
     )
@@ -131,6 +137,8 @@ def _image(triplet: Triplet, role: str, config: SampleConfig) -> np.ndarray:
         reference = decode_image(triplet, "image").shape if side is None else (side, side, 3)
         return np.zeros(reference, np.uint8)
     image = decode_image(triplet, role)
+    if config.rotated:
+        image = np.ascontiguousarray(image[::-1, ::-1])
     if side is None or image.shape[:2] == (side, side):
         return image
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()

@@ -25,6 +25,13 @@ def denormalise(motion: Float[torch.Tensor, "*n 3"]) -> Float[torch.Tensor, "*n 
     return motion * motion.new_tensor(MOTION_SCALE)
 
 
+def upright(motion: Float[torch.Tensor, "B K T 3"], rotated: bool) -> Float[torch.Tensor, "B K T 3"]:
+    """Motion in the upright image, of networks that see the image rotated by 180 degrees: keypoints stand in reverse
+    order, and u and v change their signs. It is its own inverse.
+    """
+    return motion.flip(1) * motion.new_tensor([-1, -1, 1]) if rotated else motion
+
+
 def pack(motion: Float[torch.Tensor, "B K T 3"], steps: int = 2) -> Float[torch.Tensor, "B F C G G"]:
     """Lay out keypoints as a grid and pack ``steps`` adjacent steps into channels.
 

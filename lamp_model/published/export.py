@@ -139,6 +139,11 @@ def differences(model: ModelConfig) -> list[str]:
             f"it lets Qwen's processor enlarge images to {default.min_pixels} pixels, where this run shows them with "
             f"{backbone.min_pixels} to {backbone.max_pixels}"
         )
+    if not model.rotated:
+        said.append(
+            "its LIBERO client rotates images by 180 degrees before it sends them, where this run was trained on "
+            "upright ones: send those"
+        )
     if model.cameras != ModelConfig().cameras:
         said.append(f"it shows the images of two cameras, where this run looks at {', '.join(model.cameras)}")
     return said

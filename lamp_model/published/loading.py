@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from lamp_model.data.embodiments import convention_of
 from lamp_model.data.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
 from lamp_model.errors import BadCheckpoint
 from lamp_model.model import PolicyModel, outline
-from lamp_model.model_config import ACTION_HEADS, BACKBONES, FUSIONS, ModelConfig
+from lamp_model.model_config import ACTION_HEADS, BACKBONES, FUSIONS, ORIENTATIONS, ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
+from lamp_model.options import with_options
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
 from lamp_model.published.config import PublishedConfig, read_config
 from lamp_model.published.files import fetched, find, read_state, verify_weights
@@ -44,15 +45,20 @@ class LoadedPolicy:
 
 
 def load_published_policy(
-    source: str | Path, statistics_key: str | None = None, features: str | None = None
+    source: str | Path,
+    statistics_key: str | None = None,
+    features: str | None = None,
+    image_orientation: str | None = None,
 ) -> LoadedPolicy:
     """Load a whole policy.
 
     Args:
         features: see ``lamp_model.backbones.qwen3_vl.Config``; None takes those that the config says.
+        image_orientation: see ``lamp_model.model_config.ModelConfig``; None takes what an exported run says, and for
+            the authors' rotated images with LIBERO's statistics, else upright ones.
 
     Raises:
-        ValueError: there are no such features.
+        ValueError: there are no such features or no such orientation.
         BadCheckpoint: it is incomplete, tampered with, of another model or of another size.
         MissingDependency: the backbone's architecture and tokenizer cannot be had.
     """
@@ -61,7 +67,8 @@ def load_published_policy(
     if features is not None:
         config.model.backbone_options["features"] = features
         configure(BACKBONES, config.model.backbone, config.model.backbone_options)
-    statistics = read_statistics(files.statistics, statistics_key)
+    name, statistics = read_statistics(files.statistics, statistics_key)
+    config = replace(config, model=oriented(config, name, image_orientation))
     state, action = _ranges(statistics, config.model, files.statistics)
     convention = _convention(statistics, files.statistics)
     check_parts(config, files.config)
@@ -82,6 +89,23 @@ def load_published_policy(
     return LoadedPolicy(
         model, PublishedState(state, mask_z=config.mask_z), PublishedAction(action), image_size, convention
     )
+
+
+def oriented(config: PublishedConfig, statistics: str | None, asked: str | None) -> ModelConfig:
+    """The model with the orientation of images that was asked for, or that these weights were trained with.
+
+    Args:
+        statistics: the data set whose statistics are used; None where there are none, as beside motion weights.
+        asked: see ``load_published_policy``.
+
+    Raises:
+        ValueError: there is no such orientation.
+    """
+    if asked not in (None, *ORIENTATIONS):
+        raise ValueError(f"image_orientation must be {' or '.join(ORIENTATIONS)}, found {asked!r}")
+    if asked is None and (config.own_normalisation or statistics in (KEYS[0], None)):
+        return config.model
+    return with_options(config.model, {"image_orientation": asked or "upright"})
 
 
 def check_parts(config: PublishedConfig, path: Path) -> None:
@@ -161,8 +185,8 @@ def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], wher
     return expert.requires_grad_(False).eval()
 
 
-def read_statistics(path: Path, key: str | None = None) -> dict[str, Any]:
-    """One data set's statistics: those of the key, else of ``libero``, else of ``franka``.
+def read_statistics(path: Path, key: str | None = None) -> tuple[str, dict[str, Any]]:
+    """One data set's name and statistics: those of the key, else of ``libero``, else of ``franka``.
 
     Raises:
         BadCheckpoint: the file is damaged or lacks them.
@@ -176,7 +200,7 @@ def read_statistics(path: Path, key: str | None = None) -> dict[str, Any]:
     wanted = (key,) if key else KEYS
     for name in wanted:
         if isinstance(values.get(name), dict):
-            return values[name]
+            return name, values[name]
     has = ", ".join(sorted(values)) or "none"
     raise BadCheckpoint(f"{path} has no statistics for {' or '.join(wanted)}; it has: {has}")
 

@@ -10,12 +10,13 @@ from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
-from lamp_model.published.files import is_published
+from lamp_model.published.config import read_config
+from lamp_model.published.files import find, is_published
 from lamp_model.published.loading import load_published_motion, read_published_motion
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import check_state, load_weights, write_sealed_tensors
 
-FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding")
+FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding", "image_orientation")
 """What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load.
 """
 
@@ -28,11 +29,13 @@ class MotionSource:
         where: the run's folder, or where the published weights are.
         preset: of the run; None for published weights.
         model: what it was trained in.
+        authors: the weights are the authors', and not those of an exported run of this project.
     """
 
     where: str
     preset: str | None
     model: ModelConfig
+    authors: bool = False
 
 
 def find_run(folder: Path) -> MotionSource:
@@ -70,7 +73,8 @@ def find_published(source: str) -> MotionSource:
     with torch.device("meta"):
         expected = MotionExpert(model.motion, width)
     check_state(expected, tensors, where)
-    return MotionSource(source, None, model)
+    own = read_config(find(source, needs_statistics=False).config).own_normalisation
+    return MotionSource(source, None, model, authors=not own)
 
 
 def backbone_source(folder: Path, where: str | None) -> Path:

@@ -64,8 +64,28 @@ def _begun(request: Request, data: TrainingData, motion: MotionSource | None) ->
     model = chosen.model
     if motion is not None:
         model = replace(model, **{field: getattr(motion.model, field) for field in FROM_STAGE_1})
+        if motion.authors:
+            model = replace(model, image_orientation=_authors_orientation(request, data))
     where = motion.where if motion else None
     return RunConfig(name, model, chosen.training(request.stage), source_of(data), where)
+
+
+def _authors_orientation(request: Request, data: TrainingData) -> Literal["upright", "rotated-180"]:
+    """How the authors' motion weights see these data: as was asked for, else as they saw LIBERO where it is LIBERO.
+
+    Raises:
+        BadRun: it is LIBERO and others, of which they saw one rotated and the others not.
+    """
+    asked = request.options.get("image_orientation")
+    if asked is not None:
+        return asked
+    libero = {member.shards.manifest.dataset.get("name") == "libero" for member in data.members}
+    if len(libero) > 1:
+        raise BadRun(
+            f"{data.path} holds LIBERO and other datasets, and the authors' weights saw LIBERO's images rotated by 180 "
+            "degrees: say with --image-orientation how they are to see all of these"
+        )
+    return "rotated-180" if libero == {True} else "upright"
 
 
 def source_of(data: TrainingData) -> DataSource:

@@ -14,7 +14,7 @@ from lamp_model.networks import motion_layout
 from lamp_model.networks.action_transformer import ActionExpert
 from lamp_model.networks.flow_matching import integrate_action
 from lamp_model.networks.motion_expert import MotionExpert
-from lamp_model.policy import LampPolicy
+from lamp_model.observation import resized_by_pil
 
 MOTION = MotionConfig(
     layers=3, heads=2, head_dim=16, time_channels=32, patch_size=2, grid=4, horizon=8, conditioning_tokens=12
@@ -153,9 +153,6 @@ def test_statistics_are_the_same_bits(mask_z):
 
 
 def test_images_are_resized_by_pil():
-    policy = LampPolicy.__new__(LampPolicy)
     image = np.random.default_rng(0).integers(0, 256, (48, 60, 3), np.uint8)
-    policy.pil_size = 32
-    assert np.array_equal(policy._resized(image), np.asarray(Image.fromarray(image).resize((32, 32))))
-    policy.pil_size = None
-    assert policy._resized(image) is image
+    assert np.array_equal(resized_by_pil(image, 32), np.asarray(Image.fromarray(image).resize((32, 32))))
+    assert resized_by_pil(image, None) is image

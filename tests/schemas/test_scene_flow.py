@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from schemas.cameras import intrinsics_from_fov, lift, rotated_180
 from schemas.scene_flow import MOVES, PointFlag, SceneFlow, flag_names, keypoint_grid, moving_points
 
 
@@ -18,6 +19,26 @@ def test_keypoints_are_pixel_centres_row_by_row_and_near_uniform():
 def test_keypoints_equal_those_of_the_simulators_exact_flow():
     truth = np.load(next((__import__("pathlib").Path(__file__).parents[2] / "data" / "libero").rglob("*_gt.npz")))
     np.testing.assert_array_equal(keypoint_grid(128, 128), truth["uv0"])
+
+
+def test_flow_in_a_rotated_image_is_the_flow_of_a_camera_rotated_about_its_axis():
+    """Lifted with each camera's own intrinsics, the same points in space: x and y change their signs."""
+    rng = np.random.default_rng(0)
+    size, intrinsics = (64, 48), intrinsics_from_fov(50, 64, 48)
+    intrinsics[:2, 2] += [3, -2]
+    uvz = rng.uniform(0.1, 0.9, (9, 4, 3))
+    valid = rng.random((9, 4)) > 0.2
+    turned = SceneFlow(uvz, valid, valid).rotated_180()
+    xyz = lift(uvz * [*size, 1], intrinsics)
+    again = lift(turned.uvz * [*size, 1], rotated_180(intrinsics, size))
+    np.testing.assert_allclose(again[::-1], xyz * [-1, -1, 1])
+    np.testing.assert_array_equal(turned.valid[::-1], valid)
+    twice = turned.rotated_180()
+    np.testing.assert_allclose(twice.uvz, uvz)
+    increments, mask = SceneFlow(uvz, valid, valid).increments()
+    seen, seen_mask = turned.increments()
+    np.testing.assert_allclose(seen[::-1] * [-1, -1, 1], increments)
+    np.testing.assert_array_equal(seen_mask[::-1], mask)
 
 
 def test_increments_sum_to_the_displacement_and_are_masked_at_both_ends():

@@ -1,6 +1,7 @@
 """Stage 2 on motion weights in the authors' layout, in place of a run of stage 1."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lamp_model.storage.run_folder import read_config
 from lamp_model.training.init_motion import find_published
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
+from schemas.manifest import read_manifest
 from schemas.plugins import MissingDependency
 
 
@@ -75,6 +77,7 @@ def test_stage_2_keeps_and_guides_by_published_weights(folder):
     assert config.motion_run == str(weights) and config.model.padding == "repeat"
     assert config.model.backbone_options["tidy"] is False, "the conventions that the weights were trained in"
     policy = load_policy(folder / "run", device="cpu")
+    assert policy.image_orientation == "upright", "these shards are not LIBERO's"
     images, state = observation()
     actions, motion = policy.predict(images, "open", state, return_motion=True)
     assert np.isfinite(actions).all() and motion.shape == (400, 32, 3)
@@ -92,6 +95,21 @@ def test_a_whole_policy_and_a_file_alone_serve_as_well(folder):
     with pytest.raises(MissingDependency, match=r"but no weights: .* give the run of stage 1 behind that as --motion"):
         prepare(request(folder, folder / "export", output="unborn"))
     assert not (folder / "unborn").exists()
+
+
+def test_how_the_authors_weights_see_these_data_can_be_said_and_a_run_of_stage_1_knows(folder):
+    rotated = request(folder, folder / "motion", output="rotated")
+    rotated = replace(rotated, options={**rotated.options, "image_orientation": "rotated-180"})
+    assert prepare(rotated).config.model.rotated
+    libero = shutil.copytree(folder / "shards", folder / "libero")
+    manifest = read_manifest(libero)
+    replace(manifest, dataset={**manifest.dataset, "name": "libero"}).write(libero)
+    assert prepare(replace(request(folder, folder / "motion", output="libero-run"), data=libero)).config.model.rotated
+    taken_over = replace(request(folder, "", output="own"), motion_weights=None, motion=folder / "stage1")
+    assert prepare(taken_over).config.model.image_orientation == "upright"
+    asked = replace(taken_over, options={**taken_over.options, "image_orientation": "rotated-180"})
+    with pytest.raises(BadRun, match="was trained with the image_orientation upright, rotated-180 was asked for"):
+        prepare(asked)
 
 
 def narrow(state):

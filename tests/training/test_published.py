@@ -142,6 +142,41 @@ def test_their_config_switches_compatibility_on(export):
     assert np.array_equal(policy.predict(images, "open the drawer", turned), actions)
 
 
+def test_the_authors_weights_see_images_rotated_and_callers_hold_them_upright(export):
+    own = as_published(export)
+    assert own["image_orientation"] == "upright"
+    values = json.loads((export / "dataset_statistics.json").read_text())
+    (export / "dataset_statistics.json").write_text(json.dumps({"libero": next(iter(values.values()))}))
+    images, state = observation()
+    turned = [np.ascontiguousarray(image[::-1, ::-1]) for image in images]
+    policy = load_policy(export, device="cpu")
+    as_given = load_policy(export, device="cpu", image_orientation="upright")
+    assert (policy.image_orientation, as_given.image_orientation) == ("rotated-180", "upright")
+    actions, motion = policy.predict(images, "open the drawer", state, return_motion=True)
+    same, rotated = as_given.predict(turned, "open the drawer", state, return_motion=True)
+    assert np.array_equal(actions, same)
+    assert np.array_equal(motion, rotated[::-1] * np.float32([-1, -1, 1]))
+    expert = load_motion_expert(export, device="cpu")
+    assert np.array_equal(expert.imagine(images, "open the drawer"), motion)
+    with pytest.raises(ValueError, match="image_orientation must be upright or rotated-180, found 'sideways'"):
+        load_policy(export, device="cpu", image_orientation="sideways")
+
+
+def test_statistics_of_a_real_robot_come_with_upright_images(export):
+    as_published(export)
+    values = json.loads((export / "dataset_statistics.json").read_text())
+    (export / "dataset_statistics.json").write_text(json.dumps({"franka": next(iter(values.values()))}))
+    assert load_policy(export, device="cpu").image_orientation == "upright"
+    assert load_policy(export, device="cpu", image_orientation="rotated-180").image_orientation == "rotated-180"
+
+
+def test_a_run_knows_its_own_orientation(made):
+    assert load_policy(made / "stage2", device="cpu").image_orientation == "upright"
+    assert load_policy(made / "export", device="cpu").image_orientation == "upright"
+    with pytest.raises(ValueError, match="image_orientation is for published checkpoints"):
+        load_policy(made / "stage2", device="cpu", image_orientation="upright")
+
+
 def test_compatibility_sees_padding_as_the_published_code_does(export):
     """Whatever the backbone makes of padding on the left goes on, unmasked; by default it is zero and masked."""
     own = load_policy(export, device="cpu").model
@@ -427,12 +462,13 @@ def test_an_export_says_what_its_actions_mean_and_how_it_asks(made, tmp_path):
 
 
 def test_what_their_code_would_do_otherwise_is_said_and_no_more():
-    paper = ModelConfig(padding="repeat", backbone_options={"tidy": False})
+    paper = ModelConfig(padding="repeat", backbone_options={"tidy": False}, image_orientation="rotated-180")
     assert len(differences(paper)) == 2, "gripper and state are always other"
     for change, says in (
         ({"padding": "masked"}, "masks nothing"),
         ({"backbone_options": {}}, "strips spaces and the full stop"),
         ({"backbone_options": {"tidy": False, "min_pixels": 0}}, "enlarge images to 65536 pixels"),
+        ({"image_orientation": "upright"}, "rotates images by 180 degrees"),
         ({"cameras": ("image",)}, "two cameras, where this run looks at image"),
     ):
         said = differences(replace(paper, **change))
