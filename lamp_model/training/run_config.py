@@ -24,6 +24,7 @@ from lamp_model.training.init_motion import (
     find_run,
 )
 from lamp_model.training.request import OPTIONS, Request
+from schemas.plugins import PluginChoice
 
 
 def new_config(request: Request, data: TrainingData) -> RunConfig:
@@ -65,7 +66,11 @@ def _begun(request: Request, data: TrainingData, motion: MotionSource | None) ->
     if motion is not None:
         model = replace(model, **{field: getattr(motion.model, field) for field in FROM_STAGE_1})
         if motion.authors:
-            model = replace(model, image_orientation=_authors_orientation(request, data))
+            model = replace(
+                model,
+                image_orientation=_authors_orientation(request, data),
+                backbone_options={**model.backbone_options, **_authors_features(request, model)},
+            )
     where = motion.where if motion else None
     return RunConfig(name, model, chosen.training(request.stage), source_of(data), where)
 
@@ -86,6 +91,13 @@ def _authors_orientation(request: Request, data: TrainingData) -> Literal["uprig
             "degrees: say with --image-orientation how they are to see all of these"
         )
     return "rotated-180" if libero == {True} else "upright"
+
+
+def _authors_features(request: Request, model: ModelConfig) -> dict[str, str]:
+    """The one option of their backbone that the authors' weights leave open, where it was asked for."""
+    asked = PluginChoice.parse(request.options.get("backbone") or model.backbone)
+    chosen = asked.options.get("features")
+    return {} if chosen is None or asked.name != model.backbone else {"features": chosen}
 
 
 def source_of(data: TrainingData) -> DataSource:

@@ -112,6 +112,15 @@ def test_how_the_authors_weights_see_these_data_can_be_said_and_a_run_of_stage_1
         prepare(asked)
 
 
+def test_which_hidden_states_the_authors_weights_take_can_be_said(folder):
+    asked = request(folder, folder / "motion", output="before")
+    asked = replace(asked, options={**asked.options, "backbone": "qwen3-vl:features=before-norm"})
+    assert prepare(asked).config.model.backbone_options["features"] == "before-norm"
+    other = replace(asked, options={**asked.options, "backbone": "qwen3-vl:image_size=96"})
+    with pytest.raises(BadRun, match="was trained with the backbone qwen3-vl:image_size=64"):
+        prepare(other)
+
+
 def narrow(state):
     name = "motion_head.vlm_proj.weight"
     state[name] = state[name][:, :100].clone()
