@@ -20,6 +20,7 @@ from lamp_model.storage.run_folder import BACKBONE
 from schemas.errors import first_line
 from schemas.files import sha256_of
 from schemas.hub import hub_at_hand
+from schemas.locations import local_path
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
@@ -62,8 +63,12 @@ class PublishedFiles:
 
 
 def is_published(source: str | Path) -> bool:
-    """Whether a path looks like a published checkpoint, or a text like its name on the hub."""
-    path = Path(source)
+    """Whether a path looks like a published checkpoint, or a text like its name on the hub.
+
+    Raises:
+        ValueError: it is an address on the net.
+    """
+    path = local_path(source, "the source")
     if path.is_dir():
         return (path / CONFIG).is_file() or any(path.glob("*.pt"))
     # Where the folder above exists, the name is a mistyped path and not a name on the hub.

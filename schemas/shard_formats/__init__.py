@@ -12,6 +12,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 
 from schemas.sample_codec import Members
+from schemas.suggestions import did_you_mean
 from schemas.triplet import Triplet
 
 INDEX_DTYPE = np.dtype([("key", "S96"), ("episode", "S16"), ("offset", "<i8"), ("size", "<i8"), ("crc32c", "<u4")])
@@ -95,7 +96,8 @@ def check_format(format_name: str) -> None:
         ValueError: naming those there are.
     """
     if format_name not in FORMATS:
-        raise ValueError(f"no shard format is called {format_name!r}; there are: {', '.join(FORMATS)}")
+        meant = did_you_mean(format_name, FORMATS)
+        raise ValueError(f"no shard format is called {format_name!r}; there are: {', '.join(FORMATS)}{meant}")
 
 
 def _module(format_name: str) -> ShardFormat:

@@ -84,6 +84,9 @@ def test_what_is_not_there_is_a_sentence(tmp_path):
         lamp_model.open_shards(str(tmp_path))
     with pytest.raises(ValueError, match=r"the path is s3://bucket/x, and only folders and files of this machine"):
         lamp_model.open_shards("s3://bucket/x")
+    for load in (lamp_model.load_policy, lamp_model.load_motion_expert):
+        with pytest.raises(ValueError, match=r"the source is s3://bucket/x, and only folders and files"):
+            load("s3://bucket/x")
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,11 @@ def test_the_default_executor_is_ray_and_the_bytes_are_the_same(place, built, tm
             "no shard format is called 'rar'; there are: webdataset, zarr",
         ),
         (
+            ["--dataset", "libero", "--format", "zar"],
+            2,
+            "no shard format is called 'zar'; there are: webdataset, zarr; did you mean 'zarr'?",
+        ),
+        (
             ["--dataset", "libero", "--tracker-options", "windw=9"],
             2,
             "'lk' has no option 'windw'; its options are: window",
