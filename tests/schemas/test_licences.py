@@ -42,6 +42,18 @@ def test_the_licences_of_dataset_and_weights_are_gathered_and_only_those_in_use(
     assert list(simulated) == ["dataset libero"], "this flow source uses no depth estimator"
 
 
+def test_a_part_that_is_a_file_of_ones_own_says_its_licence_too(tmp_path, monkeypatch):
+    (tmp_path / "our_licensed_depth.py").write_text(
+        "from dataclasses import dataclass\n"
+        "LICENCE = 'CC BY-NC 4.0'\n"
+        "@dataclass(frozen=True)\nclass Config:\n    pass\n"
+        "def build(config):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = licences_of(Recipe(PluginChoice("libero"), depth=PluginChoice("our_licensed_depth")))
+    assert found["depth our_licensed_depth"] == "CC BY-NC 4.0" and len(restrictions(found)) == 1
+
+
 def test_inspect_says_that_shards_are_not_for_commercial_use_by_old_manifests_too(tmp_path, capsys):
     write_set(tmp_path / "shards", several(2), name="interndata-a1", licence=INFO.licence)
     assert inspect(tmp_path / "shards") == 0
