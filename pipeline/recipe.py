@@ -185,15 +185,13 @@ class Recipe:
             "flow_sources": self.flow.name,
             **{folder: choice.name for folder, choice in self._parts().values()},
         }
-        configs = self.configs()
-        return [
-            (
-                f"{folder.removesuffix('s').replace('_', ' ')} {name.replace('_', '-')}",
-                load_plugin(f"pipeline.{folder}", name),
-                configs[folder],
-            )
-            for folder, name in names.items()
-        ]
+        configs, found = self.configs(), []
+        for folder, name in names.items():
+            module = load_plugin(f"pipeline.{folder}", name)
+            own = module.__name__.startswith("pipeline.")  # else a module of a person's own, called as it was given
+            kind = folder.removesuffix("s").replace("_", " ")
+            found.append((f"{kind} {name.replace('_', '-') if own else name}", module, configs[folder]))
+        return found
 
     def _parts(self) -> dict[str, tuple[str, PluginChoice]]:
         """Folder and choice of each part for which the flow source's config has a field."""
