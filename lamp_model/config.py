@@ -25,6 +25,7 @@ POSITIVE = (
     "clip",
     "motion_weight",
     "motion_rate",
+    "moving_weight",
 )
 
 
@@ -47,6 +48,7 @@ class TrainingConfig:
             Expert learns on at ``motion_rate``, which follows the same cosine.
         checkpoint_activations: compute the activations of what learns again in the backward pass, block by
             block: less memory, more time, the same gradients.
+        path_weight, moving_weight: see ``lamp_model.networks.motion_loss.LossWeights``.
         instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
         retarget: learn motion in even steps of distance and not of time (``schemas.retargeting``).
         val_samples: at most so many held-out samples are looked at each time, spread evenly.
@@ -54,12 +56,12 @@ class TrainingConfig:
     """
 
     stage: int
-    steps: Annotated[int, Option("Optimiser steps. [default: tiny 150 and 200; paper 93750 and 15000]")]
-    batch_size: Annotated[int, Option("Samples a step. [default: tiny 4, paper 512]")]
+    steps: Annotated[int, Option("Optimiser steps. [default: tiny 600 and 200; paper 93750 and 15000]")]
+    batch_size: Annotated[int, Option("Samples a step. [default: tiny 16 and 4, paper 512]")]
     learning_rate: Annotated[
         float,
         Option(
-            "At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 4e-3 and "
+            "At the first step; a cosine brings it down. With --resume another may be given. [default: tiny 2e-3 and "
             "1e-3, paper 1e-4]",
             may_change=True,
         ),
@@ -74,9 +76,9 @@ class TrainingConfig:
     ] = 0.1
     val_samples: int = 64
     validate_every: Annotated[
-        int, Option("Steps between looks at the held-out episodes. [default: tiny 50, paper 1000]")
+        int, Option("Steps between looks at the held-out episodes. [default: tiny 100 and 50, paper 1000]")
     ] = 1000
-    checkpoint_every: Annotated[int, Option("Steps between checkpoints. [default: tiny 50, paper 1000]")] = 1000
+    checkpoint_every: Annotated[int, Option("Steps between checkpoints. [default: tiny 100 and 50, paper 1000]")] = 1000
     log_every: Annotated[int, Option("Steps between lines of metrics.jsonl. [default: tiny 5, paper 20]")] = 20
     objective: Annotated[
         Literal["action", "joint"],
@@ -116,6 +118,22 @@ class TrainingConfig:
             needs="joint",
         ),
     ] = False
+    path_weight: Annotated[
+        float,
+        Option(
+            "Of the squared error of the positions that the imagined increments add up to, beside that of the "
+            "increments: positions are what is looked at, and small errors add up. [default: tiny 0.1, paper 0]",
+            needs="joint",
+        ),
+    ] = 0.0
+    moving_weight: Annotated[
+        float,
+        Option(
+            "How many times more a point counts that moves than one that stands still, as nine in ten do: more learns "
+            "motion sooner and stillness later. [default: 1]",
+            needs="joint",
+        ),
+    ] = 1.0
     earlier_rates: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,6 +156,8 @@ class TrainingConfig:
             raise ValueError(
                 f"motion-rate must not be above learning-rate {self.learning_rate}, found {self.motion_rate}"
             )
+        if not 0 <= self.path_weight < math.inf:
+            raise ValueError(f"path-weight must be at least 0 and finite, found {self.path_weight}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, found {self.seed}")
 

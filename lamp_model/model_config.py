@@ -22,6 +22,43 @@ GRID_OPTION = Option(
 HORIZON_OPTION = Option(
     "Steps of motion: the first so many of the shards'. [default: the shards']", needs="motion", of_motion=True
 )
+MOTION_TARGET_OPTION = Option(
+    "What the motion network gives: velocity (paper), or data, from which the velocity follows: motion is 30 times "
+    "smaller than the noise, and a velocity is mostly noise. [default: tiny data, paper velocity]",
+    needs="motion",
+    of_motion=True,
+)
+MOTION_INPUT_OPTION = Option(
+    "What it sees of the noisy motion: state (paper), or gain: the state times the gain of the best linear estimate, 0 "
+    "at t = 0; noise of 1 would drown everything else. Needs the target data. [default: tiny gain, paper state]",
+    needs="motion",
+    of_motion=True,
+)
+MOTION_OUTPUT_OPTION = Option(
+    "The unit of what it gives: published (0.05 of the picture), or sigma: the standard deviation of the training set, "
+    "so that the network's numbers are about 1. Needs the target data. [default: tiny sigma, paper published]",
+    needs="motion",
+    of_motion=True,
+)
+FEATURE_NORM_OPTION = Option(
+    "Features as they are (none, paper), or standardised for each place in the prompt and each channel over the "
+    "training set (index): what differs between samples is small beside what all have. [default: tiny index, paper "
+    "none]",
+    needs="motion",
+    of_motion=True,
+)
+FEATURE_PLACES_OPTION = Option(
+    "What tells the Motion Expert where in the prompt a feature stands: none (paper) or learned, an embedding of its "
+    "place. [default: tiny learned, paper none]",
+    needs="motion",
+    of_motion=True,
+)
+FEATURE_SUMMARY_OPTION = Option(
+    "Numbers of each feature that enter, all in order, every adaptive norm beside the flow time; 0: none (paper). "
+    "[default: tiny 16, paper 0]",
+    needs="motion",
+    of_motion=True,
+)
 BACKBONE_OPTION = Option(
     "qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT. "
     "Stage 2 takes that of stage 1. [default: qwen3-vl]",
@@ -55,12 +92,19 @@ class MotionConfig:
 
     Attributes:
         time_channels: of the sinusoid that embeds the flow time.
-        steps_per_frame: adjacent steps packed into one frame of tokens.
+        steps_per_frame: adjacent steps packed into one frame of tokens; 0: all of them, whatever the horizon.
         patch_size: keypoints along each side of a token.
-        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``.
+        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``; and how many places in
+            the prompt ``feature_norm``, ``feature_places`` and ``feature_summary`` tell apart. Features further back
+            are treated like the last of these, and are not in the summary.
         denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
         depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's
             ablation).
+        motion_target, motion_input, motion_output: what the network gives, what it sees of the noisy motion, and in
+            what unit it gives it (``lamp_model.networks.flow_matching``). What needs statistics of the training set
+            keeps them in buffers, beside the weights.
+        feature_norm, feature_places, feature_summary: what is done with the features on their way in
+            (``lamp_model.networks.conditioning``).
     """
 
     layers: int = 12
@@ -78,12 +122,20 @@ class MotionConfig:
         int, Option("denoising steps before the motion guides, 0 to 10. [default: 1]", stage=2, needs="motion")
     ] = 1
     depth: bool = True
+    motion_target: Annotated[Literal["velocity", "data"], MOTION_TARGET_OPTION] = "velocity"
+    motion_input: Annotated[Literal["state", "gain"], MOTION_INPUT_OPTION] = "state"
+    motion_output: Annotated[Literal["published", "sigma"], MOTION_OUTPUT_OPTION] = "published"
+    feature_norm: Annotated[Literal["none", "index"], FEATURE_NORM_OPTION] = "none"
+    feature_places: Annotated[Literal["none", "learned"], FEATURE_PLACES_OPTION] = "none"
+    feature_summary: Annotated[int, FEATURE_SUMMARY_OPTION] = 0
 
     def __post_init__(self) -> None:
-        sizes = ("heads", "head_dim", "time_channels", "patch_size", "steps_per_frame", "grid", "horizon")
+        self._check_learning_options()
+        sizes = ["heads", "head_dim", "time_channels", "patch_size", "grid", "horizon"]
+        sizes += ["steps_per_frame"] if self.steps_per_frame else []
         check_sizes(self, (*sizes, "conditioning_tokens"), counts=("layers", "denoising_steps"))
         check_dropout(self.dropout)
-        if self.grid % self.patch_size or self.horizon % self.steps_per_frame:
+        if self.grid % self.patch_size or self.horizon % self.packed_steps:
             raise ValueError(
                 f"the grid must be a multiple of patch_size and the horizon of steps_per_frame, found "
                 f"{self.grid} / {self.patch_size} and {self.horizon} / {self.steps_per_frame}"
@@ -96,6 +148,36 @@ class MotionConfig:
                 f"{self.guidance_steps}"
             )
 
+    def _check_learning_options(self) -> None:
+        for name, known in (
+            ("motion_target", ("velocity", "data")),
+            ("motion_input", ("state", "gain")),
+            ("motion_output", ("published", "sigma")),
+            ("feature_norm", ("none", "index")),
+            ("feature_places", ("none", "learned")),
+        ):
+            if getattr(self, name) not in known:
+                flag = name.replace("_", "-")
+                raise ValueError(f"{flag} must be {known[0]} or {known[1]}, found {getattr(self, name)!r}")
+        if not 0 <= self.feature_summary <= LARGEST:
+            raise ValueError(f"feature-summary must lie between 0 and {LARGEST}, found {self.feature_summary}")
+        if self.motion_target == "velocity" and (self.motion_input, self.motion_output) != ("state", "published"):
+            raise ValueError(
+                f"motion-input {self.motion_input} and motion-output {self.motion_output} belong to the target data: a "
+                "velocity is mostly noise, so give --motion-target data, or --motion-input state and --motion-output "
+                "published"
+            )
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether something of the training set is kept beside the weights."""
+        return self.scaled or self.feature_norm != "none"
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the standard deviation of the motion is one of them."""
+        return self.motion_input == "gain" or self.motion_output == "sigma"
+
     @property
     def width(self) -> int:
         """Width of the transformer and of its hidden state."""
@@ -104,12 +186,17 @@ class MotionConfig:
     @property
     def channels(self) -> int:
         """Channels of a packed frame."""
-        return 3 * self.steps_per_frame
+        return 3 * self.packed_steps
+
+    @property
+    def packed_steps(self) -> int:
+        """Adjacent steps in one frame of tokens."""
+        return self.steps_per_frame or self.horizon
 
     @property
     def frames(self) -> int:
         """Packed frames."""
-        return self.horizon // self.steps_per_frame
+        return self.horizon // self.packed_steps
 
     @property
     def tokens(self) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lamp_model.training.request import Request
 
 Kind = TypeVar("Kind", bound=type)
-WHERE_AND_HOW = ("recipe", "resume", "device", "threads")
+WHERE_AND_HOW = ("recipe", "resume", "device", "threads", "cache_features", "cache_gb")
 """Options that say where and how to run and not what to train: a file has none of them."""
 OPTIONS = options_in(RunConfig)
 
@@ -81,6 +81,11 @@ class Train:
     """auto takes a GPU when there is one; else cpu, cuda or cuda:N."""
     threads: int = 2
     """Threads that decode samples."""
+    cache_features: Literal["auto", "on", "off"] = "auto"
+    """Encode each sample once and keep the features on disk, below ~/.cache/lamp/features, for both stages and later
+    runs on the same shards. auto: on where the backbone runs on the CPU and a sample is visited twice or more."""
+    cache_gb: float = 4.0
+    """GiB that the features of one set of shards may take there; further samples are encoded at every visit."""
 
     if TYPE_CHECKING:  # the fields that the decorator adds
 
@@ -117,4 +122,6 @@ def request_of(args: Train, output: Path) -> "Request":
         device=args.device,
         threads=args.threads,
         relative_depth=args.relative_depth,
+        cache_features=args.cache_features,
+        cache_gb=args.cache_gb,
     )

@@ -148,6 +148,8 @@ def _stopping_on_sigterm() -> "Iterator[StopRequest]":
 
 
 def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
+    from lamp_model.training.motion_report import validation_line, verdict
+
     folder, stage = prepared.folder, prepared.config.training.stage
     print(f"{folder}: finished; model.safetensors, and curves in curves.png and metrics.jsonl")
     if "val_loss" in metrics:
@@ -157,8 +159,10 @@ def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
             f"  actions        off by {metrics['action_error']:.3f} on average (normalised to [-1, 1]); "
             f"the data's mean action by {metrics['mean_action_error']:.3f}"
         )
+    if told := validation_line(metrics):
+        print(f"  motion         {told}".replace("; ", "\n                 "))
     for group in ("moving", "all"):
-        for unit in ("px", "m", "relative"):
+        for unit in ("m", "relative"):
             name = f"{unit}_{group}"
             if f"rollout_{name}" in metrics:
                 print(
@@ -176,6 +180,8 @@ def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
             f"next, in Python: lamp_model.policy.load_policy({str(folder)!r}{whose}).predict(images, instruction, "
             "state)"
         )
+    if told := verdict(metrics):
+        print(told)
 
 
 def _check_data(args: Train, output: Path) -> None:

@@ -18,6 +18,7 @@ class Batch:
         state, actions: in the convention of the data, filled up with zeros where robots of several widths meet; actions
             zero where their mask is false.
         embodiment: number of each sample's robot in the run (``lamp_model.data.embodiments``).
+        number: each sample's, in the run's data; -1 where it has none.
         scenes: what is needed to measure a rollout in pixels and metres.
     """
 
@@ -29,6 +30,7 @@ class Batch:
     actions: Float[torch.Tensor, "B H A"]
     action_mask: Bool[torch.Tensor, "B H"]
     embodiment: Int[torch.Tensor, " B"]
+    number: Int[torch.Tensor, " B"]
     scenes: tuple["Scene", ...]
 
     @property

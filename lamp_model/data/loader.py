@@ -7,7 +7,7 @@ which.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from lamp_model.data.batch import Batch
 from lamp_model.data.sample import SampleConfig, collate, texts_of, to_sample
 from lamp_model.data.sampler import Order
 from schemas.triplet import Triplet
+
+Made = TypeVar("Made")
 
 
 @runtime_checkable
@@ -93,10 +95,50 @@ class Loader:
         Where people gave an instruction, that is it, whatever else is learnt from.
         """
         first = step * self.batch_size
-        numbers = self.numbers[first : first + self.batch_size]
+        return self._in_order(self.numbers[first : first + self.batch_size])
+
+    def in_order(self, numbers: np.ndarray) -> Iterator[Batch]:
+        """Batches of these samples as they come and their first instruction, decoded ahead by threads."""
+        return self._ahead(self._in_order, self._parts(numbers))
+
+    def every_text(self, numbers: np.ndarray) -> Iterator[list[Batch]]:
+        """The same with every text that may be learnt from: the batches of a part hold its first texts, its second
+        texts and so on."""
+        return self._ahead(self._every_text, self._parts(numbers))
+
+    def _parts(self, numbers: np.ndarray) -> list[np.ndarray]:
+        return [numbers[first : first + self.batch_size] for first in range(0, len(numbers), self.batch_size)]
+
+    def _ahead(self, made: Callable[[np.ndarray], Made], parts: list[np.ndarray], ahead: int = 2) -> Iterator[Made]:
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[Future[Made]] = deque()
+            try:
+                for place in range(len(parts) + ahead):
+                    if place < len(parts):
+                        waiting.append(pool.submit(made, parts[place]))
+                    if place >= ahead and waiting:
+                        yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _every_text(self, numbers: np.ndarray) -> list[Batch]:
+        triplets = [self.shards.read(int(number)) for number in numbers]
+        found: list[list[Batch]] = []
+        for number, triplet in zip(numbers, triplets, strict=True):
+            config = self._config(int(number), triplet)
+            for place, text in enumerate(texts_of(triplet, config)):
+                if place == len(found):
+                    found.append([])
+                found[place].append(to_sample(triplet, config, text, int(number)))
+        return [collate(samples) for samples in found]
+
+    def _in_order(self, numbers: np.ndarray) -> Batch:
         triplets = [self.shards.read(int(number)) for number in numbers]
         configs = [self._config(int(number), t) for number, t in zip(numbers, triplets, strict=True)]
-        return collate([to_sample(t, c, texts_of(t, c)[0]) for t, c in zip(triplets, configs, strict=True)])
+        return collate(
+            [to_sample(t, c, texts_of(t, c)[0], int(n)) for n, t, c in zip(numbers, triplets, configs, strict=True)]
+        )
 
     def batches(self, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
         """The batches of steps first..last - 1, decoded ahead by threads."""
@@ -122,4 +164,4 @@ class Loader:
         choice = 0
         if len(texts) > 1:
             choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
-        return to_sample(triplet, config, texts[choice])
+        return to_sample(triplet, config, texts[choice], number)

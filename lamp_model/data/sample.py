@@ -16,7 +16,7 @@ from schemas.scene_flow import SceneFlow
 from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
 
-JOINED = ("motion", "motion_mask", "state", "actions", "action_mask", "embodiment")
+JOINED = ("motion", "motion_mask", "state", "actions", "action_mask", "embodiment", "number")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,11 @@ def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
     return (*triplet.instructions, *generated) or ("",)
 
 
-def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch:
+def to_sample(triplet: Triplet, config: SampleConfig, instruction: str, number: int = -1) -> Batch:
     """A batch of one.
+
+    Args:
+        number: the sample's, in the data that it is of.
 
     Raises:
         BadSample: the triplet does not fit the model, by key.
@@ -90,6 +93,7 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str) -> Batch
         actions=torch.from_numpy(_filled(triplet, "actions", actions[: config.chunk], config.action_size))[None],
         action_mask=torch.from_numpy(action_mask[: config.chunk].copy())[None],
         embodiment=torch.tensor([config.embodiment]),
+        number=torch.tensor([number]),
         scenes=(scene,),
     )
 

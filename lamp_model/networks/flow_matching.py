@@ -8,6 +8,9 @@ action  1 is noise, 0 is data    t noise + (1 - t) data      noise - data
 ======  =======================  ==========================  ============================
 
 Both velocities are dx/dt of their own path, so both solvers add ``velocity * dt``; the action's dt is negative.
+
+On the motion path a velocity and an estimate of the data say the same (``motion_velocity``, ``motion_estimate``), so
+that a network may be asked for either and the solver stays one.
 """
 
 from collections.abc import Callable
@@ -36,6 +39,30 @@ def action_path(
     """x_t and its velocity on the action path (paper, section 3.4)."""
     t = _broadcast(t, data)
     return t * noise + (1 - t) * data, noise - data
+
+
+def motion_velocity(
+    x: Float[torch.Tensor, " B *n"], estimate: Float[torch.Tensor, " B *n"], t: Float[torch.Tensor, " B"]
+) -> Float[torch.Tensor, " B *n"]:
+    """The velocity at x_t that an estimate of the data means: (estimate - x_t) / (1 - t), for t below 1."""
+    return (estimate - x) / (1 - _broadcast(t, x))
+
+
+def motion_estimate(
+    x: Float[torch.Tensor, " B *n"], velocity: Float[torch.Tensor, " B *n"], t: Float[torch.Tensor, " B"]
+) -> Float[torch.Tensor, " B *n"]:
+    """The estimate of the data that a velocity at x_t means: x_t + (1 - t) velocity; the inverse of
+    ``motion_velocity``."""
+    return x + (1 - _broadcast(t, x)) * velocity
+
+
+def motion_gain(t: Float[torch.Tensor, " B"], sigma: Float[torch.Tensor, " "]) -> Float[torch.Tensor, " B"]:
+    """What x_t is multiplied by to become the best linear estimate of data / sigma: t sigma / ((1-t)^2 + t^2 sigma^2).
+
+    sigma is the standard deviation of the data, that of the noise is 1. At t = 0, where x_t is noise alone, it is 0;
+    at t = 1 it is 1 / sigma.
+    """
+    return t * sigma / ((1 - t) ** 2 + t**2 * sigma**2)
 
 
 def sample_motion_time(batch: int, generator: torch.Generator) -> Float[torch.Tensor, " B"]:

@@ -3,8 +3,6 @@
 Built from diffusers' pieces under the names of the published checkpoints (``motion_head.*``).
 """
 
-from dataclasses import dataclass
-
 import torch
 from diffusers.models.embeddings import CogVideoXPatchEmbed, TimestepEmbedding, Timesteps, get_3d_sincos_pos_embed
 from diffusers.models.normalization import AdaLayerNorm
@@ -16,30 +14,21 @@ from torch.utils.checkpoint import checkpoint
 from lamp_model.features import Features
 from lamp_model.model_config import MotionConfig
 from lamp_model.networks import motion_layout
+from lamp_model.networks.conditioning import Conditioning, FeatureNorm, FeatureSummary, places
 from lamp_model.networks.flow_matching import (
     TIMESTEPS,
     integrate_motion,
-    masked_mean,
+    motion_estimate,
+    motion_gain,
     motion_path,
     motion_timestep,
+    motion_velocity,
     sample_motion_time,
 )
+from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights, increment_error, far_points, path_error
 
 SPATIAL_SCALE = 1.875
 """CogVideoX's interpolation scale of the spatial positions; part of the checkpoints' meaning."""
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the Motion Expert sees of the observation, the same for every evaluation.
-
-    Attributes:
-        tokens: as they enter the first block.
-        mask: true where a token may be attended to; None when all may.
-    """
-
-    tokens: Float[torch.Tensor, "B C W"]
-    mask: Bool[torch.Tensor, "B C"] | None
 
 
 class MotionTransformer(nn.Module):
@@ -90,15 +79,18 @@ class MotionTransformer(nn.Module):
         side = c.grid // c.patch_size
         positions = get_3d_sincos_pos_embed(c.width, (side, side), c.frames, SPATIAL_SCALE, 1.0, output_type="pt")
         self.register_buffer("positions", positions.flatten(0, 1).float()[None], persistent=False)
-        self.register_buffer("seen", motion_layout.component_mask(c.steps_per_frame, c.depth), persistent=False)
+        self.register_buffer("seen", motion_layout.component_mask(c.packed_steps, c.depth), persistent=False)
 
     def forward(
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> tuple[Float[torch.Tensor, "B F C G G"], Float[torch.Tensor, "B M W"]]:
-        """Velocity, and the last block's motion tokens before the final norm."""
+        """What the network is asked for (paper: the velocity), and the last block's motion tokens before the final
+        norm."""
         words, count = conditioning.tokens, conditioning.tokens.shape[1]
         packed = packed if self.config.depth else packed * self.seen
         temb = self.time_embedding(self.time_proj(timestep).to(packed.dtype))
+        if conditioning.summary is not None:
+            temb = temb + conditioning.summary
         # The words are projected already: the library's module is given none of them.
         motion = self.patch_embed(words[:, :0], packed)
         motion = motion + self.positions.to(motion.dtype)
@@ -111,8 +103,8 @@ class MotionTransformer(nn.Module):
             else:
                 hidden, words = block(hidden, words, temb, attention_kwargs=options)
         out = self.proj_out(self.norm_out(self.norm_final(hidden), temb=temb))
-        velocity = self._unpatchify(out)
-        return velocity if self.config.depth else velocity * self.seen, hidden
+        given = self._unpatchify(out)
+        return given if self.config.depth else given * self.seen, hidden
 
     def project(self, tokens: Float[torch.Tensor, "B C W"]) -> Float[torch.Tensor, "B C W"]:
         """Conditioning tokens as they enter the first block."""
@@ -144,14 +136,28 @@ class MotionDecoder(nn.Module):
 class MotionExpert(nn.Module):
     """Generates normalised motion from the backbone's features.
 
-    Noise, states and velocities are packed: ``[B, F, C, G, G]`` (``lamp_model.networks.motion_layout``).
+    Noise, states, velocities and estimates are packed: ``[B, F, C, G, G]`` (``lamp_model.networks.motion_layout``).
+
+    Attributes:
+        sigma: standard deviation of normalised motion over the training set, where the config needs it.
     """
+
+    sigma: torch.Tensor
 
     def __init__(self, config: MotionConfig, feature_width: int):
         super().__init__()
         self.config = config
         self.vlm_proj = nn.Linear(feature_width, config.width, bias=False)
         self.decoder = MotionDecoder(config)
+        c, room = config, config.conditioning_tokens
+        # What the paper does not have has no entry among the weights where it is off.
+        self.feature_norm = FeatureNorm(room, feature_width) if c.feature_norm == "index" else None
+        self.feature_places = nn.Parameter(torch.randn(room, c.width) * 0.3) if c.feature_places == "learned" else None
+        self.feature_summary = (
+            FeatureSummary(room, feature_width, c.feature_summary, c.width) if c.feature_summary else None
+        )
+        if config.scaled:
+            self.register_buffer("sigma", torch.ones(()))
 
     def condition(self, features: Features) -> Conditioning:
         """Project the features, once, however many evaluations follow.
@@ -159,10 +165,16 @@ class MotionExpert(nn.Module):
         With a mask all tokens are used and padding is attended to by nobody. Without one (the published checkpoints)
         the sequence is repeated as often as it fits into the fixed number of tokens and filled up with learned ones.
         """
+        if self.feature_norm is not None:
+            features = self.feature_norm(features)
+        summary = None if self.feature_summary is None else self.feature_summary(features)
         tokens = self.decoder.trunk_to_text_proj(self.vlm_proj(features.tokens))
         if features.mask is None:
             tokens = self._repeated(tokens)
-        return Conditioning(self.decoder.cogvideox.project(tokens), features.mask)
+        words = self.decoder.cogvideox.project(tokens)
+        if self.feature_places is not None:
+            words = words + self.feature_places[places(Features(words, features.mask), len(self.feature_places))]
+        return Conditioning(words, features.mask, summary)
 
     def _repeated(self, tokens: torch.Tensor) -> torch.Tensor:
         room = self.config.conditioning_tokens
@@ -176,7 +188,14 @@ class MotionExpert(nn.Module):
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> Float[torch.Tensor, "B F C G G"]:
         """The velocity at a time given as a whole number of thousandths."""
-        return self.decoder.cogvideox(packed, timestep, conditioning)[0]
+        return self._velocity(packed, timestep / TIMESTEPS, timestep, conditioning)
+
+    def estimate(
+        self, packed: Float[torch.Tensor, "B F C G G"], t: Float[torch.Tensor, " B"], conditioning: Conditioning
+    ) -> Float[torch.Tensor, "B F C G G"]:
+        """The motion that one evaluation at time t, 0..1, makes of a state."""
+        given = self._evaluate(packed, t, (t * TIMESTEPS).floor(), conditioning)[0]
+        return given if self.config.motion_target == "data" else motion_estimate(packed, given, t)
 
     def loss(
         self,
@@ -184,23 +203,34 @@ class MotionExpert(nn.Module):
         motion: Float[torch.Tensor, "B K T 3"],
         mask: Bool[torch.Tensor, "B K T"],
         generator: torch.Generator,
+        weights: LossWeights = PUBLISHED_WEIGHTS,
     ) -> Float[torch.Tensor, " "]:
-        """Mean squared error of the velocity (paper, section 3.2), over increments whose mask is true, and without
-        depth where it is masked.
+        """Mean squared error of what the network is asked for (paper, section 3.2: the velocity), over increments whose
+        mask is true, and without depth where it is masked.
 
         Args:
             motion: increments in the units of the data.
             generator: decides noise and time.
+            weights: of what counts beside, or more.
         """
-        steps = self.config.steps_per_frame
+        steps = self.config.packed_steps
         data = motion_layout.pack(motion_layout.normalise(motion), steps)
         counted = motion_layout.pack(mask[..., None].expand_as(motion).float(), steps)
-        counted = counted * motion_layout.component_mask(steps, self.config.depth).to(counted.device)
+        counted = (counted * motion_layout.component_mask(steps, self.config.depth).to(counted.device)).bool()
+        weight = None
+        if weights.moving != 1:
+            each = 1 + (weights.moving - 1) * far_points(motion, mask).to(data)
+            weight = motion_layout.pack(each[..., None, None].expand_as(motion), steps)
         noise = torch.randn(data.shape, generator=generator, device=data.device)
         t = sample_motion_time(len(data), generator)
         noisy, velocity = motion_path(data, noise, t)
-        predicted = self.velocity(noisy, (t * TIMESTEPS).floor(), self.condition(features))
-        return masked_mean((predicted.float() - velocity) ** 2, counted.bool())
+        given = self._evaluate(noisy, t, (t * TIMESTEPS).floor(), self.condition(features))[0].float()
+        of_data = self.config.motion_target == "data"
+        loss = increment_error(given - (data if of_data else velocity), counted, weight)
+        if not weights.path:
+            return loss
+        estimate = given if of_data else motion_estimate(noisy, given, t)
+        return loss + weights.path * path_error(estimate - data, counted, weight, steps)
 
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
@@ -215,24 +245,49 @@ class MotionExpert(nn.Module):
         first, steps = self.config.guidance_steps, self.config.denoising_steps
         conditioning = self.condition(features)
         state = integrate_motion(self._velocity_at(conditioning), noise, steps, first)
-        return self.decoder.cogvideox(state, _filled(motion_timestep(first / steps), state), conditioning)[1]
+        t = first / steps
+        return self._evaluate(state, _filled(t, state), _filled(motion_timestep(t), state), conditioning)[1]
 
     def rollout(self, features: Features, noise: Float[torch.Tensor, "B F C G G"]) -> Float[torch.Tensor, "B K T 3"]:
         """The whole motion, normalised. Only ever run to look at it; guidance takes its beginning."""
         conditioning = self.condition(features)
-        if not self.config.depth:
-            noise = noise * self.decoder.cogvideox.seen
-        packed = integrate_motion(self._velocity_at(conditioning), noise, self.config.denoising_steps)
-        return motion_layout.unpack(packed, self.config.steps_per_frame)
+        packed = integrate_motion(self._velocity_at(conditioning), self._seen(noise), self.config.denoising_steps)
+        return motion_layout.unpack(packed, self.config.packed_steps)
+
+    def first_estimate(
+        self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
+    ) -> Float[torch.Tensor, "B K T 3"]:
+        """The motion, normalised, as the first evaluation of a rollout estimates it: what the guidance begins with."""
+        noise = self._seen(noise)
+        packed = self.estimate(noise, _filled(0.0, noise), self.condition(features))
+        return motion_layout.unpack(packed, self.config.packed_steps)
 
     def noise_shape(self, batch: int) -> tuple[int, int, int, int, int]:
         """Shape of packed noise for a batch."""
         c = self.config
         return batch, c.frames, c.channels, c.grid, c.grid
 
+    def _evaluate(
+        self, x: torch.Tensor, t: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network is asked for, in the units of x, and its hidden state."""
+        if self.config.motion_input == "gain":
+            x = x * motion_gain(t, self.sigma).view(-1, 1, 1, 1, 1)
+        given, hidden = self.decoder.cogvideox(x, timestep, conditioning)
+        return (given * self.sigma if self.config.motion_output == "sigma" else given), hidden
+
+    def _velocity(
+        self, x: torch.Tensor, t: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        given = self._evaluate(x, t, timestep, conditioning)[0]
+        return motion_velocity(x, given, t) if self.config.motion_target == "data" else given
+
     def _velocity_at(self, conditioning: Conditioning):
-        return lambda x, t: self.velocity(x, _filled(motion_timestep(t), x), conditioning)
+        return lambda x, t: self._velocity(x, _filled(t, x), _filled(motion_timestep(t), x), conditioning)
+
+    def _seen(self, noise: torch.Tensor) -> torch.Tensor:
+        return noise if self.config.depth else noise * self.decoder.cogvideox.seen
 
 
-def _filled(timestep: int, like: torch.Tensor) -> torch.Tensor:
-    return torch.full((like.shape[0],), float(timestep), device=like.device)
+def _filled(value: float, like: torch.Tensor) -> torch.Tensor:
+    return torch.full((like.shape[0],), float(value), device=like.device)

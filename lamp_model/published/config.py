@@ -199,6 +199,7 @@ def to_values(model: ModelConfig, feature_width: int) -> dict[str, Any]:
             },
             "motion_expert": {
                 **{key: getattr(motion, field) for field, (key, _) in MOTION.items()},
+                MOTION["steps_per_frame"][0]: motion.packed_steps,
                 **FIXED_MOTION,
                 "latent_dim": motion.width,
                 "guidance_heads": model.fusion_options.get("heads", 40),

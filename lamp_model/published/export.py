@@ -17,7 +17,7 @@ from lamp_model.backbones.qwen3_vl import Config as Qwen3VLConfig
 from lamp_model.config import RunConfig
 from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel
-from lamp_model.model_config import ModelConfig
+from lamp_model.model_config import ModelConfig, MotionConfig
 from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.published.config import to_values
 from lamp_model.storage import run_folder
@@ -25,6 +25,15 @@ from lamp_model.storage.run_folder import BACKBONE
 from schemas.files import sha256_of, sync_folder, write_whole
 
 WEIGHTS = "pytorch_model.pt"
+OURS = (
+    "motion_target",
+    "motion_input",
+    "motion_output",
+    "feature_norm",
+    "feature_places",
+    "feature_summary",
+)
+"""Of the Motion Expert, what only this project has: a run to export has all of it off."""
 
 
 def export_policy(run: Path, output: Path) -> Path:
@@ -98,6 +107,13 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
     if not model.guided or not model.motion.depth:
         raise BadRun(
             f"{run} was trained without motion or without its depth; the published layout knows 3D motion only"
+        )
+    ours = [name for name in OURS if getattr(model.motion, name) != getattr(MotionConfig(), name)]
+    if ours:
+        said = ", ".join(f"--{name.replace('_', '-')} {getattr(model.motion, name)}" for name in ours)
+        raise BadRun(
+            f"{run} was trained with {said}; the published layout knows none of it: train both stages again with "
+            "--recipe recipes/train/exportable_stage1.yaml in stage 1"
         )
     if model.backbone != "qwen3-vl" or model.fusion != "gated":
         raise BadRun(

@@ -6,6 +6,9 @@ from typing import Any
 
 from schemas.files import write_whole, written_whole
 
+RATIOS = ("first_px_moving", "rollout_px_moving", "still_px_moving", "probe_px_moving")
+"""What is drawn of the error on moving points, over that of "nothing moves"."""
+
 
 class MetricsLog:
     """Appends to ``metrics.jsonl``; lines of steps that a resumed run repeats are dropped when it is opened."""
@@ -36,36 +39,42 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(metrics: Path, picture: Path, title: str) -> None:
-    """Draw loss and validation over the steps, and what else the stage was judged by."""
+    """Draw loss and validation over the steps, and what else the stage was judged by: errors of actions, or, of motion,
+    the error on moving points over that of "nothing moves"."""
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.use("agg")
     lines = read_metrics(metrics)
-    errors = sorted(
-        {
-            k
-            for line in lines
-            for k in line
-            if k.startswith(("rollout_px", "still_px", "action_error", "mean_action_error"))
-        }
-    )
-    figure = Figure(figsize=(11 if errors else 6, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if errors else 1, squeeze=False)[0]
+    ratios = _ratios(lines)
+    errors = sorted({k for line in lines for k in line if k.startswith(("action_error", "mean_action_error"))})
+    figure = Figure(figsize=(11 if errors or ratios else 6, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if errors or ratios else 1, squeeze=False)[0]
     for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
         _draw(axes[0], lines, name, label)
     axes[0].set(xlabel="step", ylabel="flow matching loss", title=title, yscale="log")
-    for name in errors:
-        _draw(axes[-1], lines, name, *_look_of(name))
-    if errors:
-        unit = "mean error, normalised" if "action_error" in errors else "mean distance, pixels"
+    for name in errors or (RATIOS if ratios else ()):
+        _draw(axes[-1], lines if errors else ratios, name, *_look_of(name))
+    if errors or ratios:
+        unit = "mean error, normalised" if errors else "error on points that move / nothing moves"
         axes[-1].set(xlabel="step", ylabel=unit, title="held-out episodes")
+        axes[-1].set_ylim(bottom=0)
     for axis in axes:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
     with written_whole(picture) as file:
         figure.savefig(file, format="png", dpi=110)
+
+
+def _ratios(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Errors on moving points in units of "nothing moves", where motion was looked at."""
+    found = []
+    for line in lines:
+        still = line.get("still_px_moving")
+        if still:
+            found.append({"step": line["step"], **{name: line[name] / still for name in RATIOS if name in line}})
+    return found
 
 
 def _look_of(name: str) -> tuple[str, str]:
@@ -75,6 +84,8 @@ def _look_of(name: str) -> tuple[str, str]:
         "still_px_all": ("if nothing moved, all points", "C0--"),
         "rollout_px_moving": ("generated flow, points that move", "C1-"),
         "still_px_moving": ("if nothing moved, points that move", "C1--"),
+        "first_px_moving": ("first step's estimate", "C0-"),
+        "probe_px_moving": ("linear probe", "C2--"),
         "action_error": ("generated actions", "C0-"),
         "mean_action_error": ("the data's mean action", "C0--"),
     }

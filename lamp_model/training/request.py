@@ -1,5 +1,6 @@
 """What a person asks of a stage of training, and which of it cannot be, settled before anything is read."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ class Request:
         options: values by the names of ``OPTIONS``.
         threads: that decode samples.
         relative_depth: motion may be learned from depth without a scale.
+        cache_features: keep the backbone's features on disk; ``auto``: where the backbone runs on the CPU.
+        cache_gb: GiB that they may take.
     """
 
     stage: int
@@ -39,6 +42,8 @@ class Request:
     device: str = "auto"
     threads: int = 2
     relative_depth: bool = False
+    cache_features: Literal["auto", "on", "off"] = "auto"
+    cache_gb: float = 4.0
 
 
 def check(request: Request, objective: str) -> None:
@@ -52,6 +57,8 @@ def check(request: Request, objective: str) -> None:
     """
     if request.threads < 1:
         raise ValueError(f"threads must be at least 1, found {request.threads}")
+    if not 0 < request.cache_gb < math.inf:
+        raise ValueError(f"cache-gb must be positive and finite, found {request.cache_gb}")
     given = [_place(name) for name in request.options]
     if request.stage == 1:
         _check_motion_stage(request, given)

@@ -1,7 +1,9 @@
-"""How far a generated motion is from the measured one, in pixels and in metres, beside "nothing moves"."""
+"""How far an imagined motion is from the measured one, in pixels and in metres, beside "nothing moves"."""
+
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from lamp_model.data.batch import Scene
 from schemas.cameras import lift
@@ -19,19 +21,39 @@ class RolloutErrors:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, increments: Float[np.ndarray, "K T 3"], scene: Scene) -> None:
-        """Measure one rollout: increments (du, dv, dz) in the unit square and the scene's depth unit."""
+    def add(self, increments: Float[np.ndarray, "K T 3"], scene: Scene, name: str = "rollout") -> None:
+        """Measure one motion: increments (du, dv, dz) in the unit square and the scene's depth unit.
+
+        Args:
+            name: under which it is counted; beside the one called ``rollout``, "nothing moves" is counted too.
+        """
         start = scene.uvz[:, :1]
         generated = start + np.cumsum(increments, axis=1)
-        still = np.broadcast_to(start, generated.shape)
-        truth = scene.uvz[:, 1:]
-        usable = scene.valid & scene.valid[:, :1]
-        moving = moving_points(lift(scene.uvz * [*scene.size, 1], scene.intrinsics), usable)
-        groups = {"all": usable[:, 1:], "moving": usable[:, 1:] & moving[:, None]}
-        for name, positions in (("rollout", generated), ("still", still)):
-            for unit, errors in self._errors(positions, truth, scene).items():
+        measured = {name: generated}
+        if name == "rollout":
+            measured["still"] = np.broadcast_to(start, generated.shape)
+        groups = groups_of(scene)
+        for one, positions in measured.items():
+            for unit, errors in _distances(positions, scene).items():
                 for group, chosen in groups.items():
-                    self._count(f"{name}_{unit}_{group}", errors[chosen])
+                    self._count(f"{one}_{unit}_{group}", errors[chosen])
+
+    def add_samples(self, samples: Sequence[Float[np.ndarray, "K T 3"]], scene: Scene) -> None:
+        """Measure several motions that were imagined of one scene, in pixels: ``mean``, their mean, and ``best``, the
+        one that is nearest to the truth, chosen for each group of points."""
+        start = scene.uvz[:, :1]
+        positions = [start + np.cumsum(increments, axis=1) for increments in samples]
+        each = [_pixels(where, scene) for where in positions]
+        mean = _pixels(np.mean(positions, axis=0), scene)
+        for group, chosen in groups_of(scene).items():
+            self._count(f"mean_px_{group}", mean[chosen])
+            self._count(f"best_px_{group}", min((errors[chosen] for errors in each), key=np.sum))
+
+    def add_positions(self, displacement: Float[np.ndarray, "K T 2"], scene: Scene, name: str) -> None:
+        """Measure a guess of where points go in the image, as their displacement from the start in the unit square."""
+        errors = _pixels(scene.uvz[:, :1, :2] + displacement, scene)
+        for group, chosen in groups_of(scene).items():
+            self._count(f"{name}_px_{group}", errors[chosen])
 
     def means(self) -> dict[str, float]:
         """Mean distance over points and steps as ``rollout_px_moving``, ``still_m_all``, ...: ``rollout`` is the
@@ -39,14 +61,26 @@ class RolloutErrors:
         unit)."""
         return {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
 
-    def _errors(self, positions: np.ndarray, truth: np.ndarray, scene: Scene) -> dict[str, np.ndarray]:
-        to_pixels = np.array([*scene.size, 1.0])
-        a, b = positions * to_pixels, truth * to_pixels
-        # Not schemas.cameras.project: a generated point may lie behind the camera, and is then simply far off.
-        distances = np.linalg.norm(lift(a, scene.intrinsics) - lift(b, scene.intrinsics), axis=-1)
-        unit = "m" if scene.depth_unit == "m" else "relative"
-        return {"px": np.linalg.norm(a[..., :2] - b[..., :2], axis=-1), unit: distances}
-
     def _count(self, name: str, errors: np.ndarray) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + float(errors.sum())
         self._counts[name] = self._counts.get(name, 0) + errors.size
+
+
+def groups_of(scene: Scene) -> dict[str, Bool[np.ndarray, "K T"]]:
+    """Which positions of steps 1..T count, of all points and of those that move."""
+    usable = scene.valid & scene.valid[:, :1]
+    moving = moving_points(lift(scene.uvz * [*scene.size, 1], scene.intrinsics), usable)
+    return {"all": usable[:, 1:], "moving": usable[:, 1:] & moving[:, None]}
+
+
+def _distances(positions: np.ndarray, scene: Scene) -> dict[str, np.ndarray]:
+    to_pixels = np.array([*scene.size, 1.0])
+    a, b = positions * to_pixels, scene.uvz[:, 1:] * to_pixels
+    # Not schemas.cameras.project: an imagined point may lie behind the camera, and is then simply far off.
+    distances = np.linalg.norm(lift(a, scene.intrinsics) - lift(b, scene.intrinsics), axis=-1)
+    unit = "m" if scene.depth_unit == "m" else "relative"
+    return {"px": _pixels(positions, scene), unit: distances}
+
+
+def _pixels(positions: np.ndarray, scene: Scene) -> np.ndarray:
+    return np.linalg.norm((positions[..., :2] - scene.uvz[:, 1:, :2]) * scene.size, axis=-1)

@@ -19,9 +19,11 @@ from lamp_model.data.split import split_members
 from lamp_model.data.statistics import training_statistics
 from lamp_model.errors import BadRun
 from lamp_model.model import MotionModel, PolicyModel
+from lamp_model.networks.motion_loss import LossWeights
 from lamp_model.storage import run_folder
 from lamp_model.training.checks import check_actions
 from lamp_model.training.data_setup import loaders
+from lamp_model.training.encoding import cached, uncacheable
 from lamp_model.training.init_motion import backbone_source, initialise_motion, keep_motion
 from lamp_model.training.metrics import draw_curves
 from lamp_model.training.request import Request, check
@@ -29,6 +31,7 @@ from lamp_model.training.rng import Purpose, stream_seed
 from lamp_model.training.run_config import new_config, resumed_config
 from lamp_model.training.stages import MotionStage, PolicyStage, Stage
 from lamp_model.training.stopping import StopRequest
+from lamp_model.training.survey import look_at_data
 from lamp_model.training.trainer import Trainer
 from schemas.devices import choose_device
 from schemas.files import remove_partials
@@ -40,7 +43,11 @@ SHARDS = Path("shards/libero")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that was found to be possible: nothing was trained yet."""
+    """A request that was found to be possible: nothing was trained yet.
+
+    Attributes:
+        cache_gb: GiB that features may take on disk; None: they are not kept.
+    """
 
     config: RunConfig
     folder: Path
@@ -49,6 +56,7 @@ class Prepared:
     threads: int
     resumed: bool
     finished: bool
+    cache_gb: float | None = None
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +82,20 @@ def prepare(request: Request) -> Prepared:
     check_actions(data, request.stage)
     config = resumed_config(request, stored, data) if stored else new_config(request, data)
     finished = stored is not None and (folder / run_folder.MODEL).is_file()
-    return Prepared(config, folder, data, device, request.threads, stored is not None, finished)
+    room = _room_for_features(request, config, device)
+    return Prepared(config, folder, data, device, request.threads, stored is not None, finished, room)
+
+
+def _room_for_features(request: Request, config: RunConfig, device: torch.device) -> float | None:
+    """GiB for features on disk; None where they are not kept: on a GPU the backbone is fast, and a sample that is seen
+    once need not be remembered."""
+    reason = uncacheable(config.model)
+    if request.cache_features == "on" and reason:
+        raise ValueError(f"--cache-features on is not possible here: {reason}; leave it out")
+    visits = config.training.steps * config.training.batch_size / max(config.data.samples, 1)
+    pays = device.type == "cpu" and visits >= 2
+    wanted = request.cache_features == "on" or (request.cache_features == "auto" and pays)
+    return request.cache_gb if wanted and not reason else None
 
 
 def _check_alone() -> None:
@@ -135,12 +156,26 @@ def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, floa
         stage = _build(prepared, statistics)
         training, validation = _loaders(prepared)
         _begin(prepared, stage, statistics)
-        trainer = Trainer(stage, config.training, folder, training, validation)
-        metrics = trainer.run(stop)
+        with _encoder(prepared, stage, training):
+            look_at_data(stage, training, validation, folder)
+            trainer = Trainer(stage, config.training, folder, training, validation)
+            metrics = trainer.run(stop)
         title = f"LaMP stage {stage.number}, {config.preset}"
         draw_curves(folder / run_folder.METRICS, folder / run_folder.CURVES, title)
         run_folder.finish(folder, stage.model, config.training)
     return metrics
+
+
+@contextmanager
+def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]:
+    """Let a stage take features from a cache on disk, where that was found to be possible."""
+    if prepared.cache_gb is None:
+        yield
+        return
+    with cached(stage.model, prepared.data, loader, prepared.cache_gb) as encoder:
+        if encoder is not None:
+            stage.encode = encoder
+        yield
 
 
 @contextmanager
@@ -196,17 +231,18 @@ def _build(prepared: Prepared, statistics: dict[str, Any] | None) -> Stage:
     config, folder = prepared.config, prepared.folder
     torch.manual_seed(stream_seed(config.training.seed, Purpose.WEIGHTS))
     source = run_folder.local_backbone(backbone_source(folder, config.motion_run), config.model)
+    weights = LossWeights(config.training.path_weight, config.training.moving_weight)
     if statistics is None:
         model = MotionModel(source)
         model.place(prepared.device)
-        return MotionStage(model)
+        return MotionStage(model, weights)
     policy = PolicyModel(source)
     if config.motion_run:
         initialise_motion(folder, config.motion_run, policy)
     policy.place(prepared.device)
     embodiments = embodiments_of(statistics, prepared.data.embodied[0].name, config.data.normalisation)
     weight = config.training.motion_weight if config.training.objective == "joint" else 0.0
-    return PolicyStage(policy, embodiments, weight)
+    return PolicyStage(policy, embodiments, weight, weights)
 
 
 def _loaders(prepared: Prepared) -> tuple[Loader, Loader | None]:

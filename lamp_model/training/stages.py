@@ -1,7 +1,9 @@
 """What the two stages learn and how they are judged; the loop is theirs in common."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 
@@ -10,17 +12,26 @@ from lamp_model.data.embodiments import Embodiments
 from lamp_model.features import Features
 from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.networks import motion_layout
+from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights
 from lamp_model.training.rollout_error import RolloutErrors
 
+ROLLOUTS = 8
+"""Of each held-out window, when a run of stage 1 ends."""
+Encode = Callable[[Batch], Features]
 Losses = dict[str, Float[torch.Tensor, " "]]
 """Terms of a loss by name, weighted: their sum is what is minimised."""
 
 
 @runtime_checkable
 class Stage(Protocol):
-    """One stage of training."""
+    """One stage of training.
+
+    Attributes:
+        encode: the backbone's features of a batch; what fills or reads a cache may take its place.
+    """
 
     number: int
+    encode: "Encode"
 
     @property
     def model(self) -> MotionModel:
@@ -31,9 +42,12 @@ class Stage(Protocol):
         """The terms of a batch's loss on the model's device; the generator decides all noise."""
         ...
 
-    def evaluate(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
         """The terms of a held-out batch's loss, and beside them what the model makes of it, for ``metrics``. The batch
         is encoded once.
+
+        Args:
+            last: the run ends here: look more closely, however long it takes.
         """
         ...
 
@@ -43,36 +57,55 @@ class Stage(Protocol):
 
 
 class MotionStage:
-    """Stage 1: the Motion Expert learns by conditional flow matching (paper, section 3.2)."""
+    """Stage 1: the Motion Expert learns by conditional flow matching (paper, section 3.2).
+
+    Attributes:
+        encode: the backbone's features of a batch.
+        baselines: figures that every look at the held-out episodes is set beside, under their own names.
+    """
 
     number = 1
 
-    def __init__(self, model: MotionModel):
-        self.model = model
+    def __init__(self, model: MotionModel, weights: LossWeights = PUBLISHED_WEIGHTS):
+        self.model, self.weights = model, weights
+        self.encode: Encode = lambda batch: model.encode(batch.images, batch.instructions)
+        self.baselines: dict[str, float] = {}
         self._errors = RolloutErrors()
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """See ``MotionExpert.loss``."""
-        return self._losses(self.model.encode(batch.images, batch.instructions), batch, generator)
+        return self._losses(self.encode(batch), batch, generator)
 
-    def evaluate(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """Run the whole motion and measure it against the truth."""
-        features = self.model.encode(batch.images, batch.instructions)
+    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
+        """Run the whole motion, and the first evaluation of it alone, and measure both against the truth; in the end
+        run it ``ROLLOUTS`` times, for their mean and the best of them."""
+        features = self.encode(batch)
         losses = self._losses(features, batch, generator)
-        shape = self.model.motion_head.noise_shape(batch.size)
-        noise = torch.randn(shape, generator=generator, device=generator.device)
-        motion = motion_layout.denormalise(self.model.motion_head.rollout(features, noise).float()).cpu().numpy()
-        for increments, scene in zip(motion, batch.scenes, strict=True):
-            self._errors.add(increments, scene)
+        head, samples = self.model.motion_head, []
+        for _ in range(ROLLOUTS if last else 1):
+            noise = torch.randn(head.noise_shape(batch.size), generator=generator, device=generator.device)
+            if not samples:
+                first = _increments(head.first_estimate(features, noise))
+            samples.append(_increments(head.rollout(features, noise)))
+        for place, scene in enumerate(batch.scenes):
+            self._errors.add(samples[0][place], scene)
+            self._errors.add(first[place], scene, "first")
+            if last:
+                self._errors.add_samples([sample[place] for sample in samples], scene)
         return losses
 
     def metrics(self) -> dict[str, float]:
-        """See ``RolloutErrors.means``."""
+        """See ``RolloutErrors``; beside them the baselines."""
         means, self._errors = self._errors.means(), RolloutErrors()
-        return means
+        return {**means, **self.baselines}
 
     def _losses(self, features: Features, batch: Batch, generator: torch.Generator) -> Losses:
-        return {"motion": self.model.motion_head.loss(features, batch.motion, batch.motion_mask, generator)}
+        head = self.model.motion_head
+        return {"motion": head.loss(features, batch.motion, batch.motion_mask, generator, self.weights)}
+
+
+def _increments(motion: torch.Tensor) -> np.ndarray:
+    return motion_layout.denormalise(motion.float()).cpu().numpy()
 
 
 class PolicyStage:
@@ -84,17 +117,24 @@ class PolicyStage:
 
     number = 2
 
-    def __init__(self, model: PolicyModel, embodiments: Embodiments, motion_weight: float = 0.0):
-        self.model, self.embodiments, self.motion_weight = model, embodiments, motion_weight
+    def __init__(
+        self,
+        model: PolicyModel,
+        embodiments: Embodiments,
+        motion_weight: float = 0.0,
+        weights: LossWeights = PUBLISHED_WEIGHTS,
+    ):
+        self.model, self.embodiments, self.motion_weight, self.weights = model, embodiments, motion_weight, weights
+        self.encode: Encode = lambda batch: model.encode(batch.images, batch.instructions)
         self._errors, self._count = [0.0, 0.0], 0
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The action head's, over actions that the episode has; when joint, the weighted motion loss beside it."""
-        return self._losses(self.model.encode(batch.images, batch.instructions), batch, generator)
+        return self._losses(self.encode(batch), batch, generator)
 
-    def evaluate(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
-        features = self.model.encode(batch.images, batch.instructions)
+        features = self.encode(batch)
         losses = self._losses(features, batch, generator)
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.embodiments.actions(batch.actions, batch.embodiment)
@@ -125,6 +165,7 @@ class PolicyStage:
         present = batch.action_mask if self.model.config.padding == "masked" else None
         losses = {"action": self.model.action_model.loss(guided, state, actions, mask, generator, present)}
         if self.motion_weight:
-            motion = self.model.motion_head.loss(features, batch.motion, batch.motion_mask, generator)
+            head = self.model.motion_head
+            motion = head.loss(features, batch.motion, batch.motion_mask, generator, self.weights)
             losses["motion"] = self.motion_weight * motion
         return losses

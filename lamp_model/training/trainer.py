@@ -19,6 +19,7 @@ from lamp_model.networks.precision import autocast
 from lamp_model.storage.checkpoints import Checkpoint, load_newest, load_weights, save_checkpoint
 from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, module_names, module_weights
 from lamp_model.training.metrics import MetricsLog
+from lamp_model.training.motion_report import validation_line
 from lamp_model.training.parameters import (
     CosineRate,
     check_learning,
@@ -142,7 +143,7 @@ class Trainer:
         for index, batch in enumerate(self._held_out(self.validation)):
             chance = generator(self.device, self.config.seed, Purpose.VALIDATION, index)
             with autocast(self.device):
-                losses = self.stage.evaluate(batch, chance)
+                losses = self.stage.evaluate(batch, chance, self.done == self.config.steps)
             total += sum(float(loss) for loss in losses.values()) * batch.size
             count += batch.size
             self._stop_if_asked()
@@ -150,6 +151,8 @@ class Trainer:
         check_learning(self.stage.model, self.learning, self.modules)
         metrics = {"val_loss": total / count, **self.stage.metrics()}
         self.log.write(step=self.done, **metrics)
+        if told := validation_line(metrics):
+            tqdm.write(f"step {self.done}: {told}")
         self._began += time.perf_counter() - began  # samples per second are of training
         return metrics
 

@@ -119,6 +119,11 @@ def test_from_scratch_it_begins_with_no_velocity():
         ({"patch_size": 3}, "multiple of patch_size"),
         ({"heads": 3, "head_dim": 5}, "multiple of 16"),
         ({"guidance_steps": 11}, "guidance_steps"),
+        ({"horizon": 5}, "the horizon of steps_per_frame"),
+        ({"motion_target": "noise"}, "motion-target must be velocity or data"),
+        ({"motion_input": "gain"}, "belong to the target data"),
+        ({"motion_output": "sigma"}, "belong to the target data"),
+        ({"feature_summary": -1}, "feature-summary must lie between"),
     ],
 )
 def test_nonsense_is_refused(sizes, says):

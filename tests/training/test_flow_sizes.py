@@ -82,7 +82,6 @@ def test_the_first_steps_and_every_nth_keypoint_are_taken():
             "a grid of 6 and a horizon of 6, which the Motion Expert cannot have: .* multiple of patch",
         ),
         ("full", {"grid": 10}, "the grid must be a multiple of patch_size"),
-        ("full", {"horizon": 5}, "the horizon of steps_per_frame"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_model_is_made(folder, name, options, says, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.published import EXPORTABLE
 from fixtures.shard import write_shards
 from training.test_model_training import smaller
 
@@ -41,7 +42,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("going-on")
     write_shards(folder / "shards", episodes=4, frames=3)
     for stage in (1, 2):
-        train(smaller(prepare(request(folder, stage, folder / f"stage{stage}"))))
+        exportable = EXPORTABLE if stage == 1 else {}
+        train(smaller(prepare(request(folder, stage, folder / f"stage{stage}", **exportable))))
     return folder
 
 
@@ -186,7 +188,7 @@ def test_asked_to_stop_it_saves_what_was_done_and_goes_on_to_the_same_weights(fo
 
     monkeypatch.setattr(Trainer, "step", asked_at_the_third)
     with pytest.raises(Stopped) as stopped:
-        train(smaller(prepare(request(folder, 1, tmp_path / "run"))), stop)
+        train(smaller(prepare(request(folder, 1, tmp_path / "run", **EXPORTABLE))), stop)
     monkeypatch.undo()
     assert stopped.value.saved == 3 and steps_in(tmp_path / "run/checkpoints") == [3]
     train(prepare(request(folder, 1, tmp_path / "run", data=None, resume=True)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fixtures.published import EXPORTABLE
 from fixtures.shard import write_shards
 from training.test_model_training import OPTIONS, observation, smaller, trained
 
@@ -33,7 +34,7 @@ def folder(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("weights")
     data = write_shards(folder / "shards", episodes=3, frames=2)
-    trained(1, data, folder / "stage1", steps=1)
+    trained(1, data, folder / "stage1", steps=1, **EXPORTABLE)
     trained(2, data, folder / "stage2", folder / "stage1", steps=1)
     export_command(Export(folder / "stage2", folder / "export"))
     made = folder / "motion"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fixtures.published import EXPORTABLE
 from fixtures.shard import write_shards
 from training.test_model_training import observation, trained
 
@@ -37,7 +38,7 @@ def made(tmp_path_factory):
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("published")
     data = write_shards(folder / "shards", episodes=3, frames=2)
-    trained(1, data, folder / "stage1", steps=2)
+    trained(1, data, folder / "stage1", steps=2, **EXPORTABLE)
     trained(2, data, folder / "stage2", folder / "stage1", steps=2)
     assert run_command(lambda: export_command(Export(folder / "stage2", folder / "export"))) == 0
     return folder

@@ -171,7 +171,7 @@ def test_a_run_that_runs_away_keeps_no_checkpoint_of_it_and_says_how_to_go_on(fo
     run = folder / f"away-{where}"
     with monkeypatch.context() as patched:
         patched.setattr(MotionStage, "losses", damaged)
-        with pytest.raises(Failed, match=r"--resume --learning-rate 0\.0004") as failed:
+        with pytest.raises(Failed, match=r"--resume --learning-rate 0\.0002") as failed:
             asked(folder, run.name, stage=1, steps=2, checkpoint_every=1)
     assert ("the motion loss is nan" in str(failed.value)) == (where == "loss") and not steps_in(run / "checkpoints")
     assert asked(folder, run.name, stage=1, steps=2, checkpoint_every=1, resume=True, learning_rate=0.0004) == 0

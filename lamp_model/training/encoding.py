@@ -1,0 +1,110 @@
+"""Features of a batch out of a cache on disk, where the backbone is frozen.
+
+The cache is filled before the first step, sample by sample in their order: what stands in it does not depend on who
+fills it or how often it was broken off, so that a run that goes on sees the same features.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lamp_model.data.batch import Batch
+from lamp_model.data.dataset import TrainingData
+from lamp_model.data.loader import Loader
+from lamp_model.features import Features
+from lamp_model.model import MotionModel
+from lamp_model.model_config import ModelConfig
+from lamp_model.networks.precision import autocast
+from lamp_model.storage.feature_cache import FeatureCache, cache_folder, digest_of_features
+from schemas.locks import held
+
+LONGER = 16
+"""Tokens that a row has beyond the first samples' longest prompt."""
+TOGETHER = 16
+"""Samples that are encoded at once to fill a cache."""
+
+
+class CachedEncoder:
+    """The features of samples that are kept; those of a batch of which one is not, from the backbone."""
+
+    def __init__(self, model: MotionModel, cache: FeatureCache):
+        self.model, self.cache = model, cache
+
+    def __call__(self, batch: Batch) -> Features:
+        """See ``MotionModel.encode``."""
+        found = self.cache.features(batch.number.tolist(), batch.instructions, self.model.device)
+        return found or self.model.encode(batch.images, batch.instructions)
+
+    def fill(self, loader: Loader, samples: int) -> None:
+        """Encode all samples that are not kept yet, with every text of theirs, as far as there is room."""
+        first = max(self.cache.last, 0) // TOGETHER * TOGETHER
+        numbers = np.arange(first, samples)
+        if self.cache.last == samples - 1 or self.cache.full:
+            return
+        mine = Loader(loader.shards, numbers, loader.config, TOGETHER, loader.seed, loader.threads)
+        bar = tqdm(total=samples, initial=first, desc="features", unit="sample", delay=2, mininterval=1)
+        with bar, torch.no_grad(), autocast(self.model.device):
+            for batches in mine.every_text(numbers):
+                for batch in batches:
+                    self._keep(batch.to(self.model.device))
+                bar.update(batches[0].size)
+                if self.cache.full:
+                    return
+
+    def _keep(self, batch: Batch) -> None:
+        features = self.model.encode(batch.images, batch.instructions)
+        assert features.mask is not None, "padding that is not masked is never cached"
+        numbers = batch.number.tolist()
+        for number, text, tokens, own in zip(numbers, batch.instructions, features.tokens, features.mask, strict=True):
+            self.cache.put(number, text, tokens[own])
+
+
+def uncacheable(config: ModelConfig) -> str | None:
+    """Why a model's features cannot be kept; None where they can."""
+    if config.lora_rank:
+        return "adapters change the features while they learn"
+    if config.padding != "masked":
+        return "padding that is not masked makes a sample's features depend on its batch"
+    return None
+
+
+@contextlib.contextmanager
+def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float) -> Iterator[CachedEncoder | None]:
+    """An encoder with a full cache for as long as it is used; None, with a word, where another run uses it just now.
+
+    Args:
+        loader: says what is taken of a sample.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    config = model.config
+    texts = [text for triplet in data.first_samples() for text in triplet.instructions] or [""]
+    length = max(model.qwen_vl_interface.length(text, len(config.cameras)) for text in texts) + LONGER
+    options = {name: value for name, value in config.backbone_options.items() if name != "weights"}
+    said = (config.backbone, options, list(config.cameras), list(data.manifests.items()), len(data), length)
+    folder = cache_folder() / digest_of_features(model.qwen_vl_interface, *said)[:24]
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder / ".lock"))
+        except BlockingIOError:
+            print(f"features: another run uses {folder} just now; this one encodes its samples at every visit")
+            yield None
+            return
+        most = int(gigabytes * 2**30)
+        cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
+        stack.callback(cache.close)
+        encoder = CachedEncoder(model, cache)
+        encoder.fill(loader, len(data))
+        print(f"features: {len(cache)} of {len(data)} samples are cached in {folder}")
+        yield encoder
+
+
+def _rows(data: TrainingData) -> int:
+    """How many (sample, text) there may be; the first samples tell how many texts each has."""
+    texts = [len(t.instructions) + len(t.generated_instructions) for t in data.first_samples()]
+    return len(data) * max([1, *texts])
