@@ -120,7 +120,6 @@ def test_from_scratch_it_begins_with_no_velocity():
         ({"heads": 3, "head_dim": 5}, "multiple of 16"),
         ({"guidance_steps": 11}, "guidance_steps"),
         ({"horizon": 5}, "the horizon of steps_per_frame"),
-        ({"motion_target": "noise"}, "motion-target must be velocity or data"),
         ({"motion_input": "gain"}, "belong to the target data"),
         ({"motion_output": "sigma"}, "belong to the target data"),
         ({"feature_summary": -1}, "feature-summary must lie between"),
