@@ -68,7 +68,7 @@ def chosen_strength(ridge: Ridge, episodes: Sequence[int], target: Float[torch.T
 
 
 def inner_products(
-    left: Iterable[Float[torch.Tensor, "n D"]], right: Iterable[Float[torch.Tensor, "m D"]]
+    left: Iterable[Float[torch.Tensor, "n _"]], right: Iterable[Float[torch.Tensor, "m _"]]
 ) -> Float[torch.Tensor, "n m"]:
     """Inner products of two sets of samples whose features come block by block."""
     total = None

@@ -1,0 +1,106 @@
+"""How well a run of stage 1 imagines motion on windows that it never saw, beside "nothing moves" and the linear probe.
+
+    python benchmarks/motion_error.py RUN [--data SHARDS] [--windows 256] [--threads 1] [--pictures FOLDER]
+
+Without ``--data`` the windows are those of the run's held-out episodes; with it, those of other shards, as of episodes
+that were recorded later. The probe is fitted on the run's own training episodes. Errors are over that of "nothing
+moves", on the same windows. With ``--pictures`` a good, a typical and a bad window are drawn: the 10th, 50th and 90th
+percentile of the first step's error on moving points.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import at_least_one, describe
+from motion_run import load_run, windows_of
+
+from lamp_model.data.loader import Loader
+from lamp_model.networks import motion_layout
+from lamp_model.training.rng import Purpose, generator
+from lamp_model.training.rollout_error import RolloutErrors
+from lamp_model.training.stages import MotionStage
+from lamp_model.training.survey import probe_errors, take
+from schemas.scene_flow import SceneFlow
+
+SHOWN = {"good": 0.1, "typical": 0.5, "bad": 0.9}
+
+
+def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[dict[str, float], list[float]]:
+    """Figures over windows, and each one's error of the first step on moving points in units of nothing moves."""
+    each = []
+    with torch.no_grad():
+        for index, batch in enumerate(loader.in_order(numbers)):
+            chance = generator(torch.device("cpu"), 0, Purpose.VALIDATION, index)
+            stage.evaluate(batch, chance, last=True)
+            head = stage.model.motion_head
+            noise = torch.randn(head.noise_shape(batch.size), generator=chance)
+            first = motion_layout.denormalise(head.first_estimate(stage.encode(batch), noise)).numpy()
+            for motion, scene in zip(first, batch.scenes, strict=True):
+                alone = RolloutErrors()
+                alone.add(scene, {"first": motion})
+                means = alone.means()
+                moves = means.get("still_px_moving", 0.0)
+                each.append(means["first_px_moving"] / moves if moves > 2 else float("nan"))
+    return stage.metrics(), each
+
+
+def draw(folder: Path, stage: MotionStage, loader: Loader, number: int, name: str, ratio: float) -> None:
+    """The measured flow of a window beside the first step's estimate."""
+    from pipeline.inspection.pictures import write_picture
+
+    triplet = loader.shards.read(number)
+    batch = next(iter(loader.in_order(np.array([number]))))
+    head = stage.model.motion_head
+    with torch.no_grad():
+        noise = torch.randn(head.noise_shape(1), generator=torch.Generator().manual_seed(0))
+        motion = motion_layout.denormalise(head.first_estimate(stage.encode(batch), noise))[0].numpy()
+    start = triplet.flow.uvz[:, :1]
+    positions = np.concatenate([start, start + np.cumsum(motion, axis=1)], axis=1)
+    everywhere = np.repeat(triplet.flow.valid[:, :1], positions.shape[1], axis=1)
+    imagined = SceneFlow(positions.astype(np.float32), everywhere, everywhere)
+    folder.mkdir(parents=True, exist_ok=True)
+    pair = [
+        replace(triplet, instructions=("measured",)),
+        replace(triplet, flow=imagined, instructions=(f"imagined ({name}: {ratio:.2f})",)),
+    ]
+    write_picture(folder / f"{name}.png", pair)
+
+
+def main() -> None:
+    """Measure, print a table, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--windows", type=at_least_one, default=256)
+    parser.add_argument("--threads", type=at_least_one, default=1)
+    parser.add_argument("--pictures", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    print(f"{describe()}; torch {torch.__version__}, {args.threads} thread(s)")
+    stage, config = load_run(args.run)
+    training, held_out = windows_of(config, args.data)
+    assert held_out is not None, "nothing is held out: give --data"
+    numbers = held_out.numbers[np.linspace(0, len(held_out.numbers) - 1, args.windows).round().astype(int)]
+    numbers = np.unique(numbers)
+    metrics, each = errors_of(stage, held_out, numbers)
+    probed = Loader(held_out.shards, numbers, held_out.config, held_out.batch_size, 0)
+    metrics |= probe_errors(
+        take(training, stage.encode, torch.device("cpu")), take(probed, stage.encode, torch.device("cpu"))
+    )
+    print(f"{len(numbers)} windows; px, and over nothing moves")
+    for group in ("moving", "all"):
+        still = metrics[f"still_px_{group}"]
+        told = [f"{n} {metrics[f'{n}_px_{group}'] / still:.3f}" for n in ("first", "rollout", "mean", "best", "probe")]
+        print(f"{group:<7} nothing moves {still:.3g} px; {'; '.join(told)}")
+    if args.pictures is not None:
+        known = [place for place in np.argsort(each) if np.isfinite(each[place])]
+        for name, share in SHOWN.items():
+            place = known[round(share * (len(known) - 1))]
+            draw(args.pictures, stage, held_out, int(numbers[place]), name, each[place])
+
+
+if __name__ == "__main__":
+    main()
