@@ -20,6 +20,7 @@ from motion_run import load_run, windows_of
 from lamp_model.data.loader import Loader
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.training.linear_probe import STRENGTHS, Ridge, chosen_strength, predict
+from lamp_model.training.rollout_error import groups_of
 from lamp_model.training.stages import MotionStage
 from lamp_model.training.survey import SPREAD, aligned
 
@@ -48,7 +49,7 @@ class Windows:
                 valid = scene.valid[:, at] & scene.valid[:, :1]
                 moved = (scene.uvz[:, at, :2] - scene.uvz[:, :1, :2]) * scene.size
                 truth.append(torch.from_numpy(np.where(valid[..., None], moved, 0).astype(np.float32)))
-                moving.append(torch.from_numpy(valid & ~scene.static[:, None]))
+                moving.append(torch.from_numpy(groups_of(scene)["moving"][:, at - 1]))
             actions.append(batch.actions[:, :ACTIONS])
             known.append(batch.action_mask[:, :ACTIONS])
         longest = max(tokens.shape[1] for tokens in seen["features"])

@@ -40,10 +40,10 @@ def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[
             first = motion_layout.denormalise(head.first_estimate(stage.encode(batch), noise)).numpy()
             for motion, scene in zip(first, batch.scenes, strict=True):
                 alone = RolloutErrors()
-                alone.add(scene, {"first": motion})
+                alone.add(motion, scene)
                 means = alone.means()
                 moves = means.get("still_px_moving", 0.0)
-                each.append(means["first_px_moving"] / moves if moves > 2 else float("nan"))
+                each.append(means["rollout_px_moving"] / moves if moves > 2 else float("nan"))
     return stage.metrics(), each
 
 

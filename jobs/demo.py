@@ -20,11 +20,11 @@ FOLDER = Path("demo")
 SHARDS, STAGE1, STAGE2 = FOLDER / "shards", FOLDER / "stage1", FOLDER / "stage2"
 COMMANDS = (
     (
-        f"lamp-data build --dataset libero --output {SHARDS}",
+        f"lamp-data build --dataset libero --stride 1 --output {SHARDS}",
         "not successful: the two shipped recordings are cut before the can is in the basket (data/libero/README.md)",
     ),
     (f"lamp-data inspect {SHARDS} --picture {FOLDER}/flow.png --html {FOLDER}/flow.html --input data/libero", ""),
-    (f"lamp-train --stage 1 --data {SHARDS} --output {STAGE1}", ""),
+    (f"lamp-train --stage 1 --data {SHARDS} --output {STAGE1} --steps 300", ""),
     (f"lamp-train --stage 2 --data {SHARDS} --output {STAGE2} --motion {STAGE1}", ""),
 )
 """What a person would type, and what has to be explained of the output."""

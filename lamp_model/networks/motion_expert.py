@@ -25,7 +25,7 @@ from lamp_model.networks.flow_matching import (
     motion_velocity,
     sample_motion_time,
 )
-from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights, increment_error, far_points, path_error
+from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights, far_points, increment_error, path_error
 
 SPATIAL_SCALE = 1.875
 """CogVideoX's interpolation scale of the spatial positions; part of the checkpoints' meaning."""

@@ -56,9 +56,7 @@ def path_error(
     return masked_mean(squares, known)
 
 
-def far_points(
-    motion: Float[torch.Tensor, "B K T 3"], mask: Bool[torch.Tensor, "B K T"]
-) -> Bool[torch.Tensor, "B K"]:
+def far_points(motion: Float[torch.Tensor, "B K T 3"], mask: Bool[torch.Tensor, "B K T"]) -> Bool[torch.Tensor, "B K"]:
     """Points that, while they were followed, went further than ``FAR`` from where they began.
 
     Args:

@@ -17,7 +17,7 @@ from lamp_model.networks.flow_matching import (
     motion_velocity,
 )
 from lamp_model.networks.motion_expert import MotionExpert
-from lamp_model.networks.motion_loss import LossWeights, moving_points
+from lamp_model.networks.motion_loss import LossWeights, far_points
 
 PUBLISHED = MotionConfig(
     layers=1, heads=2, head_dim=16, time_channels=32, patch_size=2, grid=4, horizon=8, conditioning_tokens=12
@@ -168,7 +168,7 @@ def test_the_order_of_features_is_seen():
         assert same != told
 
 
-def test_the_path_counts_until_a_point_is_lost_and_moving_points_count_more():
+def test_the_path_counts_until_a_point_is_lost_and_far_points_count_more():
     expert = expert_of(replace(DATA, grid=2))
     torch.nn.init.zeros_(expert.decoder.cogvideox.proj_out.weight)  # it says that nothing moves
     motion = torch.zeros(1, 4, 8, 3)
@@ -179,7 +179,7 @@ def test_the_path_counts_until_a_point_is_lost_and_moving_points_count_more():
     def loss(**weights):
         return float(expert.loss(features(1), motion, mask, torch.Generator().manual_seed(0), LossWeights(**weights)))
 
-    assert moving_points(motion, mask).tolist() == [[True, False, False, False]]
+    assert far_points(motion, mask).tolist() == [[True, False, False, False]]
     assert loss() == pytest.approx(4 / (28 * 3))  # four increments of 1, of 28 counted with three components
     assert loss(path=0.1) - loss() == pytest.approx(0.1 * (1 + 4 + 9 + 16) / (28 * 3), rel=1e-4)
     assert loss(moving=3) == pytest.approx(3 * loss())
