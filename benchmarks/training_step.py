@@ -1,15 +1,16 @@
 """Samples per second of a training step, both stages, on random shards.
 
     python benchmarks/training_step.py [--preset tiny] [--steps 10] [--batch-size 8] [--threads 1] [--device cpu]
-    [--lora-rank 64]
-        [--checkpoint-activations]
+    [--lora-rank 64] [--checkpoint-activations]
 
-Prints, for each stage, samples per second of whole steps (reading and decoding included), the share of the frozen
-backbone, peak memory (of the GPU where there is one, else of the process so far), and the machine. With
-``--preset paper`` the backbone has random weights of the published size, so that nothing is downloaded.
+Prints, for each stage, without features on disk and with them, samples per second of whole steps (reading and decoding
+included), the share of the frozen backbone, peak memory (of the GPU where there is one, else of the process so far),
+and the machine. With ``--preset paper`` the backbone has random weights of the published size, so that nothing is
+downloaded.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -25,7 +26,10 @@ from transformers.utils import logging
 
 from lamp_model.storage import run_folder
 from lamp_model.training import run as running
+from lamp_model.training.encoding import cached, uncacheable
 from lamp_model.training.request import Request
+from lamp_model.training.stages import MotionStage
+from lamp_model.training.survey import look_at_data
 from lamp_model.training.trainer import Trainer
 
 
@@ -69,12 +73,14 @@ def prepared_stage(stage: int, data: Path, folder: Path, options: dict, args: ar
         options = {**options, "lora_rank": args.lora_rank}
     request = Request(stage, data, folder, motion, preset=args.preset, options=options, device=args.device)
     prepared = running.prepare(request)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     run_folder.write_config(folder, prepared.config)
     built = running._build(prepared, running._statistics(prepared))
     if stage == 1:
         run_folder.finish(folder, built.model, prepared.config.training)
     loader, _ = running._loaders(prepared)
+    if isinstance(built, MotionStage):
+        look_at_data(built, loader, None, folder)
     return Trainer(built, prepared.config.training, folder, loader, None), loader
 
 
@@ -96,17 +102,29 @@ def main() -> None:
     print(f"{describe()}; torch {torch.__version__}, {args.threads} thread(s)")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         data = write_shards(folder / "shards", episodes=4, frames=8, size=128)
         for stage in (1, 2):
             options = {"batch_size": args.batch_size, "val_fraction": 0.0}
             options["checkpoint_activations"] = args.checkpoint_activations
             trainer, loader = prepared_stage(stage, data, folder / f"stage{stage}", options, args)
-            seconds, backbone = measure(trainer, loader, args.steps)
-            line = f"stage {stage}: {args.batch_size / seconds:.1f} samples/s, backbone {backbone / seconds:.0%} of it"
-            gpu = trainer.device.type == "cuda"
-            peak = torch.cuda.max_memory_allocated() if gpu else getrusage(RUSAGE_SELF).ru_maxrss * 1024
-            line += f", peak {peak / 2**30:.1f} GiB"
-            print(f"{line} (preset {args.preset}, batch {args.batch_size}, {trainer.device})")
+            say(stage, trainer, measure(trainer, loader, args.steps), args)
+            model = trainer.stage.model
+            if uncacheable(model.config) is None:
+                encode = trainer.stage.encode
+                with cached(model, loader.shards, loader, 1.0) as encoder:
+                    trainer.stage.encode = encoder
+                    say(stage, trainer, measure(trainer, loader, args.steps), args, "features on disk, ")
+                trainer.stage.encode = encode
+
+
+def say(stage: int, trainer: Trainer, measured: tuple[float, float], args: argparse.Namespace, how: str = "") -> None:
+    """One line of figures."""
+    seconds, backbone = measured
+    line = f"stage {stage}: {how}{args.batch_size / seconds:.1f} samples/s, backbone {backbone / seconds:.0%} of it"
+    gpu = trainer.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if gpu else getrusage(RUSAGE_SELF).ru_maxrss * 1024
+    print(f"{line}, peak {peak / 2**30:.1f} GiB (preset {args.preset}, batch {args.batch_size}, {trainer.device})")
 
 
 if __name__ == "__main__":
