@@ -113,7 +113,7 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
         said = ", ".join(f"--{name.replace('_', '-')} {getattr(model.motion, name)}" for name in ours)
         raise BadRun(
             f"{run} was trained with {said}; the published layout knows none of it: train both stages again with "
-            "--recipe recipes/train/exportable_stage1.yaml in stage 1"
+            "--recipe jobs/recipes/train/exportable_stage1.yaml in stage 1"
         )
     if model.backbone != "qwen3-vl" or model.fusion != "gated":
         raise BadRun(
