@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lamp_model.data.batch import Batch
 from lamp_model.data.dataset import TrainingData
@@ -20,6 +19,7 @@ from lamp_model.model_config import ModelConfig
 from lamp_model.networks.precision import autocast
 from lamp_model.storage.feature_cache import FeatureCache, cache_folder, digest_of_features
 from schemas.locks import held
+from schemas.progress import open_progress
 
 LONGER = 16
 """Tokens that a row has beyond the first samples' longest prompt."""
@@ -45,8 +45,8 @@ class CachedEncoder:
         if self.cache.last == samples - 1 or self.cache.full:
             return
         mine = Loader(loader.shards, numbers, loader.config, TOGETHER, loader.seed, loader.threads)
-        bar = tqdm(total=samples, initial=first, desc="features", unit="sample", delay=2, mininterval=1)
-        with bar, torch.no_grad(), autocast(self.model.device):
+        bar = open_progress("features", samples, "sample", first)
+        with contextlib.closing(bar), torch.no_grad(), autocast(self.model.device):
             for batches in mine.every_text(numbers):
                 for batch in batches:
                     self._keep(batch.to(self.model.device))

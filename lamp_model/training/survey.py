@@ -6,13 +6,13 @@ At most ``MOST`` windows, spread evenly, are encoded for it, and no more than fi
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from tqdm import tqdm
 
 from lamp_model.data.batch import Scene
 from lamp_model.data.loader import Loader
@@ -27,6 +27,7 @@ from lamp_model.training.linear_probe import LOOKED_AT, Ridge, chosen_strength, 
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.rollout_error import RolloutErrors, groups_of
 from lamp_model.training.stages import Encode, MotionStage, Stage
+from schemas.progress import open_progress
 
 MOST, ROOM = 2048, 2**30
 """Windows, and bytes for their features."""
@@ -81,7 +82,7 @@ def take(loader: Loader, encode: Encode, device: torch.device) -> Survey:
     """Encode windows of a loader, each once, with its first instruction."""
     room, found = None, []
     numbers = loader.numbers[_spread(len(loader.numbers), MOST)]
-    with tqdm(total=len(numbers), desc="looking at the data", unit="sample", delay=2, mininterval=1) as bar:
+    with closing(open_progress("looking at the data", len(numbers), "sample")) as bar:
         for batch in loader.in_order(numbers):
             with torch.no_grad():
                 tokens, mask = aligned(encode(batch.to(device)))

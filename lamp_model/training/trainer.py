@@ -1,6 +1,7 @@
 """The training loop of both stages: batch, loss, step, and now and then a look and a checkpoint."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -152,7 +153,8 @@ class Trainer:
         metrics = {"val_loss": total / count, **self.stage.metrics()}
         self.log.write(step=self.done, **metrics)
         if told := validation_line(metrics):
-            tqdm.write(f"step {self.done}: {told}")
+            over = "\r\033[K" if sys.stdout.isatty() and sys.stderr.isatty() else ""  # the bar's line
+            print(f"{over}step {self.done}: {told}", flush=True)
         self._began += time.perf_counter() - began  # samples per second are of training
         return metrics
 
