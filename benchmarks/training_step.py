@@ -24,6 +24,7 @@ from fixtures.shard import write_shards
 from machine import at_least_one, describe
 from transformers.utils import logging
 
+from lamp_model.data.dataset import TrainingData
 from lamp_model.storage import run_folder
 from lamp_model.training import run as running
 from lamp_model.training.encoding import cached, uncacheable
@@ -112,7 +113,9 @@ def main() -> None:
             model = trainer.stage.model
             if uncacheable(model.config) is None:
                 encode = trainer.stage.encode
+                assert isinstance(loader.shards, TrainingData)
                 with cached(model, loader.shards, loader, 1.0) as encoder:
+                    assert encoder is not None, "nobody else uses the folder"
                     trainer.stage.encode = encoder
                     say(stage, trainer, measure(trainer, loader, args.steps), args, "features on disk, ")
                 trainer.stage.encode = encode

@@ -108,13 +108,6 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
         raise BadRun(
             f"{run} was trained without motion or without its depth; the published layout knows 3D motion only"
         )
-    ours = [name for name in OURS if getattr(model.motion, name) != getattr(MotionConfig(), name)]
-    if ours:
-        said = ", ".join(f"--{name.replace('_', '-')} {getattr(model.motion, name)}" for name in ours)
-        raise BadRun(
-            f"{run} was trained with {said}; the published layout knows none of it: train both stages again with "
-            "--recipe jobs/recipes/train/exportable_stage1.yaml in stage 1"
-        )
     if model.backbone != "qwen3-vl" or model.fusion != "gated":
         raise BadRun(
             f"{run} has the backbone {model.backbone} and the fusion {model.fusion}; "
@@ -124,6 +117,13 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
         raise BadRun(
             f"{run} has the action head {model.action_head} and adapters of rank {model.lora_rank}; "
             "the published layout knows flow-matching without adapters only"
+        )
+    ours = [name for name in OURS if getattr(model.motion, name) != getattr(MotionConfig(), name)]
+    if ours:
+        said = ", ".join(f"--{name.replace('_', '-')} {getattr(model.motion, name)}" for name in ours)
+        raise BadRun(
+            f"{run} was trained with {said}; the published layout knows none of it: train both stages again with "
+            "--recipe jobs/recipes/train/exportable_stage1.yaml in stage 1"
         )
 
 

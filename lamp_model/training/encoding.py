@@ -86,7 +86,7 @@ def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: fl
     length = max(model.qwen_vl_interface.length(text, len(config.cameras)) for text in texts) + LONGER
     options = {name: value for name, value in config.backbone_options.items() if name != "weights"}
     said = (config.backbone, options, list(config.cameras), list(data.manifests.items()), len(data), length)
-    folder = cache_folder() / digest_of_features(model.qwen_vl_interface, *said)[:24]
+    folder = cache_folder() / digest_of_features(model.get_submodule("qwen_vl_interface"), *said)[:24]
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
