@@ -125,36 +125,54 @@ class TrackTester:
             nearest[:] = cv2.erode(np.where(np.isfinite(frame), frame, np.inf).astype(np.float32), square)
 
     def test(self, tracks: Tracks2D, lifted: LiftedTracks) -> LiftedTracks:
-        """A window with what is not to be believed taken out."""
+        """A window with what is not to be believed taken out: by what lies at each point's start, then by its moving
+        neighbours; what these can carry is put back.
+        """
         steps = tracks.reference + np.arange(tracks.uv.shape[1])
         frames, within = np.minimum(steps, len(self.depth) - 1), steps < len(self.depth)
-        flow = lifted.flow
-        stand = self._stand(tracks, flow, frames)
+        stand = self._stand(tracks, lifted.flow, frames)
         home = self._still_there(tracks, stand, frames) & within
+        flow = self._without_doubted(tracks, lifted.flow, stand, home, frames)
+        moved = stand.away & ~home & flow.valid
+        movers = np.flatnonzero(moved.any(axis=1))
+        edge = lifted.edge & flow.visible & ~home
+        if len(movers):
+            flow.valid[movers], edge[movers] = self._ask_neighbours(flow.uvz[movers], flow.valid[movers], edge[movers])
+        carried = np.zeros(flow.valid.shape, bool)
+        if self.config.carry:
+            lost = (_ever_gone(stand) & stand.gone) | np.maximum.accumulate(moved & flow.valid, axis=1)
+            flow, carried = self._carry_twice(flow, lost & within & lifted.flow.valid[:, :1], movers, frames)
+        edge[movers] &= ~_valid_from_there_on(flow.valid[movers])
+        hole = lifted.hole & flow.visible & ~home & ~carried
+        return LiftedTracks(flow, hole, edge & ~carried, carried)
+
+    def _without_doubted(
+        self,
+        tracks: Tracks2D,
+        flow: SceneFlow,
+        stand: StaticHypothesis,
+        home: Bool[np.ndarray, "K S"],
+        frames: Int[np.ndarray, " S"],
+    ) -> SceneFlow:
+        """The flow with points that are at home put there, and steps that show something else taken out."""
         doubted = self._dragged(tracks, stand, home, frames)
         # A track that stays while its place is taken, or has emptied, shows something else.
         doubted |= tracks.visible & ~stand.away & (stand.covered | stand.plainly_gone)
-        visible = (tracks.visible & ~doubted) | home
         uvz = np.where(home[..., None], flow.uvz[:, :1], flow.uvz)
         valid = (flow.valid & ~doubted) | (home & flow.valid[:, :1])
-        edge = lifted.edge & visible & ~home
-        moved = stand.away & ~home & valid
-        movers = np.flatnonzero(moved.any(axis=1))
-        if len(movers):
-            valid[movers], edge[movers] = self._ask_neighbours(uvz[movers], valid[movers], edge[movers])
-        draft = SceneFlow(uvz, visible, valid)
-        carried = np.zeros(valid.shape, bool)
-        if self.config.carry:
-            left = _ever_gone(stand) & stand.gone
-            wanted = (left | np.maximum.accumulate(moved & valid, axis=1)) & within & flow.valid[:, :1]
-            # Twice: points that were found lead others, and without those that had strayed more strays are seen.
-            first, newly = self._carry(draft, wanted, movers, frames)
-            changed = newly | (first.valid != draft.valid)
-            draft, later = self._carry(first, wanted, movers, frames, changed)
-            carried = newly | later
-        valid_later = np.maximum.accumulate(draft.valid[:, ::-1], axis=1)[:, ::-1]
-        edge[movers] &= ~valid_later[movers]
-        return LiftedTracks(draft, lifted.hole & draft.visible & ~home & ~carried, edge & ~carried, carried)
+        return SceneFlow(uvz, (tracks.visible & ~doubted) | home, valid)
+
+    def _carry_twice(
+        self,
+        flow: SceneFlow,
+        wanted: Bool[np.ndarray, "K S"],
+        movers: Int[np.ndarray, " M"],
+        frames: Int[np.ndarray, " S"],
+    ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
+        """Points that were found lead others, and without those that had strayed more strays are seen."""
+        first, newly = self._carry(flow, wanted, movers, frames)
+        again, later = self._carry(first, wanted, movers, frames, newly | (first.valid != flow.valid))
+        return again, newly | later
 
     def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, " S"]) -> StaticHypothesis:
         cameras, c = self.cameras, self.config
@@ -277,6 +295,11 @@ class TrackTester:
 def _ever_gone(stand: StaticHypothesis) -> Bool[np.ndarray, "K 1"]:
     """Points whose start was empty at some step; two, so that one bad depth decides nothing."""
     return stand.gone.sum(axis=1, keepdims=True) >= 2
+
+
+def _valid_from_there_on(valid: Bool[np.ndarray, "M S"]) -> Bool[np.ndarray, "M S"]:
+    """Whether a point is valid at a step or at any later one."""
+    return np.maximum.accumulate(valid[:, ::-1], axis=1)[:, ::-1]
 
 
 def _at(maps: Any, frames: Int[np.ndarray, " S"], uv: Float[np.ndarray, "*k #S 2"]) -> Shaped[np.ndarray, "*k S"]:
