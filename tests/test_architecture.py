@@ -63,7 +63,7 @@ def in_circles(arrows: dict[str, set[str]]) -> set[str]:
     return {room for room in arrows if room in reached(room)}
 
 
-@pytest.mark.parametrize("house", ["pipeline", "jobs"])
+@pytest.mark.parametrize("house", ["pipeline", "lamp_model", "jobs"])
 def test_no_arrow_between_rooms_leads_back(house):
     assert in_circles(rooms_imported(house)) == set()
 

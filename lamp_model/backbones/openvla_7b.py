@@ -27,7 +27,7 @@ from lamp_model.backbones._prismatic import DINO, SIGLIP, Prismatic, VisionSizes
 from lamp_model.backbones._prompt_safety import plain_words, special_tokens
 from lamp_model.features import Features, check_prompt, prompt
 from lamp_model.networks.image_resize import resize
-from lamp_model.storage.checkpoints import check_state
+from lamp_model.networks.weights import check_state
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
 """What OpenVLA was trained with."""

@@ -15,11 +15,11 @@ from lamp_model.errors import BadCheckpoint
 from lamp_model.model import PolicyModel, outline
 from lamp_model.model_config import ACTION_HEADS, BACKBONES, FUSIONS, ORIENTATIONS, ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
+from lamp_model.networks.weights import check_state, load_weights
 from lamp_model.options import with_options
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
 from lamp_model.published.config import PublishedConfig, read_config
 from lamp_model.published.files import fetched, find, read_state, verify_weights
-from lamp_model.storage.checkpoints import check_state, load_weights
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
 from schemas.plugins import MissingDependency, configure

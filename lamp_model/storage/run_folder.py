@@ -26,7 +26,8 @@ from lamp_model.errors import BadRun
 from lamp_model.model import MotionModel, PolicyModel, learning_modules
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.lora import module_of
-from lamp_model.storage.checkpoints import load_weights, read_sealed_tensors, write_sealed_tensors
+from lamp_model.networks.weights import load_weights
+from lamp_model.storage.checkpoints import read_sealed_tensors, write_sealed_tensors
 from schemas.errors import first_line
 from schemas.files import write_whole
 from schemas.structured import structure

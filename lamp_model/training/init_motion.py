@@ -10,11 +10,12 @@ from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
+from lamp_model.networks.weights import check_state, load_weights
 from lamp_model.published.config import read_config
 from lamp_model.published.files import find, is_published
 from lamp_model.published.loading import load_published_motion, read_published_motion
 from lamp_model.storage import run_folder
-from lamp_model.storage.checkpoints import check_state, load_weights, write_sealed_tensors
+from lamp_model.storage.checkpoints import write_sealed_tensors
 
 FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding", "image_orientation")
 """What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load.

@@ -17,7 +17,8 @@ from lamp_model.errors import BadCheckpoint
 from lamp_model.model import learning_modules
 from lamp_model.networks.lora import module_of
 from lamp_model.networks.precision import autocast
-from lamp_model.storage.checkpoints import Checkpoint, load_newest, load_weights, save_checkpoint
+from lamp_model.networks.weights import load_weights
+from lamp_model.storage.checkpoints import Checkpoint, load_newest, save_checkpoint
 from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, module_names, module_weights
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.motion_report import validation_line

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lamp_model.errors import BadCheckpoint
+from lamp_model.networks.weights import load_weights
 from lamp_model.storage import checkpoints
-from lamp_model.storage.checkpoints import Checkpoint, load_newest, load_weights, save_checkpoint, steps_in
+from lamp_model.storage.checkpoints import Checkpoint, load_newest, save_checkpoint, steps_in
 
 
 def made(step):
