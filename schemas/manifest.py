@@ -101,7 +101,7 @@ def read_sealed(path: Path, version: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def told(path: Path, what: str, missing: str) -> Iterator[None]:
-    """Turns what reading strangers' JSON raises into a sentence.
+    """Turns what reading JSON of unknown origin raises into a sentence.
 
     Args:
         what: the file should be.

@@ -252,7 +252,7 @@ def parse_options(words: typing.Iterable[str]) -> dict[str, str]:
 
 
 def _fitting(value: Any, kind: Any, where: str) -> Any:
-    """A value that is no string, as the field's type: what is the same number is the same recipe."""
+    """A value that is no string, as the field's type, so that 1 and 1.0 give the same recipe digest."""
     kinds = typing.get_args(kind) or (kind,)
     if float in kinds and type(value) is int:
         return float(value)

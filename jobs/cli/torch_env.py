@@ -5,7 +5,7 @@ imported before it is needed.
 import os
 
 
-def wait_politely() -> None:
+def let_threads_sleep() -> None:
     """Let torch's threads sleep while they wait; it must be said before torch is loaded.
 
     By default they spin, and on cores that are shared with anything else training becomes six times slower.

@@ -71,7 +71,7 @@ class Train:
     Hugging Face hub.
     """
     preset: Literal["tiny", "paper"] | None = None
-    """tiny runs on any machine in about a minute; paper is the published size, needs a large GPU and downloads
+    """tiny runs on any machine in minutes; paper is the published size, needs a large GPU and downloads
     Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
     relative_depth: bool = False
     """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""

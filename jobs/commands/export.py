@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from jobs.cli.exit_codes import Failed, UsageError
-from jobs.cli.torch_env import quieten, wait_politely
+from jobs.cli.torch_env import let_threads_sleep, quieten
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Export:
 
 def export_command(args: Export) -> int:
     """Export as asked and say what came of it; the exit code."""
-    wait_politely()
+    let_threads_sleep()
     from lamp_model.errors import BadCheckpoint, BadRun
     from lamp_model.published.export import differences, export_policy
     from lamp_model.storage.run_folder import read_config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jobs.cli.command_line import check_paths
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import recipe_path
-from jobs.cli.torch_env import quieten, wait_politely
+from jobs.cli.torch_env import let_threads_sleep, quieten
 from jobs.cli.train_options import Train, request_of, with_recipe
 from schemas.structured import BadFile
 
@@ -40,7 +40,7 @@ def train_command(args: Train) -> int:
     check_paths(args)
     output = args.output or Path(f"runs/stage{args.stage}")
     _check_data(args, output)
-    wait_politely()
+    let_threads_sleep()
     from lamp_model.training import run as training
     from schemas.errors import MissingDependency
     from schemas.shard_formats import CorruptShard

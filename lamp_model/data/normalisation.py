@@ -130,9 +130,6 @@ def _binary_last(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     return target
 
 
-NORMALISATIONS = ("min_max", "quantile")
-
-
 def range_of(statistics: Mapping[str, Any], name: str, normalisation: str = "min_max") -> Range:
     """The range of ``state`` or ``action`` in a build's statistics.
 

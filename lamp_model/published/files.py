@@ -217,7 +217,7 @@ def read_state(files: PublishedFiles, parts: tuple[str, ...]) -> dict[str, torch
         raise BadCheckpoint(
             f"{path} holds more than tensors and was not loaded: such a file could run any code"
         ) from error
-    except Exception as error:  # a stranger's bytes can make the reader raise anything
+    except Exception as error:  # damaged bytes can make the reader raise anything
         raise BadCheckpoint(f"{path} does not read as a PyTorch checkpoint: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()

@@ -84,7 +84,7 @@ class Origin:
                 )
             try:
                 return torch.hub.load(self.repo, entry, source="local", pretrained=False)
-            except Exception as error:  # whatever strangers' code raises
+            except Exception as error:  # the downloaded code may raise anything
                 raise MissingWeights(f"{self.repo} gives no {entry}: {first_line(error, LONGEST)}") from error
 
     def _state(self) -> Any:
