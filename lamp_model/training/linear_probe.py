@@ -27,7 +27,8 @@ class Ridge:
     def __init__(self, gram: Float[torch.Tensor, "N N"]):
         """Take the inner products of all samples to be fitted."""
         self.gram = gram.double()
-        self._scale = float(self.gram.diagonal().mean())
+        # One sample alone, standardised, is all zeros: then the mean motion is predicted, whatever the strength.
+        self._scale = float(self.gram.diagonal().mean()) or 1.0
 
     def weights(
         self, rows: Int[np.ndarray, " n"], inner: Float[torch.Tensor, "m n"], strength: float

@@ -37,3 +37,9 @@ def test_the_strength_is_chosen_on_episodes_that_are_not_fitted():
 
     assert choice(noise) == max(STRENGTHS) and choice(linear) == min(STRENGTHS)
     assert chosen_strength(Ridge(x @ x.T), [0] * 60, linear, lambda *_: 0.0) == STRENGTHS[1]
+
+
+def test_of_one_sample_the_probe_knows_its_motion_and_nothing_else():
+    """Standardised over itself its features are all zero."""
+    ridge, target = Ridge(torch.zeros(1, 1)), torch.tensor([[1.0, 2.0]])
+    assert torch.equal(predict(ridge.weights(np.array([0]), torch.zeros(3, 1), 0.01), target), target.expand(3, 2))
