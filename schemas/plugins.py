@@ -100,7 +100,7 @@ class UnknownPlugin(ValueError):
 
 def plugin_names(package: str) -> list[str]:
     """The plug-ins in a package's folder and its entry points, sorted, without importing any of them."""
-    return sorted({*_own_names(package), *_entry_points(package)})
+    return sorted({*own_plugin_names(package), *_entry_points(package)})
 
 
 def entry_point_group(package: str) -> str:
@@ -114,7 +114,8 @@ def is_module_elsewhere(name: str) -> bool:
     return all(word.isidentifier() for word in words) and (len(words) > 1 or importlib.util.find_spec(name) is not None)
 
 
-def _own_names(package: str) -> tuple[str, ...]:
+def own_plugin_names(package: str) -> tuple[str, ...]:
+    """The plug-ins in a package's folder, sorted, without importing any of them."""
     spec = importlib.util.find_spec(package)  # the package itself may import what is not installed
     return _names_in(tuple(spec.submodule_search_locations or ()) if spec is not None else ())
 
@@ -137,7 +138,7 @@ def load_plugin(package: str, name: str) -> ModuleType:
         UnknownPlugin: there is no such module, or it is no plug-in; the message names those there are.
         MissingDependency: it needs a package of an extra that is not installed.
     """
-    if name not in _own_names(package):
+    if name not in own_plugin_names(package):
         return _elsewhere(package, name)
     try:
         return importlib.import_module(f"{package}.{name.replace('-', '_')}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from schemas.plugins import plugin_names
+from schemas.plugins import own_plugin_names
 
 Options = TypeVar("Options", bound=type)
 METAVARS = {str: "STR", int: "INT", float: "FLOAT", Path: "PATH"}
@@ -31,8 +31,10 @@ def optional_in_words(options: Options) -> Options:
 
 
 def names_of(package: str) -> str:
-    """The plug-ins of a package as the choices of an option: ``{dis,lk}``."""
-    return f"{{{','.join(plugin_names(package))}}}"
+    """The plug-ins in a package's folder as the choices of an option: ``{dis,lk}``. Looking for those of other packages
+    would read a file of every package that is installed; ``lamp-data parts`` lists them.
+    """
+    return f"{{{','.join(own_plugin_names(package))}}}"
 
 
 def _metavar(kind: Any) -> str:
