@@ -33,9 +33,10 @@ def choose(candidates: list[Candidate], count: int, order: Order) -> list[Candid
 def varied(candidates: list[Candidate], count: int) -> list[Candidate]:
     """At most ``count`` of those that move most, spread over episodes and over moments of them.
 
-    They are taken from the half that moves more, or from the first ``count`` if these are more. The one that moves most
-    comes first. Each next one is of the episode that was used least so far, at the moment farthest from those already
-    chosen. Of windows of an episode that begin fewer than ``APART`` frames apart only one is taken: they look alike.
+    They are taken from the half that moves more, or from the ``count`` that move most if these are more. The one that
+    moves most comes first. Each next one is of the episode that was used least so far, at the moment farthest from
+    those already chosen. Of windows of an episode that begin fewer than ``APART`` frames apart only one is taken: they
+    look alike.
     """
     left = sorted(candidates, key=lambda c: (-c.score, c.key))[: max(count, len(candidates) // 2)]
     chosen, taken = left[:1], Counter(c.episode for c in left[:1])
