@@ -1,1 +1,1 @@
-"""Where things are put together: both commands, the demonstration and the ways to run work."""
+"""The top layer: both commands, the demonstration and the executors."""

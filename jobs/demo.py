@@ -1,4 +1,4 @@
-"""The main job on the shipped episodes, as a person would type it: ``make demo``."""
+"""The main workflow on the shipped episodes, with the commands that a user would type: ``make demo``."""
 
 import os
 import shlex
@@ -27,11 +27,11 @@ COMMANDS = (
     (f"lamp-train --stage 1 --data {SHARDS} --output {STAGE1} --steps 300", ""),
     (f"lamp-train --stage 2 --data {SHARDS} --output {STAGE2} --motion {STAGE1}", ""),
 )
-"""What a person would type, and what has to be explained of the output."""
+"""The commands that a user would type, with notes on their output."""
 
 
 def main() -> None:
-    """Build, look, train both stages, act; then say what was made and where."""
+    """Build, inspect, train both stages and predict; then print what was written and where."""
     if not Path("data/libero").is_dir():
         sys.exit("the demonstration builds from the shipped episodes in data/libero: run it in a clone of the project")
     start = time.perf_counter()
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def act(picture: Path) -> None:
-    """Predict an action chunk for a held-out sample and draw what the policy imagines beside what happened."""
+    """Predict an action chunk for a held-out sample, and draw the predicted flow beside the recorded flow."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: waiting threads sleep, as in lamp-train
 
     from lamp_model.data.sample import decode_image
@@ -93,7 +93,7 @@ def act(picture: Path) -> None:
 
 
 def imagined_flow(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> "SceneFlow":
-    """Where the imagined increments lead from the sample's own keypoints, all of them taken for visible."""
+    """Scene flow from the predicted increments, starting at the sample's own keypoints; all are marked visible."""
     from schemas.scene_flow import SceneFlow
 
     start = triplet.flow.uvz[:, :1]
@@ -102,7 +102,7 @@ def imagined_flow(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> "Sc
 
 
 def imagined_words(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> str:
-    """How far the imagined flow is off, beside a flow in which nothing moves; to be read with the picture."""
+    """The error of the predicted flow beside that of a flow in which nothing moves; printed with the picture."""
     from lamp_model.data.batch import Scene
     from lamp_model.training.rollout_error import RolloutErrors
 
@@ -118,7 +118,7 @@ def imagined_words(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> st
 
 
 def _clear() -> None:
-    """Remove what an earlier demonstration left, and only that."""
+    """Remove the output of an earlier demonstration, and nothing else."""
     import shutil
 
     for path in (SHARDS, STAGE1, STAGE2):

@@ -1,4 +1,4 @@
-"""``lamp-data``: build shards of triplets from robot episodes, and look at them."""
+"""``lamp-data``: build shards of triplets from robot episodes, and inspect them."""
 
 import sys
 from typing import Annotated, Any

@@ -20,7 +20,7 @@ def _run() -> int:
     words = start("lamp-train", sys.argv[1:])
     if words is None:
         return 0
-    if words[:1] == ["export"]:  # training is what the command is for, and needs no word
+    if words[:1] == ["export"]:  # training is the default and has no subcommand
         return export_command(tyro.cli(Export, prog="lamp-train export", args=words[1:]))
     check_subcommand(words, ["export"])
     check_choices(Train, words)

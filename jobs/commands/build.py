@@ -1,4 +1,4 @@
-"""``lamp-data build``: check what was asked for, run it, and say what came of it."""
+"""``lamp-data build``: check the options, run the build and report its result."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line comes to."""
+    """The checked settings of a command line."""
 
     recipe: Recipe
     selection: Selection
@@ -40,7 +40,7 @@ class Plan:
 
 
 def build_command(args: Build) -> int:
-    """Run a build or those of a recipe, or only try it, and say what came of it; the exit code."""
+    """Run one build or all builds of a recipe, or only try them; report the result and return the exit code."""
     if args.recipe is not None:
         from jobs.commands.mixture import mixture_command
 
@@ -54,11 +54,11 @@ def build_command(args: Build) -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a build, or of trying it.
+    """The result of a build or of a trial.
 
     Attributes:
         values: for ``--json``.
-        failure: why the exit code is 1 all the same.
+        failure: why the exit code is 1 although there is a result.
     """
 
     values: dict[str, Any]
@@ -70,7 +70,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     """Run the build of one dataset, or only try it.
 
     Raises:
-        UsageError, Failed: it cannot be.
+        UsageError, Failed: it cannot be run.
     """
     from pipeline.build.replacing import WouldReplace
     from pipeline.build.selection import BadSelection
@@ -93,10 +93,10 @@ def build_one(args: Build, plan: Plan) -> Outcome:
 
 
 def plan_of(args: Build) -> Plan:
-    """Check what was asked for.
+    """Check the options and return the settings of the build.
 
     Raises:
-        UsageError: it cannot be.
+        UsageError: the build cannot be run with these options.
     """
     from pipeline.build.run import ShardConfig
     from pipeline.episodes.chunks import ChunkConfig
@@ -183,7 +183,7 @@ def _try(args: Build, plan: Plan) -> Outcome:
 
 
 def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:
-    """Why the output's content would be refused to be replaced, if so."""
+    """Why the build would refuse to replace what the output folder holds; None if it would not."""
     from pipeline.build.replacing import Asked, WouldReplace, check_replacing
 
     asked = Asked.of(plan.recipe, vars(plan.shards), plan.selection, plan.source)
@@ -195,7 +195,7 @@ def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk on which a folder is or would be."""
+    """Free bytes on the disk that holds the folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,4 +1,4 @@
-"""``lamp-data evaluate``: how true flow is."""
+"""``lamp-data evaluate``: measure the accuracy of flow."""
 
 import json
 import sys
@@ -91,11 +91,11 @@ def evaluate_command(args: Evaluate) -> int:
 
 
 def _evaluated(args: Evaluate) -> "list[Evaluation]":
-    """Every combination on every kind of exact flow.
+    """Evaluate every combination of parts on every kind of exact flow.
 
     Raises:
-        ValueError, FileNotFoundError: something that there is not.
-        BuildError: what a part needs cannot be had.
+        ValueError, FileNotFoundError: a part, option or file that does not exist.
+        BuildError: something that a part needs is not available.
     """
     from pipeline.evaluation.run import evaluate, exact_episodes
     from pipeline.evaluation.sweep import combinations, licences, sources

@@ -1,4 +1,4 @@
-"""``lamp-train export``: a run as the authors publish their checkpoints."""
+"""``lamp-train export``: write a run in the layout of the authors' published checkpoints."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Export:
 
 
 def export_command(args: Export) -> int:
-    """Export as asked and say what came of it; the exit code."""
+    """Export the run and report the result; returns the exit code."""
     let_threads_sleep()
     from lamp_model.errors import BadCheckpoint, BadRun
     from lamp_model.published.export import differences, export_policy

@@ -97,7 +97,7 @@ def _view(args: Inspect) -> "View":
 
 
 def _inspect_dataset(args: Inspect) -> int:
-    """Show what a folder of a dataset holds, or the keys of one that no reader knows; 1 if some cannot be used."""
+    """Show what a dataset's folder holds, or its keys if no reader knows it; 1 if some of it cannot be used."""
     from pipeline.inspection_datasets.report import UnknownDataset, report_text, report_values
 
     _check_for_dataset(args)
@@ -115,10 +115,10 @@ def _inspect_dataset(args: Inspect) -> int:
 
 
 def _check_for_dataset(args: Inspect) -> None:
-    """Refuse options that are for shards, or that make no sense.
+    """Refuse options that only apply to shards, and values that make no sense.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is such an option.
     """
     from pipeline.inspection.pictures import check_picture_path
 
@@ -134,7 +134,7 @@ def _check_for_dataset(args: Inspect) -> None:
 
 
 def _report(args: Inspect) -> "DatasetReport":
-    """What the folder's reader makes of it.
+    """Report on the folder as its reader reads it.
 
     Raises:
         UsageError: there is no such reader, or a mapping file cannot be used.
@@ -155,7 +155,7 @@ def _report(args: Inspect) -> "DatasetReport":
 
 
 def _contact_sheet(picture: Path, report: "DatasetReport") -> list[tuple[str, str]]:
-    """Draw frames of the dataset's cameras; what could not be drawn."""
+    """Draw frames of the dataset's cameras; returns what could not be drawn."""
     from pipeline.inspection_datasets.contact_sheet import write_contact_sheet
 
     return list(write_contact_sheet(picture, f"{report.folder}: {report.info['name']}", report.looked_at))

@@ -1,4 +1,4 @@
-"""The entry of ``lamp-data inspect``."""
+"""``lamp-data inspect`` for shards: print a summary, and write the picture and the page."""
 
 import contextlib
 import json
@@ -16,21 +16,21 @@ from pipeline.inspection.terminal import sample_text, summary_text
 from pipeline.inspection.text import finding_words
 
 WORST_AND_BEST = 4
-"""Samples of each on a page."""
+"""Number of worst and of best samples on a page."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of shards, and where it goes.
+    """What to show of shards, and where to write it.
 
     Attributes:
         sample: key or number (from 0) of one sample to show in full.
         picture: where to write a picture of that sample, or of several.
-        html: where to write a page that needs nothing but itself.
-        dataset: folder of the dataset's own files, for the page to show the frames that flow was made from.
-        as_json: say JSON in place of text.
+        html: where to write a self-contained page.
+        dataset: folder of the dataset's own files, from which the page takes the frames that flow was made from.
+        as_json: print JSON in place of text.
         verify: read every sample and compare every SHA-256; else only the measured samples are read.
-        limit: how many samples, evenly spread, ranges of flow and sizes are measured on.
+        limit: how many samples, evenly spread, are measured for ranges of flow and sizes.
         shown: how many samples a page shows, or a picture without ``sample``.
         order: show the samples that move most, the worst or best by score, or evenly spread ones.
         retargeted: show each sample's flow also in even steps of distance, beside that in even steps of time.
@@ -50,12 +50,12 @@ class View:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is said, and what is drawn.
+    """What is printed, and what is drawn.
 
     Attributes:
         facts: for JSON.
-        groups: the samples that are drawn, of each collection.
-        summaries: of each collection; none when one sample is shown.
+        groups: the samples to draw, by collection.
+        summaries: one for each collection; none when one sample is shown.
     """
 
     collections: list[Collection]
@@ -74,14 +74,14 @@ def inspect(path: Path, view: View, say: Callable[[str], None] = print) -> int:
     """Show what lies at a path: a shard, a folder of shards, a manifest, or a folder of several folders of shards.
 
     Args:
-        say: where the text goes.
+        say: prints the text.
 
     Returns:
-        The exit code: 0 when all is well, 1 when a check failed (each failure is named).
+        The exit code: 0 when no check failed, 1 when one did (each failure is named).
 
     Raises:
-        CannotInspect: a person's mistake, a damaged input or an output that cannot be written, in one sentence, with
-            its exit code.
+        CannotInspect: a usage error, a damaged input or an output that cannot be written. The message is one sentence;
+            the exit code is with it.
     """
     _check(view)
     paths = sets_at(path)
@@ -97,7 +97,7 @@ def inspect(path: Path, view: View, say: Callable[[str], None] = print) -> int:
 
 
 def _one_sample(path: Path, paths: list[Path], sample: str, retargeted: bool) -> Shown:
-    """One sample with everything that is known of it."""
+    """One sample with all its facts."""
     if len(paths) > 1:
         raise CannotInspect(
             f"{path} holds {len(paths)} sets of shards: to see one sample give one of them, e.g. {paths[0]}"
@@ -123,7 +123,7 @@ def _sets(path: Path, paths: list[Path], view: View) -> Shown:
 
 
 def _written(shown: Shown, view: View) -> dict[str, str]:
-    """Write the picture and the page that were asked for; the files by what they are."""
+    """Write the requested picture and page; returns the paths by kind of file."""
     from pipeline.inspection.pictures import write_picture
 
     written: dict[str, str] = {}
@@ -145,7 +145,7 @@ def _facts(summaries: list[ShardSummary], path: Path) -> dict[str, Any]:
 
 
 def _write_page(path: Path, shown: Shown, dataset: Path | None, retargeted: bool) -> None:
-    """The page of sets, or of one sample when there are no summaries."""
+    """Write the page of the sets, or of one sample when there are no summaries."""
     from pipeline.inspection.rejections import Rejections, read_rejections
     from pipeline.inspection.source_frames import WayBack
     from pipeline.inspection_page.frames import pictures_of, videos_of
@@ -200,7 +200,7 @@ def _check(view: View) -> None:
     """Refuse options that make no sense, before anything is read.
 
     Raises:
-        CannotInspect: there is one.
+        CannotInspect: there is such an option.
     """
     from pipeline.inspection.pictures import check_picture_path
 

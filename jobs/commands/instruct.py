@@ -102,7 +102,7 @@ def _said(file: Any, episodes: list[str]) -> str:
 
 
 def model_name(backbone: str, config: Any) -> str:
-    """Which model: its name and revision, or, for weights on this machine, the digest of what they hold."""
+    """Identify the model: its name and revision or, for weights on this machine, the digest of their content."""
     from schemas.files import contents_digest
 
     if Path(config.weights).exists():
@@ -111,17 +111,17 @@ def model_name(backbone: str, config: Any) -> str:
 
 
 def _seen_options(config: Any) -> dict[str, Any]:
-    """Options that decide what a model sees; its weights are named apart, and the prompt is another."""
+    """Options that decide the model's input. Its weights are named separately, and it gets a different prompt here."""
     aside = ("weights", "revision", "prompt", "tidy", "attention", "architecture_only")
     return {name: value for name, value in recorded_options(config).items() if name not in aside}
 
 
 def _backbone(args: Instruct, config: Any) -> Any:
-    """The model.
+    """Build the model.
 
     Raises:
-        Failed: its weights cannot be had.
-        UsageError: it cannot be built like that, or cannot write.
+        Failed: its weights are not available.
+        UsageError: it cannot be built with these options, or it cannot generate text.
     """
     from lamp_model.features import Writer
 
@@ -137,7 +137,7 @@ def _backbone(args: Instruct, config: Any) -> Any:
 
 
 def _write(refs: list[Any], reader: Any, writer: Any, file: Any, blank_only: bool) -> Iterator[str]:
-    """Texts of each episode into the file; yields why an episode could not be read."""
+    """Write the texts of each episode into the file; yields the reason for each episode that could not be read."""
     from jobs.cli.progress import progress_bar
     from pipeline.episodes.camera_choice import PRIMARY, chosen_cameras
     from schemas.episode import BadEpisode

@@ -1,4 +1,4 @@
-"""``lamp-data build --recipe FILE``: each dataset into its own folder, and then the mixture that names them."""
+"""``lamp-data build --recipe FILE``: build each dataset in its own folder, then write the mixture that names them."""
 
 import json
 import logging
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 def mixture_command(args: Build) -> int:
-    """Build every dataset of a recipe, one after the other, and write ``mixture.json`` last; the exit code.
+    """Build every dataset of a recipe, one after the other, and write ``mixture.json`` last; returns the exit code.
 
-    A dataset of which too much is quarantined, or that fails, keeps the others from nothing; the exit code is then 1,
-    and there is no mixture where a build is missing. The same command goes on with what is missing.
+    The others are built even if one dataset fails or too much of it is quarantined. The exit code is then 1. No mixture
+    is written while a build is missing. Running the same command again builds what is missing.
     """
     try:
         recipe = read_recipe_file(args)
@@ -44,7 +44,7 @@ def mixture_command(args: Build) -> int:
 
 
 def _outcomes(plans: list[tuple[Section, Plan]], silent: bool) -> tuple[dict[str, Outcome], dict[str, str]]:
-    """Build all datasets, or try them: what came of each, printed if not silent, and why some failed."""
+    """Build all datasets, or try them; returns the results, printed unless silent, and the reasons for failures."""
     outcomes: dict[str, Outcome] = {}
     failures: dict[str, str] = {}
     for section, plan in plans:
@@ -63,7 +63,7 @@ def _outcomes(plans: list[tuple[Section, Plan]], silent: bool) -> tuple[dict[str
 
 
 def _plan(recipe: RecipeFile, section: Section) -> Plan:
-    """A section's plan, its folder being there: hours of building must not end in a misspelt name."""
+    """A section's plan. Checks first that its folder exists, so that a misspelt name fails before hours of building."""
     try:
         plan = plan_of(section.build)
     except UsageError as error:
@@ -77,7 +77,7 @@ def _plan(recipe: RecipeFile, section: Section) -> Plan:
 
 
 def _total(tried: dict[str, Outcome]) -> tuple[str, dict[str, Any]]:
-    """What the builds that were tried come to together, in words and for ``--json``."""
+    """The totals of all trials, in words and for ``--json``."""
     from pipeline.build.dry_run import Estimate, summed
 
     totals = {
@@ -89,7 +89,7 @@ def _total(tried: dict[str, Outcome]) -> tuple[str, dict[str, Any]]:
 
 
 def _mixture(recipe: RecipeFile) -> tuple[str, dict[str, Any]]:
-    """Write the mixture of all builds; what it holds, in words and for ``--json``."""
+    """Write the mixture of all builds; returns its content in words and for ``--json``."""
     mixture = _written(recipe)
     samples = sum(member.samples for member in mixture.members)
     return mixture_text(recipe.output, mixture), {"mixture": str(recipe.output / NAME), "samples": samples}
@@ -109,7 +109,7 @@ def _written(recipe: RecipeFile) -> Mixture:
 
 
 def mixture_text(output: Path, mixture: Mixture) -> str:
-    """What a mixture holds, and how often each of its members is drawn."""
+    """The content of a mixture in words, with how often each member is drawn."""
     members = mixture.members
     lines = [f"{output / NAME}: {sum(m.samples for m in members)} triplets of {len(members)} dataset(s)"]
     weights = [member.samples if member.weight is None else member.weight for member in members]

@@ -27,9 +27,9 @@ ROOMS = {
     "fusions": ("lamp_model.fusions", "lamp-train --fusion"),
     "action-heads": ("lamp_model.action_heads", "lamp-train --action-head"),
 }
-"""Folders of plug-ins, and the options that choose from them."""
+"""Folders of plug-ins, and the options that select from them."""
 SET_BY_COMMAND = ("feature_width", "motion_width", "architecture_only")
-"""Fields of configs that follow from other choices."""
+"""Fields of configs that the command sets from other options."""
 WIDTH = 100
 
 
@@ -42,7 +42,7 @@ class Parts:
 
 
 def parts_command(args: Parts) -> int:
-    """Print what was asked for; the exit code."""
+    """Print the parts or their options; returns the exit code."""
     if not args.names:
         for room, (package, said) in ROOMS.items():
             print(f"{room:<14} {', '.join(plugin_names(package))}\n{'':<14} {said}")
@@ -54,10 +54,10 @@ def parts_command(args: Parts) -> int:
 
 
 def _named(said: str) -> list[tuple[str, str]]:
-    """Room and name of the parts that a word means.
+    """Package and name of the parts that a word names.
 
     Raises:
-        UsageError: it means none.
+        UsageError: it names none.
     """
     word = said.replace("_", "-")
     if word in ROOMS:
@@ -95,7 +95,7 @@ def is_option(name: str, hint: Any) -> bool:
 
 
 def attributes_of(config: type) -> dict[str, str]:
-    """What the ``Attributes:`` sections in the docstrings of a config and its bases say, by name."""
+    """Descriptions from the ``Attributes:`` sections in the docstrings of a config and its bases, by name."""
     found: dict[str, str] = {}
     for kind in reversed(config.__mro__):
         section = re.search(r"^Attributes:\n((?:[ ]+.*\n?|\n)*)", inspect.cleandoc(kind.__doc__ or ""), re.MULTILINE)
@@ -107,7 +107,7 @@ def attributes_of(config: type) -> dict[str, str]:
 
 
 def _default(field: dataclasses.Field) -> Any:
-    """As it would be typed."""
+    """The default as it would be typed on the command line."""
     factory = field.default_factory
     value = field.default if factory is dataclasses.MISSING else factory()
     if value is None or isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""``lamp-train`` itself: ask for a run, train it, and say what came of it."""
+"""``lamp-train`` itself: prepare a run, train it and report the result."""
 
 import signal
 import sys
@@ -23,10 +23,10 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class _Ended(Exception):
-    """The person, or whoever runs the machine, ended the work.
+    """The work was ended by a signal or a request to stop.
 
     Attributes:
-        code: to exit with.
+        code: the exit code.
     """
 
     def __init__(self, code: int, message: str):
@@ -35,7 +35,7 @@ class _Ended(Exception):
 
 
 def train_command(args: Train) -> int:
-    """Train as asked and say what came of it; the exit code."""
+    """Train with these options and report the result; returns the exit code."""
     args = _with_recipe(args)
     check_paths(args)
     output = args.output or Path(f"runs/stage{args.stage}")
@@ -79,11 +79,11 @@ def _with_recipe(args: Train) -> Train:
 
 
 def _train(prepared: "Prepared") -> dict[str, float]:
-    """Train; a SIGTERM on the way ends with a checkpoint.
+    """Train; a SIGTERM during training ends it with a checkpoint.
 
     Raises:
-        Failed: the work could not be done.
-        _Ended: it was told to stop.
+        Failed: the training could not be done.
+        _Ended: it was stopped by a signal.
     """
     from lamp_model.errors import BadCheckpoint, BadRun, BadSample, TooLong
     from lamp_model.training.run import train
@@ -113,7 +113,7 @@ def _train(prepared: "Prepared") -> dict[str, float]:
 
 
 def _way_on(prepared: "Prepared") -> str:
-    """How a run that was cut short goes on."""
+    """How to continue a run that was interrupted."""
     from lamp_model.storage.run_folder import CONFIG
 
     if not (prepared.folder / CONFIG).is_file():
@@ -123,8 +123,8 @@ def _way_on(prepared: "Prepared") -> str:
 
 @contextmanager
 def _stopping_on_sigterm() -> "Iterator[StopRequest]":
-    """A request to stop that SIGTERM makes. While nobody heeds it (the model is being built, or the run finished) the
-    signal ends the work at once; a second one ends the process.
+    """A request to stop that SIGTERM sets. While no code checks it (the model is being built, or the run has finished)
+    the signal ends the work at once. A second signal ends the process.
     """
     from lamp_model.training.stopping import Stopped, StopRequest
 
@@ -138,7 +138,7 @@ def _stopping_on_sigterm() -> "Iterator[StopRequest]":
 
     try:
         before = signal.signal(signal.SIGTERM, ask)
-    except ValueError:  # not in the main thread, as in a program of somebody's own
+    except ValueError:  # not in the main thread, for example when another program calls this
         yield stop
         return
     try:
@@ -185,7 +185,7 @@ def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
 
 
 def _check_data(args: Train, output: Path) -> None:
-    """Refuse when there is nothing to train on, before torch is imported."""
+    """Raise an error if there is nothing to train on, before torch is imported."""
     data = args.data or Path("shards/libero")
     goes_on = args.data is None and args.resume and (output / "config.json").is_file()
     if goes_on or data.is_file() or any((data / name).is_file() for name in ("manifest.json", "mixture.json")):

@@ -1,4 +1,4 @@
-"""Ways to run work (``pipeline.build.executor.Executor``), a fixed choice of two. The bytes that come out are the same.
+"""The two executors (``pipeline.build.executor.Executor``). Both produce the same bytes.
 
 A module of this folder defines ``Config`` and ``build(config)``.
 """

@@ -1,7 +1,7 @@
-"""Signals that ask a program to end, held back until it stands where it can end.
+"""Defers signals that ask the program to end until it can end safely.
 
-A Ctrl-C that raises in the middle of Ray's start or stop leaves Ray's native half in a state in which it crashes (exit
-code 139) or leaves processes behind. So while Ray is in use a signal is only noted, and acted upon at chosen places.
+A Ctrl-C that raises in the middle of Ray's start or stop leaves Ray's native code in a state in which it crashes (exit
+code 139) or leaves processes behind. So while Ray is in use a signal is only recorded, and handled at chosen places.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_AFTER_S = 1.0
-"""A signal sooner after the first is the same request: a terminal and a wrapper often both pass it on."""
+"""A signal within this time after the first is the same request: a terminal and a wrapper often both send it."""
 
 
 class HeldSignals:
-    """What has come since ``install``. A second request ends the process at once."""
+    """The signal received since ``install``. A second request ends the process at once."""
 
     def __init__(self) -> None:
         self.noted: int | None = None
@@ -27,27 +27,27 @@ class HeldSignals:
         self.before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Hold signals from here on, also when a library has taken them over meanwhile; ignored ones stay ignored."""
+        """Hold signals from now on, also if a library has replaced the handlers; ignored signals stay ignored."""
         if not _in_main_thread():
-            return  # signals arrive in the main thread only, and only there can handlers be set
+            return  # signals are handled in the main thread only, and handlers can be set only there
         for number in ENDING:
             if number not in self.before:
                 self.before[number] = signal.getsignal(number)
             if self.before[number] is not signal.SIG_IGN:
                 signal.signal(number, self._note)
-                signal.siginterrupt(number, False)  # native code may not expect that its system calls are cut short
+                signal.siginterrupt(number, False)  # native code may not expect its system calls to be interrupted
 
     def restore(self) -> None:
-        """The handlers that were there before."""
+        """Set the previous handlers again."""
         if _in_main_thread():
             for number, handler in self.before.items():
                 signal.signal(number, handler)
 
     def check(self) -> None:
-        """Act on what has come: call the handler that was there before.
+        """Handle a received signal: call the previous handler.
 
         Raises:
-            KeyboardInterrupt: or whatever that handler raises; ``SystemExit`` where there was none.
+            KeyboardInterrupt: or whatever that handler raises; ``SystemExit`` if there was none.
         """
         if self.noted is None:
             return
@@ -63,13 +63,13 @@ class HeldSignals:
             os._exit(128 + number)
         if not self.noted_at:
             self.noted, self.noted_at = number, now
-            # Printing may be what the signal came into; a write is not.
+            # The signal may have interrupted a print, which cannot be entered again; os.write can.
             os.write(2, b"\nending in an orderly way, which takes some seconds; a second Ctrl-C ends at once\n")
 
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[HeldSignals]:
-    """Hold signals within the block; what has come and was not acted upon is acted upon at its end."""
+    """Hold signals within the block; a signal that was not handled in it is handled at its end."""
     held = HeldSignals()
     held.install()
     try:
@@ -80,7 +80,7 @@ def held_signals() -> Iterator[HeldSignals]:
 
 
 def without_signals(function: Callable[[], None]) -> Callable[[], None]:
-    """The function, run to its end whatever signal comes: for what stops other processes when this one ends."""
+    """Wrap a function so that no signal interrupts it: for cleanup that stops other processes when this one ends."""
 
     def run() -> None:
         for number in ENDING:

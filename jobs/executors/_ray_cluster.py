@@ -1,6 +1,7 @@
-"""A watch over the Ray cluster that this process is connected to.
+"""Watches the Ray cluster that this process is connected to.
 
-Ray waits for ever when the node daemon (raylet) that this process is connected to has died. Here it is noticed at once.
+Ray waits for ever when the node daemon (raylet) that this process is connected to has died. This module detects it at
+once.
 """
 
 import socket
@@ -10,7 +11,8 @@ from urllib.parse import urlsplit
 
 CLIENT_PORT = 10001
 CONTROL_GRACE_S = 30.0
-"""Seconds that another's control server (GCS) may be away; one that is set up for it comes back after a failure."""
+"""Seconds for which the control server (GCS) of a cluster not started here may be away; one that is set up for fault
+tolerance comes back after a failure."""
 
 
 class ClusterLost(Exception):
@@ -21,7 +23,7 @@ class Cluster:
     """A cluster that this process is connected to.
 
     Attributes:
-        where: its address and who named it, for sentences.
+        where: its address and where that was set, for messages.
         ours: whether it was started here, for this process alone.
     """
 
@@ -31,7 +33,7 @@ class Cluster:
         self.where, self.ours, self.node = where, ours, worker._global_node
         self.lines: list[_Line] = []
         if self.node is None:
-            return  # Ray's client, which connects through a proxy and tells of losses itself
+            return  # Ray's client, which connects through a proxy and reports losses itself
         addresses = self.node.address_info
         daemon, control = addresses["raylet_socket_name"], addresses["gcs_address"]
         grace_s = 0.0 if ours else CONTROL_GRACE_S
@@ -40,24 +42,24 @@ class Cluster:
 
     @property
     def connected(self) -> bool:
-        """Whether this process is connected to this cluster, and not to a later one or to none."""
+        """Whether this process is still connected to this cluster, and not to a later one."""
         import ray
         from ray._private import worker
 
         return ray.is_initialized() and worker._global_node is self.node
 
     def check(self) -> None:
-        """Look whether the cluster is still there.
+        """Check that the cluster is still running.
 
         Raises:
-            ClusterLost: it is not.
+            ClusterLost: it is not running.
         """
         for line in self.lines:
             if line.lost():
                 raise ClusterLost(f"{line.name} has ended")
 
     def leave(self) -> None:
-        """Disconnect; a cluster of our own is stopped, and none of its processes is left."""
+        """Disconnect. A cluster that was started here is stopped with all its processes."""
         import ray
 
         for line in self.lines:
@@ -66,7 +68,7 @@ class Cluster:
 
 
 class _Line:
-    """An open connection to a server, which the kernel closes when the server ends. Nothing is said on it."""
+    """An open connection to a server, which the kernel closes when the server ends. Nothing is sent on it."""
 
     def __init__(self, name: str, connect: Callable[[], socket.socket], grace_s: float):
         self.name, self.connect, self.grace_s = name, connect, grace_s
@@ -74,11 +76,11 @@ class _Line:
         self.socket = self._connected()
 
     def lost(self) -> bool:
-        """Whether the server is gone, and has not come back for the time of grace."""
+        """Whether the server is gone, and has not come back within the grace period."""
         if self.socket is not None and not _closed(self.socket):
             return False
         self.close()
-        self.socket = self._connected()  # a server may also close a connection on which nobody speaks
+        self.socket = self._connected()  # a server may also close an idle connection
         if self.socket is not None:
             self.lost_at = None
             return False
@@ -125,7 +127,7 @@ def connect_tcp(host: str, port: int, timeout_s: float) -> socket.socket:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Raises ValueError for what is no ``host:port``."""
+    """Raises ValueError if the text is no ``host:port``."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     port = parts.port or (CLIENT_PORT if parts.scheme == "ray" else None)
     if not parts.hostname or port is None:

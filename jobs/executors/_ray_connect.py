@@ -1,6 +1,6 @@
 """Finds the Ray cluster that a build runs on, or starts one.
 
-Ray itself waits for a quarter of an hour for a cluster that is not there. Here a cluster has to answer first.
+Ray itself waits a quarter of an hour for a cluster that does not exist. Here a cluster has to answer first.
 """
 
 import atexit
@@ -26,16 +26,16 @@ _tamed = False
 
 
 def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals) -> Cluster:
-    """The cluster that this process is connected to; else join the one that was named or runs here, or start one.
+    """The cluster that this process is connected to; else join the named one or one that runs here, or start one.
 
     Args:
         address: see ``jobs.executors.ray.Config``.
-        workers: how many are going to work, for the line that says that a cluster starts.
-        wait_s: how long a cluster that was named may take to answer, in seconds.
-        held: holds signals, and goes on holding them when Ray has taken them over.
+        workers: the number of workers, for the message that a cluster is being started.
+        wait_s: how long a named cluster may take to answer, in seconds.
+        held: holds signals, and takes them back after Ray has replaced the handlers.
 
     Raises:
-        BuildError: no cluster answers, it refuses us, or none can be started.
+        BuildError: no cluster answers, it refuses the token, or none can be started.
     """
     global _current
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -51,7 +51,7 @@ def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals)
             finally:
                 held.install()
                 if held.noted == signal.SIGTERM:
-                    signal.alarm(0)  # Ray's native half takes SIGTERM over while it starts, to abort 3 s after it
+                    signal.alarm(0)  # during its start, Ray's native code handles SIGTERM and aborts 3 s after it
     return _current
 
 
@@ -62,7 +62,7 @@ def _connect(address: str, workers: int | None, wait_s: float, held: HeldSignals
         _await_cluster(named, where, wait_s, held)
         return _join(named, where)
     if address != "local" and (found := _running_here()) is not None:
-        with contextlib.suppress(BuildError):  # what `ray start` left behind may be of no use any more
+        with contextlib.suppress(BuildError):  # the address that `ray start` left may be out of date
             return _join(None, f"{found} (ray start)")
     return _start(workers)
 
@@ -77,13 +77,13 @@ def _named(address: str) -> tuple[str | None, str]:
 
 
 def _await_cluster(address: str, where: str, wait_s: float, held: HeldSignals) -> None:
-    """Wait until a cluster answers and takes our token.
+    """Wait until a cluster answers and accepts our token.
 
     Raises:
-        BuildError: none does within the time.
+        BuildError: none does within ``wait_s``.
     """
     if address == "auto" or ("://" in address and not address.startswith("ray://")):
-        return  # Ray's own words, for which Ray finds the place
+        return  # Ray's own keywords, which Ray resolves itself
     try:
         host, port = host_and_port(address)
     except ValueError as error:
@@ -105,10 +105,10 @@ def _await_cluster(address: str, where: str, wait_s: float, held: HeldSignals) -
 
 
 def _ask_control(address: str, where: str) -> None:
-    """Ask the control server for its name: Ray's own way of joining asks again twenty times, with a warning for each.
+    """Ask the control server for its name. Ray's own join would retry twenty times, with a warning for each.
 
     Raises:
-        BuildError: it refuses our token, or it is none.
+        BuildError: it refuses our token, or it is no control server.
     """
     import ray.exceptions
     from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]  # its stub lacks it
@@ -136,7 +136,7 @@ def _no_answer(where: str, why: str) -> str:
 
 
 def _running_here() -> str | None:
-    """The address of the cluster that `ray start` last started on this machine, if it is still there."""
+    """The address of the cluster that `ray start` last started on this machine, if it still runs."""
     from ray._private.utils import read_ray_address
 
     found = read_ray_address()
@@ -148,8 +148,8 @@ def _running_here() -> str | None:
 
 
 def _join(address: str | None, where: str) -> Cluster:
-    """Join a cluster; None for the one of `ray start`. Ray's own "auto" would also join, and die with, whatever another
-    program on this machine has started for itself.
+    """Join a cluster; None for the one of `ray start`. Ray's own "auto" would also join a cluster that another program
+    on this machine has started for itself, and fail when that program ends.
     """
     import ray
 
@@ -183,7 +183,9 @@ def _start(workers: int | None) -> Cluster:
 
 
 def _tame_ray() -> None:
-    """Once for this process: Ray stops undisturbed at its end, leaves signals to us and standard output alone."""
+    """Set up Ray once for this process: its shutdown is not interrupted, it sets no signal handler and it does not
+    write to standard output.
+    """
     global _tamed
     if _tamed:
         return
@@ -191,18 +193,19 @@ def _tame_ray() -> None:
     import ray
     from ray._private import utils, worker
 
-    atexit.register(without_signals(lambda: ray.shutdown(wait_for_processes=True)))  # before Ray's own: last in first
-    utils.set_sigterm_handler = lambda handler: None  # its handler raises in the middle of a start, which then crashes
-    worker.print_to_stdstream = _tell  # it prints twenty lines of log there when a raylet dies
+    # Registered after Ray's own function, so that it runs first: atexit calls the last one first.
+    atexit.register(without_signals(lambda: ray.shutdown(wait_for_processes=True)))
+    utils.set_sigterm_handler = lambda handler: None  # its handler raises during the start, which then crashes
+    worker.print_to_stdstream = _tell  # Ray would print twenty log lines there when a raylet dies
 
 
 def _tell(data: dict[str, Any], **_: Any) -> None:
     first = next((line for text in data["lines"] for line in str(text).splitlines() if line.strip()), "")
-    logging.getLogger(__name__).debug("Ray: %s", first)  # --verbose
+    logging.getLogger(__name__).debug("Ray: %s", first)  # shown with --verbose
 
 
 def say(line: str) -> bool:
-    """Print a line on standard error, beside progress bars; not with ``--quiet``."""
+    """Print a line on standard error without breaking progress bars; prints nothing with ``--quiet``."""
     from tqdm import tqdm
 
     if not progress_is_shown():
@@ -213,7 +216,7 @@ def say(line: str) -> bool:
 
 @contextlib.contextmanager
 def _without_native_output() -> Iterator[None]:
-    """Standard error goes nowhere: Ray's native half writes its warnings there, whatever its log level."""
+    """Discard standard error: Ray's native code writes its warnings there at any log level."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -1,4 +1,4 @@
-"""Everything in this process, one task after the other."""
+"""Runs all tasks in this process, one after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    """No options."""
 
 
 def build(config: Config) -> "LocalExecutor":

@@ -1,7 +1,7 @@
-"""A pool of Ray actors, on the cluster that is there or on one started here.
+"""A pool of Ray actors, on an existing cluster or on one started here.
 
-Ray schedules and restarts; it plays no part in being correct. A task whose worker dies is tried ``attempts`` times on a
-fresh worker and then given up by name, without its neighbours.
+Ray schedules tasks and restarts workers; the results do not depend on it. A task whose worker dies is tried
+``attempts`` times, each on a fresh worker. Then only this task is given up, and reported by name.
 """
 
 import math
@@ -19,7 +19,7 @@ from pipeline.errors import BuildError
 T = TypeVar("T")
 R = TypeVar("R")
 TICK_S = 0.5
-"""How long Ray is waited for before a look at the cluster and at requests to end."""
+"""Seconds to wait for Ray before the cluster and requests to end are checked again."""
 NOT_YET = object()
 
 
@@ -64,10 +64,10 @@ class RayExecutor:
     def run(
         self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
     ) -> Iterator[tuple[T, R | WorkerDied]]:
-        """See ``pipeline.build.executor.Executor.run``. At most one task is under way on each actor.
+        """See ``pipeline.build.executor.Executor.run``. Each actor runs at most one task at a time.
 
-        Requests to end (``_held_signals``) are acted upon between tasks; a cluster that was started here is stopped
-        then. One that is lost is started again once, and loses no finished task.
+        Requests to end (``_held_signals``) are handled between tasks; a cluster that was started here is then stopped.
+        If such a cluster is lost, it is started again once, and no finished task is lost.
 
         Raises:
             BuildError: no cluster answers, it is lost, or it cannot start a worker.
@@ -123,15 +123,18 @@ class _Queue:
         return number
 
     def put_back(self) -> None:
-        """What was under way waits again: who worked on it is lost."""
+        """Queue the running tasks again: their workers are lost."""
         self.waiting += sorted(self.under_way, reverse=True)
         self.under_way.clear()
 
     def died(self, number: int | None, died: WorkerDied) -> WorkerDied | None:
-        """Count a worker's death with a task (None: while it started); what is said when the task is given up.
+        """Count a worker's death during a task (None: while it started).
+
+        Returns:
+            The reason for giving the task up; None if it is tried again.
 
         Raises:
-            BuildError: workers die before they have begun.
+            BuildError: workers die while they start.
         """
         self.deaths[number] += 1
         if self.deaths[number] < self.attempts:
@@ -150,7 +153,7 @@ def _work(
     """Each task with its result, from a pool of actors on a cluster.
 
     Raises:
-        ClusterLost: what was under way waits again.
+        ClusterLost: the cluster is lost; the running tasks are queued again.
     """
     import ray
 
@@ -161,7 +164,7 @@ def _work(
     check()
     cpus = ray.cluster_resources().get("CPU", 1.0)
     count = min(workers or max(int(cpus), 1), len(queue.waiting))
-    # More workers than CPUs share them; asking for a whole one each, some would wait for ever.
+    # More workers than CPUs share the CPUs. If each asked for a whole one, some would wait for ever.
     share = min(1.0, math.floor(cpus / count * 1000) / 1000)
     pool = _Pool(lambda: ray.remote(num_cpus=share)(_Actor).remote(make_worker), check)
     try:
@@ -192,10 +195,10 @@ def _work(
 
 
 class _Pool:
-    """Actors, and what each is doing.
+    """Actors, and the task of each.
 
-    Deaths are counted here and not by Ray's own retries: those charge a task that was sent to an actor which is still
-    restarting after another task killed it.
+    Deaths are counted here and not by Ray's own retries. Ray would also count a death against a task that was sent to
+    an actor which is still restarting after another task killed it.
     """
 
     def __init__(self, make_actor: Callable[[], Any], check: Callable[[], None]):
@@ -203,7 +206,9 @@ class _Pool:
         self.running: dict[Any, tuple[Any, int | None]] = {}
 
     def start(self) -> None:
-        """Start an actor; it asks for its first task when it is up, so that none lies with one there is no room for."""
+        """Start an actor. It gets its first task only when it is up, so that no task waits for an actor that the
+        cluster has no room for.
+        """
         actor = self.make_actor()
         self.running[actor.ready.remote()] = (actor, None)
 
@@ -214,7 +219,7 @@ class _Pool:
     def next(self) -> tuple[Any, int | None, Any]:
         """An actor that became free or died, the number of its task (None when it has just started), and the result.
 
-        Looks around (``check``) at least twice a second.
+        Calls ``check`` at least twice a second.
         """
         import ray
 
@@ -227,53 +232,53 @@ class _Pool:
         while (result := _result(ready)) is NOT_YET:
             self.check()
         if isinstance(result, WorkerDied):
-            self.check()  # a worker that went with its cluster died of nothing of its own
+            self.check()  # a lost cluster must not count as this worker's own death
         del self.running[ready]
         if isinstance(result, WorkerDied):
             self.end(actor)
         return actor, number, result
 
     def end(self, actor: Any) -> None:
-        """End an actor now; one that Ray only learns to be forgotten may keep its CPU from the next for a minute."""
+        """End an actor now. If its handle were only dropped, Ray might hold its CPU for another minute."""
         import ray
 
         ray.kill(actor)
 
     def stop(self) -> None:
-        """End all actors that are doing something."""
+        """End all running actors."""
         for actor, _ in self.running.values():
             self.end(actor)
         self.running.clear()
 
 
 def _result(done: Any) -> Any:
-    """What a task that is done came to, or ``NOT_YET``."""
+    """The result of a finished task, or ``NOT_YET`` if it is still being fetched."""
     import ray
     import ray.exceptions
 
     try:
         return ray.get(done, timeout=TICK_S)
     except ray.exceptions.GetTimeoutError:
-        return NOT_YET  # it is there, and so large that it is fetched from the object store
+        return NOT_YET  # the result exists, but is so large that it is fetched from the object store
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         return WorkerDied(str(error).strip().splitlines()[0])
     except ray.exceptions.RayTaskError as error:
         if not isinstance(error.cause, Exception):
             raise
-        # The worker's own exception, as the local executor raises it; Ray's copy of it loses an OSError's fields.
+        # Raise the worker's own exception, as the local executor does; Ray's copy of it loses an OSError's fields.
         error.cause.add_note(str(error))
         raise error.cause from None
 
 
 class _Actor:
-    """Holds one worker, made at the first task so that an error in making it is raised where tasks' errors are."""
+    """Holds one worker. It is made at the first task, so that an error in making it is raised like a task's error."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
         self.make_worker = make_worker
         self.worker: Callable[[Any], Any] | None = None
 
     def ready(self) -> None:
-        """Answered once this process is up."""
+        """Return once this process is up."""
 
     def work(self, task: Any) -> Any:
         if self.worker is None:

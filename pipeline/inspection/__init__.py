@@ -1,1 +1,1 @@
-"""Looking at shards: what they hold, whether they are whole, and how their flow looks over the image."""
+"""Inspection of shards: their content, their integrity, and pictures of their flow over the image."""

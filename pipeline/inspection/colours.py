@@ -1,4 +1,4 @@
-"""Colours that the pictures and the page share; both scales are told apart by colour-blind eyes and in grey.
+"""Colours that the pictures and the page share. Both scales can be read by colour-blind people and in grey.
 
 Depth change: blue is away from the camera, orange towards it, near white no change. Depth: dark is near, bright is far.
 """
@@ -36,7 +36,7 @@ def change_colours():
 
 
 def change_table(size: int = 65) -> list[str]:
-    """The same as ``#rrggbb`` from -limit to +limit."""
+    """The scale of depth change as ``#rrggbb`` from -limit to +limit."""
     from matplotlib.colors import to_hex
 
     return [to_hex(c) for c in change_colours()(np.linspace(0, 1, size))]

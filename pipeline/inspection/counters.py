@@ -8,7 +8,7 @@ from schemas.triplet import Triplet
 
 @dataclass
 class SampleCounters:
-    """How many samples have each value, as it is shown.
+    """How many samples have each value, with values as they are displayed.
 
     Attributes:
         blank: samples without any instruction.

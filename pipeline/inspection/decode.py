@@ -5,7 +5,7 @@ from jaxtyping import UInt8
 
 
 def decode_stored_picture(data: bytes) -> UInt8[np.ndarray, "H W 3"] | None:
-    """RGB of encoded bytes, or None when they are no picture."""
+    """Decode bytes to RGB; None if they are not a picture."""
     import cv2
 
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None

@@ -31,7 +31,7 @@ class MeasuredFlow:
         used: valid at that step and at the reference frame.
         last: the last used step of each point, 0 if there is none after the reference.
         moving: the point gets farther than ``MOVES`` from its reference position in space.
-        inside: steps that lie within the episode: those up to the last at which any point is valid.
+        inside: steps within the episode: those up to the last step at which any point is valid.
     """
 
     steps: Float[np.ndarray, "K T 3"]
@@ -45,7 +45,7 @@ class MeasuredFlow:
 
     @property
     def score(self) -> float:
-        """Mean over the keypoints of how far each gets in the image, in pixels; ranks samples from still to lively."""
+        """Mean over the keypoints of the farthest distance of each in the image, in pixels; ranks samples by motion."""
         return float(np.linalg.norm(self.displacement[..., :2], axis=-1).max(axis=1).mean())
 
     def total(self) -> Float[np.ndarray, "K 3"]:
@@ -53,7 +53,7 @@ class MeasuredFlow:
         return np.take_along_axis(self.displacement, self.last[:, None, None], axis=1)[:, 0]
 
     def total_distance(self) -> Float[np.ndarray, " K"]:
-        """The same in space, in the unit of depth."""
+        """Distance in space from the reference frame to the last used step, in the unit of depth."""
         return np.take_along_axis(self.distance, self.last[:, None], axis=1)[:, 0]
 
 
@@ -85,7 +85,7 @@ def measure(triplet: Triplet) -> MeasuredFlow:
 
 
 def moving_words(unit: str) -> str:
-    """What ``moving`` means, in words."""
+    """A description of ``moving`` for the output."""
     distance = f"{100 * MOVES:g} cm" if unit == "m" else f"{100 * MOVES:g}% of the episode's median depth"
     return f"farther than {distance} in space"
 
@@ -117,7 +117,7 @@ class _Ranges:
         self.total["space"].add(measured.total_distance()[points])
 
     def histograms(self) -> dict[str, dict[str, list[float]]]:
-        """Edges and shares of bins."""
+        """Edges and shares of the bins, by quantity."""
         binned = {name: (NORMALISED_EDGES, h) for name, h in self.normalised.items()}
         binned["distance"] = (DISTANCE_EDGES, self.total["space"])
         return {

@@ -9,8 +9,8 @@ REACH = 1 << 16
 class Histogram:
     """Counts of values that are multiples of a quantum; other values are counted at the nearest multiple.
 
-    Shards hold displacements in whole quanta, so percentiles of steps come out exact however many there are. The least
-    and the greatest value are kept as they are.
+    Shards hold displacements in whole quanta, so percentiles of steps are exact for any number of them. The minimum and
+    the maximum are kept unrounded.
     """
 
     def __init__(self, quantum: float):
@@ -33,14 +33,14 @@ class Histogram:
         return int(self._counts.sum())
 
     def shares(self, edges: np.ndarray) -> np.ndarray:
-        """Share of all values in each bin [edge, next edge), the quanta taken as their places; zeros without values."""
+        """Share of all values in each bin [edge, next edge), each value at its multiple; zeros without values."""
         total = len(self)
         places = np.clip(np.ceil(np.asarray(edges) / self.quantum - 1e-6), -REACH, REACH + 1).astype(np.int64) + REACH
         below = np.concatenate([[0], np.cumsum(self._counts)])[places]
         return np.diff(below) / max(total, 1)
 
     def percentile(self, percent: float) -> float | None:
-        """The smallest counted value that at least ``percent`` of all do not exceed; None without values."""
+        """The smallest counted value that at least ``percent`` of all values do not exceed; None without values."""
         total = len(self)
         if total == 0:
             return None
@@ -51,7 +51,7 @@ class Histogram:
         return float(np.clip((place - REACH) * self.quantum, self.least, self.greatest))
 
     def percentiles(self, percents: tuple[int, ...]) -> dict[str, float | None]:
-        """Several by name (``min``, ``p1``, ..., ``max``), rounded to six decimals to drop what float32 adds."""
+        """Percentiles by name (``min``, ``p1``, ..., ``max``), rounded to six decimals to remove float32 error."""
         names = {0: "min", 100: "max"}
         found = {names.get(p, f"p{p}"): self.percentile(p) for p in percents}
         return {name: None if value is None else round(value, 6) + 0.0 for name, value in found.items()}

@@ -1,4 +1,4 @@
-"""Checks of files and samples against what the build wrote down; every failure is named."""
+"""Checks of files and samples against what the build recorded; every failure is named."""
 
 import hashlib
 from collections.abc import Iterable
@@ -29,13 +29,13 @@ def check_manifest(manifest: Manifest, folder: Path) -> list[Finding]:
 
 
 def check_files(manifest: Manifest, folder: Path) -> Iterable[Finding]:
-    """SHA-256 of the files beside the shards."""
+    """Check the SHA-256 of the files beside the shards."""
     for name, expected in sorted(manifest.files.items()):
         yield from _compare(folder / name, expected)
 
 
 def check_shard_file(entry: ShardFile, folder: Path) -> Iterable[Finding]:
-    """Size and SHA-256 of a shard and of its index. A missing file is left to opening the shard, which names it."""
+    """Check size and SHA-256 of a shard and of its index. A missing file is reported when the shard is opened."""
     path = folder / entry.name
     if not path.exists():
         return
@@ -53,27 +53,27 @@ def check_shard_file(entry: ShardFile, folder: Path) -> Iterable[Finding]:
 
 
 def check_sample(path: Path, row: np.void, triplet: Triplet) -> Iterable[Finding]:
-    """Whether index and sample speak of the same thing."""
+    """Check that a sample agrees with its row in the index."""
     key = row["key"].decode(errors="replace")
     if triplet.episode != row["episode"].decode(errors="replace"):
         yield Finding(str(path), "the index gives it another episode than the sample itself", key)
 
 
 class KeyBook:
-    """Notices keys that occur more than once. It keeps eight bytes a key, so that millions fit."""
+    """Finds keys that occur more than once. It stores eight bytes a key, so that millions fit into memory."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
         self._hashes: list[np.ndarray] = []
 
     def add(self, shard: Shard) -> None:
-        """Note the keys of a shard."""
+        """Record the keys of a shard."""
         hashes = [int.from_bytes(hashlib.blake2b(k, digest_size=8).digest(), "little") for k in shard.index["key"]]
         self._paths.append(shard.path)
         self._hashes.append(np.array(hashes, np.uint64))
 
     def findings(self) -> Iterable[Finding]:
-        """Every row whose key was met before."""
+        """A finding for every row whose key occurred before."""
         if not self._hashes:
             return
         hashes = np.concatenate(self._hashes)
@@ -85,7 +85,7 @@ class KeyBook:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a shard, be it a file or a folder."""
+    """Bytes of a shard, which is a file or a folder."""
     return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
 
 

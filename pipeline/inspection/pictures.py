@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 INK, FAINT = "#1d2126", "#6b7280"
 DARK = "#10141a"
-"""Around everything that is drawn over an image: near-white flow, whose depth does not change, shows on grey too."""
+"""Outline of everything that is drawn over an image: flow without depth change is near white and must show on grey."""
 KINDS = ("png", "pdf", "svg", "jpg")
 PANEL_INCHES, LINE_INCHES = 3.55, 0.165
 MOST_LETTERS = 184
-"""Of an instruction above a panel, four lines; data may hold texts of any length."""
+"""Characters shown of an instruction above a panel, four lines; data may hold texts of any length."""
 
 
 def check_picture_path(path: Path) -> None:
     """Raises:
-    CannotInspect: no picture can be written under that name.
+    CannotInspect: the name has no ending of a picture format that can be written.
     """
     if path.suffix.lower().lstrip(".") not in KINDS:
         raise CannotInspect(f"a picture's name must end in {', '.join(f'.{k}' for k in KINDS)}, found {path}")
 
 
 def write_picture(path: Path, triplets: list[Triplet], both: bool = False) -> None:
-    """One sample in full, or a sheet of several, written whole.
+    """Write a picture of one sample in full, or a sheet of several. The file is written atomically.
 
     Args:
-        both: a sheet on which each sample's flow stands raw and retargeted, side by side.
+        both: write a sheet that shows each sample's flow raw and retargeted, side by side.
 
     Raises:
         CannotInspect: the name has no known ending.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     check_picture_path(path)
     figure = draw_sample(triplets[0]) if len(triplets) == 1 and not both else draw_sheet(triplets, both)
@@ -56,7 +56,7 @@ def write_picture(path: Path, triplets: list[Triplet], both: bool = False) -> No
 
 
 def draw_sample(t: Triplet) -> "Figure":
-    """Image with its flow, depth at the keypoints, and the wrist's image."""
+    """Draw the image with its flow, the depth at the keypoints, and the wrist image."""
     scale = min(6.2 / t.camera.size[0], 6.8 / t.camera.size[1])
     wide, tall = (max(3.0, scale * side) for side in t.camera.size)
     small, right = (tall - 0.5) / 2, wide + 1.55
@@ -90,11 +90,11 @@ def draw_sample(t: Triplet) -> "Figure":
 
 
 def draw_sheet(triplets: list[Triplet], both: bool = False) -> "Figure":
-    """The images of several samples with their flow, all on one scale of depth change.
+    """Draw the images of several samples with their flow, all on one scale of depth change.
 
     Args:
-        both: each is drawn raw and retargeted, with a dot at every fourth step of the points that move, so that their
-            speed shows.
+        both: draw each sample raw and retargeted, with a dot at every fourth step of the points that move, to show
+            their speed.
     """
     drawn = [(t, "") for t in triplets]
     if both:
@@ -125,12 +125,12 @@ def draw_sheet(triplets: list[Triplet], both: bool = False) -> "Figure":
 
 
 def _columns(count: int, most: int) -> int:
-    """At most so many columns, and no more than fill the rows."""
+    """Number of columns: at most ``most``, and no more than are needed for the same number of rows."""
     return math.ceil(count / math.ceil(count / most))
 
 
 def _head(t: Triplet, measured: MeasuredFlow, said: str) -> list[tuple[str, dict[str, Any]]]:
-    """The lines above a panel and their looks: instruction, and where the sample comes from, file and all."""
+    """The lines above a panel with their text style: the instruction, and the sample's source with its file."""
     moving = f"{measured.moving.sum()} of {len(measured.moving)} points move"
     source = f"{_plain(Path(t.source.file).name, 56)}, {t.source.episode}, frame {t.source.frame}: {said or moving}"
     title = wrap(_plain(title_of(t), MOST_LETTERS), 46)
@@ -140,7 +140,7 @@ def _head(t: Triplet, measured: MeasuredFlow, said: str) -> list[tuple[str, dict
 
 
 def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) -> None:
-    """The image, and over it each point's way: solid where visible, dotted where hidden, absent where not valid."""
+    """Draw the image and each point's path: solid where visible, dotted where hidden, absent where not valid."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
@@ -172,13 +172,13 @@ def draw_flow(axes: "Axes", t: Triplet, measured: MeasuredFlow, limit: float) ->
 
 
 def draw_steps(axes: "Axes", t: Triplet, measured: MeasuredFlow) -> None:
-    """A dot at every fourth step of each point that moves: wide apart where it is fast."""
+    """Draw a dot at every fourth step of each point that moves: the dots are far apart where it is fast."""
     at = measured.used & measured.moving[:, None] & (np.arange(measured.used.shape[1]) % 4 == 0)
     axes.scatter(*positions(t)[at][:, :2].T, s=7, c=DARK, edgecolors="#ffffff", linewidths=0.5, zorder=6)
 
 
 def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:
-    """Depth of the keypoints at the reference frame, as a map where they form a square grid."""
+    """Draw the depth of the keypoints at the reference frame, as a map if they form a square grid."""
     from matplotlib import colormaps
 
     uvz = positions(t)[:, 0]
@@ -204,19 +204,19 @@ def depth_change_limit(pairs: list[tuple[Triplet, MeasuredFlow]]) -> float:
 
 
 def title_of(t: Triplet) -> str:
-    """The instruction, or that there is none."""
+    """The instruction, or a note that there is none."""
     return next((text for text in t.instructions if text.strip()), "(no instruction)")
 
 
 def source_of(t: Triplet) -> str:
-    """The way back to the source, in a line."""
+    """The sample's source, in one line."""
     s = t.source
     return f"{s.dataset}: {s.file}, {s.episode}, {s.camera}, frame {s.frame}"
 
 
 def _segments(t: Triplet, uvz: Float[np.ndarray, "K S 3"], measured: MeasuredFlow):
-    """Pieces [N, 2, 2] of trajectories between neighbouring used steps, the depth change at their ends, and which are
-    seen.
+    """Segments [N, 2, 2] of trajectories between neighbouring used steps, the depth change at their ends, and which of
+    them are visible.
     """
     used = measured.used[:, 1:] & measured.used[:, :-1] & np.any(measured.displacement, axis=(1, 2))[:, None]
     pieces = np.stack([uvz[:, :-1, :2], uvz[:, 1:, :2]], axis=2)[used]
@@ -225,7 +225,7 @@ def _segments(t: Triplet, uvz: Float[np.ndarray, "K S 3"], measured: MeasuredFlo
 
 
 def _calm(picture: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
-    """Darker and greyer, so that colours drawn over it can be read."""
+    """The picture darker and greyer, so that colours drawn over it can be seen."""
     grey = picture.mean(axis=-1, keepdims=True)
     return np.clip((0.5 * picture + 0.5 * grey) * 0.78 / 255, 0, 1)
 
@@ -281,7 +281,7 @@ def _style_bar(axes: "Axes") -> None:
 
 
 def _plain(text: str, width: int) -> str:
-    """One line of printable characters, cut in the middle at a length: what stands in data may be anything."""
+    """One line of printable characters, shortened in the middle to ``width``: data may hold any text."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     half = (width - 1) // 2
     return text if len(text) <= width else f"{text[:half]}…{text[-half:]}"

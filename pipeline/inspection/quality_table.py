@@ -1,4 +1,4 @@
-"""What the build's checks measured, beside their thresholds."""
+"""A table of the values that the build's checks measured, beside their thresholds."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from schemas.manifest import Manifest
 
 
 def quality_table(summary: ShardSummary) -> Table | None:
-    """What each check measured over the samples, and the threshold of the build; None for samples that do not say."""
+    """What each check measured over the samples, and the build's threshold; None if the samples do not record it."""
     manifest, rows = summary.collection.manifest, []
     thresholds = thresholds_of(manifest)
     for check in CHECKS:
@@ -25,7 +25,7 @@ def quality_table(summary: ShardSummary) -> Table | None:
 
 
 def thresholds_of(manifest: Manifest | None) -> dict[str, float]:
-    """The build's thresholds by name; values that are no numbers are left out: anything may have written the file."""
+    """The build's thresholds by name. Values that are not numbers are left out: the file may have been edited."""
     found = manifest.recipe.get("quality") if manifest else None
     if not isinstance(found, Mapping):
         return {}

@@ -1,4 +1,4 @@
-"""Which samples are shown, out of those that were measured."""
+"""Selects the samples to show from those that were measured."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from schemas.shard_formats import open_shard
 Order = Literal["moving", "spread", "worst", "best"]
 
 APART = 16
-"""Frames between the beginnings of two windows of an episode that are different enough to be looked at side by side."""
+"""Least number of frames between the starts of two windows of an episode that look different enough to show both."""
 
 RANKS: dict[str, Callable[[Candidate], float]] = {"worst": lambda c: c.trust, "best": lambda c: -c.trust}
 
@@ -19,8 +19,8 @@ RANKS: dict[str, Callable[[Candidate], float]] = {"worst": lambda c: c.trust, "b
 def choose(candidates: list[Candidate], count: int, order: Order) -> list[Candidate]:
     """Some of the candidates: those that move most, are worst or best by score, or are evenly spread.
 
-    The worst are of the worse half and the best of the better one, however few windows lie apart. Those that move most
-    differ from each other (``varied``), so that there may be fewer than ``count``.
+    The worst are taken from the worse half and the best from the better half, even if few windows there lie apart.
+    Those that move most differ from each other (``varied``), so there may be fewer than ``count``.
     """
     if order == "spread":
         return spread(candidates, count)
@@ -33,9 +33,10 @@ def choose(candidates: list[Candidate], count: int, order: Order) -> list[Candid
 def varied(candidates: list[Candidate], count: int) -> list[Candidate]:
     """At most ``count`` of those that move most, spread over episodes and over moments of them.
 
-    Taken from the livelier half, or from as many as are wanted: the liveliest first, then each time one of the episode
-    that was taken from least, at the moment that is farthest from those shown. Windows of an episode that begin fewer
-    than ``APART`` frames apart look alike; one of them is enough.
+    They are taken from the half that moves more, or from the ``count`` that move most if these are more. The one that
+    moves most comes first. Each next one is of the episode that was used least so far, at the moment farthest from
+    those already chosen. Of windows of an episode that begin fewer than ``APART`` frames apart only one is taken: they
+    look alike.
     """
     left = sorted(candidates, key=lambda c: (-c.score, c.key))[: max(count, len(candidates) // 2)]
     chosen, taken = left[:1], Counter(c.episode for c in left[:1])
@@ -52,7 +53,7 @@ def varied(candidates: list[Candidate], count: int) -> list[Candidate]:
 def ranked(
     candidates: list[Candidate], count: int, rank: Callable[[Candidate], float], apart: int = 32
 ) -> list[Candidate]:
-    """Those of least rank, preferring windows that do not overlap one chosen before."""
+    """The candidates of lowest rank, with preference for windows that do not overlap one chosen before."""
     ordered = sorted(candidates, key=lambda c: (rank(c), c.key))
     chosen: list[Candidate] = []
     for c in ordered:
@@ -64,13 +65,13 @@ def ranked(
 
 
 def spread(candidates: list[Candidate], count: int) -> list[Candidate]:
-    """Evenly spread over episodes and their frames."""
+    """Candidates that are evenly spread over episodes and their frames."""
     ordered = sorted(candidates, key=lambda c: c.key)
     return [ordered[i] for i in evenly(len(ordered), count)]
 
 
 def read_again(candidates: Iterable[Candidate]) -> list[Found]:
-    """The samples of candidates."""
+    """Read the samples of the candidates again."""
     found = []
     for candidate in candidates:
         shard = open_shard(candidate.shard)

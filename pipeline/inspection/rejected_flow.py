@@ -1,4 +1,4 @@
-"""The flow of windows that a build did not keep, made again by its own recipe with every threshold open."""
+"""Computes the flow of rejected windows again, with the build's own recipe and no thresholds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
@@ -14,7 +14,7 @@ from schemas.structured import structure
 from schemas.triplet import Triplet
 
 OPEN = {"min_steps": 0, "min_valid": 0.0, "max_holes": 1.0, "max_edges": 1.0, "max_jumps": 1.0, "min_moving_points": 0}
-"""Thresholds that keep every window; what decides the positions themselves stays the build's."""
+"""Thresholds that keep every window; settings that affect the positions stay those of the build."""
 WHERE = "the recipe in the manifest"
 Config = TypeVar("Config")
 
@@ -25,15 +25,15 @@ def rejected_flow(
     """The rejected windows of one episode as samples; those that cannot be made (blank pictures) are left out.
 
     Args:
-        episode: as the build saw it, with the frames that its filters left.
+        episode: as the build read it, without the frames that its filters removed.
         recipe: as the manifest records it.
 
     Raises:
-        ValueError: the recipe is not of this version, or names what is not here (weights, a library).
-        BadEpisode: a camera is not there, or its flow cannot be had.
+        ValueError: the recipe is not of this version, or names something not available here (weights, a library).
+        BadEpisode: a camera is missing, or its flow cannot be computed.
     """
     wanted = {(w.source.camera, w.source.frame): w for w in windows}
-    episode = replace(episode, standard_actions=None)  # by which windows are refused before there is any flow
+    episode = replace(episode, standard_actions=None)  # they would reject windows before flow is computed
     found: dict[RejectedWindow, Triplet] = {}
     for camera in chosen_cameras(episode, sorted({camera for camera, _ in wanted})):
         left = {frame for of, frame in wanted if of == camera}
@@ -47,10 +47,10 @@ def rejected_flow(
 
 
 def open_recipe(recorded: Mapping[str, Any], camera: str) -> Recipe:
-    """The recipe of a manifest, for one camera and keeping every window.
+    """The recipe of a manifest, for one camera and with thresholds that keep every window.
 
     Raises:
-        ValueError: it is not of this version.
+        ValueError: the recipe is not of this version.
     """
     try:
         choices: dict[str, Any] = {
@@ -71,6 +71,6 @@ def open_recipe(recorded: Mapping[str, Any], camera: str) -> Recipe:
 
 
 def _known(kind: type[Config], recorded: Mapping[str, Any]) -> Config:
-    """A config of the options that this version knows; another version may record more."""
+    """A config from the recorded options that this version knows; another version may have recorded more."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return structure(kind, {name: value for name, value in recorded.items() if name in names}, WHERE)

@@ -1,4 +1,4 @@
-"""What a build did not keep and why, from ``episodes.jsonl``, with a few examples of each reason."""
+"""Rejected windows and quarantined episodes of a build, from ``episodes.jsonl``, with a few examples of each reason."""
 
 import heapq
 import json
@@ -23,9 +23,9 @@ class RejectedWindow:
     """A window that was not kept.
 
     Attributes:
-        order: a digest of the window, so that examples are drawn from anywhere and are always the same ones.
+        order: a digest of the window; sorting by it gives examples from the whole build, the same ones every time.
         digest: the episode's.
-        measure: what the check that failed had measured; None where nothing is measured.
+        measure: the value that the failed check measured; None if the check measures nothing.
     """
 
     order: str
@@ -37,13 +37,13 @@ class RejectedWindow:
 
 @dataclass
 class Rejections:
-    """What was left out.
+    """Everything that the build left out.
 
     Attributes:
-        windows: how many by reason.
+        windows: number of rejected windows by reason.
         examples: some of them by reason.
-        quarantined: what was said of episodes and files that could not be used, by code, the first few.
-        quarantined_counts: how many by code.
+        quarantined: the first few messages about episodes and files that could not be used, by code.
+        quarantined_counts: number of those by code.
     """
 
     windows: Counter[str] = field(default_factory=Counter)
@@ -56,12 +56,11 @@ class Rejections:
 
 
 def read_rejections(folder: Path, examples: int = 4, messages: int = 5) -> Rejections:
-    """Read ``episodes.jsonl`` line by line; lines that are not what a build writes are passed over, as checks name
-    them.
+    """Read ``episodes.jsonl`` line by line. Lines that no build writes are skipped: the integrity checks report them.
 
     Args:
-        examples: how many windows of each reason are kept, spread by chance that is always the same.
-        messages: how many sentences of each code.
+        examples: how many windows of each reason to keep, in a reproducible random choice.
+        messages: how many messages of each code to keep.
     """
     found = Rejections()
     path = folder / EPISODES

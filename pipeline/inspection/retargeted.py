@@ -1,4 +1,4 @@
-"""A sample's flow in even steps of distance beside the one that it stores, in even steps of time
+"""A sample's flow retargeted to even steps of distance, beside the stored flow in even steps of time
 (``schemas.retargeting``).
 """
 
@@ -17,18 +17,18 @@ from schemas.triplet import Triplet
 RAW = "raw: in even steps of time"
 RETARGETED = "retargeted: in even steps of distance"
 ROUNDING = 1e-6
-"""Image widths and metres up to which what seems a way is the rounding of positions between two steps."""
+"""Displacements below this (image widths and metres) are rounding of positions between two steps, not motion."""
 ROWS = 8
-"""Rows of the table beside the first."""
+"""Rows of the table after the first."""
 
 
 @dataclass(frozen=True)
 class Retargeted:
-    """A sample as it would be in even steps of distance.
+    """A sample with its flow in even steps of distance.
 
     Attributes:
-        triplet: with that flow, and the camera where it was at those times.
-        times: of each step, in raw steps; its own number after the episode's end, and where nothing moves.
+        triplet: the sample with that flow, and with the camera poses at those times.
+        times: the time of each step, in raw steps; the step's own number after the episode's end and if nothing moves.
     """
 
     triplet: Triplet
@@ -45,14 +45,14 @@ def retargeted(t: Triplet) -> Retargeted:
     flow = retarget(t.flow, intrinsics, size)
     rounded = (
         np.abs(flow.uvz - flow.uvz[:, :1]).max(axis=(1, 2)) < ROUNDING
-    )  # a point that stands still is drawn as one
+    )  # a point that does not move is drawn as a single point
     flow = replace(flow, uvz=np.where(rounded[:, None, None], flow.uvz[:, :1], flow.uvz))
     return Retargeted(replace(t, flow=flow, camera=camera), times)
 
 
 def describe_retargeted(t: Triplet) -> dict[str, Any]:
-    """When each retargeted step is, and how far the points that move farthest have gone at each step, either way; in
-    the unit of depth.
+    """The time of each retargeted step, and the distance that the points which move farthest have covered at each step,
+    raw and retargeted; in the unit of depth.
     """
     made = retargeted(t)
     return {
@@ -64,7 +64,7 @@ def describe_retargeted(t: Triplet) -> dict[str, Any]:
 
 
 def retargeting_table(facts: dict[str, Any], step_seconds: float) -> Table:
-    """The same for a terminal, at some of the steps."""
+    """The facts of ``describe_retargeted`` as a table, at some of the steps."""
     scale, unit = (100, "cm") if facts["unit"] == "m" else (1, facts["unit"])
     last = len(facts["times"]) - 1
     rows = [

@@ -1,4 +1,4 @@
-"""Everything about one sample, as plain values."""
+"""All facts of one sample, as plain values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from schemas.triplet import CameraOfWindow, Triplet
 
 @dataclass(frozen=True)
 class Found:
-    """A sample and where it lies.
+    """A sample and its place.
 
     Attributes:
         number: its place in the whole set, from 0.
@@ -33,7 +33,7 @@ class Found:
 
 
 def find_sample(collection: Collection, name: str) -> Found:
-    """The sample with a key, or with a number (from 0, through the shards in order).
+    """Find a sample by its key, or by its number (from 0, through the shards in order).
 
     Raises:
         CannotInspect: there is no such sample, or it is damaged.
@@ -64,7 +64,7 @@ def find_sample(collection: Collection, name: str) -> Found:
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """All that a sample holds. Positions in pixels, depth in the unit that is named."""
+    """The content of a sample. Positions are in pixels, depth is in the unit that is named."""
     t = found.triplet
     measured = measure(t)
     statistics = FlowStatistics(t.depth_unit)
@@ -132,6 +132,6 @@ def _picture(data: bytes) -> dict[str, Any]:
 
 
 def _names(names: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """As many distinct names as values; numbered where they do not fit."""
+    """As many distinct names as there are values; numbers if the given names do not fit."""
     fits = len(names) == count == len(set(names))
     return names if fits else tuple(f"{i}" for i in range(count))

@@ -1,4 +1,4 @@
-"""How much of a sample can be believed, as one stated number: what ranks samples from worst to best."""
+"""The reliability of a sample's flow as one number, which ranks samples from worst to best."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ SCORE_MEANS = (
 
 @dataclass(frozen=True)
 class Score:
-    """One sample's.
+    """The score of one sample.
 
     Attributes:
-        value: 0 (nothing can be believed) to 1; see ``SCORE_MEANS``.
-        valid: share of keypoints and steps within the episode.
-        flagged: share of keypoints by flag, those that doubt or explain.
+        value: 0 (nothing is reliable) to 1; see ``SCORE_MEANS``.
+        valid: valid share of keypoints and steps within the episode.
+        flagged: share of keypoints by flag, for flags that mark doubt or explain it.
     """
 
     value: float
@@ -30,7 +30,7 @@ class Score:
 
 
 def score_of(t: Triplet, measured: MeasuredFlow) -> Score:
-    """The score of a sample."""
+    """Compute the score of a sample."""
     valid = float(t.flow.valid[:, measured.inside].mean())
     doubtful = float((t.point_flags & sum(DOUBTS) > 0).mean())
     points = len(t.point_flags)

@@ -1,4 +1,4 @@
-"""What a person points at: a shard, a folder of shards, or a manifest."""
+"""Finds the shards at a path: a shard, a folder of shards, or a manifest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from schemas.shard_formats import FORMATS, CorruptShard, Shard, open_shard, shar
 
 
 class CannotInspect(Exception):
-    """There is nothing to look at; the message is one sentence for a person.
+    """There is nothing to inspect; the message is one sentence for the user.
 
     Attributes:
-        exit_code: 2 when the command was wrong, 1 when what it points at is damaged.
+        exit_code: 2 when the command was wrong, 1 when the data at the path is damaged.
     """
 
     def __init__(self, message: str, exit_code: int = 2):
@@ -24,12 +24,12 @@ class CannotInspect(Exception):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was written.
+    """A difference between the data and what the build recorded.
 
     Attributes:
-        file: the file, as a person would name it.
+        file: the file, as a user would name it.
         problem: what is wrong, as a sentence.
-        sample: the sample's key, where the fault lies in one.
+        sample: the sample's key, if the fault is in a sample.
     """
 
     file: str
@@ -39,14 +39,14 @@ class Finding:
 
 @dataclass
 class Collection:
-    """Shards to look at, and what is already known to be wrong or worth saying.
+    """Shards to inspect, with the findings and notes so far.
 
     Attributes:
-        path: what was asked for.
-        folder: where the shards lie.
-        manifest: None when the build has not finished, or when it does not name the shard asked for.
+        path: the path that the user gave.
+        folder: the folder of the shards.
+        manifest: None when the build has not finished, or when it does not name the requested shard.
         shards: paths in order; those that the manifest names, whether or not they exist.
-        whole: the whole set is looked at, not one shard of it.
+        whole: whether the whole set is inspected, not one shard of it.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Collection:
     notes: list[str] = field(default_factory=list)
 
     def opened(self) -> Iterator[tuple[int, Shard]]:
-        """Each shard that opens, one at a time, with its number; those that do not become findings (once)."""
+        """Each shard that can be opened, one at a time, with its number; the others are added to the findings once."""
         known = {(f.file, f.problem) for f in self.findings}
         for number, path in enumerate(self.shards):
             try:
@@ -75,11 +75,11 @@ class Collection:
 
 
 def sets_at(path: Path) -> list[Path]:
-    """The sets of shards that a path stands for: itself, a mixture's members, or the finished ones in its folders if it
-    holds none.
+    """The sets of shards at a path: the path itself, a mixture's members or, if the folder holds no shards, the
+    finished builds in its subfolders.
 
     Raises:
-        CannotInspect: a mixture that is damaged.
+        CannotInspect: the mixture is damaged.
     """
     if is_mixture(path):
         try:
@@ -92,10 +92,10 @@ def sets_at(path: Path) -> list[Path]:
 
 
 def open_collection(path: Path) -> Collection:
-    """Find the shards that a path stands for, without reading them.
+    """Find the shards at a path, without reading them.
 
     Raises:
-        CannotInspect: nothing there, no shards, or a single file that is no manifest.
+        CannotInspect: the path does not exist, holds no shards, or is a single file that is no manifest.
     """
     suffixes = shard_suffixes()
     if not path.exists():
@@ -118,7 +118,7 @@ def open_collection(path: Path) -> Collection:
 
 
 def shard_suffixes() -> tuple[str, ...]:
-    """How the names of shards end, over all formats."""
+    """Name suffixes of shards, over all formats."""
     return tuple(FORMATS.values())
 
 
@@ -174,5 +174,5 @@ def _finished(path: Path, folder: Path, manifest: Manifest) -> Collection:
 
 
 def _said_of(path: Path, error: Exception) -> str:
-    """The error without the path that is shown beside it."""
+    """The error's message without the path, which is shown beside it."""
     return str(error).removeprefix(f"{path}: ").removeprefix(f"{path} ")

@@ -1,4 +1,4 @@
-"""The dataset's own frames of a sample, found through the dataset's reader."""
+"""Reads the dataset's own frames of a sample through the dataset's reader."""
 
 import contextlib
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from schemas.structured import structure
 from schemas.triplet import Source, Triplet
 
 LARGEST_SIDE = 320
-"""Frames on a page are made no larger than this, in px."""
+"""Frames on a page are at most this large, in px."""
 JPEG_QUALITY = 80
 
 
 class NoWayBack(Exception):
-    """The frames of a sample cannot be had; the message says why, in a sentence."""
+    """The frames of a sample cannot be read; the message gives the reason in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class _Listing:
 
 
 class WayBack:
-    """Frames of a dataset by where they come from. One episode is held at a time, so ask for them in the order of
-    episodes.
+    """Finds frames of a dataset by their source. Only one episode is held in memory, so callers should go through the
+    samples in the order of episodes.
 
     Args:
-        root: the dataset's folder, or a folder of folders that have the datasets' names.
+        root: the dataset's folder, or a folder with one subfolder per dataset, each with the dataset's name.
     """
 
     def __init__(self, root: Path):
@@ -51,12 +51,12 @@ class WayBack:
     def frames(
         self, source: Source, digest: str, offsets: Int[np.ndarray, " N"], manifest: Manifest | None
     ) -> list[UInt8[np.ndarray, "H W 3"]]:
-        """Frames of an episode; those after its end are its last.
+        """Frames of an episode. Offsets after its end give its last frame.
 
         Args:
-            source: names dataset, camera and the frame from which is counted.
+            source: names the dataset, the camera and the frame that offsets start from.
             digest: the episode's.
-            offsets: which frames, from that one.
+            offsets: frame offsets from the source's frame.
             manifest: of the build, for the reader's options.
 
         Raises:
@@ -75,7 +75,7 @@ class WayBack:
         return [frames[i] for i in np.clip(first + offsets, 0, len(frames) - 1)]
 
     def episode(self, source: Source, digest: str, manifest: Manifest | None) -> Episode:
-        """An episode as the build saw it: with standard actions, and without the frames that its filters left out.
+        """An episode as the build used it: with standard actions, and without the frames that its filters removed.
 
         Raises:
             NoWayBack: the folder does not hold the episode, or it cannot be read.
@@ -89,9 +89,9 @@ class WayBack:
             raise listing
         if digest not in listing.episodes:
             raise NoWayBack(f"{self.root} does not hold {source.file}, {source.episode}")
-        self._last = None  # before the next one is read, so that two are never held
+        self._last = None  # freed before the next one is read, so that two are never in memory
         try:
-            # Frames that the build left out are left out again, so that steps are the same ones.
+            # Frames that the build removed are removed here too, so that the steps are the same.
             episode = with_standard_actions(listing.reader.read(listing.episodes[digest]), listing.standard)
         except (BadEpisode, OSError) as error:
             raise NoWayBack(str(error)) from error
@@ -111,11 +111,11 @@ class WayBack:
 
 
 def _episodes_in(reader: Reader, folder: Path) -> list[EpisodeRef]:
-    """Every episode, of every form in which the folder holds the dataset: a digest says which one is meant.
+    """Every episode, in every form in which the folder holds the dataset; the digest identifies the one that is wanted.
 
     Raises:
-        FileNotFoundError: there is nothing of this dataset.
-        SeveralForms: there is more than the form to choose.
+        FileNotFoundError: the folder holds nothing of this dataset.
+        SeveralForms: a choice is needed that the form alone does not settle.
     """
     try:
         return [ref for ref in reader.list_episodes(folder) if isinstance(ref, EpisodeRef)]
@@ -128,22 +128,22 @@ def _episodes_in(reader: Reader, folder: Path) -> list[EpisodeRef]:
 
 
 def _built(package: str, recorded: Mapping[str, Any]) -> Any:
-    """A plug-in as a recipe records it.
+    """Build a plug-in as a recipe records it.
 
     Raises:
-        ValueError: there is no such plug-in here, or it has not those options.
+        ValueError: there is no such plug-in here, or it does not have these options.
     """
     module = load_plugin(package, recorded["name"])
     return module.build(structure(module.Config, recorded.get("options") or {}, "the recipe in the manifest"))
 
 
 def frame_offsets(t: Triplet) -> Int[np.ndarray, " S"]:
-    """How many frames after the reference frame each of the steps 0..T is; the nearer one for steps between two."""
+    """Frame offset of each step 0..T from the reference frame; a step between two frames gets the nearer one."""
     return np.rint(np.arange(t.flow.horizon + 1) * t.step_seconds * t.fps).astype(np.int64)
 
 
 def small_jpeg(frame: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """A frame as JPEG, no larger than a page needs."""
+    """Encode a frame as JPEG, no larger than a page needs."""
     import cv2
 
     height, width = frame.shape[:2]

@@ -1,4 +1,4 @@
-"""What a set of shards holds, read shard by shard in memory that does not grow with it."""
+"""Summarises a set of shards, shard by shard; memory does not grow with the size of the set."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,10 +26,10 @@ from schemas.shard_formats import CorruptShard, Shard
 from schemas.triplet import Triplet
 
 SIZED = 200
-"""Of the measured samples, how many are encoded again to see what each member takes: encoding costs most."""
+"""How many of the measured samples are encoded again to measure the size of their pictures and flow, which is slow."""
 
 DEPTH_RESIDUAL = "depth_residual"
-"""What remains between aligned depth and what it was aligned to, in metres."""
+"""Residual between the aligned depth and its alignment target, in metres."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Candidate:
     """A sample that was measured and may be shown.
 
     Attributes:
-        number: its place in the whole set.
+        number: its index in the whole set.
         shard: the file that holds it, at ``row``.
-        score: mean over the keypoints of how far each gets in the image, in pixels.
-        trust: how much of it can be believed, 0 to 1 (``pipeline.inspection.score``).
+        score: mean over the keypoints of the farthest distance of each in the image, in pixels.
+        trust: its reliability, 0 to 1 (``pipeline.inspection.score``).
     """
 
     number: int
@@ -55,17 +55,17 @@ class Candidate:
 
 @dataclass
 class ShardSummary:
-    """Everything that is known of a set of shards.
+    """All facts about a set of shards.
 
     Attributes:
-        bytes_per_sample: ``all`` of the shards' bytes, of which ``pictures`` and ``flow`` (with masks), as encoded,
-            over the ``sized`` of the measured samples, and the ``rest``: words, actions and the format's own.
-        read: how many samples were read whole.
-        measured: how many of them, evenly spread, flow and pictures were measured on.
-        sized: how many of those ``bytes_per_sample`` comes from.
-        quality: ``min``, ``p50`` and ``max`` over the measured samples of what each check measured, and of the residual
-            of depth where that was aligned.
-        verified: every sample was read and every SHA-256 compared.
+        bytes_per_sample: ``all`` is the shards' bytes over all samples. ``pictures`` and ``flow`` (with masks) are
+            encoded sizes, averaged over ``sized`` of the measured samples; ``rest`` is text, actions and format data.
+        read: how many samples were read completely.
+        measured: how many of them, evenly spread, were measured for flow and pictures.
+        sized: how many of those were encoded again for ``bytes_per_sample``.
+        quality: ``min``, ``p50`` and ``max`` over the measured samples of the value of each check, and of the depth
+            residual if depth was aligned.
+        verified: whether every sample was read and every SHA-256 compared.
     """
 
     collection: Collection
@@ -119,7 +119,7 @@ class ShardSummary:
 
 
 def summarise(collection: Collection, verify: bool = True, limit: int = 400) -> ShardSummary:
-    """Read a set of shards and say what it holds.
+    """Read a set of shards and summarise its content.
 
     Args:
         verify: read every sample (checking its CRC-32C) and compare every SHA-256; else only the measured samples are
@@ -150,7 +150,7 @@ class _Scan:
         self.progress: Any = None
 
     def survey(self) -> None:
-        """Lengths, episodes and keys, from the indexes alone."""
+        """Read lengths, episodes and keys from the indexes alone."""
         from tqdm import tqdm
 
         episodes: set[bytes] = set()
@@ -175,7 +175,7 @@ class _Scan:
         self.progress = tqdm(total=total, unit=" samples", desc="reading", disable=None, leave=False)
 
     def shard(self, number: int, shard: Shard) -> None:
-        """Read the samples of one shard that are to be read."""
+        """Read the samples of one shard that were selected."""
         start, findings = self.starts.get(number), self.collection.findings
         if start is None:
             return
@@ -247,7 +247,7 @@ def evenly(total: int, limit: int) -> np.ndarray:
 
 
 def fault_of_sample(shard: Shard, row: int, error: Exception) -> Finding:
-    """A sample that does not read, by name."""
+    """A finding that names a sample which cannot be read."""
     key = shard.index[row]["key"].decode(errors="replace")
     return Finding(str(shard.path), str(error).removeprefix(f"{shard.path}: ").removeprefix(f"sample {key} "), key)
 

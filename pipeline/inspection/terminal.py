@@ -41,7 +41,7 @@ def summary_text(summary: ShardSummary) -> str:
 
 
 def sample_text(sample: dict[str, Any]) -> str:
-    """Everything about one sample (see ``pipeline.inspection.sample.describe``)."""
+    """All facts of one sample (see ``pipeline.inspection.sample.describe``)."""
     blocks = [f"sample {sample['key']}", _rows(sample_rows(sample))]
     blocks.append("state at the reference frame\n" + _rows([(k, f"{v:.4f}") for k, v in sample["state"].items()]))
     blocks.append(_actions(sample["actions"]))
@@ -54,7 +54,7 @@ def sample_text(sample: dict[str, Any]) -> str:
 
 
 def sample_rows(sample: dict[str, Any]) -> Rows:
-    """A sample's words and single numbers, by name."""
+    """A sample's texts and single numbers, by name."""
     source, camera = sample["source"], sample["camera"]
     k = camera["intrinsics"]
     poses = camera["world_from_camera"]
@@ -104,7 +104,7 @@ def _alignment_words(alignment: dict[str, Any]) -> str:
 
 
 def printable(text: str) -> str:
-    """Without control characters, so that what stands in data cannot steer a terminal."""
+    """The text without control characters, so that data cannot control a terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Summaries and samples as plain words: the rows that the terminal and the page both show."""
+"""Summaries and samples as text: the rows that the terminal and the page both show."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def summary_name(summary: ShardSummary) -> str:
 
 
 def set_names(summaries: Sequence[ShardSummary]) -> list[str]:
-    """The datasets' names, with their folders where several have the same."""
+    """The datasets' names, with their folders if several have the same name."""
     names = [summary_name(s) for s in summaries]
     return [
         n if names.count(n) == 1 else f"{n} ({s.collection.folder.name})" for n, s in zip(names, summaries, strict=True)
@@ -30,14 +30,14 @@ def set_names(summaries: Sequence[ShardSummary]) -> list[str]:
 
 
 def summary_title(summary: ShardSummary) -> str:
-    """What it is, in a line."""
+    """A title for the summary, in one line."""
     name, manifest = summary_name(summary), summary.collection.manifest
     state = "" if manifest else ", unfinished or without manifest" if summary.collection.whole else ""
     return f"{name} in {summary.collection.path}{state}"
 
 
 def summary_rows(summary: ShardSummary) -> Rows:
-    """What a set of shards holds, by name."""
+    """The content of a set of shards, by name."""
     manifest, whole = summary.collection.manifest, summary.collection.whole
     rows = _manifest_rows(manifest) if manifest else []
     shards = f"{summary.shards:,} {'shard' if summary.shards == 1 else 'shards'}"
@@ -65,7 +65,7 @@ def _manifest_rows(manifest: Manifest) -> Rows:
 
 
 def _counted_rows(summary: ShardSummary) -> Rows:
-    """What the samples that were read say of themselves."""
+    """Counts over the samples that were read."""
     counters, read = summary.counters, summary.read
     rows = [
         ("frames per second", listed(counters.fps, read)),
@@ -93,7 +93,7 @@ def _counted_rows(summary: ShardSummary) -> Rows:
 
 
 def instruction_rows(summary: ShardSummary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
-    """The commonest instructions with how many samples carry each."""
+    """The most common instructions, with the number of samples that have each."""
     rows = [(f"{count:,}", text) for text, count in summary.counters.instructions.most_common(most)]
     left = len(summary.counters.instructions) - len(rows)
     return rows + ([("", f"and {left:,} more")] if left > 0 else [])
@@ -133,7 +133,7 @@ def flow_rows(flow: dict[str, Any]) -> Rows:
 
 
 def flow_tables(flow: dict[str, Any]) -> list[Table]:
-    """Ranges of steps and of the whole displacement, of moving points and of all."""
+    """Ranges of steps and of the whole displacement, for moving points and for all points."""
     metric = flow["unit"] == "m"
     fine, coarse = (("mm", 1e3), ("cm", 1e2)) if metric else ((flow["unit"], 1), (flow["unit"], 1))
     tables = []
@@ -156,7 +156,7 @@ def flow_tables(flow: dict[str, Any]) -> list[Table]:
 
 
 def integrity_words(summary: ShardSummary) -> str:
-    """Whether anything failed, in a sentence; the failures themselves are listed apart."""
+    """One sentence on whether any check failed; the failures themselves are listed separately."""
     manifest, count = summary.collection.manifest, len(summary.findings)
     if count:
         return f"{_plural(count, 'failure')} found"
@@ -171,13 +171,13 @@ def integrity_words(summary: ShardSummary) -> str:
 
 
 def finding_words(finding: Any) -> str:
-    """A failure, naming file and sample."""
+    """A failure in words, with its file and sample."""
     sample = f"sample {finding.sample}: " if finding.sample else ""
     return f"{finding.file}: {sample}{finding.problem}"
 
 
 def counts_words(counts: Mapping[str, Any]) -> str:
-    """``kept 15; rejected 4 (no_motion 3, too_short 1)``; what is 0 is said only where that is news."""
+    """``kept 15; rejected 4 (no_motion 3, too_short 1)``; a count of 0 is shown only where it tells something."""
     parts = []
     for name in sorted(counts, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER)):
         value = counts[name]
@@ -194,7 +194,7 @@ def counts_words(counts: Mapping[str, Any]) -> str:
 
 
 def listed(counter: Counter[str], total: int, most: int = 4) -> str:
-    """The values, with how many samples have each when they differ."""
+    """The values, with the number of samples that have each if there are several."""
     found = counter.most_common(most)
     if len(found) == len(counter) and all(count == total for _, count in found):
         return "; ".join(value for value, _ in found)
@@ -203,7 +203,7 @@ def listed(counter: Counter[str], total: int, most: int = 4) -> str:
 
 
 def percent(share: float | None) -> str:
-    """``12.3%``; a share that is small but not zero never reads as zero."""
+    """``12.3%``; a small share that is not zero is never shown as zero."""
     if share is None:
         return "-"
     return f"{100 * share:.1f}%" if share == 0 or share >= 0.0005 else "< 0.1%"
@@ -241,7 +241,7 @@ def _cells(values: dict[str, float | None], scale: float = 1) -> list[str]:
 
 
 def _alignment_rows(summary: ShardSummary) -> Rows:
-    """How estimated depth came to metres, where any did."""
+    """How estimated depth was scaled to metres, if any was."""
     residual = summary.quality.get(DEPTH_RESIDUAL)
     if residual is None:
         return []

@@ -1,8 +1,8 @@
-"""A contact sheet of a dataset's episodes: first, middle and last frame of each camera, with the tool where calibration
-puts it.
+"""A contact sheet of a dataset's episodes: first, middle and last frame of each camera, with the tool drawn where the
+calibration projects it.
 
-A calibration can pass its checks and be wrong by a hand's breadth. Drawn over the picture, the tool's position shows it
-at a glance.
+A calibration can pass its checks and still be wrong by several centimetres. The tool's position drawn over the picture
+makes this visible.
 """
 
 import io
@@ -27,9 +27,9 @@ RING = "ring: the tool, where its recorded position, the camera's pose and its i
 NO_POSE = "no camera's pose is known, so the tool is not drawn"
 CELL_INCHES, TITLES_INCHES, LINE_INCHES = 1.9, 0.42, 0.15
 LETTERS_AN_INCH = 13
-"""Of a line above an episode's pictures, at most."""
+"""Most characters per inch in a line above an episode's pictures."""
 MOST_LETTERS = 400
-"""Of what is said of an episode: instructions may be of any length."""
+"""Most characters of the text about an episode: instructions may be of any length."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Cell:
     """One frame of a camera, or why there is none.
 
     Attributes:
-        tools: pixels of the tools that lie in the picture.
+        tools: pixel positions of the tools that are in the picture.
     """
 
     image: UInt8[np.ndarray, "H W 3"] | None
@@ -46,13 +46,13 @@ class Cell:
 
 
 def moments(length: int) -> list[int]:
-    """First, middle and last frame."""
+    """Numbers of the first, middle and last frame."""
     return sorted({0, length // 2, length - 1})
 
 
 def tools_in_view(episode: Episode, view: CameraView, frame: int) -> Float[np.ndarray, "N 2"] | None:
-    """Where the tools are seen in a frame, px with pixel centres at +0.5; those in the picture only. None where nobody
-    can say.
+    """Positions of the tools in a frame, px with pixel centres at +0.5; only those inside the picture. None if they are
+    not known.
     """
     tools, poses, intrinsics = episode.tool_positions, view.world_from_camera, view.intrinsics
     if tools is None or poses is None or intrinsics is None:
@@ -78,14 +78,14 @@ def cells_of(episode: Episode, view: CameraView) -> list[Cell]:
 
 
 def write_contact_sheet(path: Path, title: str, episodes: Sequence[Episode]) -> list[tuple[str, str]]:
-    """Draw the episodes (at most six of them, evenly spread) and write the picture whole.
+    """Draw the episodes (at most six of them, evenly spread) and write the picture atomically.
 
     Returns:
         Code and sentence of each fault that decoding found.
 
     Raises:
-        CannotInspect: no picture can be written under that name.
-        OSError: it cannot be written.
+        CannotInspect: the name has no ending of a picture format that can be written.
+        OSError: the file cannot be written.
     """
     check_picture_path(path)
     chosen = np.linspace(0, len(episodes) - 1, min(len(episodes), MOST_EPISODES)).round().astype(int)
@@ -97,7 +97,7 @@ def write_contact_sheet(path: Path, title: str, episodes: Sequence[Episode]) -> 
 
 
 def draw_contact_sheet(title: str, episodes: Sequence[Episode]) -> tuple[Any, list[tuple[str, str]]]:
-    """The sheet as a matplotlib figure, a row for each episode, and what decoding found wrong."""
+    """The sheet as a matplotlib figure with a row for each episode, and the faults that decoding found."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -130,10 +130,10 @@ def draw_contact_sheet(title: str, episodes: Sequence[Episode]) -> tuple[Any, li
 def _draw_row(
     figure: Any, episode: Episode, cameras: Sequence[str], bottom: float, picture: float
 ) -> list[tuple[str, str]]:
-    """The frames of an episode, and what decoding found wrong.
+    """Draw the frames of an episode; returns the faults that decoding found.
 
     Args:
-        bottom: of the pictures above the figure's lower edge, in inches.
+        bottom: height of the pictures' lower edge above the figure's lower edge, in inches.
         picture: their height in inches.
     """
     width, height = figure.get_size_inches()
@@ -161,7 +161,7 @@ def _words_of(episode: Episode) -> str:
 
 
 def _lines(words: str, width: float) -> list[str]:
-    """As lines that fit into so many inches; what is very long is shortened, and ends in an ellipsis that says so."""
+    """Wrap a text into lines of ``width`` inches; a very long text is shortened and ends in an ellipsis."""
     words = printable(words).replace("\n", " ")
     words = words if len(words) <= MOST_LETTERS else f"{words[: MOST_LETTERS - 1]}…"
     return wrap(words, max(20, int(LETTERS_AN_INCH * width))) or [""]

@@ -1,6 +1,4 @@
-"""What keys a LeRobot or RLDS dataset has that no reader knows, and a draft of the mapping file that would let it be
-read.
-"""
+"""Lists the keys of a LeRobot or RLDS dataset that no reader knows, and drafts a mapping file to read it."""
 
 import json
 import re
@@ -26,7 +24,7 @@ class Key:
     """One key of a dataset.
 
     Attributes:
-        kind: ``camera``, ``depth``, ``numbers``, ``text``, ``absent`` (a video that is described and not there) or
+        kind: ``camera``, ``depth``, ``numbers``, ``text``, ``absent`` (a video that is described but missing) or
             ``other``.
         shape: of one step.
     """
@@ -42,8 +40,8 @@ class DatasetKeys:
     """The keys of one folder.
 
     Attributes:
-        fps: as labelled; None where the form does not say.
-        words: some of its instructions, where they stand in its description.
+        fps: as labelled; None if the form does not record it.
+        words: some of its instructions, if its description contains them.
     """
 
     form: str
@@ -56,7 +54,7 @@ class DatasetKeys:
 
 
 def dataset_keys(root: Path) -> list[DatasetKeys]:
-    """The keys of every LeRobot and RLDS folder below that describes itself."""
+    """The keys of every LeRobot and RLDS folder below ``root`` that has a description."""
     found = []
     for form, folder in find_forms(root):
         within = folder.relative_to(root).as_posix()
@@ -101,7 +99,7 @@ def _lerobot(meta: LeRobotMeta, within: str) -> DatasetKeys:
 
 
 def _cameras_there(meta: LeRobotMeta) -> set[str]:
-    """Cameras of which some episode's video is there; of a download that was cut short it may be any episode's."""
+    """Cameras with a video of at least one episode; in an incomplete download it may be any episode."""
     there: set[str] = set()
     tried: set[Path] = set()
     for row in meta.episodes:
@@ -116,12 +114,12 @@ def _cameras_there(meta: LeRobotMeta) -> set[str]:
 
 
 def keys_values(found: list[DatasetKeys]) -> dict[str, Any]:
-    """As JSON can hold it, with the draft."""
+    """The keys as JSON values, with the draft."""
     return {"folders": [asdict(keys) for keys in found], "draft": draft_mapping(found[0])}
 
 
 def keys_text(root: Path, found: list[DatasetKeys], written: Path | None = None) -> str:
-    """For a terminal: the first folder's keys, the draft and how to go on.
+    """Text for a terminal: the first folder's keys, the draft and the next step.
 
     Args:
         written: the file that the draft was written to.
@@ -147,9 +145,7 @@ def keys_text(root: Path, found: list[DatasetKeys], written: Path | None = None)
 
 
 def draft_mapping(keys: DatasetKeys) -> str:
-    """A mapping file that reads the dataset, with guesses from the names of its keys;
-    every guess says that it is one.
-    """
+    """A mapping file for the dataset, with guesses from the names of its keys; every guess is marked as one."""
     cameras = [key.key for key in keys.keys if key.kind == "camera"]
     wrist = next((key for key in cameras if ON_HAND.search(key)), None)
     primary = next((key for key in cameras if not ON_HAND.search(key)), cameras[0] if cameras else "none")
@@ -173,7 +169,7 @@ def draft_mapping(keys: DatasetKeys) -> str:
 
 
 def _number_lines(keys: DatasetKeys) -> list[str]:
-    """State and action."""
+    """Lines of the mapping for state and action."""
     columns = [key for key in keys.keys if key.kind == "numbers" and key.key not in BOOKKEEPING and len(key.shape) <= 1]
     states = [k.key for k in columns if STATE.search(k.key) and not NO_STATE.search(k.key)]
     best = [key for key in states if re.fullmatch(r"observation\.state|state|steps/observation/state", key)] or states
@@ -201,7 +197,7 @@ def _parts(keys: list[str], indent: str) -> list[str]:
 
 
 def _word_lines(keys: DatasetKeys) -> list[str]:
-    """Language, success, notes."""
+    """Lines of the mapping for language, success and notes."""
     texts = [key.key for key in keys.keys if key.kind == "text"]
     said = [key for key in texts if WORDS.search(key)]
     notes = [key for key in texts if key.endswith("file_path")]
@@ -218,7 +214,7 @@ def _word_lines(keys: DatasetKeys) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML, which takes JSON's strings; plain where that is the same."""
+    """A text as YAML: unquoted if that means the same, else as a JSON string, which YAML accepts."""
     return (
         text
         if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text not in ("null", "true", "false")

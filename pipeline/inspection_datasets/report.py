@@ -1,4 +1,4 @@
-"""What a folder of a robot dataset holds, before anything is built from it: form, cameras, words, numbers, faults."""
+"""Reports the content of a robot dataset's folder before a build: form, cameras, instructions, numbers, faults."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ from schemas.plugins import PluginChoice, plugin_names
 LABEL = 14
 SHOWN_TEXTS, SHOWN_FAULTS = 6, 8
 GENERAL = ("robosuite", "video")
-"""Readers of whatever a more particular reader does not know: LIBERO's files are robosuite's, and a dataset may keep
-videos beside its files."""
+"""General readers, used only if no specific reader knows the files: LIBERO's files are robosuite files, and a dataset
+may keep videos beside its files."""
 
 
 class UnknownDataset(CannotInspect):
@@ -29,13 +29,13 @@ class UnknownDataset(CannotInspect):
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What was found.
+    """The content of a dataset's folder.
 
     Attributes:
         forms: form and folder of each place that holds episodes.
         episodes: how many are listed.
         looked_at: episodes that were read, evenly spread over the list.
-        faults: of files and of the episodes looked at: code and sentence.
+        faults: code and sentence of each fault of the files and of the episodes that were read.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ def is_dataset_folder(path: Path) -> bool:
 def report_dataset(
     folder: Path, looked_at: int, dataset: PluginChoice | None = None, form: str | None = None
 ) -> DatasetReport:
-    """Read some episodes of a folder.
+    """Read some episodes of a folder and report on them.
 
     Args:
         looked_at: how many episodes to read.
@@ -68,7 +68,7 @@ def report_dataset(
 
     Raises:
         UnknownDataset: no reader knows the files.
-        CannotInspect: several do, or the one that was chosen finds nothing.
+        CannotInspect: several readers know them, or the chosen one finds nothing.
     """
     folder = folder.resolve()
     if dataset is not None:
@@ -82,11 +82,11 @@ def report_dataset(
 
 
 def _only_reader(folder: Path, form: str | None) -> tuple[str, list[EpisodeRef | UnreadableSource]]:
-    """The one reader that knows the files, and what it lists.
+    """The one reader that knows the files, and the episodes that it lists.
 
     Raises:
         UnknownDataset: no reader knows them.
-        CannotInspect: several do.
+        CannotInspect: several readers know them.
     """
     found, refused = _readers_of(folder, form)
     if not found:
@@ -103,7 +103,7 @@ def _only_reader(folder: Path, form: str | None) -> tuple[str, list[EpisodeRef |
 
 
 def _readers_of(folder: Path, form: str | None) -> tuple[dict[str, list[EpisodeRef | UnreadableSource]], list[str]]:
-    """What each reader lists that finds an episode, and why others refuse the files that they find."""
+    """The list of each reader that finds an episode, and the reasons why others refuse the files that they find."""
     found: dict[str, list[EpisodeRef | UnreadableSource]] = {}
     refused: list[str] = []
     for name in plugin_names("pipeline.readers"):
@@ -144,7 +144,7 @@ def _look(
 
 
 def report_values(report: DatasetReport) -> dict[str, Any]:
-    """The report as JSON can hold it."""
+    """The report as JSON values."""
     episodes = report.looked_at
     outcomes = [e.success for e in episodes if e.success is not None]
     return {
@@ -191,7 +191,7 @@ def _camera(episode: Episode, name: str, view: CameraView) -> dict[str, Any]:
 
 
 def _depth(view: CameraView) -> str | None:
-    """What there is to have metres from."""
+    """The source of metric depth, if there is one."""
     if view.depth is not None:
         return view.depth.description
     return None if view.stereo is None else f"two eyes {view.stereo.baseline_m:g} m apart (--depth stereo)"

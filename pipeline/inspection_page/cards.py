@@ -1,4 +1,4 @@
-"""The page's cards: one sample each, its flow played over image and video and shown in space."""
+"""The page's cards. Each shows one sample: its flow is played over image and video and shown in 3D."""
 
 import math
 from dataclasses import dataclass, replace
@@ -24,12 +24,12 @@ VIEWS = {"image": "Image", "video": "Video", "space": "In space"}
 
 @dataclass(frozen=True)
 class Drawing:
-    """What all cards of a page are drawn with.
+    """Settings and data that all cards of a page share.
 
     Attributes:
         scales: by unit of depth.
-        in_space: the plotting library is in the page.
-        videos: frames of steps 0..T by a sample's key, encoded, where they are there.
+        in_space: whether the page contains the plotting library.
+        videos: encoded frames of steps 0..T by the sample's key, for samples whose frames are available.
     """
 
     scales: dict[str, Scale]
@@ -38,11 +38,11 @@ class Drawing:
 
 
 def card(found: Found, drawing: Drawing, brief: bool, both: bool = False) -> str:
-    """A sample with everything.
+    """A card with all facts of a sample.
 
     Args:
-        brief: what is long is folded.
-        both: the flow is shown raw and retargeted, side by side.
+        brief: fold the long sections.
+        both: show the flow raw and retargeted, side by side.
     """
     t = found.triplet
     measured = measure(t)
@@ -67,7 +67,7 @@ def card(found: Found, drawing: Drawing, brief: bool, both: bool = False) -> str
 
 
 def folded_card(found: Found, drawing: Drawing, both: bool = False) -> str:
-    """A card that is opened by its line: instruction, where it comes from, how many points move."""
+    """A folded card whose summary line shows the instruction, the source and how many points move."""
     t = found.triplet
     moving = int(measure(t).moving.sum())
     words = f"{t.source.episode}, frame {t.source.frame}: {moving} of {len(t.point_flags)} points move"
@@ -83,7 +83,7 @@ def rejected_look(t: Triplet, drawing: Drawing) -> str:
 
 
 def small_card(found: Found, drawing: Drawing) -> str:
-    """A sample with its score, for rows of the worst and the best."""
+    """A small card of a sample with its score, for the rows of the worst and the best samples."""
     t = found.triplet
     measured = measure(t)
     return (
@@ -94,7 +94,7 @@ def small_card(found: Found, drawing: Drawing) -> str:
 
 
 def _both_looks(t: Triplet, measured: MeasuredFlow, drawing: Drawing) -> str:
-    """The flow as it is stored and in even steps of distance; of a video, the frames nearest to those moments."""
+    """The flow as stored and in even steps of distance; a video shows the frames nearest to those times."""
     made = retargeted(t)
     looks = (
         (RAW, _look(t, measured, drawing)),
@@ -105,7 +105,7 @@ def _both_looks(t: Triplet, measured: MeasuredFlow, drawing: Drawing) -> str:
 
 
 def _look(t: Triplet, measured: MeasuredFlow, drawing: Drawing, times: Float[np.ndarray, " S"] | None = None) -> str:
-    """Image, canvas and controls, and the data that they draw.
+    """Image, canvas and controls, with the data to draw.
 
     Args:
         times: see ``flow_data``.
@@ -134,7 +134,7 @@ def _look(t: Triplet, measured: MeasuredFlow, drawing: Drawing, times: Float[np.
 
 
 def _view_buttons(video: bool, in_space: bool) -> str:
-    """Buttons of the views that there are, if there is a choice."""
+    """Buttons for the available views, if there is more than one."""
     there = {"image": True, "video": video, "space": in_space}
     if sum(there.values()) == 1:
         return ""
@@ -158,7 +158,7 @@ def _depth(t: Triplet, scale: Scale) -> str:
     side = math.isqrt(len(depth))
     w, h = width / side, height / side
     if side * side == len(depth):
-        # keypoints stand on whole pixels, so their distances differ by one: even cells look better
+        # Keypoints are on whole pixels, so their distances differ by one pixel: cells of equal size look better.
         corners = np.stack(np.meshgrid(np.arange(side) * w, np.arange(side) * h, indexing="xy"), axis=-1).reshape(-1, 2)
     else:
         corners = uvz[:, :2] - [w / 2, h / 2]
@@ -177,7 +177,7 @@ def _depth(t: Triplet, scale: Scale) -> str:
 
 
 def _actions(t: Triplet) -> str:
-    """Each action dimension over the horizon as a line; steps after the episode's end are left out."""
+    """Each action dimension over the horizon, drawn as a line; steps after the episode's end are left out."""
     horizon, dimensions = t.actions.shape
     names = (
         t.action_convention.dimensions

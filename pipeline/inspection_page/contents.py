@@ -1,4 +1,4 @@
-"""What stands on a page, before it is written."""
+"""The content of a page, before it is written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class RejectedPicture:
 
     Attributes:
         frames: the reference frame and the last, encoded.
-        flow: the window as the build judged it, with its flow made again; None where that cannot be had.
+        flow: the window that the build rejected, with its flow computed again; None if that is not possible.
     """
 
     window: RejectedWindow
@@ -25,17 +25,17 @@ class RejectedPicture:
 
 @dataclass(frozen=True)
 class Contents:
-    """What stands on a page.
+    """The content of a page.
 
     Attributes:
         summaries: of each set of shards; none for a page of one sample.
-        samples: shown in full; the first of them stands at the top of the page.
+        samples: samples shown in full; the first of them is at the top of the page.
         worst, best: by score.
-        videos: frames of steps 0..T by a sample's key, encoded.
+        videos: encoded frames of steps 0..T by the sample's key.
         rejections: of each set.
         pictures: of rejected windows.
         notes: what could not be shown, in sentences.
-        retargeted: whether the flow of those shown in full is also shown in even steps of distance.
+        retargeted: whether the samples shown in full also show their flow in even steps of distance.
     """
 
     summaries: Sequence[ShardSummary] = ()

@@ -1,4 +1,4 @@
-"""What the page's script draws of a sample, as plain values and packed arrays."""
+"""The data of a sample that the page's script draws, as plain values and packed arrays."""
 
 import base64
 from typing import Any
@@ -19,14 +19,14 @@ def flow_data(
     video: list[bytes] | None = None,
     times: Float[np.ndarray, " S"] | None = None,
 ) -> dict[str, Any]:
-    """Start of every known point, and of those that move the displacement in quanta and what is known of each step.
+    """The start of every known point. For points that move, also the displacement in quanta and the state of each step.
 
-    Where the camera moves every known point counts as moving, and ``own`` says where each is in the image of each step.
+    If the camera moves, every known point counts as moving, and ``own`` holds its position in the image of each step.
 
     Args:
         limit: the end of the scale of depth change.
         video: the frames of steps 0..T, encoded.
-        times: of the steps, in steps of equal time, where they are not of equal time.
+        times: the time of each step, in raw steps; None if the steps are evenly spaced in time.
     """
     start, known = positions(t)[:, 0], t.flow.valid[:, 0]
     moves = known if _camera_moves(t) else np.any(measured.displacement, axis=(1, 2)) & known
@@ -57,12 +57,12 @@ def _camera_moves(t: Triplet) -> bool:
 
 
 def _own_displacement(t: Triplet, points: Bool[np.ndarray, " K"]) -> Float[np.ndarray, "P S 2"]:
-    """Where points are in the image of each step's own camera, in px from where they started."""
+    """Positions of points in the image of each step's own camera, in px relative to their start."""
     poses, uvz = t.camera.world_from_camera, positions(t)[points]
     own = project(transform(invert_pose(poses) @ poses[0], lift(uvz, t.camera.intrinsics)), t.camera.intrinsics)
     return np.nan_to_num(own[..., :2] - uvz[:, :1, :2])
 
 
 def _packed(quanta: Float[np.ndarray, " ..."]) -> str:
-    """int16, little end first, as base64."""
+    """Little-endian int16, as base64."""
     return base64.b64encode(np.clip(np.rint(quanta), -32768, 32767).astype("<i2").tobytes()).decode()

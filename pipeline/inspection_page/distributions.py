@@ -1,4 +1,4 @@
-"""Histograms of flow side by side, one line for each dataset, as drawings that stand in the page."""
+"""Histograms of flow side by side, one line for each dataset, as inline SVG."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from typing import Any
 from pipeline.inspection_page.markup import text
 
 LINES = ("#1565d8", "#d95f02", "#1b9e77", "#a6469b", "#7a6a00", "#8c8c8c")
-"""Told apart by colour-blind eyes; more datasets begin again, dashed."""
+"""Colours that colour-blind people can tell apart. With more datasets the colours repeat with dashed lines."""
 WIDE, HIGH, LEFT, BOTTOM, TOP = 270, 150, 38, 24, 8
 SMALLEST = 1e-5
-"""Shares are drawn on a scale of tenths, down to this one."""
+"""Shares are drawn on a logarithmic scale, down to this value."""
 
 
 @dataclass(frozen=True)
 class Histograms:
-    """One dataset's.
+    """The histograms of one dataset.
 
     Attributes:
         bins: by quantity (``du``, ``dv``, ``dz`` and ``distance``): ``edges`` and ``shares``.
@@ -29,7 +29,7 @@ class Histograms:
 
 
 def histograms_of(name: str, flows: Sequence[dict[str, Any]]) -> list[Histograms]:
-    """Those of a set of shards, one for each unit of depth."""
+    """The histograms of a set of shards, one entry for each unit of depth."""
     return [
         Histograms(name if len(flows) == 1 else f"{name}, {f['unit']}", f["unit"], f["histograms_of_moving_points"])
         for f in flows
@@ -37,7 +37,7 @@ def histograms_of(name: str, flows: Sequence[dict[str, Any]]) -> list[Histograms
 
 
 def drawn(sets: Sequence[Histograms]) -> str:
-    """Four drawings and, where there are several datasets, what each line means."""
+    """Four drawings and, if there are several datasets, a legend of the lines."""
     if not sets:
         return ""
     metric = all(s.unit == "m" for s in sets)

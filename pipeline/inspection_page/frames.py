@@ -1,4 +1,4 @@
-"""The dataset's own frames for a page: videos of samples, and pictures and flow of what was rejected."""
+"""The dataset's own frames for a page: videos of samples, and pictures and flow of rejected windows."""
 
 from collections.abc import Iterable
 from itertools import groupby
@@ -18,10 +18,10 @@ from schemas.triplet import Triplet
 def videos_of(
     samples: Iterable[Found], way: WayBack, manifest: Manifest | None
 ) -> tuple[dict[str, list[bytes]], set[str]]:
-    """Frames of steps 0..T by the samples' keys, as JPEG, and why there are none for some."""
+    """Frames of steps 0..T by the samples' keys, as JPEG, and the reasons for samples without frames."""
     videos: dict[str, list[bytes]] = {}
     faults: set[str] = set()
-    for found in sorted(samples, key=lambda f: f.triplet.key):  # an episode's samples together
+    for found in sorted(samples, key=lambda f: f.triplet.key):  # samples of an episode follow each other
         t = found.triplet
         if t.key in videos:
             continue
@@ -30,7 +30,7 @@ def videos_of(
         except NoWayBack as error:
             faults.add(f"No video: {error}.")
             continue
-        encoded: dict[int, bytes] = {}  # after the episode's end the same frame comes again and again
+        encoded: dict[int, bytes] = {}  # after the episode's end the same frame repeats
         videos[t.key] = [encoded.get(id(f)) or encoded.setdefault(id(f), small_jpeg(f)) for f in frames]
     return videos, faults
 
@@ -38,7 +38,7 @@ def videos_of(
 def pictures_of(
     rejections: Rejections, way: WayBack, manifest: Manifest | None, steps: int
 ) -> tuple[list[RejectedPicture], set[str]]:
-    """Frames and flow of rejected windows, in the order of reasons, and why there are none for some."""
+    """Frames and flow of rejected windows, in the order of reasons, and why they are missing for some."""
     windows = [w for reason, _ in rejections.windows.most_common() for w in rejections.examples.get(reason, [])]
     found: dict[RejectedWindow, RejectedPicture] = {}
     faults: set[str] = set()
@@ -58,14 +58,14 @@ def pictures_of(
 def _flows(
     windows: list[RejectedWindow], way: WayBack, manifest: Manifest | None, faults: set[str]
 ) -> dict[RejectedWindow, Triplet]:
-    """The flow of one episode's rejected windows; what cannot be had is added to the faults."""
+    """The flow of one episode's rejected windows; if it cannot be computed, the reason is added to the faults."""
     if manifest is None:
         return {}
     try:
         episode = way.episode(windows[0].source, windows[0].digest, manifest)
         return rejected_flow(episode, windows, manifest.recipe)
     except NoWayBack:
-        return {}  # the frames say so already
+        return {}  # already reported for the frames
     except (BadEpisode, ValueError, OSError) as error:
         faults.add(f"No flow of rejected windows: {error}.")
         return {}

@@ -1,4 +1,4 @@
-"""The plotting library that the page's view in space needs, packed into the page itself."""
+"""The plotting library that the page's 3D view needs, packed into the page itself."""
 
 import base64
 import gzip
@@ -11,13 +11,13 @@ MISSING = "The view in space needs plotly: pip install 'lamp-robotics[html]', an
 
 @dataclass(frozen=True)
 class Library:
-    """A script to be run when it is first wanted.
+    """A script that runs when it is first needed.
 
     Attributes:
-        script: what is run; a policy names it by its SHA-256.
-        packed: gzip as base64: a third of its size.
+        script: the source; the page's content security policy admits it by its SHA-256.
+        packed: the script compressed with gzip, as base64: a third of its size.
         styles: names of style elements that the script adds for its maps unless the page has elements of those names.
-            A policy would refuse the styles, with an error on the console, and no page of this package has maps.
+            The policy would refuse the styles, with an error on the console, and no page of this package has maps.
     """
 
     script: str
@@ -27,7 +27,7 @@ class Library:
 
 @cache
 def plotting_library() -> Library | None:
-    """Plotly's script as the Python package brings it, or None when that is not installed."""
+    """Plotly's script from its Python package, or None if that is not installed."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:

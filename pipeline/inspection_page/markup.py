@@ -1,4 +1,4 @@
-"""Markup of the page: every text that comes from data goes through here and comes out as text."""
+"""Markup of the page. Every text that comes from data is escaped here, so that it cannot act as markup."""
 
 import base64
 import hashlib
@@ -11,29 +11,29 @@ from pipeline.inspection.terminal import printable
 
 
 def text(value: Any, lines: bool = False) -> str:
-    """Printable and escaped, in one line unless ``lines``."""
+    """The value as printable, escaped text, in one line unless ``lines``."""
     shown = printable(str(value))
     return escape(shown if lines else shown.replace("\n", " "), quote=True)
 
 
 def json_text(value: Any) -> str:
-    """JSON that cannot end the element that it stands in."""
+    """JSON that cannot close the HTML element around it."""
     shown = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return shown.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def content_hash(content: str) -> str:
-    """How a policy names a script or a style that it admits."""
+    """The hash by which a content security policy admits a script or a style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 def rows_list(rows: Rows) -> str:
-    """Names and what is to be said of them."""
+    """A list of names with their texts."""
     return "<dl>" + "".join(f"<dt>{text(k)}</dt><dd>{text(v)}</dd>" for k, v in rows) + "</dl>"
 
 
 def words_table(rows: Rows) -> str:
-    """Counts and words."""
+    """A table of counts and texts."""
     cells = "".join(f"<tr><td>{text(k)}</td><td class='words'>{text(v)}</td></tr>" for k, v in rows)
     return f"<table class='texts'>{cells}</table>"
 
@@ -46,11 +46,11 @@ def numbers_table(table: Table) -> str:
 
 
 def image(data: bytes, name: str, alt: str) -> str:
-    """An encoded picture, in the page itself."""
+    """An image element with the encoded picture embedded."""
     return f"<img class='{name}' alt='{text(alt)}' src='{data_address(data)}'>"
 
 
 def data_address(data: bytes) -> str:
-    """The address of an encoded picture that stands in the page."""
+    """The data URL of an encoded picture."""
     kind = "png" if data[:1] == b"\x89" else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

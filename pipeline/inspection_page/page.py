@@ -1,5 +1,5 @@
-"""One page that needs nothing but itself: a sample whose flow plays over its image, then, folded, what a build holds,
-what it left out and more samples.
+"""Writes one self-contained page: a sample whose flow plays over its image, then folded sections on the build's
+content, what it left out and more samples.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ from schemas.files import write_whole
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 
 EMPTY_STYLE = content_hash("")
-"""The plotting library makes an empty style and fills it by rules, which a policy allows if it admits the empty one."""
+"""The plotting library adds rules to an empty style element; a policy that admits the empty style allows this."""
 
 
 def write_page(path: Path, contents: Contents) -> None:
-    """Write the page whole.
+    """Write the page atomically.
 
     Raises:
         OSError: it cannot be written.
@@ -61,7 +61,7 @@ def _title(contents: Contents) -> str:
 
 
 def _body(contents: Contents, title: str, drawing: Drawing) -> list[str]:
-    """A sample first, then the table of contents, then the sections that it names."""
+    """A sample first, then the table of contents, then its sections."""
     body = [f"<header><h1>{text(title)}</h1></header>"]
     body += [verdict(summary) for summary in contents.summaries if summary.findings]
     for first in contents.samples[:1]:
@@ -92,7 +92,7 @@ def _table_of_contents(sections: list[Section]) -> str:
 
 
 def _packed(library: Library | None) -> str:
-    """The plotting library, and elements that keep it from adding styles which the policy refuses."""
+    """The packed plotting library, and elements that keep it from adding styles which the policy would refuse."""
     if library is None:
         return ""
     marks = "".join(f"<template id='{name}'></template>" for name in library.styles)

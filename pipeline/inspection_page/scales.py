@@ -1,4 +1,4 @@
-"""The colour scales of a page: one for each unit of depth, so that the same colour means the same on every sample."""
+"""The colour scales of a page: one for each unit of depth, so that a colour means the same value on every sample."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The page's script. It stands in the page as it is here: the page's policy admits it by its SHA-256."""
+"""The page's script. It is put into the page unchanged: the page's policy admits it by its SHA-256."""
 
 from pipeline.inspection_page.space import SPACE
 

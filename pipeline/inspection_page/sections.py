@@ -1,4 +1,4 @@
-"""The folded sections of a page: what a build holds, how far points go, what was left out."""
+"""The folded sections of a page: the build's content, how far points move, and what was left out."""
 
 import json
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ from schemas.manifest import Manifest
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page that the table of contents names, folded until somebody wants it.
+    """A folded section of the page, listed in the table of contents.
 
     Attributes:
-        name: of the element that the table of contents leads to.
-        wide: a script opens it at once where the screen is wide.
+        name: id of the element that the table of contents links to.
+        wide: whether a script opens it at once on a wide screen.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Section:
     wide: bool = True
 
     def markup(self) -> str:
-        """The section itself."""
+        """The section as HTML."""
         kind = "section wide" if self.wide else "section"
         return (
             f"<details class='{kind}' id='{self.name}'><summary><h2>{text(self.title)}</h2></summary>"
@@ -91,7 +91,7 @@ def _overview(summary: ShardSummary) -> str:
 
 
 def verdict(summary: ShardSummary) -> str:
-    """Whether files and samples are as they were written."""
+    """Whether files and samples are unchanged since the build."""
     failures = "".join(f"<li>{text(finding_words(f))}</li>" for f in summary.findings)
     notes = "".join(f"<p>{text(note)}</p>" for note in summary.notes)
     kind = "bad" if summary.findings else "good" if summary.verified else "unsure"

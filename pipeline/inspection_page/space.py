@@ -1,5 +1,5 @@
-"""Script of the page's view in space: points and their paths in the reference camera, drawn by plotly when first asked
-for.
+"""Script of the page's 3D view: points and their paths in the reference camera, drawn by plotly when the view is first
+opened.
 """
 
 SPACE = """

@@ -1,4 +1,4 @@
-"""The page's style. It stands in the page as it is here: the page's policy admits it by its SHA-256."""
+"""The page's style. It is put into the page unchanged: the page's policy admits it by its SHA-256."""
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #f6f6f4; --card: #fff; --ink: #1d2126; --faint: #667080; --line: #e2e3e0;
