@@ -225,7 +225,7 @@ class CameraView:
         return self.read_frames()
 
     def some_frames(self, frames: Int[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W 3"]:
-        """The frames with these ascending numbers. They are not cached, so a long episode can be read chunk by chunk."""
+        """The frames with these ascending numbers; not cached, so a long episode can be read chunk by chunk."""
         if "frames" in self.__dict__ or self.read_some is None:
             return self.frames[frames]
         return self.read_some(frames)

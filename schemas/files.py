@@ -116,7 +116,7 @@ def _file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _remembered_digest(path: Path, size: int, changed: int) -> str:
-    """The digest of a file of this size and time, cached: weights are gigabytes and are hashed several times a run."""
+    """The digest of a file of this size and time, cached, as weights are gigabytes and needed repeatedly."""
     return sha256_of(path)
 
 

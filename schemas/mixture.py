@@ -69,7 +69,7 @@ class Mixture:
 
 
 def check_weights(weights: list[float | None]) -> None:
-    """Refuse unusable weights: some missing, none above zero, or not finite.
+    """Refuse unusable weights: only some given, not above zero, or not finite.
 
     Raises:
         ValueError: the weights are unusable.
