@@ -1,4 +1,4 @@
-"""Errors that more than one room of the pipeline raises or answers."""
+"""Errors that more than one package of the pipeline raises or handles."""
 
 
 class BuildError(Exception):
@@ -6,11 +6,11 @@ class BuildError(Exception):
 
 
 class UnreadableSource(Exception):
-    """A file cannot be listed at all; the other files go on.
+    """A file cannot be listed at all; the other files are still used.
 
     Attributes:
         source: the file, relative to the dataset's folder.
-        code: under which such cases are counted.
+        code: a short name under which such cases are counted.
     """
 
     def __init__(self, source: str, code: str, message: str):

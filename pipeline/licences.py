@@ -1,7 +1,7 @@
 """The terms under which shards may be used: those of the dataset and of every plug-in that has its own.
 
-A plug-in module says them as ``LICENCE``, or as ``licence(config)`` where they depend on the weights; None or nothing
-restricts no use.
+A plug-in module declares them as ``LICENCE``, or as ``licence(config)`` where they depend on the weights. Without a
+declaration, or with None, use is not restricted.
 """
 
 import re
@@ -13,7 +13,7 @@ NON_COMMERCIAL = re.compile(r"\bNC\b|\bnon-?commercial", re.IGNORECASE)
 
 
 def licences_of(recipe: Recipe) -> dict[str, str]:
-    """Licence by what it is of, e.g. ``tracker cotracker3``: the dataset's first."""
+    """Licences by what they apply to, e.g. ``tracker cotracker3``; the dataset's comes first."""
     found = {f"dataset {recipe.info.name}": recipe.info.licence}
     for what, module, config in recipe.plugins():
         said = module.licence(config) if hasattr(module, "licence") else getattr(module, "LICENCE", None)
@@ -23,7 +23,7 @@ def licences_of(recipe: Recipe) -> dict[str, str]:
 
 
 def restrictions(licences: Mapping[str, str]) -> list[str]:
-    """What allows no commercial use, each with its licence."""
+    """Everything that does not allow commercial use, each with its licence."""
     return [f"{what}: {said}" for what, said in licences.items() if NON_COMMERCIAL.search(said)]
 
 

@@ -18,7 +18,7 @@ from schemas.plugins import PluginChoice, load_plugin, recorded_options
 from schemas.scene_flow import GRID, HORIZON, MOVES
 
 PARTS = {"tracker": "trackers", "depth": "depth", "camera": "cameras"}
-"""What a flow source may be made of, and the folders of those plug-ins."""
+"""The parts that a flow source may use, and their plug-in folders."""
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ class Recipe:
         return PluginChoice(standard_of(self.dataset.name, named), self.actions.options)
 
     def check(self) -> None:
-        """Have what the plug-ins need fetched before any work (``schemas.plugins``).
+        """Fetch what the plug-ins need, before any work (``schemas.plugins``).
 
         Raises:
-            BuildError: some of it cannot be had: weights, a library, the device.
+            BuildError: something is unavailable: weights, a library, the device.
         """
         try:
             for _, module, config in self.plugins():
@@ -176,8 +176,8 @@ class Recipe:
         return tuple(sorted({name for _, module, _ in self.plugins() for name in getattr(module, "LIBRARIES", ())}))
 
     def plugins(self) -> list[tuple[str, ModuleType, Any]]:
-        """The plug-ins that are used, each with what it is (``tracker lk``) and its config: the reader, the actions,
-        the flow source and its parts.
+        """The plug-ins that are used, each with its kind and name (``tracker lk``) and its config: the reader, the
+        actions, the flow source and its parts.
         """
         names = {
             "readers": self.dataset.name,
@@ -188,7 +188,7 @@ class Recipe:
         configs, found = self.configs(), []
         for folder, name in names.items():
             module = load_plugin(f"pipeline.{folder}", name)
-            own = module.__name__.startswith("pipeline.")  # else a module of a person's own, called as it was given
+            own = module.__name__.startswith("pipeline.")  # else a user's own module, named as given
             kind = folder.removesuffix("s").replace("_", " ")
             found.append((f"{kind} {name.replace('_', '-') if own else name}", module, configs[folder]))
         return found
@@ -227,5 +227,5 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the recipe, the same however its options were written."""
+        """SHA-256 of the recipe; it does not depend on how the options were written."""
         return digest_of(self.as_dict())

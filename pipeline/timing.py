@@ -1,4 +1,4 @@
-"""Where the time of an episode goes."""
+"""Measures the time that each stage of an episode takes."""
 
 import time
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the block's time under a name."""
+        """Add the block's time to a stage."""
         start = time.perf_counter()
         try:
             yield

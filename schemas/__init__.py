@@ -1,4 +1,4 @@
-"""What flows between the parts of LaMP: types, conventions and file formats.
+"""Types, conventions and file formats that the packages of LaMP share.
 
-Everything here may be imported by every other package and needs only numpy (and jaxtyping's annotations) at import.
+Every other package may import these modules; importing them needs only numpy (and jaxtyping's annotations) at import.
 """

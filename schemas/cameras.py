@@ -1,4 +1,4 @@
-"""Pinhole cameras: the one home of every geometric convention.
+"""Pinhole cameras: all geometric conventions are defined here.
 
 * Axes are OpenCV's: x right, y down, z forward along the optical axis.
 * Image coordinates (u, v) are in pixels with the *centre* of the top left pixel at (0.5, 0.5), so an image of W x H

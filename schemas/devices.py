@@ -1,4 +1,4 @@
-"""Where models run, in building and in training alike."""
+"""Choice of the torch device, for builds and for training."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ def choose_device(name: str, extra: str | None = None) -> Any:
     """A torch device by name; ``auto`` takes a GPU when there is one.
 
     Args:
-        extra: of ``lamp-robotics`` that brings torch for this; None for the one that trains.
+        extra: the extra of ``lamp-robotics`` that installs torch for this; None for the training extra.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: this machine has no such device.
         MissingDependency: torch is not installed.
     """
     try:

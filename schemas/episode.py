@@ -1,4 +1,4 @@
-"""A robot episode as a reader hands it over: upright pictures, states, actions, words, and the way back to the file."""
+"""A robot episode as a reader returns it: upright pictures, states, actions, instructions and the source file."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ BLACK_CAMERAS = "black_cameras"
 
 
 class BadEpisode(Exception):
-    """The episode's data cannot be used; it is quarantined with this reason and the rest goes on.
+    """The episode's data cannot be used; it is quarantined with this reason, and the other episodes are still built.
 
     Attributes:
         code: a short name under which such cases are counted, e.g. ``no_depth``.
@@ -32,17 +32,17 @@ class BadEpisode(Exception):
 
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-"""What a dataset may be called: shards and folders are named after it, on every file system and in every shell."""
+"""Allowed dataset names. Shards and folders contain the name, so it must be safe on any file system and shell."""
 
 
 def check_dataset_name(name: str, what: str = "a dataset's name") -> None:
-    """Refuse a name that files cannot safely be called after.
+    """Refuse a name that is not safe in file names.
 
     Args:
-        what: has the name, for the message.
+        what: what the name belongs to, for the message.
 
     Raises:
-        ValueError: such a name.
+        ValueError: the name is not allowed.
     """
     if not DATASET_NAME.fullmatch(name):
         raise ValueError(
@@ -56,7 +56,7 @@ class DatasetInfo:
     """Who made the data and under which terms; goes into the manifest.
 
     Attributes:
-        name: shards are called after it; see ``check_dataset_name``.
+        name: shard names contain it; see ``check_dataset_name``.
     """
 
     name: str
@@ -77,11 +77,10 @@ class EpisodeRef:
         source: path of the file relative to the dataset's folder, with ``/``.
         episode: the episode's name in that file, e.g. ``demo_3``.
         path: where that file is on this machine.
-        fingerprint: changes when the file does (size and time of change). It decides what is built again and stands in
-            no output, so that a copied dataset gives the same shards.
-        split: of the dataset, where its files name one.
-        span: offset and size in bytes of its record, where the file holds many, so that whoever reads it need not look
-            for it.
+        fingerprint: changes when the file does (size and modification time). It decides what is built again. It is not
+            written to the output, so a copied dataset gives the same shards.
+        split: the dataset's split, where its files name one.
+        span: offset and size in bytes of its record, where the file holds many, so that reading needs no search.
     """
 
     dataset: str
@@ -94,25 +93,25 @@ class EpisodeRef:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The episode's name in messages."""
         return f"{self.source}:{self.episode}"
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that identify the episode wherever the dataset lies."""
+        """16 hexadecimal digits that identify the episode, independent of the dataset's location."""
         text = "\n".join((self.dataset, self.source, self.episode))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class RecordedDepth:
-    """Depth that came with the episode.
+    """Depth recorded with the episode.
 
     Attributes:
         read: loads it as T x H x W float32 depth along the optical axis in ``unit``; not finite or <= 0 where there is
             none.
         unit: ``m``.
-        description: how the stored numbers became that, e.g. ``normalised z-buffer, near 0.01 m, far 530 m``.
+        description: how the stored numbers were converted, e.g. ``normalised z-buffer, near 0.01 m, far 530 m``.
         read_some: see ``CameraView.read_some``.
     """
 
@@ -128,7 +127,7 @@ class RecordedDepth:
 
 @dataclass(frozen=True)
 class RecordedSimulation:
-    """The simulator's states that came with the episode, from which everything can be seen again.
+    """The simulator's states recorded with the episode; the scene can be rendered again from them.
 
     Attributes:
         read: loads the model (MuJoCo XML) and the flattened state (time, positions, velocities) that each frame shows,
@@ -163,12 +162,12 @@ class StereoPair:
 
 @dataclass(frozen=True)
 class CameraKind:
-    """The kind of camera that a dataset was recorded with, for want of intrinsics that were measured.
+    """The kind of camera that a dataset was recorded with, used where no measured intrinsics are given.
 
     Attributes:
-        name: as people call it.
+        name: its common name.
         fov_y_degrees: vertical field of view that is typical of it.
-        aspect: width over height of its pictures, which may have been squashed since.
+        aspect: width over height of its original pictures; stored ones may have been resized to another ratio.
     """
 
     name: str
@@ -176,7 +175,7 @@ class CameraKind:
     aspect: float
 
     def intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
-        """Typical intrinsics for pictures of (width, height) px, however they were squashed."""
+        """Typical intrinsics for pictures of (width, height) px, whatever their aspect ratio."""
         width, height = size
         made = intrinsics_from_fov(self.fov_y_degrees, width, height)
         made[0, 0] *= width / (height * self.aspect)
@@ -189,19 +188,19 @@ class CameraView:
 
     Attributes:
         name: the dataset's own name of the camera.
-        read_frames: loads all frames, upright and unmirrored RGB. Pixels are read only when somebody asks.
+        read_frames: loads all frames, upright and unmirrored RGB. Pixels are read only on this call.
         length: T, the number of frames.
-        intrinsics: at the resolution of the frames, or None when the dataset does not say.
+        intrinsics: at the resolution of the frames, or None when the dataset does not give them.
         intrinsics_source: where they come from.
         world_from_camera: pose of each frame, or one pose when the camera stands still, or None when unknown.
         fixed: the dataset says that this camera does not move within an episode.
         depth: recorded depth, if any.
         simulation: recorded simulator states, if any.
         stereo: the right eye, where the camera has two.
-        kind: of camera, for want of intrinsics.
-        short: how many pictures its file lacks at the end; windows end before those.
-        read_some: loads the frames with some numbers, which rise; None where only all can be loaded at once. Calls that
-            go forward read or decode each frame once.
+        kind: the kind of camera, used where there are no intrinsics.
+        short: number of pictures missing at the end of its file; windows end before those.
+        read_some: loads the frames with the given ascending numbers; None where only all can be loaded at once.
+            Successive calls with ascending numbers read or decode each frame once.
     """
 
     name: str
@@ -226,9 +225,7 @@ class CameraView:
         return self.read_frames()
 
     def some_frames(self, frames: Int[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W 3"]:
-        """The frames with these numbers, which rise; nothing is kept, so that a long episode can be gone through in
-        pieces.
-        """
+        """The frames with these ascending numbers; not cached, so a long episode can be read chunk by chunk."""
         if "frames" in self.__dict__ or self.read_some is None:
             return self.frames[frames]
         return self.read_some(frames)
@@ -236,7 +233,7 @@ class CameraView:
 
 @dataclass(frozen=True)
 class ActionConvention:
-    """What the numbers of an action mean.
+    """The meaning of an action's numbers.
 
     Attributes:
         name: e.g. ``libero_osc_delta``.
@@ -251,14 +248,14 @@ class ActionConvention:
 
 @dataclass(frozen=True)
 class StandardActions:
-    """Actions in the form in which the field trains on a dataset (``pipeline.actions``).
+    """Actions in the form commonly used to train on a dataset (``pipeline.actions``).
 
     Attributes:
         values: at each frame; ``values[t]`` belongs to the step after frame t, as the raw action does.
         mask: whether there is such an action.
         origin: what is subtracted from every action of a chunk: its value at the chunk's first frame. None where
-            actions are not relative to where the chunk begins.
-        begins: whether a window may begin at the frame; false where a filter left it out.
+            actions are not relative to the chunk's first frame.
+        begins: whether a window may begin at the frame; false where a filter excluded it.
     """
 
     values: Float[np.ndarray, "T A"]
@@ -270,11 +267,11 @@ class StandardActions:
 
 @dataclass(frozen=True)
 class Episode:
-    """An episode in the order of time.
+    """An episode, in time order.
 
     Attributes:
         views: cameras by their names.
-        primary: the camera in which flow is expressed unless another is chosen; not among the views where it is black.
+        primary: the camera in which flow is expressed unless another is chosen; not among the views if it is black.
         wrist: a camera on the hand, if there is one.
         instructions: every text that the dataset gives, without blank ones.
         frame_instructions: the texts of each frame (T entries), some of ``instructions`` or none, where they change
@@ -284,13 +281,13 @@ class Episode:
         state_names: one word for each dimension of it.
         actions: ``actions[t]`` is the action taken *after* seeing frame t.
         action_mask: whether there is such an action (the last frame may have none).
-        success: what the dataset says of the outcome.
+        success: the outcome according to the dataset.
         source_frames: the number of each frame in the source files, where frames were left out and it is not simply 0
             to T - 1.
         other_actions: further forms of the action that the file holds at each frame, by the dataset's own names.
-        standard_actions: the field's standard form, where there is one; made by the build, not by readers.
-        unusable_cameras: why, by name, for cameras that the data name and whose pictures cannot be read; they are not
-            among the views, and cost the episode only where they are asked for.
+        standard_actions: the commonly used form, where there is one; made by the build, not by readers.
+        unusable_cameras: the reason by name, for cameras that the data name and whose pictures cannot be read. They are
+            not among the views; the episode is unusable only if one of them is requested.
         tools_xyz: see ``tool_positions``; given where the state does not hold it as x, y, z.
     """
 
@@ -320,8 +317,8 @@ class Episode:
 
     @property
     def tool_positions(self) -> Float[np.ndarray, "N T 3"] | None:
-        """Where each of the robot's tools is at each frame in the world of the cameras' poses, metres; None where
-        nobody says.
+        """Position of each of the robot's tools at each frame, in the world frame of the cameras' poses, in metres;
+        None where it is unknown.
         """
         if self.tools_xyz is not None or not {"x", "y", "z"} <= set(self.state_names):
             return self.tools_xyz
@@ -334,10 +331,10 @@ class Episode:
 
     @property
     def black_cameras(self) -> tuple[str, ...]:
-        """Cameras that the data name and whose every frame is black; they are not among ``views``."""
+        """Cameras that the data name and whose frames are all black; they are not among ``views``."""
         said = self.notes.get(BLACK_CAMERAS, "")
         return tuple(said.split(", ")) if said else ()
 
     def source_frame(self, frame: int) -> int:
-        """The number in the source files of a frame."""
+        """A frame's number in the source files."""
         return frame if self.source_frames is None else int(self.source_frames[frame])

@@ -1,21 +1,21 @@
-"""Errors of libraries, on their way into a sentence for a person."""
+"""Turns errors of libraries into short messages for users."""
 
 LONGEST = 300
-"""Letters that are worth showing of a library that talks much."""
+"""Maximum length, in characters, of a library's message that is shown."""
 
 
 def first_line(error: BaseException, longest: int | None = None) -> str:
-    """What an error says first; some say nothing, and are called by their name.
+    """The first line of an error's message; the name of its type where it has none.
 
     Args:
-        longest: letters at most; None for all of the line.
+        longest: maximum number of characters; None for the whole line.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:longest]
 
 
 class MissingDependency(ValueError):
-    """A package, or a model's weights, that the work needs is not there; one sentence says which and what to do."""
+    """A package, or a model's weights, that the work needs is missing; the message says which, and what to do."""
 
 
 class MissingWeights(MissingDependency):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and the digests that say whether they are the ones that were written."""
+"""Atomic writing of files, and digests to verify their contents."""
 
 import contextlib
 import errno
@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of writing that name no file by themselves."""
+"""Write errors whose message does not name the file."""
 
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that appears under ``path`` only when the block ends well.
+    """A file to write to that appears under ``path`` only when the block ends without an error.
 
-    It is written aside in the same folder, synced to disk and renamed; on any error the aside is removed and what stood
-    under ``path`` before is untouched.
+    It is a temporary file in the same folder, synced to disk and renamed. On any error it is removed and what stood
+    under ``path`` before is unchanged.
 
     Raises:
         OSError: the disk is full, read-only or failing; the message names the file.
@@ -36,7 +36,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         os.replace(aside, path)
         sync_folder(path.parent)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to report
             aside.unlink(missing_ok=True)
         name_file(error, path)
         raise
@@ -49,13 +49,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def name_file(error: BaseException, path: Path) -> None:
-    """Make an error of a full disk say which file was being written; the system's own does not."""
+    """Add the name of the file to a write error; the system's own message for a full disk lacks it."""
     if isinstance(error, OSError) and error.errno in NO_ROOM and error.filename is None:
         error.filename = str(path)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder in such a way that a part of it never stands under its name."""
+    """Delete a file, or a folder such that it is never seen partly deleted under its name."""
     if path.is_dir() and not path.is_symlink():
         aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         os.replace(path, aside)
@@ -65,7 +65,7 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
+    """Sync a folder, so that renames in it are durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -74,13 +74,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Delete what killed writers left aside in a folder."""
+    """Delete temporary files that killed writers left in a folder."""
     for aside in folder.glob(".*.partial"):
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink(missing_ok=True)
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON that is the same bytes for equal values: sorted keys, no spaces, no NaN."""
+    """JSON with the same bytes for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
@@ -116,7 +116,7 @@ def _file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _remembered_digest(path: Path, size: int, changed: int) -> str:
-    """Of one state of a file: weights are gigabytes, and a recipe is spelled out several times in a run."""
+    """The digest of a file of this size and time, cached, as weights are gigabytes and needed repeatedly."""
     return sha256_of(path)
 
 

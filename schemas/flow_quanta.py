@@ -1,4 +1,4 @@
-"""Flow as small whole numbers: displacements in quanta of 0.04 px and 0.1 mm, which the shards store."""
+"""Flow as small integers: displacements in quanta of 0.04 px and 0.1 mm, which the shards store."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class FlowTooLarge(ValueError):
 def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Start positions, float32 [K, 3], and displacements from them in quanta, int16 [K, T, 3].
 
-    Steps that are not valid hold the last valid displacement (zero before the first), which costs nothing to store.
+    Steps that are not valid hold the last valid displacement (zero before the first), which compresses well.
 
     Raises:
         FlowTooLarge: a valid displacement is too large for 16 bits (1,310 px or 3.27 m).
@@ -33,7 +33,7 @@ def quantise(flow: SceneFlow, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 
 
 def dequantise(start: np.ndarray, displacement: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(u, v, z) float32 [K, T + 1, 3] from what ``quantise`` gave."""
+    """(u, v, z) float32 [K, T + 1, 3] from the result of ``quantise``."""
     points, steps = displacement.shape[:2]
     # Points innermost, as they are stored: several times faster than in the order returned.
     uvz = np.empty((steps + 1, 3, points), np.float32)

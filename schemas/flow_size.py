@@ -1,5 +1,5 @@
-"""Sizes of a window's flow where nobody says others; apart from ``schemas.scene_flow`` so that commands know them
-without numpy."""
+"""Default sizes of a window's flow; kept apart from ``schemas.scene_flow`` so that commands can import them without
+numpy."""
 
 GRID = 20
 """Keypoints along each side."""

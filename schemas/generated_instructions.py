@@ -1,7 +1,7 @@
-"""Instructions that a model wrote: a file of their own, one line an episode, that a build may take along.
+"""Instructions that a model wrote: a separate file, one line per episode, that a build can include.
 
-The first line says who wrote the rest and from what; then come episodes in the order of their listing, each with up to
-three styles. Nobody's own words are in it, and what is taken from it stays tagged as generated.
+The first line names the author and its inputs; then come episodes in the order of their listing, each with up to
+three styles. The file holds no human text, and texts taken from it stay tagged as generated.
 """
 
 import json
@@ -18,7 +18,7 @@ FORMAT = "lamp-generated-instructions"
 VERSION = 1
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 LONGEST = 400
-"""Characters of a text; the rest is cut off at a word."""
+"""Maximum characters of a text; longer ones are cut at a word boundary."""
 
 
 class BadInstructions(ValueError):
@@ -27,12 +27,12 @@ class BadInstructions(ValueError):
 
 @dataclass(frozen=True)
 class Author:
-    """Who wrote, and from what.
+    """The model that wrote the texts, and its inputs.
 
     Attributes:
-        dataset: whose episodes.
+        dataset: the dataset of the episodes.
         model: a name with its revision, or what identifies local weights.
-        prompt: digest of the questions and of how they are asked.
+        prompt: digest of the prompts and the way they are sent.
     """
 
     dataset: str
@@ -42,7 +42,7 @@ class Author:
 
 @dataclass(frozen=True)
 class GeneratedTexts:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         texts: by episode digest and style.
@@ -52,14 +52,14 @@ class GeneratedTexts:
     texts: Mapping[str, Mapping[str, str]]
 
     def of(self, episode: str) -> tuple[GeneratedInstruction, ...]:
-        """Those of an episode, in the order of ``STYLES``."""
+        """An episode's texts, in the order of ``STYLES``."""
         found = self.texts.get(episode, {})
         return tuple(GeneratedInstruction(found[s], s, self.author.model) for s in STYLES if s in found)
 
 
 @dataclass(frozen=True)
 class GeneratedFile:
-    """A file of generated instructions as a recipe names it: by its content. Where it lies decides nothing.
+    """A file of generated instructions as a recipe names it: by its contents. Its path does not matter.
 
     Attributes:
         sha256: of the file.
@@ -71,10 +71,10 @@ class GeneratedFile:
 
     @classmethod
     def at(cls, path: Path, dataset: str) -> "GeneratedFile":
-        """The file at a path, read once to see that it is whole.
+        """The file at a path, read once to check that it is complete.
 
         Raises:
-            BadInstructions: it cannot be used, or is another dataset's.
+            BadInstructions: it cannot be used, or belongs to another dataset.
         """
         author = read_instructions(path).author
         if author.dataset != dataset:
@@ -85,14 +85,14 @@ class GeneratedFile:
         """Its texts.
 
         Raises:
-            BadInstructions: it is not the file any more that the recipe names.
+            BadInstructions: the file differs from the one that the recipe names.
         """
         if sha256_of(Path(self.path)) != self.sha256:
             raise BadInstructions(f"{self.path} has changed since the build began")
         return read_instructions(Path(self.path))
 
     def as_dict(self) -> dict[str, str]:
-        """What a recipe records."""
+        """The values that a recipe records."""
         return {"sha256": self.sha256, "model": self.model}
 
 
@@ -100,7 +100,7 @@ def read_instructions(path: Path) -> GeneratedTexts:
     """Read a file.
 
     Raises:
-        BadInstructions: it is missing, torn or something else.
+        BadInstructions: it is missing, truncated or of another kind.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -118,17 +118,17 @@ def read_instructions(path: Path) -> GeneratedTexts:
 
 
 class InstructionFile:
-    """A file being written: what an interrupted run left is kept, and the file itself appears when all is there.
+    """A file being written. What an interrupted run wrote is kept; the file itself appears when it is complete.
 
-    Lines are added to a file beside it, ``.<name>.unfinished``; at the end all are written whole, in the order asked
-    for, so that an interruption changes no byte.
+    Lines are appended to a file beside it, ``.<name>.unfinished``. At the end the file is written atomically in the
+    requested order, so an interruption does not change its bytes.
 
     Args:
         path: of the file.
-        author: must be that of what is there already.
+        author: must match that of an existing file.
 
     Raises:
-        BadInstructions: the file, or what was left of it, is another author's or something else.
+        BadInstructions: the file, or its unfinished one, is of another author or of another kind.
     """
 
     def __init__(self, path: Path, author: Author):
@@ -140,7 +140,7 @@ class InstructionFile:
                 self.texts.update(self._kept(found))
 
     def add(self, episode: str, texts: Mapping[str, str]) -> None:
-        """Keep an episode's texts on the disk.
+        """Append an episode's texts to the unfinished file.
 
         Raises:
             OSError: they cannot be written.
@@ -152,7 +152,7 @@ class InstructionFile:
         self.texts[episode] = {style: tidy(text) for style, text in texts.items()}
 
     def finish(self, episodes: Sequence[str]) -> None:
-        """Write the file whole: episodes in this order, and after them what was there before and is not among them.
+        """Write the file atomically: episodes in this order, then earlier ones that are not among them.
 
         Raises:
             OSError: it cannot be written.
@@ -163,7 +163,7 @@ class InstructionFile:
         self.aside.unlink(missing_ok=True)
 
     def _kept(self, path: Path) -> Mapping[str, Mapping[str, str]]:
-        lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or torn
+        lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or truncated
         try:
             author = _author(json.loads(lines[0])) if lines else self.author
             episodes = dict(_episode(line) for line in lines[1:])
@@ -181,7 +181,7 @@ class InstructionFile:
 
 
 def tidy(text: str) -> str:
-    """One line of printable words without the marks that models put around them, cut at a word."""
+    """One line of printable text without the quotes or markup that models add, cut at a word boundary."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     plain = plain.strip("\"'`*“”«» ")
     if len(plain) <= LONGEST:

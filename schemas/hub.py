@@ -1,21 +1,21 @@
-"""The Hugging Face hub, asked once: where it cannot be reached, what was downloaded before is taken, or the lack of it
-said, at once.
+"""Access to the Hugging Face hub. If it cannot be reached, earlier downloads are used, or their absence is reported
+without delay.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 PATIENCE_S = 5.0
-"""How long the hub may take to answer the one question."""
+"""Timeout of the check, in seconds."""
 
 
 @contextmanager
 def hub_at_hand() -> Iterator[None]:
-    """While something is taken from the hub by its name.
+    """Context in which something is loaded from the hub by name.
 
-    Its library asks a host that cannot be reached six times over, for 23 s, and prints each time. Here the host is
-    asked once before; when no answer comes, the library works in its offline mode until the end. Where the host
-    answers, nothing is changed, and a download that falters is tried again as the library does.
+    The hub's library tries an unreachable host six times, for 23 s, and prints each time. Here the host is checked
+    once before. If it does not answer, the library runs in offline mode until the block ends. If it answers, nothing
+    is changed, and the library retries failing downloads as usual.
 
     Raises:
         ConnectionError: the hub cannot be reached, and what was wanted is not on this machine.
@@ -35,11 +35,11 @@ def hub_at_hand() -> Iterator[None]:
 
 
 def _answers(host: str) -> bool:
-    """Whether a host says anything at all, through the proxies that the library would use."""
+    """Whether a host answers at all, through the proxies that the library would use."""
     from huggingface_hub.utils import get_session
 
     try:
         get_session().head(host, timeout=PATIENCE_S)
-    except Exception:  # the library's client has changed, and its errors with it
+    except Exception:  # the types of its errors depend on the version of the library's client
         return False
     return True

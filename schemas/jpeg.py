@@ -1,26 +1,26 @@
-"""JPEG pictures to pixels: the one decoder of datasets' pictures and of those in shards."""
+"""JPEG pictures to pixels: the only decoder, for datasets' pictures and for those in shards."""
 
 import numpy as np
 from jaxtyping import UInt8
 
 START = b"\xff\xd8"
 MOST_PIXELS = 100_000_000
-"""Of a picture; one that claims more is refused before there is memory for it."""
+"""Limit of a picture's size; one that declares more is refused before memory is allocated."""
 
 
 def decode_jpeg(
     encoded: bytes | memoryview, out: UInt8[np.ndarray, "h w 3"] | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """A JPEG picture as RGB, as it is stored: an orientation tag is not followed.
+    """A JPEG picture as RGB, as it is stored: an orientation tag is ignored.
 
-    Damage is refused where libjpeg-turbo notices it; most decoders warn and fill up with grey. (JPEG has no checksum;
-    damage that gives another valid picture cannot be noticed.)
+    Damage is refused where libjpeg-turbo notices it; most decoders only warn and fill the rest with grey. (JPEG has no
+    checksum; damage that gives another valid picture cannot be detected.)
 
     Args:
-        out: where to put it, if it has that size.
+        out: array to write to, if it has the right size.
 
     Raises:
-        ValueError: the bytes are no JPEG picture, or a damaged one; the message goes on after "a JPEG picture that".
+        ValueError: the bytes are no JPEG picture, or a damaged one; the message continues "a JPEG picture that".
     """
     import simplejpeg
 

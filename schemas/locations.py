@@ -4,17 +4,17 @@ import re
 from pathlib import Path
 
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
-"""As it is typed, or with its slashes folded by ``Path``. One letter before the colon is no address."""
+"""Matches an address as typed, or as ``Path`` collapses its slashes. One letter before the colon is no address."""
 
 
 def local_path(said: str | Path, name: str) -> Path:
-    """A folder or file of this machine.
+    """A folder or file on this machine.
 
     Args:
         name: of the option or argument, for the message.
 
     Raises:
-        ValueError: it is an address on the net.
+        ValueError: it is a network address.
     """
     address = ADDRESS.fullmatch(str(said))
     if address is not None:

@@ -1,4 +1,4 @@
-"""A folder that one process works in at a time."""
+"""A lock file, so that only one process works in a folder at a time."""
 
 import contextlib
 import fcntl
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def held(lock: Path) -> Iterator[None]:
-    """Hold a lock file, which is made if it is not there; the lock goes with the process, however it ends.
+    """Hold a lock file, which is created if missing; the lock is released when the process ends, however it ends.
 
     Raises:
         BlockingIOError: another process holds it.
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     with open(lock, "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""The manifest: the last file that a build writes, and the only sign that its shards are complete.
+"""The manifest: the last file that a build writes. Its presence alone shows that the shards are complete.
 
 A folder of shards holds ``manifest.json``, the shards it names, ``statistics.json`` (of states and actions) and
-``episodes.jsonl`` (what became of every episode). The manifest holds the SHA-256 of every one of them, and as
+``episodes.jsonl`` (the outcome of every episode). The manifest holds the SHA-256 of each of them, and as
 ``sha256`` that of the canonical JSON of everything else in it.
 """
 
@@ -22,25 +22,25 @@ VERSION = 1
 
 
 class BadManifest(ValueError):
-    """The manifest is missing, unreadable or names what it must not."""
+    """The manifest is missing, unreadable or names something that is not allowed."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What stands in ``manifest.json``.
+    """The contents of ``manifest.json``.
 
     Attributes:
         dataset: name, version, licence and credit of the source (``schemas.episode.DatasetInfo``).
         recipe: everything that decides the samples' bytes: plug-ins, thresholds, windows.
         recipe_digest: SHA-256 of the recipe.
         format: the shard format's name.
-        layout: what else decides which sample stands where: samples per shard, the seed of their order, and which
+        layout: what else decides the position of each sample: samples per shard, the seed of their order, and which
             episodes were chosen.
         shards: in order; samples are numbered through them.
-        samples: how many in all.
+        samples: total number.
         counts: ``kept``, and ``rejected`` and ``quarantined`` by reason.
         files: SHA-256 of the other files by name.
-        licences: of the dataset and of everything that made the samples and has terms of its own, by what it is.
+        licences: of the dataset and of each plug-in with terms of its own, by name.
     """
 
     dataset: dict[str, str]
@@ -56,7 +56,7 @@ class Manifest:
     version: int = VERSION
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` whole."""
+        """Write ``manifest.json`` atomically."""
         write_sealed(folder / NAME, asdict(self))
 
 
@@ -79,13 +79,13 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_sealed(path: Path, values: dict[str, Any]) -> None:
-    """Write a file of JSON whole, with the SHA-256 of everything in it."""
+    """Write a JSON file atomically, with the SHA-256 of its contents in it."""
     sealed = {**values, "sha256": digest_of(values)}
     write_whole(path, json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 
 def read_sealed(path: Path, version: int) -> dict[str, Any]:
-    """What ``write_sealed`` was given, up to a version of it; called within ``told``.
+    """Read a file written by ``write_sealed``, of at most this version; call it within ``told``.
 
     Raises:
         BadManifest: it is of a later version, or not what was written.
@@ -101,11 +101,11 @@ def read_sealed(path: Path, version: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def told(path: Path, what: str, missing: str) -> Iterator[None]:
-    """Turns what reading JSON of unknown origin raises into a sentence.
+    """Convert the errors of reading JSON of unknown origin to ``BadManifest``.
 
     Args:
-        what: the file should be.
-        missing: why it may not be there.
+        what: what the file should be.
+        missing: why it may be missing.
 
     Raises:
         BadManifest: the block could not read it.
@@ -137,5 +137,5 @@ def read_statistics(folder: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def write_statistics(folder: Path, statistics: dict[str, Any]) -> None:
-    """Write ``statistics.json`` whole."""
+    """Write ``statistics.json`` atomically."""
     write_whole(folder / STATISTICS, canonical_json(statistics) + b"\n")

@@ -1,8 +1,8 @@
-"""A mixture: several finished builds that are trained on together, each with its share of the samples.
+"""A mixture: several finished builds that are trained on together, each with its sampling weight.
 
-``mixture.json`` names the builds' folders, which lie beside or below it, and holds the SHA-256 of each one's manifest:
-a build that was made again makes the mixture unreadable until it is written again too. It is the last file that
-building a mixture writes.
+``mixture.json`` names the builds' folders, which lie beside or below it, and holds the SHA-256 of each manifest.
+If a build is made again, the mixture cannot be read until it is written again too. It is the last file that building
+a mixture writes.
 """
 
 import math
@@ -23,10 +23,10 @@ class Member:
     """One build of a mixture.
 
     Attributes:
-        name: by which messages and statistics call it.
+        name: its name in messages and statistics.
         folder: where its manifest lies, relative to the mixture's folder.
-        weight: its share of the samples that are drawn, relative to the other members'; None in all members: as many as
-            it has.
+        weight: its share of the samples that are drawn, relative to the other members'. If None in all members, in
+            proportion to their samples.
         manifest_sha256: of the manifest's file.
         dataset: name, version, licence and credit.
     """
@@ -42,7 +42,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What stands in ``mixture.json``."""
+    """The contents of ``mixture.json``."""
 
     name: str
     members: tuple[Member, ...]
@@ -57,11 +57,11 @@ class Mixture:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what it says."""
+        """SHA-256 of the contents."""
         return digest_of(self._values())
 
     def write(self, folder: Path) -> None:
-        """Write ``mixture.json`` whole."""
+        """Write ``mixture.json`` atomically."""
         write_sealed(folder / NAME, self._values())
 
     def _values(self) -> dict[str, Any]:
@@ -69,10 +69,10 @@ class Mixture:
 
 
 def check_weights(weights: list[float | None]) -> None:
-    """Refuse weights that say nothing: some missing, none above zero, or not finite.
+    """Refuse unusable weights: only some given, not above zero, or not finite.
 
     Raises:
-        ValueError: they are such.
+        ValueError: the weights are unusable.
     """
     given = [weight for weight in weights if weight is not None]
     if given and len(given) < len(weights):
@@ -106,7 +106,7 @@ def read_mixture(path: Path) -> Mixture:
 
 
 def member_folder(path: Path, member: Member) -> Path:
-    """The folder of a member's build, its manifest being the one that the mixture names.
+    """The folder of a member's build, after checking its manifest against the mixture's digest.
 
     Raises:
         BadManifest: the build is missing or was made again since.

@@ -1,4 +1,4 @@
-"""Packages that a core install does not have, and the extra of ``lamp-robotics`` that brings each."""
+"""Packages that a core install lacks, and the extra of ``lamp-robotics`` that installs each."""
 
 from schemas.errors import MissingDependency
 
@@ -16,7 +16,7 @@ EXTRAS = {
     "plotly": "html",
     "small_gicp": "icp",
 }
-"""By the name that is imported."""
+"""Keyed by import name."""
 
 
 class MissingPackage(MissingDependency, ImportError):
@@ -24,10 +24,10 @@ class MissingPackage(MissingDependency, ImportError):
 
 
 def missing_package(error: ModuleNotFoundError, extra: str | None = None) -> MissingPackage | None:
-    """The sentence for a package that an extra would have brought; None for any other module.
+    """The error for a package that an extra would install; None for any other module.
 
     Args:
-        extra: that was meant, where several bring the package.
+        extra: the extra to name, where several install the package.
     """
     package = (error.name or "").split(".")[0]
     if package not in EXTRAS:

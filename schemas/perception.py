@@ -1,4 +1,4 @@
-"""What trackers and depth estimators hand over."""
+"""Results of trackers and depth estimators."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Tracks2D:
 
     Attributes:
         reference: index of the frame on which the points were set.
-        uv: position at steps 0..T; where not visible the last known one.
+        uv: position at steps 0..T; the last known one where not visible.
         visible: the point was seen and its track trusted at that step. False after the episode's end.
     """
 
@@ -23,7 +23,7 @@ class Tracks2D:
 
 @dataclass(frozen=True)
 class DepthAlignment:
-    """How an estimate of depth was brought to metres: one line for the whole episode,
+    """How estimated depth was scaled to metres, by one linear fit for the whole episode,
     ``1 / z = scale * estimate + shift``.
 
     Attributes:
@@ -33,7 +33,7 @@ class DepthAlignment:
         residual: median distance in ``residual_unit`` between aligned depth and the anchors, over all anchors.
         residual_unit: ``m``.
         anchors: pixels or moments with known depth.
-        agreeing: share of the anchors that the fit rests on; the rest were taken for something else in the way.
+        agreeing: share of anchors that are inliers of the fit; the rest were treated as occluded by something else.
     """
 
     method: str
@@ -53,8 +53,8 @@ class DepthMaps:
         depth: along the optical axis in ``unit``; NaN where unknown.
         unit: ``m``, or ``relative``: scale and shift of inverse depth are unknown, and the median over the clip is 1,
             so that thresholds in metres are shares of the median depth.
-        source: which estimator made it and from what, in words.
-        alignment: how it was brought to metres; None where it came in metres, or is relative.
+        source: the estimator and its input, in words.
+        alignment: how it was scaled to metres; None where it was in metres already, or is relative.
     """
 
     depth: Float[np.ndarray, "T H W"]

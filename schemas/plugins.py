@@ -1,4 +1,4 @@
-"""Plug-ins: a folder is a registry, one module in it is one plug-in; other packages may add theirs.
+"""Plug-ins: a folder is a registry, and each module in it is one plug-in; other packages can add more.
 
 A plug-in outside this package is named by its module's dotted path (``mypackage.mymodule``), or by an entry point of
 the folder's group (``lamp.trackers`` for ``pipeline.trackers``), whose value is the module's dotted path.
@@ -6,13 +6,12 @@ the folder's group (``lamp.trackers`` for ``pipeline.trackers``), whose value is
 A plug-in module defines ``Config``, a frozen dataclass, and ``build(config)``. Listing the names of a folder imports
 none of them; loading one imports that module only. A module's name is the plug-in's name with ``-`` written as ``_``.
 
-It may also define ``check(config)``, called once where the work is started from, before any of it: it fetches what
-``build`` will need in every worker and raises ``MissingDependency`` if that cannot be had (that a config's ``device``
-is there is looked at for it); and ``LIBRARIES``, the names of installed packages whose versions decide what it
-computes.
+It may also define ``check(config)``, called once in the main process before any work: it fetches what ``build`` will
+need in every worker and raises ``MissingDependency`` if that is unavailable (a config's ``device`` is checked by the
+caller); and ``LIBRARIES``, the names of installed packages whose versions affect its results.
 
-Two marks in the metadata of a config's field mind paths: ``place`` says where files lie on this machine, and decides
-nothing; ``contents`` is a path, or a name that is no path here, and what decides is what the file or folder holds.
+Two marks in the metadata of a config's field are for paths. ``place``: where files lie on this machine; it is not part
+of the recipe. ``contents``: a path, or a name that is no path here; the recipe records the digest of the contents.
 """
 
 import dataclasses
@@ -50,7 +49,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class PluginChoice:
-    """A plug-in by name with its options; workers build it from this and never receive a live object."""
+    """A plug-in by name with its options; workers build it from this and never receive the built object."""
 
     name: str
     options: typing.Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -71,7 +70,7 @@ class PluginChoice:
 
     @classmethod
     def said(cls, text: str, more: typing.Iterable[str]) -> "PluginChoice":
-        """``lk:window=9`` with more options, each NAME=VALUE.
+        """Parse ``lk:window=9`` and add more options, each NAME=VALUE.
 
         Raises:
             ValueError: an option has no ``=``, or is given twice.
@@ -82,7 +81,7 @@ class PluginChoice:
         return cls(choice.name, {**choice.options, **beside})
 
     def spelled(self, package: str) -> str:
-        """As it is written, e.g. ``lk:window=9``, without options that only say where files lie on this machine."""
+        """The choice as text, e.g. ``lk:window=9``, without options that only say where files lie on this machine."""
         fields = {f.name: f for f in dataclasses.fields(load_plugin(package, self.name).Config)}
         decides = {
             key: value for key, value in self.options.items() if not fields[key.replace("-", "_")].metadata.get("place")
@@ -95,7 +94,7 @@ class PluginChoice:
 
 
 class UnknownPlugin(ValueError):
-    """The name asked for is not a module of that folder."""
+    """The requested name is not a plug-in of that folder."""
 
 
 def plugin_names(package: str) -> list[str]:
@@ -121,7 +120,7 @@ def own_plugin_names(package: str) -> tuple[str, ...]:
 
 
 def _entry_points(package: str) -> dict[str, str]:
-    """Dotted paths of modules by the names of the folder's entry points; one never hides a plug-in of the folder."""
+    """Dotted paths of modules by the folder's entry point names; the folder's own plug-ins take precedence."""
     return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=entry_point_group(package))}
 
 
@@ -135,7 +134,7 @@ def load_plugin(package: str, name: str) -> ModuleType:
     """The plug-in's module: of the folder, of an entry point, or of a dotted path.
 
     Raises:
-        UnknownPlugin: there is no such module, or it is no plug-in; the message names those there are.
+        UnknownPlugin: there is no such module, or it is no plug-in; the message lists the available ones.
         MissingDependency: it needs a package of an extra that is not installed.
     """
     if name not in own_plugin_names(package):
@@ -201,7 +200,7 @@ def configured(config_type: Any, name: str, options: typing.Mapping[str, Any] | 
     for key, value in (options or {}).items():
         key = key.replace("-", "_")
         if key not in fields:
-            own = [name for name in fields if name in config_type.__annotations__]  # before those that are inherited
+            own = [name for name in fields if name in config_type.__annotations__]  # listed before inherited ones
             has = ", ".join([*own, *(name for name in fields if name not in own)]) or "none"
             raise ValueError(f"{name!r} has no option {key!r}; its options are: {has}{did_you_mean(key, fields)}")
         values[key] = (_read if isinstance(value, str) else _fitting)(value, hints[key], f"{name}.{key}")
@@ -209,20 +208,20 @@ def configured(config_type: Any, name: str, options: typing.Mapping[str, Any] | 
 
 
 def build_plugin(package: str, choice: PluginChoice) -> Any:
-    """A plug-in as it was chosen. Each folder has a function that calls this and states what comes out, such as
+    """Build the chosen plug-in. Each folder has a function that calls this and declares the type of the result, such as
     ``pipeline.trackers.make_tracker``.
 
     Raises:
         UnknownPlugin: no such plug-in.
-        MissingDependency: what it needs is not there.
+        MissingDependency: something it needs is missing.
         ValueError: an unknown option or value.
     """
     return load_plugin(package, choice.name).build(choice.configure(package))
 
 
 def recorded_options(config: Any) -> dict[str, Any]:
-    """A config's options as a recipe records them, the same on every machine: places are left out, and paths whose
-    contents decide stand by the digest of these.
+    """A config's options as a recipe records them, the same on every machine: ``place`` fields are left out, and
+    ``contents`` fields are replaced by the digest of the contents.
 
     Raises:
         OSError: a path cannot be read.
@@ -253,7 +252,7 @@ def parse_options(words: typing.Iterable[str]) -> dict[str, str]:
 
 
 def _fitting(value: Any, kind: Any, where: str) -> Any:
-    """A value that is no string, as the field's type, so that 1 and 1.0 give the same recipe digest."""
+    """Convert a value that is not a string to the field's type, so that 1 and 1.0 give the same recipe digest."""
     kinds = typing.get_args(kind) or (kind,)
     if float in kinds and type(value) is int:
         return float(value)

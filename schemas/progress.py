@@ -13,34 +13,34 @@ _shown = True
 
 @runtime_checkable
 class Progress(Protocol):
-    """What shows how far some work is."""
+    """A progress display."""
 
     def update(self, n: int = 1) -> Any:
         """Count ``n`` more items as done."""
         ...
 
     def set_postfix_str(self, s: str) -> Any:
-        """Show a text behind the count."""
+        """Show a text after the count."""
         ...
 
     def close(self) -> Any:
-        """Say the last state."""
+        """Show the final state."""
         ...
 
 
 def show_progress(shown: bool) -> None:
-    """Show progress in this process, or do not (``--quiet``)."""
+    """Turn progress in this process on or off (``--quiet``)."""
     global _shown
     _shown = shown
 
 
 def progress_is_shown() -> bool:
-    """Whether this process shows progress, and says what it is waiting for."""
+    """Whether this process shows progress and messages about waiting."""
     return _shown
 
 
 def open_progress(title: str, total: int, unit: str, done: int = 0) -> Progress:
-    """Progress of ``total`` items, ``done`` of them before now."""
+    """Open a progress display of ``total`` items, of which ``done`` are done already."""
     if not _shown:
         return _Silent()
     if not sys.stderr.isatty():
@@ -51,13 +51,13 @@ def open_progress(title: str, total: int, unit: str, done: int = 0) -> Progress:
 
 
 class PlainProgress:
-    """Lines such as ``episodes: 12 of 200, 1.5/s, 2 min left``; the last one comes at the end in any case.
+    """Lines such as ``episodes: 12 of 200, 1.5/s, 2 min left``; the last one is always printed.
 
     Args:
-        done: items that were finished before; they do not count for the rate.
+        done: items that were done before; the rate does not include them.
         every: seconds from one line to the next.
-        clock: seconds that pass.
-        say: takes a line.
+        clock: returns a time in seconds.
+        say: called with each line.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class PlainProgress:
             self._line(left=True)
 
     def set_postfix_str(self, s: str) -> None:
-        """Show a text behind the count."""
+        """Show a text after the count."""
         self.postfix = s
 
     def close(self) -> None:
-        """Say the last state."""
+        """Show the final state."""
         self._line(left=False)
 
     def _line(self, left: bool) -> None:

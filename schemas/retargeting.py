@@ -1,9 +1,9 @@
-"""Speed retargeting: flow in even steps of distance and not of time, so that a slow and a fast robot, or one that
-pauses, show the same.
+"""Speed retargeting: resample flow to equal steps of distance instead of time, so that it does not depend on a robot's
+speed or pauses.
 
-All points of a window are shown at the same new times, or the scene would come apart. What counts as the window's
-distance is that of the few points that move farthest; the rest may stand still. The raw flow is what a sample stores;
-this is a pure function of it.
+All points of a window are resampled at the same new times, so the scene stays consistent. The window's distance is
+that of the few points that move farthest; the others may stand still. Samples store the raw flow; this is a pure
+function of it.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ from schemas.cameras import lift
 from schemas.scene_flow import SceneFlow
 
 LEADERS = 0.02
-"""Share of the points, those that move farthest, whose distance counts."""
+"""Share of the points whose distance is used: those that move farthest."""
 ROUNDING = 1e-6
-"""Steps; nearer than this to a step is at it."""
+"""In steps; a time closer than this to a step is rounded to it."""
 LEAST = 1e-3
-"""Metres (or the unit of relative depth) along which something must move for there to be a speed."""
+"""Minimum distance moved, in metres (or the unit of relative depth); below it nothing is retargeted."""
 
 
 def retarget(flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> SceneFlow:
-    """The same paths from the same start to the same end, in steps in which the points that move farthest move equally
-    far.
+    """Resample flow so that the points that move farthest cover the same distance in each step. Paths, start and end
+    stay the same.
 
-    Steps after the episode's end stay what they are; a window in which nothing moves is returned as it is.
+    Steps after the episode's end are unchanged; a window without motion is returned unchanged.
 
     Args:
         flow: raw, in steps of equal time.
@@ -46,7 +46,7 @@ def retarget(flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[
 def retargeted_times(
     flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]
 ) -> Float[np.ndarray, " N"] | None:
-    """When in the raw flow, in steps, each new step is: N - 1 is its last step within the episode. None where nothing
+    """Time of each new step in the raw flow, in steps; N - 1 is the last step within the episode. None where nothing
     moves.
     """
     known = np.flatnonzero(flow.valid.any(axis=0))
@@ -59,7 +59,7 @@ def retargeted_times(
         return None
     reached = np.concatenate([[0.0], np.cumsum(distance)]) / total * last
     wanted = np.arange(last + 1.0)
-    # The first moment at which it is reached: of a pause, its start.
+    # The first time at which the distance is reached: at a pause, its start.
     after = np.minimum(np.searchsorted(reached, wanted - ROUNDING, side="left"), last)
     before = np.maximum(after - 1, 0)
     stretch = reached[after] - reached[before]
@@ -72,7 +72,7 @@ def retargeted_times(
 def step_lengths(
     flow: SceneFlow, intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]
 ) -> Float[np.ndarray, " T"]:
-    """How far the leaders move in each step, in the mean of those that are known at both of its ends."""
+    """Mean distance that the leaders move in each step, over those that are valid at both of its ends."""
     xyz = lift(flow.uvz * [*size, 1], intrinsics)
     known: Bool[np.ndarray, "K T"] = flow.valid[:, 1:] & flow.valid[:, :-1]
     moved = np.where(known, np.linalg.norm(np.diff(xyz, axis=1), axis=-1), 0)
@@ -82,6 +82,6 @@ def step_lengths(
 
 
 def _held(flow: SceneFlow) -> Float[np.ndarray, "K S 3"]:
-    """Positions, the last valid one where there is none."""
+    """Positions; invalid ones are replaced by the last valid one."""
     latest = np.maximum.accumulate(np.where(flow.valid, np.arange(flow.valid.shape[1]), 0), axis=1)
     return np.take_along_axis(flow.uvz, latest[..., None], axis=1)

@@ -1,4 +1,4 @@
-"""Arrays as byte strings: plain ``.npy`` and blosc, read without trusting what they declare."""
+"""Arrays as byte strings: plain ``.npy`` and blosc, read without trusting their headers."""
 
 import io
 import math
@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 LARGEST_MEMBER = 1 << 28
-"""Bytes that a member may have when decompressed; the published size needs 77 KB."""
+"""Maximum bytes of a decompressed member; the published size needs 77 KB."""
 
 
 def array_bytes(array: np.ndarray) -> bytes:
@@ -19,10 +19,10 @@ def array_bytes(array: np.ndarray) -> bytes:
 
 @lru_cache(maxsize=256)
 def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type from a ``.npy`` header; parsing one costs as much as half a sample, so they are remembered.
+    """Shape and type from a ``.npy`` header; parsing one costs as much as half a sample, so headers are cached.
 
     Raises:
-        ValueError: another version or order, or a type that is no plain number.
+        ValueError: another version or order, or a type that is not numeric.
     """
     stream = io.BytesIO(header)
     if np.lib.format.read_magic(stream) != (1, 0):
@@ -34,24 +34,24 @@ def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def load_array(data: bytes) -> np.ndarray:
-    """The array of a ``.npy`` file's bytes, which it shares.
+    """The array of a ``.npy`` file's bytes; it shares their memory.
 
     Raises:
-        ValueError: they are none.
+        ValueError: the bytes are not a ``.npy`` file.
     """
     try:
         begin = 10 + int.from_bytes(data[8:10], "little")
         shape, dtype = _npy_header(data[:begin])
         return np.frombuffer(data, dtype, math.prod(shape), begin).reshape(shape)
-    except Exception as error:  # a damaged header makes numpy raise what Python's tokenizer does, and more
+    except Exception as error:  # for a damaged header numpy raises tokenizer errors and others
         raise ValueError(f"no .npy array: {error}") from error
 
 
 def compress(array: np.ndarray, quick: bool = False) -> bytes:
-    """In blosc's frame: zstd, bit-shuffled where that is smaller (it is where numbers are noisy).
+    """Compress to a blosc frame: zstd, with bit shuffle where that is smaller (as for noisy numbers).
 
     Args:
-        quick: lz4, for small members, where starting zstd costs more than reading.
+        quick: use lz4, for small members, where setting up zstd takes longer than reading.
     """
     from numcodecs.blosc import Blosc
 
@@ -61,10 +61,10 @@ def compress(array: np.ndarray, quick: bool = False) -> bytes:
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """What ``compress`` was given.
+    """Undo ``compress``.
 
     Raises:
-        ValueError: the data declare another size than expected; nothing is allocated for it.
+        ValueError: the data declare another size than expected; no memory is allocated then.
     """
     from numcodecs.blosc import decompress as expand
 

@@ -1,7 +1,7 @@
 """A triplet as named byte strings, and back: what a shard stores of each sample.
 
 ====================  =======================================================================================
-``json``              everything that is words or a few numbers (``schemas.sample_metadata``)
+``json``              text and the few numbers outside arrays (``schemas.sample_metadata``)
 ``image.jpg``, ...    the encoded pictures, one for each role; ``.png`` where the bytes are PNG
 ``flow.blosc``        int16 [T, 3, K]: displacement from the reference position in quanta, differenced along T
 ``start.blosc``       float32 [K, 3]: u, v (unit square) and z of the keypoints at the reference frame
@@ -10,8 +10,8 @@
 ``standard_actions.npy``  float32 [H, A], where the sample has standard actions
 ====================  =======================================================================================
 
-A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point is exactly
-still. Blosc members say themselves how they are compressed and decode with ``numcodecs.blosc.decompress`` alone.
+A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point has
+exactly zero displacement. Blosc members declare their compression and decode with ``numcodecs.blosc.decompress`` alone.
 """
 
 import json
@@ -25,16 +25,16 @@ from schemas.scene_flow import SceneFlow
 from schemas.triplet import Triplet
 
 DAMAGE = (ValueError, TypeError, RuntimeError, IndexError, EOFError, ArithmeticError, AttributeError, MemoryError)
-"""What decoding raises where bytes or metadata are not what they should be."""
+"""Errors that decoding raises for invalid bytes or metadata."""
 
 Members = dict[str, bytes]
 
 
 def encode_triplet(triplet: Triplet) -> Members:
-    """The sample's members, the same bytes for an equal triplet.
+    """The sample's members; equal triplets give the same bytes.
 
     Raises:
-        ValueError: a shape, type or value that the format cannot hold, by name.
+        ValueError: a shape, type or value that the format cannot store; the message names the field.
     """
     check_triplet(triplet)
     start, displacement = quantise(triplet.flow, triplet.camera.size)
@@ -95,7 +95,7 @@ def decode_triplet(key: str, members: Members) -> Triplet:
 
 
 def check_triplet(t: Triplet) -> None:
-    """Refuse what the format does not hold: the door to the outside does not rely on annotations.
+    """Refuse what the format cannot store. Checked at run time, as callers may not respect the annotations.
 
     Raises:
         ValueError: naming the field, what was expected and what was found.
@@ -154,7 +154,7 @@ def _picture_kind(data: bytes) -> str:
 
 
 def _running_sum(delta: np.ndarray) -> np.ndarray:
-    """``np.cumsum`` along the first axis, which numpy does one number at a time and this a row at a time."""
+    """``np.cumsum`` along the first axis, faster: numpy adds single numbers, this adds rows."""
     total = delta.copy()
     for step in range(1, len(total)):
         np.add(total[step], total[step - 1], out=total[step])

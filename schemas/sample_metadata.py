@@ -1,6 +1,6 @@
-"""What a sample says in words and a few numbers, as JSON and back.
+"""A sample's metadata, to JSON and back.
 
-A field that a later program added is read with a default, so that samples of an earlier one stay readable.
+Fields added in later versions have defaults, so samples of earlier versions stay readable.
 """
 
 import json
@@ -23,15 +23,15 @@ class CorruptSample(ValueError):
 
 
 def encode_metadata(triplet: Triplet) -> bytes:
-    """Everything of a triplet that is words or a few numbers, as canonical JSON."""
+    """A triplet's text and its few numbers outside arrays, as canonical JSON."""
     return canonical_json(_metadata(triplet))
 
 
 def load_metadata(key: str, data: bytes) -> dict[str, Any]:
-    """What ``encode_metadata`` gave.
+    """Read the JSON of ``encode_metadata``.
 
     Raises:
-        CorruptSample: it is no JSON, or of a later version.
+        CorruptSample: it is not JSON, or of a later version.
     """
     try:
         meta = json.loads(data)

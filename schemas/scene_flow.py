@@ -1,4 +1,4 @@
-"""Dense 3D scene flow: what the factory makes and the Motion Expert learns.
+"""Dense 3D scene flow: the label that the data factory makes and the Motion Expert learns.
 
 A grid of keypoints on the reference image (frame t) is followed over the next T steps; every position is expressed in
 the camera of frame t (LaMP, arXiv 2603.25399). Coordinates are (u, v, z): u and v divided by the image's width and
@@ -19,19 +19,19 @@ MOTION_SCALE = (0.05, 0.05, 0.04)
 """Published normalisation: an increment (du, dv, dz) divided by this lies in [-1, 1]."""
 MOVES = 0.005
 """A point moves when it gets farther than this from its reference position in space: metres, or, where depth is
-relative, medians of the episode's depth. Quality checks, pictures, evaluation and training all mean this by "moves".
+relative, medians of the episode's depth. Quality checks, pictures, evaluation and training all use this definition.
 """
 
 
 class PointFlag(IntFlag):
-    """What the quality checks noted of one keypoint's trajectory; kept in the sample."""
+    """Findings of the quality checks about one keypoint's trajectory; stored in the sample."""
 
     STATIC = 1  # below the static thresholds: its displacement was set to exactly zero
     LOST = 2  # the tracker lost it at some step
     DEPTH_HOLE = 4  # no usable depth at some visible step
     DEPTH_EDGE = 8  # it crossed a depth discontinuity at some visible step
-    JUMP = 16  # it moved farther in one step than a thing can
-    CARRIED = 32  # at some step it was put where its neighbours' rigid motion and depth agree that it is
+    JUMP = 16  # it moved farther in one step than is plausible
+    CARRIED = 32  # at some step its position was set from its neighbours' rigid motion, in agreement with depth
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class SceneFlow:
     """Trajectories of K keypoints over steps 0..T in the reference camera.
 
     Attributes:
-        uvz: u / width, v / height, depth. Where ``valid`` is false the value repeats the last valid one and means
-            nothing.
+        uvz: u / width, v / height, depth. Where ``valid`` is false the value repeats the last valid one and
+            must not be used.
         visible: the point is seen in that step's image.
         valid: the position may be used: its depth is known, its track trusted, and the step lies within the episode.
     """
@@ -58,16 +58,16 @@ class SceneFlow:
         """(du, dv, dz) of each step, and whether both of its ends are valid; zero where they are not.
 
         Args:
-            seen_only: both ends must also be visible. Trackers know nothing else; an exact source also knows where a
-                hidden point is.
+            seen_only: both ends must also be visible. Trackers give visible positions only; an exact source also gives
+                those of occluded points.
         """
         usable = self.valid & self.visible if seen_only else self.valid
         mask = usable[:, 1:] & usable[:, :-1]
         return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
 
     def rotated_180(self) -> "SceneFlow":
-        """The flow in the image rotated by 180 degrees, as a camera rotated about its optical axis sees it. Keypoints
-        that stand row by row on a grid stand so again.
+        """The flow in the image rotated by 180 degrees, as a camera rotated about its optical axis sees it. The
+        row-by-row order of a keypoint grid is kept.
         """
         uvz = self.uvz[::-1].copy()
         uvz[..., :2] = 1 - uvz[..., :2]
@@ -86,7 +86,7 @@ class SceneFlow:
         mixed = (1 - share) * rays[:, lower] + share * rays[:, upper]
         z = np.where(valid, mixed[..., 2], 1)[..., None]
         between = np.where(valid[..., None], np.concatenate([mixed[..., :2] / z, z], axis=-1), 0)
-        # A step's own position to the last bit.
+        # At a whole step, the stored position bit for bit.
         return SceneFlow(np.where((lower == upper)[:, None], self.uvz[:, lower], between), visible, valid)
 
 
@@ -102,7 +102,7 @@ def keypoint_grid(width: int, height: int, grid: int = GRID) -> Float[np.ndarray
 
 
 def moving_points(xyz: Float[np.ndarray, "K S 3"], usable: Bool[np.ndarray, "K S"]) -> Bool[np.ndarray, " K"]:
-    """Which keypoints get farther than ``MOVES`` from their reference position at any usable step.
+    """Which keypoints move farther than ``MOVES`` from their reference position at any usable step.
 
     Args:
         xyz: positions in space, metres or medians of the depth, in one camera.
@@ -112,5 +112,5 @@ def moving_points(xyz: Float[np.ndarray, "K S 3"], usable: Bool[np.ndarray, "K S
 
 
 def flag_names(flags: UInt8[np.ndarray, " K"]) -> dict[str, int]:
-    """How many keypoints carry each flag."""
+    """Number of keypoints with each flag."""
     return {flag.name.lower(): int(np.count_nonzero(flags & flag)) for flag in PointFlag if flag.name}

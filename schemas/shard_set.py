@@ -14,9 +14,9 @@ class ShardSet:
     """Random access to the samples of a finished build.
 
     Attributes:
-        folder: where the manifest lies.
-        manifest: what it says.
-        index: one row a sample over all shards (``schemas.shard_formats.INDEX_DTYPE``).
+        folder: the manifest's folder.
+        manifest: its contents.
+        index: one row per sample over all shards (``schemas.shard_formats.INDEX_DTYPE``).
     """
 
     def __init__(self, path: Path):
@@ -24,7 +24,8 @@ class ShardSet:
 
         Raises:
             BadManifest: the build is not finished or its manifest is damaged.
-            CorruptShard: a shard or an index is missing or damaged, by name; never a silently shorter set.
+            CorruptShard: a shard or an index is missing or damaged; the message names it. No shard is silently
+                left out.
         """
         self.manifest: Manifest = read_manifest(path)
         self.folder = path if path.is_dir() else path.parent

@@ -1,4 +1,4 @@
-"""Files that a person writes (YAML or TOML) as frozen dataclasses; what does not fit is refused by name and place."""
+"""Reads handwritten YAML or TOML files into frozen dataclasses; errors name the field and its place."""
 
 import dataclasses
 import tomllib
@@ -15,14 +15,14 @@ _NAMES = {str: "text", float: "a number", int: "a whole number", bool: "true or 
 
 
 class BadFile(ValueError):
-    """The file cannot be read or does not say what it should; the message names the place in it."""
+    """The file cannot be read or does not have the expected contents; the message names the place in it."""
 
 
 def read_structured(path: Path) -> dict[str, Any]:
-    """What a YAML or TOML file holds; YAML's tags for objects are refused.
+    """The contents of a YAML or TOML file; YAML tags for objects are refused.
 
     Raises:
-        BadFile: there is no such file, or it is not of these kinds, or its top is not a table.
+        BadFile: there is no such file, it is of neither kind, or its top level is not a table.
     """
     import yaml
 
@@ -44,7 +44,7 @@ def read_structured(path: Path) -> dict[str, Any]:
 
 
 def _strict_loader() -> type:
-    """The safe loader, which takes no tags that make objects; a name that stands twice is refused, as in TOML."""
+    """The safe YAML loader, which refuses tags for objects; duplicate names are refused too, as in TOML."""
     import yaml
 
     class StrictLoader(yaml.SafeLoader):
@@ -60,17 +60,17 @@ def _strict_loader() -> type:
 
 
 def structure(kind: type[Kind], value: Any, file: str) -> Kind:
-    """What ``read_structured`` gave as a type: a dataclass of dataclasses, ``tuple[X, ...]``, ``dict[str, X]``,
-    ``Literal``, optional, plain values and ``Any``.
+    """Convert the result of ``read_structured`` to a type: a dataclass of dataclasses, ``tuple[X, ...]``,
+    ``dict[str, X]``, ``Literal``, optional, plain values and ``Any``.
 
-    One value stands for a tuple of one.
+    A single value is read as a tuple of one.
 
     Args:
         file: its name, for messages.
 
     Raises:
-        BadFile: an unknown or missing name, or a value that does not fit; the message says where, and what would be
-            right.
+        BadFile: an unknown or missing name, or a value that does not fit; the message says where, and what is
+            allowed.
     """
     try:
         return _structured(kind, value, "")

@@ -1,4 +1,4 @@
-"""The factory's product: (observation, instruction, dense 3D scene flow), with the way back to where it came from."""
+"""The data factory's product: (observation, instruction, dense 3D scene flow), with its source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ from schemas.perception import DepthAlignment
 from schemas.scene_flow import SceneFlow
 
 NATIVE = "native"
-"""What a sample says of flow whose steps are the episode's frames."""
+"""The resampling entry of flow whose steps are the episode's frames."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """The way back: which frame of which episode of which file this is."""
+    """Where a sample comes from: file, episode and frame."""
 
     dataset: str
     file: str
@@ -27,7 +27,7 @@ class Source:
 
 @dataclass(frozen=True)
 class CameraOfWindow:
-    """The reference camera, and where it stood during the window.
+    """The reference camera, and its poses during the window.
 
     Attributes:
         size: (width, height) in pixels of the image that the flow belongs to.
@@ -69,7 +69,7 @@ class Resampling:
     """Flow whose steps are not the episode's frames.
 
     Attributes:
-        step_seconds: from one step to the next.
+        step_seconds: time from one step to the next.
         description: how it was made, e.g. ``32 steps over 2 s from 5 fps, interpolated``.
     """
 
@@ -85,25 +85,25 @@ class Triplet:
         key: unique in a dataset, sorts by episode, camera and frame; safe in file names.
         episode: digest of the episode; samples that share it must not be split between training and validation.
         images: encoded pictures by role: ``image`` (the reference frame) and, where there is one, ``wrist``.
-        instructions: every text; may be empty if the build kept episodes without language.
+        instructions: all texts; may be empty if the build kept episodes without language.
         flow: keypoints over steps 0..T in the camera of the reference frame.
         point_flags: ``schemas.scene_flow.PointFlag`` bits of each keypoint.
         depth_unit: ``m`` or ``relative``: the unit of z in flow.
-        depth_source: which estimator, from what.
-        flow_source: which tracker.
+        depth_source: the estimator and its input.
+        flow_source: the tracker.
         state: proprioception at the reference frame.
         actions: the actions after the reference frame, in the episode's own (raw) convention; zero where the mask is
             false.
-        action_mask: whether the episode still has that action.
+        action_mask: whether the episode has that action; false after its end.
         fps: frames per second of the episode: of actions, and of flow unless it was resampled.
-        success: what the dataset says of the episode's outcome.
+        success: the episode's outcome according to the dataset.
         quality: what the checks measured of this window, by name (``pipeline.windows.quality.CHECKS``), so that
-            thresholds can be drawn tighter without another build.
-        generated_instructions: texts that a model wrote; nobody's own words, and never among ``instructions``.
-        standard_actions: the same actions in the field's standard form; None where that is the raw form, or not known.
-        resampled: how flow was brought to steps of another length; None where each step is a frame.
-        depth_alignment: how estimated depth was brought to metres over the whole episode; None where it came in its
-            unit.
+            stricter thresholds can be applied without another build.
+        generated_instructions: texts that a model wrote; never among ``instructions``.
+        standard_actions: the same actions in the commonly used form; None where that is the raw form, or unknown.
+        resampled: how flow was resampled to steps of another length; None where each step is a frame.
+        depth_alignment: how estimated depth was scaled to metres over the whole episode; None where it was not
+            aligned.
     """
 
     key: str
@@ -132,12 +132,12 @@ class Triplet:
 
     @property
     def no_language(self) -> bool:
-        """Nobody said what the robot does; the build was told to keep such episodes."""
+        """Whether the sample has no instruction; only builds set to keep such episodes have these."""
         return not self.instructions
 
     @property
     def step_seconds(self) -> float:
-        """From one step of flow to the next."""
+        """Seconds from one step of flow to the next."""
         return 1 / self.fps if self.resampled is None else self.resampled.step_seconds
 
     @property
@@ -148,11 +148,11 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A window that the quality checks did not keep.
+    """A window that the quality checks rejected.
 
     Attributes:
         camera, frame: where it is in its episode.
-        measure: what the check that failed had measured, if it measures.
+        measure: the value measured by the check that failed, if it measures one.
     """
 
     key: str
@@ -163,10 +163,10 @@ class Rejected:
 
 
 def triplet_key(episode_digest: str, camera: str, frame: int) -> str:
-    """``<episode digest>-<camera>-<frame>``: no dot and no slash, so that webdataset takes it whole."""
+    """``<episode digest>-<camera>-<frame>``: without dots and slashes, so that webdataset does not split it."""
     return f"{episode_digest}-{camera_in_key(camera)}-{frame:06d}"
 
 
 def camera_in_key(camera: str) -> str:
-    """A camera's name in keys; names that differ only in signs become the same."""
+    """A camera's name in keys; names that differ only in punctuation become the same."""
     return "".join(c if c.isalnum() or c in "_" else "_" for c in camera)

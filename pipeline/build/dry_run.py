@@ -1,7 +1,7 @@
-"""What a build would make, from a short trial in memory: nothing is written.
+"""Estimates what a build would make, from a short trial in memory: nothing is written.
 
-Episodes are tried in an order that is evenly spread over the listing however early it stops, so that the first ones
-stand for all.
+Episodes are tried in an order that stays evenly spread over the listing wherever it stops, so the tried ones are a
+representative sample.
 """
 
 import math
@@ -43,8 +43,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A total over the whole build; ``low`` to ``high`` holds it in 19 of 20 cases, as far as the tried episodes tell;
-    None from a single episode, which tells no spread."""
+    """A total of the whole build, with a 95 % interval from ``low`` to ``high`` from the tried episodes. Both are
+    None for a single episode, which gives no variance."""
 
     about: float
     low: float | None
@@ -53,17 +53,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Trial:
-    """What was listed and tried, and what follows for the whole.
+    """The episodes listed and tried, and the estimates for the whole build.
 
     Attributes:
         listed: episodes in the folder.
-        left_out: by the choice, as far as the listing decides it.
+        left_out: episodes excluded by the selection, as far as the listing decides it.
         unreadable: files that could not be listed.
-        candidates: episodes that the listing leaves.
-        tried: some of them.
-        seconds: the trial took.
+        candidates: episodes that remain after the listing.
+        tried: those of them that were tried.
+        seconds: duration of the trial.
         workers: processes that the build would use.
-        totals: of ``episodes``, ``frames``, ``windows``, ``triplets``, ``bytes`` and ``hours``.
+        totals: estimates of ``episodes``, ``frames``, ``windows``, ``triplets``, ``bytes`` and ``hours``.
         reasons: share of the tried windows that were rejected, by reason.
     """
 
@@ -79,7 +79,7 @@ class Trial:
 
     @property
     def exact(self) -> bool:
-        """Every episode was tried."""
+        """Whether every episode was tried."""
         return len(self.tried) == self.candidates
 
     def outcomes(self, outcome: str) -> dict[str, int]:
@@ -112,15 +112,15 @@ def try_build(
     seconds: float = SECONDS,
     chunks: ChunkConfig = DEFAULT_CHUNKS,
 ) -> Trial:
-    """Make some episodes and throw them away.
+    """Make some episodes and discard them.
 
     Args:
         workers: processes of the build; None for one to each CPU that this process may use.
-        seconds: after which no further episode is begun.
+        seconds: time after which no further episode is begun.
         chunks: how much of an episode is worked on at a time.
 
     Raises:
-        BuildError: what a plug-in needs cannot be had.
+        BuildError: something that a plug-in needs is unavailable.
     """
     recipe.check()
     refs = listing.chosen.refs
@@ -147,7 +147,7 @@ def try_build(
 
 
 def spread(count: int) -> Iterator[int]:
-    """All numbers below ``count``, each once; any beginning of them is evenly spread."""
+    """All numbers below ``count``, each once; every prefix of the sequence is evenly spread."""
     seen: set[int] = set()
     step = 0
     while len(seen) < count:
@@ -159,7 +159,7 @@ def spread(count: int) -> Iterator[int]:
 
 
 def estimate(values: Sequence[float], total: int) -> Estimate:
-    """The sum over ``total`` of which these are some, or over as many of their kind where there are fewer."""
+    """The sum over ``total`` items, extrapolated from the values of some of them or of as many similar ones."""
     count = len(values)
     mean = sum(values) / max(count, 1)
     if count == total:
@@ -173,7 +173,7 @@ def estimate(values: Sequence[float], total: int) -> Estimate:
 
 
 def summed(estimates: Sequence[Estimate]) -> Estimate:
-    """The total of builds that were tried each by itself: their errors have nothing to do with each other."""
+    """The total over several builds; each was tried separately, so their errors are independent."""
     about = sum(e.about for e in estimates)
     bounds = [(e.low, e.high) for e in estimates]
     if any(low is None or high is None for low, high in bounds):
@@ -201,7 +201,7 @@ def _try(maker: EpisodeMaker, selection: Selection, ref: EpisodeRef) -> Tried:
 
 
 def _totals(tried: Sequence[Tried], candidates: int, limit: int | None, workers: int) -> dict[str, Estimate]:
-    """Sums over the candidates, or over as many as are taken where the limit ends the build before the last of them."""
+    """Totals over the candidates, or over ``limit`` taken episodes where the limit is reached before the last one."""
     taken = [t for t in tried if t.outcome == "taken"]
     share = len(taken) / max(len(tried), 1)
     if limit is not None and limit < candidates * share:

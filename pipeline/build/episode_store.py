@@ -1,9 +1,9 @@
-"""Stored episodes: what stage one of a build leaves for stage two, named by content.
+"""Stored episodes: the results of a build's first step, from which the second packs shards. Named by content.
 
 A stored episode is a tar shard of its samples, a file of its values for the statistics, and a report. Its name is the
-digest of the recipe, the episode, its file's fingerprint and the versions of the libraries that decide pixels: whoever
-makes it, and however often, it is the same. The report is renamed into place last: where it stands, the stored episode
-is complete.
+digest of the recipe, the episode, its file's fingerprint and the versions of the libraries that affect pixels, so
+making it again gives the same contents. The report is renamed into place last: if it exists, the stored episode is
+complete.
 """
 
 import json
@@ -30,7 +30,7 @@ Region = tuple[str, str, bytes]
 
 @dataclass(frozen=True)
 class EpisodeReport:
-    """What a stored episode holds.
+    """The report of a stored episode.
 
     Attributes:
         key: the stored episode's name.
@@ -40,10 +40,10 @@ class EpisodeReport:
         rows: key, offset and size of each sample in the stored tar.
         embodiment: name and dimensions of state and actions.
         value_bytes: size of the file of values for the statistics (``pipeline.build.statistics``).
-        notes: what the reader had to say of the episode.
-        skipped_cameras: why cameras were skipped, by name, where all were wanted.
+        notes: the reader's notes on the episode.
+        skipped_cameras: why cameras were skipped, by name, where all cameras were chosen.
         relative_depth: samples whose depth has no known scale.
-        seconds: time spent by stage; in no output.
+        seconds: time spent by stage; not written to the output.
     """
 
     key: str
@@ -78,19 +78,19 @@ class Quarantined:
 
     @property
     def absent(self) -> bool:
-        """Its files are not there, as after a download of some episodes only."""
+        """Whether its files are missing, as after a download of some episodes only."""
         return self.code in ("missing_episodes", "missing_file", "missing_files", "missing_video")
 
     @classmethod
     def of(cls, ref: EpisodeRef, error: BadEpisode) -> "Quarantined":
-        """An episode with its reason, its name in the message."""
+        """A quarantined episode with its reason; the message includes its name."""
         named = error.message if error.message.startswith(ref.name) else f"{ref.name}: {error.message}"
         return cls(ref.source, ref.episode, error.code, named)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An episode that could be used and was not wanted."""
+    """A usable episode that the selection excludes."""
 
     source: str
     episode: str
@@ -118,24 +118,24 @@ def _versions(of_plugins: tuple[str, ...]) -> dict[str, str]:
     for name in (*LIBRARIES, *of_plugins):
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # the plug-in's own check says what to install
+        except PackageNotFoundError:  # the plug-in's own check reports what to install
             found[name] = "none"
     return found
 
 
 def samples_path(folder: Path, key: str) -> Path:
-    """Where a stored episode's samples lie; spread over 256 folders."""
+    """Path of a stored episode's samples; episodes are spread over 256 folders."""
     return folder / key[:2] / f"{key}{webdataset.SUFFIX}"
 
 
 def values_path(folder: Path, key: str) -> Path:
-    """Where a stored episode's values of states and actions lie."""
+    """Path of a stored episode's states and actions."""
     return folder / key[:2] / f"{key}.values.npz"
 
 
 @dataclass(frozen=True)
 class MadeEpisode:
-    """An episode's samples and what is to be known of it, in memory; ``values`` are the bytes of its file for the
+    """An episode's samples and report, in memory; ``values`` are the bytes of its file for the
     statistics.
     """
 
@@ -145,13 +145,13 @@ class MadeEpisode:
 
 
 def rows_of(regions: list[Region]) -> list[tuple[str, int, int]]:
-    """Key, offset and size of each where they lie one after the other."""
+    """Key, offset and size of each sample, stored one after the other."""
     ends = accumulate(len(data) for _, _, data in regions)
     return [(key, end - len(data), len(data)) for (key, _, data), end in zip(regions, ends, strict=True)]
 
 
 def write_episode(folder: Path, made: MadeEpisode) -> None:
-    """Store an episode: its samples, its values, and last its report, which is the sign that it is complete.
+    """Store an episode: its samples, its values, and last its report, which marks it complete.
 
     Raises:
         OSError: it cannot be written.
@@ -163,7 +163,7 @@ def write_episode(folder: Path, made: MadeEpisode) -> None:
 
 
 def stored_report(folder: Path, key: str) -> EpisodeReport | None:
-    """The report of a completely stored episode, or None. Its samples must lie beside it: they are missing where a
+    """The report of a completely stored episode, or None. Its samples must exist too: they are missing where a
     removal was interrupted.
     """
     tar = samples_path(folder, key)

@@ -1,7 +1,7 @@
-"""An episode's states and actions as the statistics of a dataset need them, kept in a file beside its samples.
+"""An episode's states and actions for the statistics of a dataset, kept in a file beside its samples.
 
-``state`` and ``action`` are those of every frame (actions only where there is one). ``standard_action`` too, unless
-standard actions are relative to where their chunk begins: then they are those of the chunks in the episode's samples.
+``state`` and ``action`` hold the values of every frame (actions only where there is one). So does ``standard_action``,
+unless standard actions are relative to a chunk's first frame: then it holds those of the chunks in the samples.
 """
 
 import io
@@ -35,7 +35,7 @@ def episode_values(episode: Episode, chunks: Sequence[ActionChunk | None]) -> di
 
 
 def embodiment_of(episode: Episode) -> dict[str, Any]:
-    """Name and dimensions of an episode's state and actions: episodes are counted together where these agree."""
+    """Name and dimensions of an episode's state and actions: statistics are shared by episodes with the same ones."""
     made = episode.standard_actions
     embodiment: dict[str, Any] = {
         "state": {"dimensions": list(episode.state_names)},
@@ -63,6 +63,6 @@ def values_bytes(values: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_values(path: Path) -> dict[str, np.ndarray]:
-    """What ``values_bytes`` was given."""
+    """Read the values that ``values_bytes`` encoded."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

@@ -1,4 +1,4 @@
-"""What a build asks of whoever runs its tasks and of whoever shows its progress."""
+"""Interfaces that a build needs to run its tasks and to show progress."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ class WorkerDied:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs independent tasks, here or in other processes."""
+    """Runs independent tasks, in this process or in others."""
 
     def run(
         self, make_worker: Callable[[], Callable[[T], R]], tasks: Sequence[T]
     ) -> Iterator[tuple[T, R | WorkerDied]]:
-        """Each task with its result, in the order in which they finish. An exception of the worker's is raised here."""
+        """Each task with its result, in the order in which they finish. An exception in a worker is raised here."""
         ...
 
 
 Progress = Callable[[str, int, Iterable[Any]], Iterable[Any]]
-"""(title, total, items) -> the same items, shown as they pass."""
+"""(title, total, items) -> the same items, with progress shown while they are iterated."""

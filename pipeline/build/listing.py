@@ -1,4 +1,4 @@
-"""Reads the words of listed episodes to choose among them, once for each folder and choice."""
+"""Lists episodes and reads their instructions and outcome to select among them, once per folder and selection."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from schemas.plugins import PluginChoice, load_plugin
 
 
 class Unanswered(BadSelection):
-    """Nothing was said of what no episode of the dataset tells and the recipe needs; the message says all of it."""
+    """The build needs settings that neither the recipe nor the dataset gives; the message lists all of them."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder, and what of it the choice leaves as far as the listing tells.
+    """The episodes of a folder, and those that the selection leaves as far as the listing decides.
 
     Attributes:
         total: episodes listed.
@@ -37,12 +37,12 @@ class Listing:
 
 
 def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | None = None) -> Listing:
-    """List a folder with the recipe's reader and choose.
+    """List a folder with the recipe's reader and apply the selection.
 
     Raises:
-        FileNotFoundError: there is nothing of this dataset.
-        SeveralForms, UnknownForm: it lies there in several forms and none was chosen, or is not read in that one.
-        BadSelection: nothing can be chosen like that.
+        FileNotFoundError: the folder holds nothing of this dataset.
+        SeveralForms, UnknownForm: it is there in several forms and none was chosen, or the reader lacks that form.
+        BadSelection: the selection is not possible.
         Unanswered: see there.
     """
     module, config = load_plugin("pipeline.readers", recipe.dataset.name), recipe.configs()["readers"]
@@ -51,7 +51,7 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
     faults = [item for item in listed if isinstance(item, UnreadableSource)]
     unreadable = [Quarantined(u.source, "", u.code, u.message) for u in faults if not isinstance(u, LeftOutSource)]
-    if selection.episodes:  # of a download of some episodes, those that were asked for are there
+    if selection.episodes:  # of a partial download, the selected episodes are there
         unreadable = [u for u in unreadable if not u.absent]
     chosen = choose_listed(selection, refs)
     if chosen.refs and hasattr(module, "unanswered"):
@@ -63,7 +63,7 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
 
 
 def _texts(reader: Reader, ref: EpisodeRef) -> tuple[str, ...]:
-    """An episode's texts; none where they cannot be read, which is said when the episode is."""
+    """An episode's texts; none if unreadable, which is reported when the episode is read."""
     try:
         return words_of(reader, ref).instructions
     except BadEpisode:
@@ -71,13 +71,13 @@ def _texts(reader: Reader, ref: EpisodeRef) -> tuple[str, ...]:
 
 
 class WordsWorker:
-    """Reads episodes' words; lives in a worker process."""
+    """Reads episodes' instructions and outcome; runs in a worker process."""
 
     def __init__(self, dataset: PluginChoice):
         self.reader = make_reader(dataset)
 
     def __call__(self, ref: EpisodeRef) -> EpisodeTexts | Quarantined:
-        """One episode's words."""
+        """The instructions and outcome of one episode."""
         try:
             return words_of(self.reader, ref)
         except BadEpisode as error:
@@ -100,12 +100,12 @@ def wanted_episodes(
     executor: Executor,
     progress: Progress,
 ) -> tuple[Chosen, list[Quarantined]]:
-    """The episodes whose words and outcome are wanted, and those that could not be asked.
+    """The episodes selected by instructions and outcome, and those that could not be read.
 
-    What was chosen is kept in the work folder, so that a build that goes on does not read all words again.
+    The result is kept in the work folder, so a resumed build does not read all episodes again.
 
     Args:
-        refs: what the listing left (``pipeline.build.selection.choose_listed``).
+        refs: the episodes left by the listing (``pipeline.build.selection.choose_listed``).
         work: the work folder.
     """
     if not selection.needs_words:
@@ -128,7 +128,7 @@ def wanted_episodes(
             yield ref, None if isinstance(result, Quarantined) else result
 
     chosen = choose_by_words(selection, refs, look)
-    if not bad:  # what was bad may be mended without a new fingerprint, e.g. another file beside it
+    if not bad:  # a bad episode may be repaired without a new fingerprint, e.g. by another file
         digests = [ref.digest for ref in chosen.refs]
         write_whole(work / CHOSEN, canonical_json({"name": name, "refs": digests, "left_out": chosen.left_out}))
     return chosen, bad

@@ -1,4 +1,4 @@
-"""The last step of a mixture: name the finished builds, each with its weight and the digest of its manifest."""
+"""The last step of a mixture: list the finished builds, each with its weight and the digest of its manifest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class MixtureBuild:
     """A build that belongs to a mixture.
 
     Attributes:
-        folder: its folder in that of the mixture.
+        folder: its folder inside the mixture's folder.
         weight: see ``schemas.mixture.Member``.
     """
 
@@ -25,7 +25,7 @@ class MixtureBuild:
 
 
 def write_mixture(output: Path, name: str, builds: Sequence[MixtureBuild]) -> Mixture:
-    """Write ``mixture.json`` over finished builds; the same bytes for the same builds.
+    """Write ``mixture.json`` over finished builds; equal builds give the same bytes.
 
     Raises:
         BadManifest: a build has not finished.

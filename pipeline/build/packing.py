@@ -1,8 +1,8 @@
-"""Stage two of a build: stored episodes become shards.
+"""Second step of a build: packs stored episodes into shards.
 
-Sorted sample keys, a seeded permutation, shards of nearly equal size: which sample stands where is a function of the
-set of samples and the seed alone, so neither the number of workers nor the order in which they finish can change a
-byte.
+Sample keys are sorted, permuted with a seed and split into shards of nearly equal size. A sample's position depends
+only on the set of samples and the seed, so the bytes do not depend on the number of workers or the order in which they
+finish.
 """
 
 import json
@@ -32,12 +32,12 @@ class ShardPlan:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the shard's contents: the stored episodes' names are digests themselves."""
+        """Identifies the shard's contents, as the stored episodes' names are digests."""
         return digest_of([self.stem, self.samples])
 
 
 def plan_shards(reports: list[EpisodeReport], dataset: str, samples_per_shard: int, seed: int) -> list[ShardPlan]:
-    """Which sample goes where."""
+    """Assign samples to shards."""
     samples = sorted(
         (key, report.episode, report.key, offset, size) for report in reports for key, offset, size in report.rows
     )
@@ -50,7 +50,7 @@ def plan_shards(reports: list[EpisodeReport], dataset: str, samples_per_shard: i
 
 
 class ShardWorker:
-    """Writes planned shards; lives in a worker process."""
+    """Writes planned shards; runs in a worker process."""
 
     def __init__(self, output: Path, store: Path, records: Path, format_name: str):
         self.output, self.store, self.records, self.format = output, store, records, format_name
@@ -63,7 +63,7 @@ class ShardWorker:
             OSError: the shard cannot be written.
         """
         record_path = self.records / f"{plan.stem}.json"
-        if record_path.exists():  # it may speak of another plan's shard of this name
+        if record_path.exists():  # it may be of another plan's shard of this name
             record_path.unlink()
             sync_folder(self.records)
         regions = self._regions(plan)
@@ -92,7 +92,7 @@ class ShardWorker:
 
 
 def finished_shard(output: Path, records: Path, plan: ShardPlan, format_name: str) -> ShardFile | None:
-    """The shard of a plan if it was written before and still stands there whole, else None."""
+    """The shard of a plan if it was written before and is still complete, else None."""
     try:
         record = json.loads((records / f"{plan.stem}.json").read_bytes())
         shard = ShardFile(**record["shard"])
@@ -103,7 +103,7 @@ def finished_shard(output: Path, records: Path, plan: ShardPlan, format_name: st
 
 
 def stands(output: Path, shard: ShardFile) -> bool:
-    """Whether a shard lies there in its full size and with its index; its bytes are not read."""
+    """Whether a shard exists in its full size and with its index; its bytes are not read."""
     path = output / shard.name
     files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
     return (

@@ -1,8 +1,8 @@
-"""Exact quantiles of more numbers than fit into memory, by counting: two looks at the data, and the order in which it
-comes is nothing.
+"""Exact quantiles of more numbers than fit into memory, by counting in two passes. The order of the data does not
+matter.
 
-The bits of a float32, suitably turned, sort as the number does. The first look counts by the upper 16 bits and so finds
-in which bucket each wanted rank lies; the second counts the lower 16 bits of those buckets alone.
+The bits of a float32 can be mapped to integers that sort as the numbers do. The first pass counts by the upper 16 bits
+and so finds the bucket of each wanted rank; the second counts the lower 16 bits of those buckets only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -67,7 +67,7 @@ def _lower_counts(
 
 
 def _keys(values: Float32[np.ndarray, "N D"]) -> UInt32[np.ndarray, "N D"]:
-    """Whole numbers that sort as the values do."""
+    """Integers that sort as the values do."""
     bits = np.ascontiguousarray(values + np.float32(0)).view(np.uint32)  # adding zero makes -0 the same as 0
     return bits ^ np.where(bits & SIGN, np.uint32(0xFFFFFFFF), SIGN)
 

@@ -1,7 +1,7 @@
-"""What a build would replace in its output folder: one of another recipe or layout, or episodes that it lacks itself.
+"""Detects what a build would replace in its output folder: another recipe or layout, or episodes that it lacks itself.
 
-Going on with a build, adding episodes to it and building it again are not replacing. A build that was begun is known by
-``begun.json`` in its work folder, a finished one by its manifest.
+Resuming a build, adding episodes to it and building it again do not count as replacing. A build that was begun is
+recognised by ``begun.json`` in its work folder, a finished one by its manifest.
 """
 
 import json
@@ -18,9 +18,9 @@ from schemas.files import canonical_json, write_whole
 from schemas.manifest import EPISODES, BadManifest, read_manifest
 
 BEGUN = "begun.json"
-"""What the build that was begun here makes, and from which folder; in the work folder."""
+"""File in the work folder that records what the begun build makes, and from which folder."""
 SHOWN = 5
-"""Differences that are named."""
+"""Maximum number of differences in a message."""
 OPTIONS = {
     "dataset": "--dataset",
     "flow": "--flow",
@@ -29,17 +29,17 @@ OPTIONS = {
     "camera": "--camera",
     "actions": "--action",
 }
-"""Of each plug-in in a recipe, the option; those of its own options are given by ``<option>-options``."""
+"""Command line option of each plug-in in a recipe; its own options are set by ``<option>-options``."""
 RENAMED = {"windows.horizon": "--horizon-steps", "actions.name": "--actions"}
 
 
 class WouldReplace(Exception):
-    """The output holds what this build would replace; one sentence names the differences."""
+    """This build would replace what the output holds; the message names the differences."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a build makes, in the form in which ``begun.json`` keeps it.
+    """What a build makes, as stored in ``begun.json``.
 
     Attributes:
         recipe: with every option spelled out (``Recipe.as_dict``).
@@ -55,12 +55,12 @@ class Asked:
 
     @classmethod
     def of(cls, recipe: Recipe, layout: Mapping[str, Any], selection: Selection, source: Path) -> "Asked":
-        """What the arguments of a build come to."""
+        """Make it from the arguments of a build."""
         plain = json.loads(canonical_json([recipe.as_dict(), dict(layout), selection.as_dict()]))
         return cls(*plain, source=str(source))
 
     def write(self, work: Path) -> None:
-        """Keep it in a work folder."""
+        """Write it to a work folder."""
         write_whole(work / BEGUN, canonical_json(vars(self)))
 
 
@@ -78,7 +78,7 @@ def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef], unre
     begun, manifest = _begun(output), None
     try:
         manifest = read_manifest(output)
-    except BadManifest:  # there is none, or nothing can be known by it
+    except BadManifest:  # there is none, or it is unreadable
         if begun is None:
             return
     if manifest is None:
@@ -102,7 +102,7 @@ def check_replacing(output: Path, asked: Asked, refs: Sequence[EpisodeRef], unre
 
 
 def _begun(output: Path) -> Asked | None:
-    """What was begun in a folder; None where nothing has been made of it."""
+    """The build begun in a folder; None where nothing has been made yet."""
     work = output / WORK
     if not any((work / EPISODE_STORE).glob("??/*")) and not any(output.glob(f"*-{'[0-9]' * 6}.*")):
         return None
@@ -113,7 +113,7 @@ def _begun(output: Path) -> Asked | None:
 
 
 def _digests(path: Path) -> set[str]:
-    """Of the episodes that a finished build has made; none when its list cannot be read."""
+    """Digests of the episodes in a finished build; empty if its list cannot be read."""
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     except (OSError, ValueError):
@@ -122,7 +122,7 @@ def _digests(path: Path) -> set[str]:
 
 
 def _differences(there: Asked, asked: Asked, lost: bool) -> Iterable[str]:
-    """``--stride: was 5, is 3``. Selection and folder count only where episodes would be lost by them."""
+    """``--stride: was 5, is 3``. Selection and folder count only if episodes would be lost."""
     pairs = [(there.recipe, asked.recipe), (there.layout, asked.layout)]
     if lost:
         pairs.append((there.selection, asked.selection))
@@ -146,7 +146,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _option(name: str) -> str:
-    """The option that decides a value of a recipe."""
+    """The command line option that sets a value of a recipe."""
     first, _, rest = name.partition(".")
     if name in RENAMED:
         return RENAMED[name]

@@ -1,7 +1,7 @@
 """A whole build: list, make episodes, pack shards, and write the manifest last.
 
-Interrupted at any point and run again, it goes on with what is missing; the result is the same bytes as without the
-interruption, for any number of workers.
+An interrupted build can be run again and continues with what is missing. The resulting bytes do not depend on
+interruptions or on the number of workers.
 """
 
 import json
@@ -65,7 +65,7 @@ def build(
     """Build shards from the episodes below a folder.
 
     Args:
-        recipe: what to make.
+        recipe: how triplets are made.
         source: the dataset's folder.
         output: where shards and manifest go; a ``.lamp`` folder in it holds finished episodes while they are needed.
         shards: layout.
@@ -80,11 +80,11 @@ def build(
 
     Raises:
         FileNotFoundError: there is nothing to build from.
-        BadSelection: nothing can be chosen like that, or no episode is left.
-        SeveralForms, UnknownForm: the dataset lies there in several forms and none was chosen, or is not read in that
-            one.
+        BadSelection: the selection is not possible, or leaves no episode.
+        SeveralForms, UnknownForm: the dataset is there in several forms and none was chosen, or the reader lacks the
+            chosen one.
         WouldReplace: the output holds another build, and ``overwrite`` was not given.
-        BuildError: nothing came out, or somebody else builds into the same folder.
+        BuildError: there is no triplet, or another build works in the same folder.
         OSError: the output cannot be written.
     """
     listing = list_chosen(recipe, source, selection, form)
@@ -130,7 +130,7 @@ def build(
 def _nothing_came_out(
     recipe: Recipe, source: Path, output: Path, reports: list[EpisodeReport], summary: BuildSummary
 ) -> BuildError:
-    """The error of a build without a triplet; why is listed by episode, unless a finished build's list stands there."""
+    """The error of a build without triplets. Reasons are listed by episode, unless a finished build's list is there."""
     said = f"no triplet came out of {source}: {summary.why_nothing()}"
     if (output / NAME).exists():  # a finished build, whose manifest has the digest of its episodes.jsonl
         return BuildError(said)
@@ -151,7 +151,7 @@ class _EpisodeWorkerFactory:
 def _make_episodes(
     make_worker: _EpisodeWorkerFactory, refs: list[EpisodeRef], executor: Executor, progress: Progress
 ) -> tuple[BuildSummary, list[EpisodeReport]]:
-    """Reports of all episodes in the order of their refs; those finished before are only read."""
+    """Reports of all episodes in the order of their refs; those made before are only read."""
     recipe = make_worker.recipe
     found = {ref.digest: stored_report(make_worker.store, episode_key(recipe, ref)) for ref in refs}
     missing = [ref for ref in refs if found[ref.digest] is None]
@@ -191,19 +191,19 @@ class _ShardWorkerFactory:
         return ShardWorker(self.output, self.work / EPISODE_STORE, self.records, self.format)
 
     def finished(self, plan: ShardPlan) -> ShardFile | None:
-        """The shard of a plan where it stands whole."""
+        """The shard of a plan if it is complete, else None."""
         return finished_shard(self.output, self.records, plan, self.format)
 
 
 def _pack(
     plans: list[ShardPlan], make_worker: _ShardWorkerFactory, executor: Executor, progress: Progress
 ) -> list[ShardFile]:
-    """All planned shards; those that are not there yet are written.
+    """All planned shards; missing ones are written.
 
-    The manifest is removed first: from here on the earlier build is not valid.
+    The manifest is removed first, which makes the earlier build invalid.
 
     Raises:
-        BuildError: a worker died at a shard each time it was tried.
+        BuildError: the worker died every time that a shard was tried.
     """
     (make_worker.output / NAME).unlink(missing_ok=True)
     (make_worker.work / COMPLETE).unlink(missing_ok=True)
@@ -218,7 +218,7 @@ def _pack(
 
 
 def _episode_lines(recipe: Recipe, reports: list[EpisodeReport], summary: BuildSummary) -> bytes:
-    """What became of each episode, one a line."""
+    """The outcome of each episode, one per line."""
     lines = [
         {
             **report.ref,
@@ -246,7 +246,7 @@ def _publish(
     shards: list[ShardFile],
     summary: BuildSummary,
 ) -> None:
-    """Write what stands beside the shards, and last of all the manifest."""
+    """Write the files beside the shards, the manifest last."""
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
     write_statistics(output, dataset_statistics(reports, output / WORK / EPISODE_STORE))
     Manifest(
@@ -264,7 +264,7 @@ def _publish(
 
 
 def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
-    """The summary of a build that is already there with just these inputs, else None."""
+    """The summary of a complete build with exactly these inputs, else None."""
     try:
         if json.loads((work / COMPLETE).read_bytes())["inputs"] != inputs:
             return None

@@ -1,8 +1,8 @@
-"""Which episodes of a folder are built: by number or name, split, words, outcome, and how many.
+"""Selects the episodes of a folder to build: by number or name, split, text, outcome and count.
 
-Numbers, names and splits are decided on the listing, without opening an episode. EpisodeTexts and outcome are read from
-the episodes, but no picture is decoded for them. The choice decides which samples there are and never how one of them
-is made, so that an episode made under one choice serves every other.
+Numbers, names and splits are decided on the listing, without opening an episode. Texts and outcome are read from the
+episodes, without decoding pictures. The selection decides which samples exist, never how a sample is made, so an
+episode made under one selection can be used for every other.
 """
 
 import re
@@ -16,17 +16,17 @@ from schemas.episode import EpisodeRef
 
 NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 FIRST_LOOK = 64
-"""Episodes whose words are read at first when only some are wanted; each further look is at twice as many."""
+"""Episodes that are read first when only some are wanted; each further batch is twice as large."""
 SHOWN = 5
 
 
 class BadSelection(ValueError):
-    """Nothing can be chosen like this; the message says what there is."""
+    """The selection is not possible; the message says what is available."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The choice; an episode must pass all of it.
+    """The criteria; an episode must meet all of them.
 
     Attributes:
         episodes: numbers and ranges (``0-9,20``) in the folder's listing, from 0, and names: ``demo_3``, a file, or
@@ -51,17 +51,17 @@ class Selection:
 
     @property
     def needs_words(self) -> bool:
-        """Whether episodes must be opened to choose."""
+        """Whether episodes must be opened to select."""
         return self.match is not None or self.success != "any"
 
     def as_dict(self) -> dict[str, Any]:
-        """What is not left at its default."""
+        """The criteria that differ from their defaults."""
         return {
             k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if v not in (None, (), "any")
         }
 
     def takes(self, ref: EpisodeRef, words: EpisodeTexts) -> str | None:
-        """None when an episode with these words is taken, else what leaves it out."""
+        """None when an episode with these texts is taken, else the criterion that excludes it."""
         if self.match is not None:
             text = self.match.casefold()
             if not any(text in said.casefold() for said in (ref.source, *words.instructions)):
@@ -75,17 +75,17 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True)
 class Chosen:
-    """The episodes taken, in the order of the listing, and how many were left out by what."""
+    """The episodes taken, in the order of the listing, and the number left out by each criterion."""
 
     refs: list[EpisodeRef]
     left_out: dict[str, int]
 
 
 def choose_listed(selection: Selection, refs: Sequence[EpisodeRef]) -> Chosen:
-    """What the listing alone decides; the limit too, where no words are needed.
+    """Apply what the listing alone decides; the limit too, where no texts are needed.
 
     Raises:
-        BadSelection: a number, name or split that there is not.
+        BadSelection: a number, name or split does not exist.
     """
     left_out: Counter[str] = Counter()
     taken = list(refs)
@@ -109,12 +109,12 @@ def choose_by_words(
     refs: Sequence[EpisodeRef],
     look: Callable[[Sequence[EpisodeRef]], Iterable[tuple[EpisodeRef, EpisodeTexts | None]]],
 ) -> Chosen:
-    """What words and outcome decide, in the order of the listing until the limit is reached.
+    """Select by texts and outcome, in the order of the listing, until the limit is reached.
 
     Args:
-        refs: what the listing left.
-        look: reads the words of some episodes, in any order; None where they cannot be read. Such episodes are not
-            counted.
+        refs: the episodes left by the listing.
+        look: reads the texts and outcome of some episodes, in any order; None where unreadable. Such episodes are
+            not counted.
     """
     taken: list[EpisodeRef] = []
     left_out: Counter[str] = Counter()
@@ -138,7 +138,7 @@ def choose_by_words(
 
 
 def _numbers(words: Sequence[str], refs: Sequence[EpisodeRef]) -> set[int]:
-    """Places in the listing."""
+    """Positions in the listing."""
     by_name: dict[str, list[int]] = {}
     for number, ref in enumerate(refs):
         for name in {ref.episode, ref.source, ref.name}:
@@ -175,5 +175,5 @@ def _check_split(split: str, refs: Sequence[EpisodeRef]) -> None:
 
 
 def counted(counts: dict[str, int]) -> str:
-    """``3 limit, 1 match``."""
+    """Counts as text: ``3 limit, 1 match``."""
     return ", ".join(f"{n} {reason}" for reason, n in counts.items())

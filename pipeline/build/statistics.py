@@ -1,8 +1,8 @@
-"""Statistics of states and actions over a dataset: all that training needs to normalise them.
+"""Statistics of states and actions over a dataset: used by training to normalise them.
 
-Everything is exact and covers every frame of every episode that was used (standard actions that are relative to where
-a chunk begins: every action of every sample). The values lie in files beside the stored episodes and are read in the
-order of the episodes, so that neither workers nor the order in which they finish can change a digit.
+Everything is exact and covers every frame of every episode that was used (standard actions that are relative to a
+chunk's first frame: every action of every sample). The values are read from files beside the stored episodes, in the
+order of the episodes, so the result does not depend on the workers or the order in which they finish.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,25 +19,25 @@ from pipeline.build.quantiles import exact_quantiles
 from pipeline.errors import BuildError
 
 BATCH = 1 << 16
-"""Rows that are looked at together."""
+"""Rows that are processed together."""
 
 NOT_RECORDED: dict[str, Any] = {"count": 0, **{name: [] for name in ("min", "max", "mean", "std", "q01", "q99")}}
-"""Of states or actions that have no dimension, as those of plain video."""
+"""Statistics of states or actions without dimensions, as in plain video."""
 
 
 def dataset_statistics(reports: Sequence[EpisodeReport], store: Path) -> dict[str, Any]:
     """``min``, ``max``, ``mean``, ``std``, ``q01``, ``q99`` of ``state``, ``action`` and, where there is one,
     ``standard_action``.
 
-    Robots whose raw actions go by different conventions are kept apart, under ``embodiments``, by the convention's
-    name; where there is one only, its statistics stand at the top.
+    Robots with different conventions of raw actions have separate statistics, under ``embodiments``, by the name of the
+    convention; if there is only one, its statistics are at the top level.
 
     Args:
         reports: in the order of the episodes.
         store: where the episodes are stored.
 
     Raises:
-        BuildError: episodes differ in state or standard action while their raw actions are of one convention.
+        BuildError: episodes differ in state or standard action while their raw actions have the same convention.
     """
     groups: dict[str, list[EpisodeReport]] = {}
     for report in reports:
@@ -93,7 +93,7 @@ def _statistics(batches) -> dict[str, Any]:
 
 
 def _batches(reports: Sequence[EpisodeReport], store: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
-    """All values of a kind, some thousand rows at a time: episodes are short, and each look at a batch has its cost."""
+    """All values of a kind, some thousand rows at a time, as episodes are short and every batch has an overhead."""
     waiting, rows = [], 0
     for report in reports:
         values = read_values(values_path(store, report.key))[kind]

@@ -1,4 +1,4 @@
-"""What became of a build: counts for the person, the manifest and whoever asks again."""
+"""The outcome of a build: counts for the user and the manifest."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from schemas.manifest import Manifest
 from schemas.shard_formats import ShardFile
 
 OUTCOMES = {True: "successful", False: "not successful", None: "unknown"}
-"""By what the data say of an episode. One that does not end in success need not have failed: it may be cut before."""
+"""Outcome names by an episode's ``success``. An episode without success may not have failed: it may have been cut."""
 COUNTED = (
     "episodes",
     "frames",
@@ -26,25 +26,25 @@ COUNTED = (
     "notes",
     "rejected",
 )
-"""Fields of the summary that the manifest counts, beside the quarantined."""
+"""Fields of the summary in the manifest's counts, besides the quarantined."""
 
 
 @dataclass
 class BuildSummary:
-    """What became of a build.
+    """The outcome of a build.
 
     Attributes:
         kept: triplets in the shards.
         no_language: episodes without an instruction that were kept.
         relative_depth: triplets whose depth has no known scale.
-        outcomes: episodes that the data call a success, those that they do not, and those of which they say nothing.
-        left_out: episodes that were not wanted, by reason.
-        skipped_cameras: by reason, where all were wanted.
-        notes: what readers said of episodes, and of how many (``kind_of_note``).
+        outcomes: numbers of episodes that the data mark as a success, as no success, and not at all.
+        left_out: episodes excluded by the selection, by reason.
+        skipped_cameras: by reason, where all cameras were chosen.
+        notes: readers' notes, and the number of episodes of each (``kind_of_note``).
         rejected: windows by reason.
         quarantined: episodes and files that could not be used.
         made: episodes made in this run.
-        seconds: worker time by stage, of those.
+        seconds: worker time of those episodes by stage.
     """
 
     output: Path
@@ -67,12 +67,12 @@ class BuildSummary:
 
     @property
     def quarantined_share(self) -> float:
-        """Of all episodes and unreadable files."""
+        """Share of all episodes and unreadable files."""
         return len(self.quarantined) / max(self.episodes + len(self.quarantined), 1)
 
     @classmethod
     def of_manifest(cls, output: Path, manifest: Manifest) -> "BuildSummary":
-        """Of a build that is already there."""
+        """The summary of an existing build."""
         return cls(
             output=output,
             shards=len(manifest.shards),
@@ -82,7 +82,7 @@ class BuildSummary:
         )
 
     def count(self, reports: Sequence[EpisodeReport]) -> None:
-        """Count what became of the episodes that were built."""
+        """Count the outcomes of the built episodes."""
         rejected, skipped, notes = Counter[str](), Counter[str](), Counter[str]()
         for report in reports:
             rejected.update(report.rejected)
@@ -101,7 +101,7 @@ class BuildSummary:
         self.bytes = sum(shard.bytes for shard in shards)
 
     def counts(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Counts for the manifest."""
         return {
             **{name: getattr(self, name) for name in COUNTED},
             "left_out": dict(sorted(self.left_out.items())),
@@ -109,12 +109,12 @@ class BuildSummary:
         }
 
     def quarantined_codes(self) -> list[tuple[str, int]]:
-        """How many by their code; reasons of files that are there before files that are not."""
+        """Number by code; codes of existing files come before those of missing ones."""
         counts = Counter((q.absent, q.code) for q in self.quarantined)
         return [(code, count) for (_, code), count in sorted(counts.items())]
 
     def why_nothing(self) -> str:
-        """Why there is no triplet."""
+        """The reason why there is no triplet."""
         if self.quarantined:
             first = min(self.quarantined, key=lambda q: q.absent)
             codes = self.quarantined_codes()
@@ -129,8 +129,8 @@ class BuildSummary:
 
 
 def kind_of_note(name: str, said: str) -> str | None:
-    """What a note has in common with those of other episodes: no numbers, no details after a colon. None for a path,
-    which every episode has to itself."""
+    """A note without numbers and without details after a colon, so that equal notes of episodes are counted together.
+    None for a path, which differs in every episode."""
     if name.endswith("path"):
         return None
     return f"{name}: {re.sub(r'[0-9]+([.][0-9]+)?', 'N', said.split(':')[0])}"

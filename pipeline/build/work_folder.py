@@ -1,4 +1,4 @@
-"""The output folder as a place of work: one build at a time, nothing half-written, nothing of an earlier build left."""
+"""Locking and cleaning of the output folder: one build at a time, without partial or stale files."""
 
 import contextlib
 import re
@@ -20,15 +20,15 @@ EPISODE_STORE = "episodes"
 CHOSEN = "chosen.json"
 """The episodes that were chosen by their instructions or outcome."""
 COMPLETE = "complete.json"
-"""Names the inputs of which the shards are complete."""
+"""File that records the inputs of the complete shards."""
 
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[Path]:
-    """The work folder, held against a second build; the lock goes with the process, however it ends.
+    """The work folder, locked against a second build; the lock is released when the process ends, however it ends.
 
     Raises:
-        BuildError: the folder cannot be made or is in use.
+        BuildError: the folder cannot be created or is in use.
     """
     work = output / WORK
     try:
@@ -50,25 +50,25 @@ def locked(output: Path) -> Iterator[Path]:
 
 
 def clear_partials(output: Path, work: Path) -> None:
-    """Remove what killed writers left aside."""
+    """Remove temporary files that killed writers left."""
     for folder in (output, work, work / "records", *(work / EPISODE_STORE).glob("??")):
         if folder.is_dir():
             remove_partials(folder)
 
 
 def clear_work(work: Path) -> None:
-    """Remove what a complete build needs no longer."""
+    """Remove what a complete build no longer needs."""
     for name in (EPISODE_STORE, "records"):
         shutil.rmtree(work / name, ignore_errors=True)
     (work / CHOSEN).unlink(missing_ok=True)
 
 
 def remove_stale(output: Path, work: Path, shards: set[str], dataset: str) -> None:
-    """Remove shards of an earlier build, and their records, that the new one does not have.
+    """Remove an earlier build's shards that the new one does not have, and their records.
 
     Args:
-        shards: names of the new build's shards; the index beside a tar is its own.
-        dataset: its name, which may hold dots.
+        shards: names of the new build's shards; the index beside a tar belongs to it.
+        dataset: its name, which may contain dots.
     """
     kept = {*shards, *(webdataset.index_path(Path(name)).name for name in shards if name.endswith(webdataset.SUFFIX))}
     suffixes = [suffix_of(name) for name in plugin_names("schemas.shard_formats")] + [webdataset.INDEX_SUFFIX]

@@ -1,4 +1,4 @@
-"""Stage one of a build: the samples of an episode are made and stored (``pipeline.build.episode_store``)."""
+"""First step of a build: makes and stores the samples of an episode (``pipeline.build.episode_store``)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ RejectedWindow = tuple[str, int, str, float | None]
 
 @dataclass(frozen=True)
 class EncodedSample:
-    """A window's sample as it stands in a tar, and what the report and the statistics count of it."""
+    """A window's sample as stored in a tar, with its values for the report and the statistics."""
 
     region: Region
     standard_actions: ActionChunk | None
@@ -40,7 +40,7 @@ class EncodedSample:
 
 
 class EpisodeMaker:
-    """Makes the samples of episodes, in memory; lives in a worker process and is built there from the recipe."""
+    """Makes the samples of episodes, in memory; it is built from the recipe in a worker process."""
 
     def __init__(self, recipe: Recipe, chunks: ChunkConfig = DEFAULT_CHUNKS):
         import cv2
@@ -52,7 +52,7 @@ class EpisodeMaker:
         self.maker = TripletMaker(recipe, chunks)
 
     def make(self, ref: EpisodeRef, watch: Stopwatch) -> MadeEpisode | Quarantined | LeftOut:
-        """What is to be known of an episode, and its samples as they stand in a tar."""
+        """An episode's report, and its samples as stored in a tar."""
         try:
             with watch.stage("read"):
                 episode = self.reader.read(ref)

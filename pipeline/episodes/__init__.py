@@ -1,1 +1,1 @@
-"""Views of one episode: the cameras to use, some of its frames, chunks of a long one, arrays that lie on disk."""
+"""Views of one episode: chosen cameras, some of its frames, chunks of a long one, arrays on disk."""

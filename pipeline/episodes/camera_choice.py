@@ -1,4 +1,4 @@
-"""Which cameras of an episode become windows: the primary one, all that can be used, or some by name."""
+"""Chooses the cameras of an episode for windows: the primary one, all that can be used, or some by name."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ def checked_cameras(cameras: Sequence[str]) -> tuple[str, ...]:
     """The choice in a fixed order, each name once.
 
     Raises:
-        ValueError: nothing is chosen, or ``all`` and others beside it.
+        ValueError: nothing is chosen, or ``all`` together with others.
     """
     names = tuple(sorted(set(cameras)))
     if not names or "" in names:
@@ -32,7 +32,7 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
     """The names of an episode's cameras that the choice means, the primary one first.
 
     Raises:
-        BadEpisode: a camera that was named is not there, is black or cannot be read, or two have names that sample keys
+        BadEpisode: a named camera is missing, is black or cannot be read, or two have names that sample keys
             cannot tell apart.
     """
     there = sorted(episode.views, key=lambda name: (name != episode.primary, name))
@@ -64,11 +64,11 @@ def chosen_cameras(episode: Episode, cameras: Sequence[str]) -> list[str]:
 
 
 def seen_by(episode: Episode, camera: str) -> Episode:
-    """The episode with another camera as the primary one, up to the last frame of which there is a picture of it and of
-    the wrist camera.
+    """The episode with another camera as the primary one, up to the last frame for which both that camera and the wrist
+    camera have a picture.
 
-    That camera's view is a copy, so that its frames are released with it; the wrist camera's are shared, they belong to
-    every window.
+    That camera's view is a copy, so that its frames are released with it; the wrist camera's view is shared, as
+    every window uses it.
     """
     view = episode.views[camera]
     own = view if camera == episode.wrist else replace(view)

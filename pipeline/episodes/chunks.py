@@ -1,10 +1,10 @@
-"""A long episode is worked on in chunks, so that a worker's memory does not grow with it.
+"""Divides a long episode into chunks, so that a worker's memory does not grow with its length.
 
-Each chunk has the frames through which its reference frames are followed, so neighbours overlap by that reach. A window
-depends on no other frame: samples made in chunks are those made at once. What does depend on others, the scale of
-estimated depth and the world and focal length of an estimated camera, is found before, from all frames, which then lie
-in a temporary file with their depth (``pipeline.flow_sources.FlowSource.observe``). Checks that only refuse, for cuts
-and for a camera that is said to stand still, are made chunk by chunk where nothing needs all frames.
+Each chunk includes the frames through which its reference frames are followed, so neighbours overlap by that reach. A
+window depends on no other frame, so the samples do not depend on the chunk size. The scale of estimated depth and the
+world frame and focal length of an estimated camera do depend on other frames. They are computed before, from all
+frames, which are then kept in a temporary file with their depth (``pipeline.flow_sources.FlowSource.observe``). Checks
+that only reject, for cuts and for a camera declared static, run chunk by chunk where nothing needs all frames.
 """
 
 import math
@@ -49,18 +49,18 @@ class EpisodeChunk:
     references: tuple[int, ...]
 
     def of(self, episode: Episode) -> Episode:
-        """The chunk of an episode; the episode itself where it is the whole."""
+        """The chunk of an episode; the episode itself where the chunk is all of it."""
         if self.first == 0 and self.stop == episode.length:
             return episode
         return take_frames(episode, np.arange(self.first, self.stop))
 
 
 def most_frames(megapixels: float, size: tuple[int, int], reach: int) -> int:
-    """Frames of a chunk; never so few that most of them would be worked on twice.
+    """Number of frames per chunk; large enough that most of them are not processed twice.
 
     Args:
         size: (width, height) of a frame.
-        reach: frames after a reference frame that it is followed through.
+        reach: frames after a reference frame through which its keypoints are followed.
     """
     return max(int(megapixels * 1e6) // (size[0] * size[1]), 2 * (reach + 1))
 
@@ -69,9 +69,9 @@ def chunks_of(length: int, references: Sequence[int], reach: int, most: int) -> 
     """The chunks of an episode; one where it is no longer than ``most``.
 
     Args:
-        references: in rising order.
+        references: in ascending order.
         reach: see ``most_frames``.
-        most: frames of a chunk.
+        most: maximum frames of a chunk.
     """
     if length <= most:
         yield EpisodeChunk(0, length, tuple(references))

@@ -11,13 +11,13 @@ from jaxtyping import Int
 from schemas.episode import CameraView, Episode
 
 Some = Callable[[np.ndarray], np.ndarray]
-"""Loads the frames with some numbers, which rise."""
+"""Loads the frames with the given ascending numbers."""
 
 
 def take_frames(episode: Episode, frames: Int[np.ndarray, " N"]) -> Episode:
-    """The episode at the frames with these numbers, which rise; its source frames still name those of the file.
+    """The episode at the frames with these ascending numbers; ``source_frames`` still gives their numbers in the file.
 
-    Pixels, depth and simulator states stay unread until somebody asks for them.
+    Pixels, depth and simulator states are not read until they are requested.
     """
     source = np.array([episode.source_frame(int(frame)) for frame in frames])
     made, texts = episode.standard_actions, episode.frame_instructions
@@ -58,7 +58,7 @@ def _view(view: CameraView, frames: Int[np.ndarray, " N"]) -> CameraView:
 
 
 def _readers(name: str, some: Some, frames: Int[np.ndarray, " N"]) -> dict[str, Callable[..., np.ndarray]]:
-    """What loads all of the frames that stay, and some of them."""
+    """Functions that load all of the remaining frames, and some of them."""
     return {name: partial(some, frames), "read_some": partial(_some_of, some, frames)}
 
 

@@ -1,1 +1,1 @@
-"""Windows of an episode: resampled flow, quality checks, and the triplet that comes out."""
+"""Windows of an episode: resampled flow, quality checks, and the resulting triplets."""

@@ -1,4 +1,4 @@
-"""The labels of windows: flow that was followed, resampled to the steps and evaluated."""
+"""The labels of windows: tracked flow, resampled to the steps and checked."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class LabelledWindows:
     """Labels of some windows of a scene.
 
     Attributes:
-        flow: what they were made from; its own windows are used up.
-        windows: (reference frame, label) in ascending order, each made when it is asked for.
+        flow: what they were made from; its iterator of windows is consumed.
+        windows: (reference frame, label) in ascending order, each made on iteration.
     """
 
     flow: EpisodeFlow
@@ -39,9 +39,9 @@ def label_windows(
 
     Args:
         source: follows the keypoints.
-        scene: what ``source.observe`` gave, or a slice of it.
+        scene: the result of ``source.observe``, or a slice of it.
         references: indices of its frames, ascending.
-        keypoints: in pixels, set anew on every reference frame.
+        keypoints: in pixels, placed on every reference frame.
         times: of the steps.
         quality: thresholds.
         watch: counts the time of each stage.

@@ -1,4 +1,4 @@
-"""The main path: an episode goes in, the windows of its cameras come out as triplets or with a reason."""
+"""Turns an episode into the windows of its cameras: triplets, or rejected windows with a reason."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class CameraWindows(Generic[W]):
 
 @dataclass(frozen=True)
 class SkippedCamera:
-    """A camera that cannot be used, of an episode of which every camera was wanted."""
+    """A camera that cannot be used, where all cameras of the episode were chosen."""
 
     camera: str
     reason: str
@@ -54,10 +54,10 @@ class TripletMaker:
         """The chosen cameras of an episode, each with its windows or with the reason why it cannot be used.
 
         Args:
-            keep: what is collected of each window, such as the encoded sample, which is far smaller than the triplet.
+            keep: converts each window to what is collected, such as an encoded sample, far smaller than a triplet.
 
         Raises:
-            BadEpisode: nothing of the episode can be used, or a camera that was asked for cannot.
+            BadEpisode: no camera of the episode can be used, or one that was requested cannot.
         """
         skipped: list[BadEpisode] = []
         cameras = chosen_cameras(episode, self.recipe.cameras)
@@ -79,10 +79,10 @@ class TripletMaker:
             raise skipped[0]
 
     def windows(self, episode: Episode, watch: Stopwatch | None = None) -> Iterator[Triplet | Rejected]:
-        """The windows of the primary camera; one that never begins comes first, the others in order.
+        """The windows of the primary camera: first those at which no window may begin, then the others in order.
 
         Raises:
-            BadEpisode: the camera cannot be used, and nor can its windows that came before.
+            BadEpisode: the camera cannot be used; windows that were already returned must be discarded.
         """
         watch = watch or Stopwatch()
         windows, view = self.recipe.windows, episode.views[episode.primary]
@@ -102,7 +102,7 @@ class TripletMaker:
             yield from self._windows_of(scene, chunk, times, watch)
 
     def _not_begun(self, episode: Episode, frame: int) -> str | None:
-        """Why no window begins at a frame, whatever is seen there."""
+        """Why no window may begin at a frame, regardless of its pictures; None if one may."""
         if not _begins(episode, frame):
             return "no_action"
         return "no_language" if self.recipe.language == "required" and not episode.instructions_at(frame) else None
@@ -163,5 +163,5 @@ def _check_size(episode: Episode) -> None:
 
 
 def _is_flat(frames: UInt8[np.ndarray, "T H W 3"]) -> bool:
-    """Whether nothing can be seen: every frame is one flat colour."""
+    """Whether every frame is a single colour."""
     return bool(frames[0].max() == frames[0].min()) and all(f.max() == f.min() for f in frames[1:])

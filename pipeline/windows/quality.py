@@ -1,9 +1,8 @@
-"""What is kept: checks of each keypoint's trajectory and of each window, all by named thresholds that the manifest
-records.
+"""Quality checks of each keypoint's trajectory and of each window, by named thresholds that the manifest records.
 
-A label that is absent costs little and one that is wrong poisons, so doubtful positions are made invalid and not
-repaired here (``pipeline.flow_sources._track_checks`` has tested and carried them before); but a point that plainly
-stands still is set to exactly zero displacement, and flagged.
+A wrong label harms training more than a missing one, so doubtful positions are made invalid and not repaired here
+(``pipeline.flow_sources._track_checks`` has tested and carried them before). A point that stands still is set to
+exactly zero displacement, and flagged.
 """
 
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ class Check:
     """One reason to reject a window.
 
     Attributes:
-        measure: the name under which a sample keeps what was measured.
+        measure: the name under which a sample stores the measured value.
         threshold: the field of ``pipeline.recipe.QualityConfig``.
-        least: the measure must reach the threshold; else it must not exceed it.
+        least: whether the threshold is a minimum; else it is a maximum.
         means: what is measured, in words.
     """
 
@@ -43,7 +42,7 @@ CHECKS = (
     Check("jumps", "jump_share", "max_jumps", False, "share of keypoints that jump"),
     Check("no_motion", "moving_points", "min_moving_points", True, "keypoints that move"),
 )
-"""In the order in which they are made: a window is rejected for the first that fails."""
+"""In the order of the checks: a window is rejected for the first that fails."""
 REASONS = tuple(check.reason for check in CHECKS)
 
 
@@ -53,7 +52,7 @@ class EvaluatedWindow:
 
     Attributes:
         reason: None when it is kept, else one of ``REASONS``.
-        measures: what each of ``CHECKS`` measured, by the measure's name.
+        measures: the value of each of ``CHECKS``, by the measure's name.
     """
 
     flow: SceneFlow
@@ -73,7 +72,7 @@ def evaluate(
     """Check one window.
 
     Args:
-        lifted: its flow and depth troubles.
+        lifted: its flow, and where depth has holes or edges.
         steps: how many of its steps after the reference frame lie within the episode.
         fps: steps per second.
         intrinsics: of the reference camera.
@@ -88,8 +87,8 @@ def evaluate(
     if not lifted.exact:
         jump[~static] = _after_jump(points[~static], raw.valid[~static], config.max_speed / fps)
     edge = lifted.edge & ~static[:, None]
-    edge[:, 0] = False  # the reference position is a pixel's own depth, no interpolation
-    # Once a moving point has touched an edge, nobody knows on which side it went on.
+    edge[:, 0] = False  # the reference position uses a pixel's stored depth, without interpolation
+    # After a moving point touches an edge, it is unknown on which side it continues.
     valid = raw.valid & ~jump & ~np.maximum.accumulate(edge, axis=1) & raw.valid[:, :1]
     uvz = raw.uvz if lifted.exact else np.where(static[:, None, None], raw.uvz[:, :1], raw.uvz)
     within = np.arange(raw.horizon + 1) <= steps
@@ -121,7 +120,7 @@ def evaluate(
 
 
 def measure_of(reason: str) -> str:
-    """The measure that a reason goes by."""
+    """The measure on which a reason is based."""
     return next(check.measure for check in CHECKS if check.reason == reason)
 
 
@@ -142,7 +141,7 @@ def _static(
 def _after_jump(
     points: Float[np.ndarray, "K S 3"], valid: Bool[np.ndarray, "K S"], distance: float
 ) -> Bool[np.ndarray, "K S"]:
-    """Steps at which a point is farther from its last trusted position than it can have come since.
+    """Steps at which a point is farther from its last trusted position than the maximum speed allows.
 
     A point that slid off its object onto the background stays untrusted until it is back within reach, which grows with
     the time since it was last trusted.

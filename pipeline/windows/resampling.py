@@ -1,9 +1,8 @@
-"""Flow over so many seconds and not so many frames: robots are recorded at 5 to 30 frames a second.
+"""Resamples flow to a fixed duration instead of a fixed number of frames: recordings have 5 to 30 frames per second.
 
 Positions between two frames are interpolated in the reference camera, linearly in space, which is exact for a point of
 constant velocity. A position is visible, valid and free of holes only if it is so in both frames. Where steps are
-longer than a frame the frames between them are passed over, but a depth edge that a point touched in one of them is
-remembered.
+longer than a frame the frames between them are skipped, but a depth edge that a point touched in one of them is kept.
 """
 
 import math
@@ -16,17 +15,17 @@ from pipeline.vision.lift import LiftedTracks
 from schemas.triplet import Resampling
 
 NEAR = 1e-6
-"""Frames; a step that is nearer to a frame than this is at it, so that rounding of seconds decides nothing."""
+"""In frames; a step closer than this to a frame is set to it, so that rounding of seconds has no effect."""
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """When the steps of flow are.
+    """The times of the steps of flow.
 
     Attributes:
-        frames: of each step 0..T, how many frames after the reference frame, in fractions.
+        frames: time of each step 0..T, in frames after the reference frame, with fractions.
         per_second: steps per second.
-        resampled: what the sample says of it; None where each step is a frame.
+        resampled: the sample's resampling entry; None where each step is a frame.
     """
 
     frames: Float[np.ndarray, " S"]
@@ -39,12 +38,12 @@ class StepTimes:
         return math.ceil(self.frames[-1])
 
     def within(self, remaining: int) -> int:
-        """How many steps after the reference frame lie within an episode that has so many frames after it."""
+        """How many steps after the reference frame lie within an episode with ``remaining`` frames after it."""
         return int(np.searchsorted(self.frames, remaining, side="right")) - 1
 
 
 def step_times(horizon: int, seconds: float | None, fps: float) -> StepTimes:
-    """``horizon`` steps over some seconds; over as many frames where ``seconds`` is None."""
+    """``horizon`` steps over ``seconds``; one step per frame where ``seconds`` is None."""
     if seconds is None:
         return StepTimes(np.arange(horizon + 1.0), fps, None)
     frames = np.arange(horizon + 1) * (seconds * fps / horizon)
@@ -58,7 +57,7 @@ def step_times(horizon: int, seconds: float | None, fps: float) -> StepTimes:
 
 
 def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
-    """Flow that was followed frame by frame for ``times.reach`` frames, at the times of the steps."""
+    """Resample flow tracked frame by frame over ``times.reach`` frames to the times of the steps."""
     if times.resampled is None:
         return lifted
     lower, upper = np.floor(times.frames).astype(int), np.ceil(times.frames).astype(int)
@@ -73,7 +72,7 @@ def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
 
 
 def _since_last_step(edge: Bool[np.ndarray, "K N"], lower: np.ndarray, upper: np.ndarray) -> Bool[np.ndarray, "K S"]:
-    """Whether a point touched an edge after the step before, or at this one."""
+    """Whether a point touched an edge after the previous step, or at this one."""
     made = np.zeros((len(edge), len(lower)), bool)
     first = 0
     for step, (low, high) in enumerate(zip(lower, upper, strict=True)):

@@ -1,4 +1,4 @@
-"""The sample of a window: its label with pictures, camera, state, actions and words."""
+"""The sample of a window: its label with pictures, camera, state, actions and instructions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class SampleBuilder:
         self.generated = recipe.generated_instructions and recipe.generated_instructions.load()
 
     def pictures(self, image: UInt8[np.ndarray, "H W 3"], wrist: UInt8[np.ndarray, "h w 3"] | None) -> dict[str, bytes]:
-        """Pictures as a sample holds them, by role."""
+        """Encoded pictures of a sample, by role."""
         frames = {"image": image} if wrist is None else {"image": image, "wrist": wrist}
         return {role: encode_jpeg(frame, self.recipe.jpeg_quality) for role, frame in frames.items()}
 
@@ -50,8 +50,8 @@ class SampleBuilder:
         """The sample of a window.
 
         Args:
-            episode: all of it, which ``window.frame`` counts in.
-            flow: what the window's flow came from.
+            episode: the whole episode, in which ``window.frame`` is counted.
+            flow: the source of the window's flow.
             times: of the window's steps.
         """
         ref, frame, horizon = episode.ref, window.frame, self.recipe.windows.action_horizon
@@ -98,7 +98,7 @@ def camera_of_window(cameras: Cameras, steps: Float[np.ndarray, " S"]) -> Camera
 
 
 def wrist_frames(episode: Episode, references: Sequence[int]) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
-    """The wrist camera's frames at the reference frames, which is where they are shown."""
+    """The wrist camera's frames at the reference frames; samples hold no others."""
     if episode.wrist is None:
         return {}
     frames = episode.views[episode.wrist].some_frames(np.array(references))
@@ -106,7 +106,7 @@ def wrist_frames(episode: Episode, references: Sequence[int]) -> dict[int, UInt8
 
 
 def standard_chunk(episode: Episode, frame: int, horizon: int) -> ActionChunk | None:
-    """The standard actions after a frame, where the episode has any; zero beyond its end."""
+    """The standard actions after a frame, where the episode has any; zero after its end."""
     made = episode.standard_actions
     if made is None:
         return None

@@ -1,6 +1,6 @@
-"""Shard formats: how samples are laid out in files, a fixed choice of two, each a module of this folder.
+"""Shard formats: how samples are laid out in files. There are two, each a module of this folder.
 
-Both hold the same samples and read back equal. A format's module is imported when it is used.
+Both store the same samples and return equal ones. A format's module is imported when it is used.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from schemas.suggestions import did_you_mean
 from schemas.triplet import Triplet
 
 INDEX_DTYPE = np.dtype([("key", "S96"), ("episode", "S16"), ("offset", "<i8"), ("size", "<i8"), ("crc32c", "<u4")])
-"""One row a sample. For a format without byte ranges, offset is the row and size the bytes of its pictures."""
+"""One row per sample. For a format without byte ranges, offset is the row and size the bytes of its pictures."""
 
 
 class CorruptShard(ValueError):
@@ -24,17 +24,17 @@ class CorruptShard(ValueError):
 
 
 class UnfitSamples(ValueError):
-    """Samples that cannot stand together in a shard of this format; the message says what to do."""
+    """Samples that cannot be stored together in a shard of this format; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """What the manifest keeps of one shard.
+    """The manifest's entry of one shard.
 
     Attributes:
         name: file or folder name, relative to the manifest.
         sha256: of the file's bytes, or of a folder's files in order of their names.
-        index_sha256: of the index sidecar's bytes; empty when the index lies inside.
+        index_sha256: of the index sidecar's bytes; empty when the index is inside the shard.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Shard(Protocol):
     """An open shard: random access by row.
 
     Attributes:
-        index: one row a sample (``INDEX_DTYPE``).
+        index: one row per sample (``INDEX_DTYPE``).
         index_sha256: as in ``ShardFile``, of the index that was read.
     """
 
@@ -75,12 +75,12 @@ Samples = Iterable[tuple[str, str, Members]]
 
 
 FORMATS = {"webdataset": ".tar", "zarr": ".zarr"}
-"""How the names of each format's shards end."""
+"""Name suffix of each format's shards."""
 
 
 @runtime_checkable
 class ShardFormat(Protocol):
-    """What a format's module defines; see the functions of the same names here."""
+    """The functions that a format's module defines; see the functions of the same names here."""
 
     def write_shard(self, folder: Path, stem: str, samples: Samples) -> ShardFile: ...
 
@@ -90,10 +90,10 @@ class ShardFormat(Protocol):
 
 
 def check_format(format_name: str) -> None:
-    """Refuse a name that is of no format.
+    """Refuse an unknown format name.
 
     Raises:
-        ValueError: naming those there are.
+        ValueError: the message lists the formats.
     """
     if format_name not in FORMATS:
         meant = did_you_mean(format_name, FORMATS)
@@ -106,17 +106,17 @@ def _module(format_name: str) -> ShardFormat:
 
 
 def write_shard(format_name: str, folder: Path, stem: str, samples: Samples) -> ShardFile:
-    """Write a shard so that it is whole or absent; the same bytes for the same samples.
+    """Write a shard atomically; equal samples give the same bytes.
 
     Raises:
-        UnfitSamples: the format cannot hold just these together.
-        OSError: it cannot be written; nothing of it stands there.
+        UnfitSamples: the format cannot store these samples together.
+        OSError: it cannot be written; no part of it is left.
     """
     return _module(format_name).write_shard(folder, stem, samples)
 
 
 def open_shard(path: Path) -> Shard:
-    """Open a shard by its path; the format is told by the name.
+    """Open a shard by its path; the name's suffix gives the format.
 
     Raises:
         CorruptShard: the shard or its index is missing or damaged.
@@ -142,12 +142,12 @@ def shard_digests(path: Path) -> tuple[str, str]:
 
 
 def suffix_of(format_name: str) -> str:
-    """How the names of a format's shards end."""
+    """Name suffix of a format's shards."""
     check_format(format_name)
     return FORMATS[format_name]
 
 
 def shards_in(folder: Path) -> Iterator[Path]:
-    """The shards in a folder, by name."""
+    """The shards in a folder, sorted by name."""
     suffixes = tuple(FORMATS.values())
     yield from sorted(p for p in folder.iterdir() if p.name.endswith(suffixes) and not p.name.startswith("."))

@@ -1,7 +1,7 @@
-"""Shards as USTAR archives that the webdataset library reads as they are, with an index for random access.
+"""Shards as USTAR archives that the webdataset library can read directly, with an index for random access.
 
-Headers carry no time and no owner, so equal samples give equal bytes. Next to ``NAME.tar`` stands ``NAME.index.npy``,
-one row a sample (``INDEX_DTYPE``): the byte range of all its members with their headers, and the CRC-32C of that range.
+Headers carry no time and no owner, so equal samples give equal bytes. Next to ``NAME.tar`` is ``NAME.index.npy``,
+one row per sample (``INDEX_DTYPE``): the byte range of its members with headers, and the CRC-32C of that range.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ from schemas.triplet import Triplet
 SUFFIX, INDEX_SUFFIX = FORMATS["webdataset"], ".index.npy"
 BLOCK = 512
 MEMBER = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-"""What a member may be called after ``key.``: nothing that could lead out of a folder when somebody unpacks it."""
+"""Allowed member names after ``key.``: none may lead out of the folder in which the archive is unpacked."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    """No options."""
 
 
 def pack_sample(key: str, members: Members) -> bytes:
     """A sample's members as tar entries ``key.name``, sorted by name, padded to blocks.
 
     Raises:
-        ValueError: a name is none that ``unpack_sample`` accepts, or too long with its key (100 bytes).
+        ValueError: ``unpack_sample`` would not accept a name, or it is too long with its key (100 bytes).
     """
     chunks = []
     for name in sorted(members):
@@ -172,7 +172,7 @@ def _load_index(path: Path) -> tuple[np.ndarray, str]:
     data = sidecar.read_bytes()
     try:
         index = np.load(io.BytesIO(data), allow_pickle=False)
-    except Exception as error:  # a damaged header makes numpy raise what Python's tokenizer does, and more
+    except Exception as error:  # for a damaged header numpy raises tokenizer errors and others
         raise CorruptShard(f"{sidecar} is no index of a shard: {error}") from error
     if index.dtype != INDEX_DTYPE or index.ndim != 1:
         raise CorruptShard(f"{sidecar} is no index of a shard: its rows are {index.dtype}")
@@ -180,5 +180,5 @@ def _load_index(path: Path) -> tuple[np.ndarray, str]:
 
 
 def index_path(path: Path) -> Path:
-    """Where the index of a tar shard lies."""
+    """Path of a tar shard's index."""
     return path.with_name(path.name.removesuffix(SUFFIX) + INDEX_SUFFIX)

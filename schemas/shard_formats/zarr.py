@@ -16,7 +16,7 @@
 ``crc32c``           uint32 [N]: of the sample's decoded contents (``_checksum``)
 ===================  ==================================================================================
 
-A missing zarr chunk reads as zeros and passes its own checks; the checksum of a sample finds that too.
+A missing zarr chunk reads as zeros without an error from zarr; the checksum of a sample detects that too.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ STANDARD = "standard_actions"
 
 @dataclass(frozen=True)
 class Config:
-    """Nothing to set."""
+    """No options."""
 
 
 def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
@@ -72,7 +72,7 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
 
 
 def shard_digests(path: Path) -> tuple[str, str]:
-    """SHA-256 over the names and SHA-256 of the folder's files, in order; the index lies inside."""
+    """SHA-256 over the names and SHA-256 of the folder's files, in order; the index is inside the shard."""
     if not path.is_dir():
         raise CorruptShard(f"{path} is missing")
     total = hashlib.sha256()
@@ -103,7 +103,7 @@ class ZarrShard:
             count = self._arrays["flow"].shape[0]
         except FileNotFoundError as error:
             raise CorruptShard(f"{path} is missing or is no zarr v3 group") from error
-        except Exception as error:  # there is no end to what zarr raises for damaged metadata
+        except Exception as error:  # zarr raises many types of errors for damaged metadata
             raise CorruptShard(f"{path} is no shard of triplets, or is damaged: {error!r}") from error
         if len(self.index) != count:
             raise CorruptShard(f"{path}: its arrays differ in the number of samples")
@@ -122,7 +122,7 @@ class ZarrShard:
                 for role, (begin, end) in zip(self._roles, self._ranges[row], strict=True)
                 if end > begin
             }
-        except Exception as error:  # there is no end to what zarr raises for damaged data
+        except Exception as error:  # zarr raises many types of errors for damaged data
             raise CorruptShard(f"{self.path}: sample {key} is damaged: {error!r}") from error
         episode = self.index[row]["episode"].decode()
         if _checksum(key, episode, meta.encode(), fields, pictures) != self.index[row]["crc32c"]:
@@ -133,7 +133,7 @@ class ZarrShard:
             raise CorruptShard(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Nothing is held open between reads."""
+        """Do nothing: no file is open between reads."""
 
 
 def _index_of(keys: np.ndarray, episodes: np.ndarray, sums: np.ndarray, ranges: np.ndarray) -> np.ndarray:
@@ -157,7 +157,7 @@ def _triplet(key: str, meta: dict[str, Any], fields: dict[str, np.ndarray], pict
 
 
 def _fill(folder: Path, samples: Samples) -> int:
-    """Write all arrays of a shard; the number of samples."""
+    """Write all arrays of a shard and return the number of samples."""
     import zarr
 
     keys, episodes, metas, sums, pictures = [], [], [], [], []
@@ -209,11 +209,11 @@ def _fill(folder: Path, samples: Samples) -> int:
 
 
 def _put(group: Any, name: str, values: np.ndarray, chunk: int, compress: bool = True) -> None:
-    """One array in one zarr shard file, ``chunk`` rows to a chunk."""
+    """Write one array as one zarr shard file, ``chunk`` rows per chunk."""
     from zarr.codecs import BloscCodec
 
     rows = max(1, -(-len(values) // chunk)) * chunk
-    widths = [max(size, 1) for size in values.shape[1:]]  # actions of no width are an array without a chunk
+    widths = [max(size, 1) for size in values.shape[1:]]  # an array of actions without dimensions would have no chunk
     codec = BloscCodec(cname="zstd", clevel=7, shuffle="bitshuffle", typesize=values.dtype.itemsize)
     array = group.create_array(
         name,
@@ -253,7 +253,7 @@ def _checksum(key: str, episode: str, meta: bytes, fields: dict[str, np.ndarray]
 
 
 def _sync(folder: Path) -> None:
-    """Make a folder durable with all that is in it."""
+    """Sync a folder and everything in it to disk."""
     for file in _files(folder):
         with open(file, "rb") as handle:
             os.fsync(handle.fileno())
