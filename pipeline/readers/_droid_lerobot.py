@@ -1,8 +1,8 @@
 """DROID as LeRobot v2.1 and v3.0: the RLDS fields as columns, the outcome as a column, no path of the recording.
 
 Without that path calibration files cannot be matched. The noisy poses in ``camera_extrinsics.*`` come without
-intrinsics and cannot be checked, so no camera gets a calibration. Older conversions (v2.0) swapped the exterior cameras at random; those
-are refused.
+intrinsics and cannot be checked, so no camera gets a calibration. Older conversions (v2.0) swapped the exterior cameras
+at random; those are refused.
 """
 
 from collections.abc import Mapping

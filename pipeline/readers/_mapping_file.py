@@ -1,7 +1,7 @@
-"""What a mapping file says of a dataset that has no reader of its own: which key is a camera, a state, an action, the
-words.
+"""The mapping file of a dataset that has no reader of its own: which keys are cameras, states, actions and
+instructions.
 
-Keys are written as the dataset writes them: a column of LeRobot (``observation.images.top``), or a flattened feature of
+Keys are written as in the dataset: a column of LeRobot (``observation.images.top``), or a flattened feature of
 RLDS (``steps/observation/image``). ``lamp-data inspect FOLDER`` shows them and drafts such a file.
 """
 
