@@ -78,8 +78,8 @@ def pairing_of(ref: EpisodeRef, demo: Node, said: Observed | None) -> Pairing:
 
 
 def _told_by_states(demo: Node) -> tuple[set[Observed], bool]:
-    """The conventions that the states allow (both if they do not decide, none if they fit neither); and whether the first
-    frame may show the first state.
+    """The conventions that the states allow (both if they do not decide, none if they fit neither); and whether the
+    first frame may show the first state.
     """
     both: set[Observed] = {"before", "after"}
     obs = demo["obs"]

@@ -1,7 +1,7 @@
 """Depth stored in demonstration files: MuJoCo's normalised z-buffer, or metres. The unit is checked.
 
-LIBERO's tool writes the z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)). robomimic's writes metres. Depth
-read in the wrong unit looks plausible but is wrong, so the stored numbers are checked:
+LIBERO's tool writes the z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)). robomimic's writes metres.
+Depth read in the wrong unit looks plausible but is wrong, so the stored numbers are checked:
 
 * a z-buffer has no value above 1;
 * if the camera's pose is known, the depth in the pixel that shows the robot's hand must be the hand's depth;
@@ -182,8 +182,8 @@ def metres_of(buffer: Float[np.ndarray, "N H W"], near: float, far: float) -> Fl
 
 
 def _off_the_hand(depth: Float[np.ndarray, "N H W"], hand: Float[np.ndarray, "N 3"]) -> float:
-    """Median over the frames of the relative difference between the depth seen at the hand and the hand's depth; infinity
-    if the hand is never in view.
+    """Median over the frames of the relative difference between the depth seen at the hand and the hand's depth;
+    infinity if the hand is never in view.
     """
     seen = np.flatnonzero(np.isfinite(hand).all(1))
     column, row = hand[seen, :2].astype(int).T

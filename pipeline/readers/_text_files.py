@@ -23,8 +23,8 @@ class BadTexts(ValueError):
 
 
 def texts_beside(path: Path, root: Path) -> tuple[str, ...]:
-    """The texts of a file: the lines of its own ``.txt``, and its entries in the tables of its folder and of the folders
-    above, up to root.
+    """The texts of a file: the lines of its own ``.txt``, and its entries in the tables of its folder and of the
+    folders above, up to root.
 
     Raises:
         BadTexts: a file of texts cannot be read.

@@ -218,7 +218,7 @@ def _depth(
         wanted: numbers of the frames; all of them by default.
 
     Raises:
-        BadEpisode: it is no depth, or not of the pictures' size.
+        BadEpisode: it is not depth, or not of the pictures' size.
     """
     said = f"{table.ref.name}: {depth.key}"
     numbers = np.arange(view.length) if wanted is None else wanted
