@@ -17,7 +17,7 @@ from pipeline.formats.folder_tree import is_printable
 from schemas.episode import BadEpisode, EpisodeRef
 
 Node = Any
-"""A group or dataset. h5py's own annotations also allow a named datatype everywhere, which type checkers cannot index.
+"""A group or dataset. h5py's own annotations also allow a named datatype everywhere, which has no such operations.
 """
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
 """The exceptions that h5py raises for a damaged or foreign file; which one depends on where the damage is."""

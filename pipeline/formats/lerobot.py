@@ -168,8 +168,8 @@ class LeRobotEpisode:
         return [data for data in found if data]
 
     def video(self, key: str) -> VideoSpan:
-        """A camera of dtype ``video``. As in LeRobot, the picture of a row is the one whose time is nearest to the sum of
-        ``from_timestamp`` and the row's ``timestamp``.
+        """A camera of dtype ``video``. As in LeRobot, the picture of a row is the one whose time is nearest to the sum
+        of ``from_timestamp`` and the row's ``timestamp``.
 
         Raises:
             BadEpisode: the dataset has no such camera, or its part of the video cannot be this episode's.
