@@ -31,7 +31,7 @@ def list_lerobot(
         dataset: name for the refs.
         root: the dataset's folder, to which sources are relative.
         folder: where ``meta/info.json`` is.
-        is_ours: says what is missing if these are another dataset's files.
+        is_ours: returns what is missing if these are another dataset's files.
     """
     within = folder.relative_to(root)
     described = (within / INFO).as_posix()
@@ -172,7 +172,7 @@ class LeRobotEpisode:
         of ``from_timestamp`` and the row's ``timestamp``.
 
         Raises:
-            BadEpisode: the dataset has no such camera, or its part of the video cannot be this episode's.
+            BadEpisode: the dataset has no such camera, or its span of the video cannot be this episode's.
         """
         if key not in self.row.videos:
             raise BadEpisode("missing_camera", f"{self.ref.name} has no video {key}")

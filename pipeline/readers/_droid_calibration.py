@@ -46,7 +46,7 @@ class CameraCalibration:
     """The calibration of one camera in one episode.
 
     Attributes:
-        intrinsics: at the resolution asked for.
+        intrinsics: at the requested resolution.
         base_from_camera: pose in the robot's base, if there is one.
     """
 
@@ -73,7 +73,7 @@ def read_calibration(root: Path, fingerprint: str) -> "Calibration | None":
     """All calibrations of a dataset's folder, read once per process; None if there are no files.
 
     Raises:
-        BadCalibration: a file is missing, is no JSON, or has another layout.
+        BadCalibration: a file is missing, is not JSON, or has another layout.
     """
     files = {path.name: path for path in calibration_files(root)}
     if not files:
