@@ -1,9 +1,10 @@
-"""Actions in the form in which the field trains on a dataset: one module for each dataset (see ``schemas.plugins``).
+"""Action standards: actions in the form that is usual for training on a dataset, one module for each dataset (see
+``schemas.plugins``).
 
-A module defines ``Config`` and ``build(config)``, which gives an ``ActionStandard``. A module with the name of a
-dataset is that dataset's standard; ``raw`` is for those that have none. A module may say in ``TAKES`` which conventions
-of raw actions it takes: a dataset that is read by a mapping file gets the standard of the convention that the file
-names. The raw action always stays in the sample beside the standard form.
+A module defines ``Config`` and ``build(config)``, which returns an ``ActionStandard``. A module with the name of a
+dataset is that dataset's standard; ``raw`` is for datasets that have none. A module may list in ``TAKES`` the
+conventions of raw actions that it accepts: a dataset read through a mapping file gets the standard of the convention
+that the file names. The raw action is always kept in the sample beside the standard form.
 """
 
 from dataclasses import replace
@@ -21,17 +22,17 @@ STANDARD, RAW = "standard", "raw"
 
 @runtime_checkable
 class ActionStandard(Protocol):
-    """How one dataset's actions are brought into the field's form."""
+    """Converts one dataset's actions to the form that is usual for training on it."""
 
     def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
-        """Which frames stay; the others are as if they had never been recorded."""
+        """Which frames are kept; the others are treated as if they had not been recorded."""
         ...
 
     def standardise(self, episode: Episode) -> StandardActions | None:
-        """The standard form of the actions at the frames that stayed; None where it is the raw form.
+        """The standard form of the actions at the kept frames; None if it is the raw form.
 
         Raises:
-            BadEpisode: the actions are not of a convention that this standard knows.
+            BadEpisode: the actions have a convention that this standard does not support.
         """
         ...
 
@@ -41,7 +42,7 @@ def make_action_standard(choice: PluginChoice) -> ActionStandard:
 
     Raises:
         UnknownPlugin: no standard form of actions has this name.
-        MissingDependency: what it needs is not there.
+        MissingDependency: a package that it needs is not installed.
         ValueError: an unknown option or value.
     """
     return build_plugin(__name__, choice)
@@ -58,11 +59,11 @@ def standard_of(dataset: str, convention: str | None = None) -> str:
 
 
 def with_standard_actions(episode: Episode, standard: ActionStandard) -> Episode:
-    """The episode as windows are made from it: frames left out, standard actions at its side, and a note of what was
-    left out.
+    """The episode from which windows are made: without the frames that are left out, with standard actions added, and
+    with a note on what was left out.
 
     Raises:
-        BadEpisode: no frames stay, or the actions are of another convention.
+        BadEpisode: no frames are kept, or the actions have another convention.
     """
     kept = standard.kept_frames(episode)
     if not kept.all():
@@ -81,10 +82,10 @@ def with_standard_actions(episode: Episode, standard: ActionStandard) -> Episode
 
 
 def check_convention(episode: Episode, known: tuple[str, ...]) -> None:
-    """Refuse actions of another convention than a standard was written for.
+    """Refuse actions whose convention the standard does not support.
 
     Raises:
-        BadEpisode: they are.
+        BadEpisode: the convention is not one of ``known``.
     """
     found = episode.action_convention.name
     if found not in known:

@@ -1,12 +1,12 @@
-"""BridgeData V2 as Octo and OpenVLA standardise it: what the arm did in place of what it was told.
+"""BridgeData V2 as Octo and OpenVLA standardise it: measured motion replaces commanded motion.
 
-* The first step, whose action is all zero, is left out. Where it is not zero it was left out before, and nothing more
-  is.
+* The first step, whose action is all zero, is left out. If it is not zero, the dataset has already left it out, and
+  nothing is removed.
 * ``relabel``: the action is the change of the measured pose to the next frame; the last frame then has none. Rotation
   is the difference of Euler angles, as published, except that a difference across +-180 degrees is taken the short way:
-  published code lets it jump by a turn.
-* ``binarise_gripper``: above 0.95 is 1, below 0.05 is 0, and what lies between takes the next decided value; where none
-  comes any more, the last number as it is.
+  in the published code it jumps by a full turn.
+* ``binarise_gripper``: above 0.95 is 1, below 0.05 is 0, and a value in between becomes the next decided value; if none
+  follows, the last number is used unchanged.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class BridgeActions:
         self.config = config
 
     def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
-        """All but a first step that does nothing."""
+        """All frames except a first step whose action is all zero."""
         kept = np.ones(episode.length, bool)
         kept[0] = not (self.config.drop_first and episode.action_mask[0] and not episode.actions[0, :6].any())
         return kept
@@ -87,7 +87,7 @@ def pose_changes(poses: Float[np.ndarray, "T 6"]) -> Float[np.ndarray, "T-1 6"]:
 
 
 def binarised(gripper: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
-    """1 where open, 0 where closed; between, the next decided value."""
+    """1 for open, 0 for closed; values in between become the next decided value."""
     result = gripper.copy()
     following = gripper[-1]
     for frame in range(len(gripper) - 1, -1, -1):

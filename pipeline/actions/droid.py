@@ -1,10 +1,10 @@
 """DROID as OpenVLA standardises it: commanded Cartesian velocity, and the gripper turned to 1 = open.
 
-Only forms that hold the velocity (RLDS with ``action_dict``, raw, LeRobot with its column) have this form. In others
-the raw absolute pose is all there is, and no standard form is written.
+Only datasets with the velocity (RLDS with ``action_dict``, raw, LeRobot with its column) have this standard form. The
+others contain only the raw absolute pose, and no standard form is written.
 
 ``zero_action_filter``: no window begins where the six velocities are all zero (within 1e-5), whatever the gripper does.
-Frames stay, so that the flow runs on through them. OpenVLA trains with it.
+The frames themselves are kept, so that flow continues through them. OpenVLA trains with this filter.
 """
 
 from dataclasses import dataclass
@@ -50,11 +50,11 @@ class DroidActions:
         self.config = config
 
     def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
-        """All."""
+        """All frames."""
         return np.ones(episode.length, bool)
 
     def standardise(self, episode: Episode) -> StandardActions | None:
-        """Velocity and gripper, where the form holds them."""
+        """Velocity and gripper, if the dataset's form has them."""
         velocity, gripper = (episode.other_actions.get(name) for name in (VELOCITY, GRIPPER))
         if velocity is None or gripper is None:
             return None

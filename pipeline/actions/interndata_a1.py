@@ -1,5 +1,5 @@
-"""InternData-A1 as its authors train on it (InternVLA-A1): joints relative to where they are when the chunk begins,
-grippers absolute.
+"""InternData-A1 as its authors train on it (InternVLA-A1): joints relative to their position at the beginning of the
+action chunk, grippers absolute.
 
 Every action of a chunk is the commanded joint position minus the joint position measured at the chunk's first frame.
 ``joints=absolute`` keeps the raw form, which is absolute already.
@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from schemas.episode import ActionConvention, BadEpisode, Episode, StandardActions
 
 RAW = "interndata_a1_joint_position_"
-"""How the raw convention's name begins; the number of dimensions follows."""
+"""Prefix of the raw convention's name; the number of dimensions follows."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class InternDataActions:
         self.config = config
 
     def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
-        """All."""
+        """All frames."""
         return np.ones(episode.length, bool)
 
     def standardise(self, episode: Episode) -> StandardActions | None:
         """Joints relative to the chunk's first frame.
 
         Raises:
-            BadEpisode: actions and states are not of the same joints.
+            BadEpisode: actions and states do not have the same joints.
         """
         if self.config.joints == "absolute":
             return None

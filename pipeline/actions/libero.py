@@ -1,11 +1,11 @@
 """LIBERO as OpenVLA standardises it (Kim et al. 2024, appendix E): the gripper is 1 open, 0 closed.
 
-The simulator's gripper is -1 open and +1 close; it is clipped to [0, 1] and turned round. One line of LeRobot files
-holds it so already and is left alone, so that both lines come out alike.
+The simulator's gripper is -1 open and +1 close; it is clipped to [0, 1] and inverted. One line of LeRobot files is
+already stored in this form and is not changed, so that both lines give the same actions.
 
-``noop_filter`` leaves out frames after which the robot is told to do nothing: the first six numbers have a norm below
-1e-4 and the gripper is that of the last frame that stayed. It is how the ``*_no_noops`` files were made; those who load
-LIBERO filter nothing, so it is off.
+``noop_filter`` leaves out frames whose action does nothing: the first six numbers have a norm below 1e-4 and the
+gripper equals that of the last kept frame. The ``*_no_noops`` files were made with this filter. Published loaders of
+LIBERO do not filter, so it is off by default.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class LiberoActions:
         self.config = config
 
     def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
-        """All, or those at which something is done; a frame without an action stays."""
+        """All frames, or those whose action does something; a frame without an action is kept."""
         kept = np.ones(episode.length, bool)
         if not self.config.noop_filter:
             return kept

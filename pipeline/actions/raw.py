@@ -1,4 +1,4 @@
-"""No standard form: the dataset's own actions are what there is to train on."""
+"""No standard form: training uses the dataset's own actions."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class RawActions:
     """See ``pipeline.actions.ActionStandard``."""
 
     def kept_frames(self, episode: Episode) -> Bool[np.ndarray, " T"]:
-        """All."""
+        """All frames."""
         return np.ones(episode.length, bool)
 
     def standardise(self, episode: Episode) -> None:
-        """Nothing beside the raw form."""
+        """None: there is no form besides the raw one."""

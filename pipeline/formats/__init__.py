@@ -1,5 +1,5 @@
-"""Forms: how episodes lie on disk, whichever dataset they belong to.
+"""Forms: how episodes are stored on disk, independent of the dataset.
 
-A form knows files, records and columns and nothing of robots; a reader (``pipeline.readers``) knows which column is a
-camera, a state or an action and what its numbers mean.
+The code of a form handles files, records and columns and knows nothing about robots. A reader (``pipeline.readers``)
+knows which column is a camera, a state or an action and what its numbers mean.
 """

@@ -1,10 +1,10 @@
-"""Unpacked archives on this machine's disk: each once, found by its content, as many as the limit allows.
+"""A disk cache of unpacked archives: each is unpacked once and keyed by its content, within a size limit.
 
-Parquet and video files must be read at many places, and gzip can only be read from its beginning, so an archive is
-unpacked to be read. Listing needs its description only: ``skeleton`` writes that, and a hole in place of every other
-file. ``lease`` unpacks all of it and keeps it from being removed while the lease is held. Where the limit would
-be passed, what was used longest ago goes first; an archive that a worker is reading stays, so the disk holds at most
-the limit or one archive for each worker, whichever is more.
+Parquet and video files need random access, and gzip can only be read from its beginning, so an archive is unpacked
+before it is read. Listing needs only its description: ``skeleton`` writes that, and a sparse file in place of every
+other file. ``lease`` unpacks the whole archive and keeps it from being removed while the lease is held. When the limit
+would be exceeded, the least recently used archive is removed first. An archive that a worker is reading stays, so the
+disk holds at most the limit or one archive per worker, whichever is more.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ SKELETON, FILES = "skeleton", "files"
 
 
 class Lease:
-    """An unpacked archive that stays while this object lives.
+    """An unpacked archive that is not removed while this object exists.
 
     Attributes:
         folder: where its files are.
@@ -37,7 +37,7 @@ class Lease:
         weakref.finalize(self, os.close, lock)
 
     def during(self, read: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, holding the lease as long as it may be called."""
+        """Wrap a function so that the lease is held as long as the function exists."""
         return _Held(self, read)
 
 
@@ -54,16 +54,16 @@ class ArchiveCache:
     """A folder of unpacked archives.
 
     Attributes:
-        folder: holds a folder for each archive, called by its key.
-        limit: bytes of files.
+        folder: holds one folder per archive, named by its key.
+        limit: total bytes of files.
     """
 
     def __init__(self, folder: Path, limit: int):
         self.folder, self.limit = folder, limit
 
     def skeleton(self, archive: Path) -> tuple[Path, Unpacked]:
-        """A folder with the archive's descriptions (``meta/``) and, for each other file, a hole of its size; and what
-        came of unpacking.
+        """A folder with the archive's descriptions (``meta/``) and, for each other file, a sparse file of its size; and
+        the result of unpacking.
 
         Raises:
             OSError: the archive cannot be read, or the cache cannot be written.
@@ -99,7 +99,7 @@ class ArchiveCache:
                     self._unpack(archive, place / FILES, lambda name: True)
 
     def clear(self) -> None:
-        """Remove all unpacked files that are not being read; descriptions stay."""
+        """Remove all unpacked files that are not being read; descriptions are kept."""
         self._make_room(self.limit, None)
 
     def _place(self, archive: Path) -> Path:
@@ -107,7 +107,7 @@ class ArchiveCache:
         return self.folder / archive_key(archive)
 
     def _unpack(self, archive: Path, folder: Path, whole: Callable[[str], bool]) -> Unpacked:
-        """Unpack aside and rename, so that a folder under its name is complete."""
+        """Unpack into a temporary folder and rename it, so that a folder with the final name is complete."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{folder.name}.*.partial"):  # of a worker that died; we hold the lock
             remove(left)
@@ -123,7 +123,7 @@ class ArchiveCache:
         return result
 
     def _make_room(self, needed: int, keep: Path | None) -> None:
-        """Remove unpacked archives, those used longest ago first, until so many bytes fit; what is in use stays."""
+        """Remove unpacked archives, least recently used first, until ``needed`` bytes fit; those in use are kept."""
         used = {place: _bytes_of(place) for place in self.folder.iterdir() if (place / FILES).is_dir()}
         for place in sorted(used, key=lambda p: _lock_path(p).stat().st_mtime_ns):
             if sum(used.values()) + needed <= self.limit:
@@ -140,7 +140,7 @@ def _is_description(name: str) -> bool:
 
 
 def _report(place: Path) -> Unpacked | None:
-    """What came of unpacking an archive before."""
+    """The stored result of an earlier unpacking of an archive."""
     try:
         values = json.loads((place / REPORT).read_bytes())
         return Unpacked(**{**values, "refused": [tuple(item) for item in values["refused"]]})
@@ -158,7 +158,7 @@ def _lock_path(place: Path) -> Path:
 
 
 def _lock(place: Path, kind: int) -> int:
-    """An open file that holds the lock until it is closed, as the system does with those of a process that ends."""
+    """An open file that holds the lock until it is closed; the system closes it when the process ends."""
     file = os.open(_lock_path(place), os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(file, kind)

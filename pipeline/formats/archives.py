@@ -1,7 +1,7 @@
 """``*.tar.gz`` files from untrusted sources, unpacked safely.
 
-A member is written only if it is a plain file whose name stays in the folder and is new. Links, devices, names that
-lead out, duplicates and sizes beyond what was allowed are refused, each with a reason; the rest of the archive is
+A member is written only if it is a plain file with a new name inside the folder. Links, devices, names that lead out
+of the folder, duplicates and sizes beyond the limit are refused, each with a reason. The rest of the archive is
 unpacked.
 """
 
@@ -22,20 +22,20 @@ MOST_REFUSED = 100
 MOST_PADDING = 16
 LONGEST_NAME, LONGEST_PART = 1024, 255
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError)
-"""What reading raises where the bytes are no such archive."""
+"""The exceptions that reading raises if the bytes are not such an archive."""
 
 
 @dataclass
 class Unpacked:
-    """What came of an archive.
+    """The result of unpacking an archive.
 
     Attributes:
-        most_bytes: that were allowed.
-        files, bytes: how many were taken, and their declared sizes together.
-        complete: not more than was allowed.
-        sound: no checksum failed; else no file of it is used, because the wrong one is not known.
-        refused: reason and sentence for each member that was not taken.
-        damage: why the archive could not be followed to its end, or None.
+        most_bytes: the limit that was set.
+        files, bytes: number of unpacked files, and their total declared size.
+        complete: the limit was not exceeded.
+        sound: no checksum failed; else no file of it is used, because it is not known which one is damaged.
+        refused: reason and sentence for each member that was not unpacked.
+        damage: why the archive could not be read to its end, or None.
     """
 
     most_bytes: int
@@ -52,13 +52,13 @@ class TooLarge(ValueError):
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file's name is that of a packed archive."""
+    """Whether a file name is that of a packed archive."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def archive_key(path: Path) -> str:
-    """32 hexadecimal digits that tell archives apart by their content: size, beginning and end, where gzip keeps a
-    checksum of all.
+    """32 hexadecimal digits that identify an archive by its content: its size, its beginning and its end, where gzip
+    stores a checksum of all data.
 
     Raises:
         OSError: the file cannot be read.
@@ -76,8 +76,8 @@ def unpack(path: Path, folder: Path, most_bytes: int, whole: Callable[[str], boo
     """Unpack an archive into an empty folder, in one pass.
 
     Args:
-        most_bytes: that all files together may declare.
-        whole: whether a file's content is wanted; others become holes of their size, which take no room.
+        most_bytes: limit of the total declared size of all files.
+        whole: whether a file's content is wanted; the others become sparse files of their size, which take no space.
 
     Raises:
         OSError: the archive cannot be read, or the folder cannot be written.
@@ -86,7 +86,7 @@ def unpack(path: Path, folder: Path, most_bytes: int, whole: Callable[[str], boo
     try:
         with gzip.open(path, "rb") as stream, _opened(stream) as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # tarfile remembers every member
+                archive.members.clear()  # tarfile keeps every member in memory
                 _take(member, archive.fileobj, folder, most_bytes, whole, taken, result)
             _finish(stream)
     except TooLarge as error:
@@ -99,7 +99,7 @@ def unpack(path: Path, folder: Path, most_bytes: int, whole: Callable[[str], boo
 
 
 def _finish(stream: Any) -> None:
-    """Read what follows the last member, by which gzip compares its checksum of everything before."""
+    """Read the data after the last member, so that gzip checks its checksum of all data."""
     for _ in range(MOST_PADDING):
         if not stream.read(CHUNK):
             return
@@ -115,7 +115,7 @@ def _take(
     taken: "_Names",
     result: Unpacked,
 ) -> None:
-    """Take one member, or note why not."""
+    """Unpack one member, or record why it is refused."""
     fault = _fault(member) or taken.fault(member)
     if fault is not None:
         result.refused.append(fault)
@@ -162,7 +162,7 @@ class _Names:
         self._folders: set[PurePosixPath] = set()
 
     def fault(self, member: tarfile.TarInfo) -> tuple[str, str] | None:
-        """Why a name cannot be used beside those before; if it can, it is used from now on."""
+        """Why a name conflicts with earlier ones, or None; a name without conflict is added."""
         name = PurePosixPath(member.name)
         parents = [parent for parent in name.parents if parent.parts]
         there = name in self._files or any(parent in self._files for parent in parents)
@@ -199,7 +199,7 @@ def _opened(stream: Any) -> Any:
 
 
 class _Bounded:
-    """A stream of which nobody reads much at a time: headers that declare a giant size are refused before they are
+    """A stream with a limit on the size of a single read: headers that declare a giant size are refused before they are
     read.
     """
 

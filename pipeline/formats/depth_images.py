@@ -1,4 +1,4 @@
-"""Depth stored as pictures of 16 bits, one number a pixel."""
+"""Depth stored as 16-bit pictures, one number per pixel."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from schemas.episode import BadEpisode
 def decode_depth_pictures(
     name: str, encoded: Sequence[bytes | memoryview], wanted: Int[np.ndarray, " N"]
 ) -> UInt16[np.ndarray, "N H W"]:
-    """Depth pictures of a camera, as they are stored: those with the wanted numbers.
+    """Decode the wanted depth pictures of a camera, as they are stored.
 
     Raises:
-        BadEpisode: one is no picture of 16 bits with one channel, or they differ in size.
+        BadEpisode: one is not a 16-bit picture with one channel, or they differ in size.
     """
     import cv2
 

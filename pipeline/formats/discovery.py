@@ -1,4 +1,4 @@
-"""Finds which forms of a dataset lie below a folder, by the files that are there."""
+"""Finds which forms of a dataset are stored below a folder, from the names of the files."""
 
 import os
 import re
@@ -19,26 +19,26 @@ Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]
 LEROBOT_INFO = "meta/info.json"
 
 RAW = {"bridge-raw": "obs_dict.pkl", "droid-raw": "trajectory.h5"}
-"""The file by which the folder of one recording is known."""
+"""The file that identifies the folder of one recording."""
 
 
 UNFINISHED = re.compile(r"incomplete\..+|.+\.incomplete\w*")
-"""What tensorflow-datasets calls the folder of a preparation until it is finished."""
+"""The name that tensorflow-datasets gives the folder of an unfinished preparation."""
 VERSION = re.compile(r"v?\d+(\.\d+)+")
-"""What folders of versions of a dataset are called."""
+"""The names of folders of dataset versions."""
 
 
 class LeftOutSource(UnreadableSource):
-    """A folder that is left out as it should be: it is said, and is no fault of the dataset."""
+    """A folder that is left out on purpose: it is reported, but is not a fault of the dataset."""
 
 
 class Forms:
-    """What lies below a folder, searched once.
+    """The datasets below a folder, found in one search.
 
     Attributes:
         found: form and folder of every dataset, in the order of their paths. ``rlds`` and ``lerobot`` folders and
             recordings are not searched further; a folder of ``*.hdf5`` files is ``hdf5``, and one of video files that
-            is none of these ``video``. Of archives the file is given: ``tar.gz``.
+            is none of these ``video``. For archives (``tar.gz``) the path is that of the file.
         faults: folders that were not searched, and why.
     """
 
@@ -69,7 +69,7 @@ class Forms:
 
 def _form_of(folder: Path, files: list[str]) -> str | None:
     """The form of a folder with these files, archives aside."""
-    if os.path.isfile(folder / LEROBOT_INFO):  # False where a closed folder does not let us look, which is said
+    if os.path.isfile(folder / LEROBOT_INFO):  # False if the folder cannot be opened, which is reported
         return "lerobot"
     raw = next((form for form, name in RAW.items() if name in files), None)
     if raw is not None:
@@ -80,7 +80,7 @@ def _form_of(folder: Path, files: list[str]) -> str | None:
 
 
 def _is_opened(name: str) -> bool:
-    """Whether a file of this name is opened, and found to be a broken link, by the lister of its form."""
+    """Whether the lister of its form opens a file of this name, and so reports a broken link."""
     return name.endswith(".hdf5") or is_video(name) or is_archive(name) or SHARD_NAME.fullmatch(name) is not None
 
 
@@ -97,14 +97,14 @@ def list_forms(
     Args:
         root: the dataset's folder.
         listers: by form.
-        what: what is looked for, and
+        what: what is expected, and
         put: what to put there, for the message.
-        form: look at this form only.
+        form: list this form only.
 
     Raises:
         FileNotFoundError: the folder is missing or holds none of these forms.
-        SeveralForms: episodes come from more than one form, or from several versions of a form that lie beside each
-            other. They may be the same ones twice.
+        SeveralForms: episodes come from more than one form, or from several versions of a form in neighbouring
+            folders. They may be duplicates.
         UnknownForm: there is no lister for the form asked for.
     """
     if form is not None and form not in listers:
@@ -135,7 +135,7 @@ def list_forms(
 def _without_pointers(
     root: Path, items: Iterator[EpisodeRef | UnreadableSource]
 ) -> Iterator[EpisodeRef | UnreadableSource]:
-    """The same, with each file that is a Git LFS pointer named once, whatever its lister made of it."""
+    """The same list, but each file that is a Git LFS pointer is reported once, whatever its lister yielded for it."""
     pointers: dict[Path, bool] = {}
     for item in items:
         path = Path(item.path) if isinstance(item, EpisodeRef) else root / item.source
@@ -148,7 +148,7 @@ def _without_pointers(
 
 
 class _OneOfSeveral:
-    """Refuses episodes that may be the same ones as others."""
+    """Refuses episodes that may be duplicates of others."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -156,7 +156,7 @@ class _OneOfSeveral:
         self._versions: dict[Path, Path] = {}
 
     def check(self, kind: str, folder: Path) -> None:
-        """Note that an episode comes from a folder of a form.
+        """Record that an episode comes from a folder of a form.
 
         Raises:
             SeveralForms: others come from another form, or from another version.

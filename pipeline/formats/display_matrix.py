@@ -1,4 +1,4 @@
-"""The matrix by which a video file says how its stored pictures are shown: turned by quarters, mirrored, or both."""
+"""The display matrix of a video file: its stored pictures are shown rotated by multiples of 90 degrees or mirrored."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ EXACT = 1e-3
 
 
 def display_matrix(name: str, frame: Any) -> tuple[int, int, int, int]:
-    """Where a decoded frame's axes go when it is shown: a, b, c, d of -1, 0 or 1, by which column x and row y are shown
-    in column a x + c y and row b x + d y, apart from a shift.
+    """The display matrix of a decoded frame: a, b, c, d of -1, 0 or 1. Column x and row y are shown in column
+    a x + c y and row b x + d y, apart from a shift.
 
     Raises:
-        BadEpisode: the pictures are to be turned by another angle, or sheared.
+        BadEpisode: the matrix rotates by another angle, or shears.
     """
     from av.sidedata.sidedata import Type
 
@@ -43,7 +43,7 @@ def display_matrix(name: str, frame: Any) -> tuple[int, int, int, int]:
 
 
 def swaps_sides(matrix: tuple[int, int, int, int]) -> bool:
-    """Whether width and height change places."""
+    """Whether width and height are swapped."""
     return matrix[0] == 0
 
 

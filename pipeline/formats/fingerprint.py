@@ -1,4 +1,4 @@
-"""What tells that files have changed: their sizes and times of change."""
+"""A fingerprint that detects changed files: their sizes and modification times."""
 
 import hashlib
 from collections.abc import Iterable
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def stamps_of(files: Iterable[Path]) -> str:
-    """16 hexadecimal digits that change when one of the files does.
+    """16 hexadecimal digits that change when one of the files changes.
 
     Raises:
-        OSError: a file is not there.
+        OSError: a file is missing.
     """
     stamps = "-".join(f"{stat.st_size}-{stat.st_mtime_ns}" for stat in (path.stat() for path in files))
     return hashlib.sha256(stamps.encode()).hexdigest()[:16]

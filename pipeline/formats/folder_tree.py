@@ -1,4 +1,4 @@
-"""The folders below a folder, links followed, each folder once; what cannot be opened is said and not passed over."""
+"""The folders below a folder. Links are followed, each folder is visited once, and unreadable ones are reported."""
 
 import os
 import re
@@ -11,11 +11,11 @@ from pipeline.errors import UnreadableSource
 
 @dataclass
 class Visited:
-    """A folder. Take names out of ``folders`` to have them left alone.
+    """A folder. Remove names from ``folders`` to skip them.
 
     Attributes:
-        path: as it is reached from the root, through links where there are any.
-        folders, files: names in it, hidden ones left out; numbers in names count as numbers.
+        path: the path from the root, including links.
+        folders, files: names in it without hidden ones; numbers in names are sorted as numbers.
     """
 
     path: Path
@@ -26,14 +26,14 @@ class Visited:
 class FolderTree:
     """Every folder below a root, in the order of the paths.
 
-    Links to folders are followed, except where that would list a folder twice: a link to a folder that lies below the
-    root anyway (a loop is one of these), or to one that another link has led to.
+    Links to folders are followed, except if that would list a folder twice: a link to a folder that is below the root
+    anyway (such as a loop), or to one that was already reached through another link.
 
     Args:
-        opens: whether files of a name are opened by whoever lists the folder, who then says which are broken links.
+        opens: whether the caller opens files of this name. The caller then reports broken links among them.
 
     Attributes:
-        faults: folders and links that could not be followed, filled while ``visit`` goes on. Codes:
+        faults: folders and links that could not be followed, filled while ``visit`` runs. Codes:
             ``unreadable_folder``, ``broken_link``, ``link_loop``.
     """
 
@@ -58,7 +58,7 @@ class FolderTree:
                 yield from self._below(path / name, linked)
 
     def _look_into(self, path: Path) -> tuple[Visited | None, set[str]]:
-        """A folder, and those of its folders that are links; None where it cannot be opened."""
+        """A folder, and which of its subfolders are links; None if it cannot be opened."""
         here, links = Visited(path), set[str]()
         try:
             with os.scandir(path) as entries:
@@ -75,7 +75,7 @@ class FolderTree:
     def _sort_in(self, entry: "os.DirEntry[str]", here: Visited, links: set[str]) -> None:
         try:
             is_folder = entry.is_dir()
-        except OSError:  # a link that leads to itself, or into a folder that is closed
+        except OSError:  # a link to itself, or into a folder that cannot be opened
             is_folder = False
         if is_folder:
             here.folders.append(entry.name)
@@ -88,7 +88,7 @@ class FolderTree:
             here.files.append(entry.name)
 
     def _is_followed(self, link: Path) -> bool:
-        """Whether what a link leads to has to be looked for there."""
+        """Whether the target of a link has to be visited through the link."""
         target = link.resolve()
         if target.is_relative_to(self._real_root):
             within = target.relative_to(self._real_root).parts
@@ -99,10 +99,10 @@ class FolderTree:
         return True
 
     def _is_known(self, folder: Path) -> bool:
-        """Whether a folder that is reached through a link was reached through another before."""
+        """Whether a folder reached through a link was already reached through another link."""
         try:
             stat = folder.stat()
-        except OSError:  # said when it is opened
+        except OSError:  # reported when it is opened
             return False
         known = (stat.st_dev, stat.st_ino) in self._linked
         self._linked.add((stat.st_dev, stat.st_ino))
@@ -121,7 +121,7 @@ def by_number(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def is_printable(source: str) -> bool:
-    """Whether a file's name can stand in messages and manifests."""
+    """Whether a file's name can be written in messages and manifests."""
     try:  # Python keeps bytes that are not UTF-8 as lone surrogates
         source.encode()
     except UnicodeEncodeError:
@@ -130,5 +130,5 @@ def is_printable(source: str) -> bool:
 
 
 def printable(source: str) -> str:
-    """A file's name as it can stand in messages and manifests."""
+    """A file's name as written in messages and manifests."""
     return source if is_printable(source) else ascii(source)[1:-1]

@@ -17,15 +17,15 @@ from pipeline.formats.folder_tree import is_printable
 from schemas.episode import BadEpisode, EpisodeRef
 
 Node = Any
-"""A group or dataset; h5py's own annotations allow a named datatype everywhere, so that nothing could be done with one.
+"""A group or dataset. h5py's own annotations also allow a named datatype everywhere, which has no such operations.
 """
 UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
-"""What h5py raises for a damaged or foreign file; which of them depends on where the damage lies."""
+"""The exceptions that h5py raises for a damaged or foreign file; which one depends on where the damage is."""
 T = TypeVar("T")
 
 
 def list_demos(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
-    """Every demo of every ``*.hdf5`` in a folder; files by name, demos by number (their keys sort by letter)."""
+    """Every demo of every ``*.hdf5`` in a folder; files by name, demos by number (their keys sort alphabetically)."""
     for path in sorted(p for p in folder.glob("*.hdf5") if not p.name.startswith(".")):
         source = path.relative_to(root).as_posix()
         if not is_printable(source):
@@ -47,13 +47,13 @@ def list_demos(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | 
 
 
 def read_demo(ref: EpisodeRef, read: Callable[[Node], T], what: str = "") -> T:
-    """What ``read`` makes of the demo's group; its file is open meanwhile.
+    """Return the result of ``read`` on the demo's group; the file is open during the call.
 
     Args:
-        what: is read, for the message.
+        what: names what is read, for the message.
 
     Raises:
-        BadEpisode: the file is damaged there, or another one than it was.
+        BadEpisode: the file is damaged there, or has changed.
     """
     try:
         with h5py.File(ref.path, "r") as file:
@@ -66,7 +66,7 @@ def read_demo(ref: EpisodeRef, read: Callable[[Node], T], what: str = "") -> T:
 
 
 def rows(stored: h5py.Dataset, frames: Int[np.ndarray, " N"] | None) -> np.ndarray:
-    """The rows of some frames, in any order, or all. What lies between them is read too: HDF5 is slow at picking."""
+    """The rows of some frames, in any order, or all. The rows between them are read too: HDF5 selects rows slowly."""
     if frames is None or len(frames) == 0:
         return stored[:] if frames is None else stored[:0]
     first = frames.min()
@@ -94,5 +94,5 @@ def read_simulation(ref: EpisodeRef, length: int) -> tuple[str, Float[np.ndarray
 
 
 def plain(error: BaseException) -> str:
-    """The library's own words, on one line."""
+    """The library's error message, on one line."""
     return " ".join(str(error.args[0] if error.args else error).split())

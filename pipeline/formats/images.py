@@ -1,4 +1,4 @@
-"""Encoded pictures (JPEG, PNG) to frames; their bytes are decoded only when somebody asks for pixels."""
+"""Decodes encoded pictures (JPEG, PNG) to frames, on demand."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from schemas.episode import BadEpisode
 from schemas.jpeg import decode_jpeg
 
 BLACK_LEVEL = 8
-"""A camera that was not there is black up to what JPEG leaves of black."""
+"""Largest value in the pictures of an absent camera: black, up to the errors of JPEG."""
 
 
 class PictureFiles:
-    """Encoded pictures that lie in files of their own; each is read when it is asked for."""
+    """Encoded pictures in separate files; each is read on demand."""
 
     def __init__(self, name: str, paths: Sequence[Path]):
         self.name, self.paths = name, list(paths)
@@ -35,22 +35,22 @@ class PictureFiles:
 
 
 Encoded = Sequence[bytes | memoryview] | PictureFiles
-"""Encoded pictures of a camera, in the order of time."""
+"""Encoded pictures of a camera, ordered by time."""
 
 
 def decode_picture(
     name: str, encoded: bytes | memoryview, out: UInt8[np.ndarray, "h w 3"] | None = None
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """One picture as RGB, as it is stored: an orientation tag is not followed, because the writers of datasets did not
-    either.
+    """One picture as RGB, as it is stored: an orientation tag is ignored, because the writers of datasets ignored it
+    too.
 
-    A damaged JPEG picture is refused where its decoder notices (``schemas.jpeg``).
+    A damaged JPEG picture is refused if its decoder detects the damage (``schemas.jpeg``).
 
     Args:
-        out: where to put it, if it has that size.
+        out: array to write into, if the picture has its size.
 
     Raises:
-        BadEpisode: the bytes are no picture, or a damaged one.
+        BadEpisode: the bytes are not a picture, or a damaged one.
     """
     if bytes(encoded[:2]) == jpeg.START:
         return _decode_jpeg(name, encoded, out)
@@ -84,7 +84,7 @@ def decode_pictures(
         wanted: numbers of the pictures; all of them by default.
 
     Raises:
-        BadEpisode: one is no picture, or they differ in size.
+        BadEpisode: one is not a picture, or they differ in size.
     """
     frames: np.ndarray | None = None
     numbers = range(len(encoded)) if wanted is None else wanted.tolist()
@@ -107,7 +107,7 @@ def decode_pictures(
 
 
 def is_black(name: str, encoded: Encoded, first: UInt8[np.ndarray, "H W 3"]) -> bool:
-    """Whether a camera was not there: its first, middle and last frame hold nothing but black.
+    """Whether a camera was absent: its first, middle and last frame are black.
 
     Args:
         first: the first frame, decoded.

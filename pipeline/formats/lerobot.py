@@ -1,5 +1,5 @@
-"""Episodes of a LeRobot dataset, versions 2.0, 2.1 and 3.0: columns by PyArrow, videos by PyAV, each only when it is
-asked for.
+"""Episodes of a LeRobot dataset, versions 2.0, 2.1 and 3.0: columns are read by PyArrow and videos by PyAV, on
+demand.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from pipeline.formats.video import NEAR, VideoSpan, frame_count
 from schemas.episode import BadEpisode, EpisodeRef
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
-"""What PyArrow raises for a damaged table, beside its own ``ArrowException``."""
+"""The exceptions that PyArrow raises for a damaged table, besides its own ``ArrowException``."""
 
 
 def list_lerobot(
@@ -31,7 +31,7 @@ def list_lerobot(
         dataset: name for the refs.
         root: the dataset's folder, to which sources are relative.
         folder: where ``meta/info.json`` is.
-        is_ours: says what is missing if these are another dataset's files.
+        is_ours: returns what is missing if these are another dataset's files.
     """
     within = folder.relative_to(root)
     described = (within / INFO).as_posix()
@@ -76,7 +76,7 @@ def folder_of(ref: EpisodeRef) -> Path:
 
 
 def read_lerobot(ref: EpisodeRef) -> "LeRobotEpisode":
-    """One episode; columns and frames are read when they are asked for.
+    """One episode; columns and frames are read on demand.
 
     Raises:
         BadEpisode: it cannot be read, or its table does not fit the dataset's own list.
@@ -96,8 +96,8 @@ class LeRobotEpisode:
     """One episode's columns and cameras.
 
     Attributes:
-        meta: of the dataset.
-        row: where the episode lies.
+        meta: the dataset's description.
+        row: where the episode is stored.
         length: T.
     """
 
@@ -152,7 +152,7 @@ class LeRobotEpisode:
         return values
 
     def texts(self, key: str) -> list[str]:
-        """A column of texts; blank where there is none."""
+        """A column of texts; blank if there is no such column."""
         return [str(text) if text is not None else "" for text in self._column(key).to_pylist()]
 
     def tasks(self) -> list[str]:
@@ -160,7 +160,7 @@ class LeRobotEpisode:
         return [self.meta.tasks.get(int(index), "") for index in self.array("task_index").reshape(-1)]
 
     def pictures(self, key: str) -> list[bytes]:
-        """A camera of dtype ``image``: encoded pictures that stand in the table."""
+        """A camera of dtype ``image``: encoded pictures stored in the table."""
         values = self._column(key).to_pylist()
         found = [value.get("bytes") if isinstance(value, dict) else None for value in values]
         if not all(found):
@@ -168,11 +168,11 @@ class LeRobotEpisode:
         return [data for data in found if data]
 
     def video(self, key: str) -> VideoSpan:
-        """A camera of dtype ``video``: as LeRobot reads it, the picture of a row is the one whose time is nearest to
-        ``from_timestamp`` and the row's ``timestamp`` together.
+        """A camera of dtype ``video``. As in LeRobot, the picture of a row is the one whose time is nearest to the sum
+        of ``from_timestamp`` and the row's ``timestamp``.
 
         Raises:
-            BadEpisode: the dataset has no such camera, or its part of the video cannot be this episode's.
+            BadEpisode: the dataset has no such camera, or its span of the video cannot be this episode's.
         """
         if key not in self.row.videos:
             raise BadEpisode("missing_camera", f"{self.ref.name} has no video {key}")
@@ -196,16 +196,16 @@ class LeRobotEpisode:
         return replace(span, times=tuple(times.tolist()))
 
     def _begun(self, span: VideoSpan, first: float) -> float:
-        """What a table's timestamps say when its video of its own begins, seconds.
+        """The start of the episode in a video of its own, from the table's timestamps, seconds.
 
-        They begin above 0 where rows were trimmed at the front and the video was not, and where a recorder's clock ran
-        before its first picture; then there are as many pictures as rows.
+        Timestamps begin above 0 if rows were trimmed at the front and the video was not, or if the recorder's clock ran
+        before the first picture; in the second case there are as many pictures as rows.
         """
         late = first * self.meta.fps > NEAR
         return first if late and frame_count(self.ref.name, span.path) == self.length else 0.0
 
     def check_rows(self) -> None:
-        """Refuse a table that is not the one that the dataset's list describes.
+        """Refuse a table that does not match the dataset's list of episodes.
 
         Raises:
             BadEpisode: other rows than expected, or times that do not advance by one frame.
@@ -259,5 +259,5 @@ def _meta_fingerprint(folder: Path) -> str:
 
 @lru_cache(maxsize=16)
 def _meta(folder: str, fingerprint: str) -> LeRobotMeta:
-    """A dataset's description, read once in each process and again when it changed."""
+    """A dataset's description, read once per process and again after a change."""
     return read_meta(Path(folder))

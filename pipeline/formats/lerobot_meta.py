@@ -1,6 +1,6 @@
-"""What a LeRobot dataset says of itself: versions 2.0, 2.1 (a file an episode) and 3.0 (many episodes in a file).
+"""The metadata of a LeRobot dataset: versions 2.0, 2.1 (one file per episode) and 3.0 (many episodes in a file).
 
-``meta/info.json`` gives features, frames per second and the templates of paths. Episodes stand in
+``meta/info.json`` gives features, frames per second and the templates of paths. Episodes are listed in
 ``meta/episodes.jsonl`` (2.x) or ``meta/episodes/**.parquet`` (3.0), instructions in ``meta/tasks.jsonl`` or
 ``meta/tasks.parquet``.
 """
@@ -19,12 +19,12 @@ from pipeline.formats.video import VideoSpan
 
 INFO = "meta/info.json"
 TASK_COLUMNS = ("task", "__index_level_0__")
-"""Where ``meta/tasks.parquet`` has its texts, the first that is there."""
+"""The columns in which ``meta/tasks.parquet`` may have its texts; the first that exists is used."""
 SPAN = ("chunk_index", "file_index", "from_timestamp", "to_timestamp")
-"""Where an episode lies in a camera's videos of v3.0."""
+"""The columns that locate an episode in a camera's videos of v3.0."""
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError)
-"""What broken descriptions raise: JSON of another shape, damaged parquet, nonsense in numbers."""
+"""The exceptions that broken descriptions raise: JSON of another structure, damaged parquet, invalid numbers."""
 
 
 class BadMeta(ValueError):
@@ -33,16 +33,16 @@ class BadMeta(ValueError):
 
 @dataclass(frozen=True)
 class EpisodeRow:
-    """Where one episode lies.
+    """Where one episode is stored.
 
     Attributes:
         index: its number in the dataset.
         length: T.
         data: the parquet file, relative to the dataset's folder.
-        indices: its rows by their numbers in the column ``index``, as the list has them; None where the file holds this
-            episode only.
-        videos: its part of a video file, by camera; times are counted from ``start_s``.
-        video_ends: where that part ends, seconds from the beginning of the file, as the list has it.
+        indices: its range of the column ``index``, from the list of episodes; None if the file holds this episode
+            only.
+        videos: its span of a video file, by camera; times are counted from ``start_s``.
+        video_ends: where that span ends, seconds from the beginning of the file, from the list of episodes.
     """
 
     index: int
@@ -54,7 +54,7 @@ class EpisodeRow:
 
     @property
     def name(self) -> str:
-        """As files of version 2 are called."""
+        """The episode's name, as in the file names of version 2."""
         return f"episode_{self.index:06d}"
 
 
@@ -64,7 +64,7 @@ class LeRobotMeta:
 
     Attributes:
         version: ``v2.0``, ``v2.1`` or ``v3.0``.
-        fps: as labelled, which is not always the truth.
+        fps: as labelled, which may be wrong.
         features: by key, as ``info.json`` has them.
         tasks: instruction by ``task_index``.
         promised: how many episodes ``info.json`` says there are.
@@ -87,7 +87,7 @@ class LeRobotMeta:
 
     @cached_property
     def listed_in(self) -> dict[str, frozenset[int]]:
-        """The numbers of the episodes that are listed in a data file, by its name."""
+        """The numbers of the episodes that are listed for each data file, by the file's name."""
         found: dict[str, set[int]] = {}
         for row in self.episodes:
             found.setdefault(row.data, set()).add(row.index)
@@ -101,7 +101,7 @@ class LeRobotMeta:
 
 
 def meta_files(folder: Path) -> list[Path]:
-    """The files that describe a dataset; hidden ones, as ``._file-000.parquet``, are no part of it."""
+    """The files that describe a dataset; hidden ones, such as ``._file-000.parquet``, are ignored."""
     found = (folder / "meta").rglob("*")
     return sorted(p for p in found if p.suffix in (".json", ".jsonl", ".parquet") and not p.name.startswith("."))
 
@@ -143,7 +143,7 @@ def read_meta(folder: Path) -> LeRobotMeta:
 
 
 def _splits(said: Any) -> dict[str, range]:
-    """``{"train": "0:90"}``: from the first index up to the second; what is written otherwise is no split."""
+    """``{"train": "0:90"}``: from the first index up to the second; entries of another format are ignored."""
     if not isinstance(said, Mapping):
         return {}
     spans = {str(name): re.fullmatch(r"(\d+):(\d+)", str(text)) for name, text in said.items()}
@@ -211,11 +211,11 @@ def _v3_row(folder: Path, info: Mapping[str, Any], line: Mapping[str, Any], keys
 
 
 def _placed(template: str, **place: Any) -> str:
-    """A file's name from its template. Links on disk may lead elsewhere, as those of download caches do; a
+    """A file's name from its template. Links on disk may lead out of the folder, as in download caches; a
     name in the dataset's own description may not.
 
     Raises:
-        BadMeta: it leads out of the dataset's folder.
+        BadMeta: the name leads out of the dataset's folder.
     """
     name = template.format(**place)
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -225,7 +225,7 @@ def _placed(template: str, **place: Any) -> str:
 
 def _v3_tasks(folder: Path) -> dict[int, str]:
     """The instructions: in the column ``task``, in the table's index as pandas names it, or in the only column of text.
-    Other texts beside ``task``, as a category, are passed over.
+    Other texts beside ``task``, such as a category, are ignored.
     """
     import pyarrow.parquet as pq
     import pyarrow.types as types
@@ -245,7 +245,7 @@ def _v3_tasks(folder: Path) -> dict[int, str]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Objects of JSON, one a line; a byte-order mark and ends of lines of another system are no part of them."""
+    """JSON objects, one per line; a byte-order mark and the line ends of other systems are accepted."""
     return [json.loads(line) for line in path.read_bytes().decode("utf-8-sig").split("\n") if line.strip()]
 
 

@@ -1,9 +1,9 @@
-"""Which rows of a table are an episode's.
+"""Which rows of a table belong to an episode.
 
-LeRobot v3.0 lists for each episode a file and a range of the column ``index``. The list can be stale, or lack an
-episode, so the table's own ``index``, ``episode_index`` and ``frame_index`` are asked, and an episode on which list and
-table disagree is refused. DROID's files do not number their episodes uniquely; there the list's range of ``index``
-decides alone, as long as ``frame_index`` begins at 0 with it and again after it.
+LeRobot v3.0 lists for each episode a file and a range of the column ``index``. The list can be stale or lack an
+episode, so it is compared with the table's own ``index``, ``episode_index`` and ``frame_index``. An episode on which
+list and table disagree is refused. DROID's files do not number their episodes uniquely; there only the list's range of
+``index`` is used, provided that ``frame_index`` is 0 at its beginning and again right after its end.
 """
 
 from collections.abc import Set
@@ -23,7 +23,7 @@ COLUMNS = ("index", "episode_index", "frame_index")
 
 @dataclass(frozen=True)
 class RowNumbers:
-    """The columns by which a table says whose its rows are; None for a column that it lacks."""
+    """The columns that assign a table's rows to episodes; None for a missing column."""
 
     index: Int[np.ndarray, " N"] | None
     episode_index: Int[np.ndarray, " N"] | None
@@ -31,7 +31,7 @@ class RowNumbers:
 
     @cached_property
     def episodes(self) -> frozenset[int] | None:
-        """The numbers in ``episode_index``; None where that column does not tell the table's episodes apart."""
+        """The numbers in ``episode_index``; None if they are not unique to the table's episodes."""
         if self.episode_index is None:
             return None
         numbers, changes = np.unique(self.episode_index), np.flatnonzero(np.diff(self.episode_index))
@@ -41,7 +41,7 @@ class RowNumbers:
 
 @lru_cache(maxsize=8)
 def row_numbers(path: Path, stamp: str) -> RowNumbers:
-    """The numbers in a file's columns, read once in each process and again when it changed.
+    """The numbers in a file's columns, read once per process and again after a change.
 
     Raises:
         What PyArrow raises for a damaged table; ValueError: a column has gaps or holds something else.
@@ -67,11 +67,11 @@ def first_row(name: str, row: EpisodeRow, numbers: RowNumbers, listed: Set[int])
     """The first of an episode's rows in its table; the others follow it.
 
     Args:
-        name: the episode's, for messages.
+        name: the episode's name, for messages.
         listed: every episode that the dataset's list has in this file.
 
     Raises:
-        BadEpisode: ``rows_mismatch``, where list and table disagree or nothing can be told.
+        BadEpisode: ``rows_mismatch``, if list and table disagree or the rows cannot be determined.
     """
     own = numbers.episodes if numbers.episodes is not None and numbers.episodes & listed else None
     first = _by_index(name, row, numbers) if row.indices is not None else _alone(name, row, numbers)
@@ -98,7 +98,7 @@ def first_row(name: str, row: EpisodeRow, numbers: RowNumbers, listed: Set[int])
 
 
 def _by_index(name: str, row: EpisodeRow, numbers: RowNumbers) -> int:
-    """The place of the rows whose ``index`` is the listed range."""
+    """The position of the rows whose ``index`` is the listed range."""
     assert row.indices is not None
     wanted = f"index {row.indices.start} to {row.indices.stop - 1}"
     if len(row.indices) != row.length:

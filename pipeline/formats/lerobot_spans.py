@@ -1,7 +1,7 @@
-"""Faults of the times at which LeRobot v3.0 says that episodes lie in a shared video file.
+"""Faults in the times that LeRobot v3.0 lists for episodes in a shared video file.
 
-They are found from the list alone: two episodes that claim the same seconds, and starts that leave the grid of frames
-bit by bit, so that a picture next to the right one would be taken for it.
+They are found from the list alone: two episodes that claim the same seconds, and starts that drift off the frame grid,
+so that a neighbouring picture would be read instead of the right one.
 """
 
 import math
@@ -12,11 +12,11 @@ from pathlib import Path
 from pipeline.formats.video import NEAR, VideoSpan
 
 Spans = Iterable[tuple[int, Mapping[str, VideoSpan], Mapping[str, float]]]
-"""For each episode its number and, by camera, its part of a video and where that ends in seconds."""
+"""For each episode its number and, by camera, its span of a video and the end of the span in seconds."""
 
 
 def span_faults(episodes: Spans) -> dict[tuple[int, str], tuple[str, str]]:
-    """Code and sentence by episode and camera, for those whose part of the video cannot be right."""
+    """Code and sentence by episode and camera, for those whose span of the video cannot be right."""
     files: dict[tuple[str, Path], list[tuple[float, float, int, VideoSpan]]] = defaultdict(list)
     found: dict[tuple[int, str], tuple[str, str]] = {}
     for number, videos, ends in episodes:
@@ -34,7 +34,7 @@ def span_faults(episodes: Spans) -> dict[tuple[int, str], tuple[str, str]]:
 
 
 def _overlapping(path: Path, spans: list[tuple[float, float, int, VideoSpan]]) -> dict[int, tuple[str, str]]:
-    """Episodes that claim seconds which another one claims too, sorted by their starts."""
+    """Episodes whose seconds overlap with those of another; the spans are sorted by their starts."""
     found = {}
     last_end, last = float("-inf"), -1
     for start, end, number, span in spans:
@@ -49,9 +49,9 @@ def _overlapping(path: Path, spans: list[tuple[float, float, int, VideoSpan]]) -
 
 
 def _drifting(path: Path, spans: list[tuple[float, float, int, VideoSpan]]) -> dict[int, tuple[str, str]]:
-    """Episodes whose start is more than a quarter frame off the grid that the episodes before it make.
+    """Episodes whose start is more than a quarter frame off the grid defined by the episodes before it.
 
-    Two or more whole frames between two episodes are those of one that was taken out.
+    A gap of two or more whole frames between two episodes is taken for an episode that was removed.
     """
     found, drift, expected = {}, 0.0, 0.0
     for start, end, number, span in spans:

@@ -1,4 +1,4 @@
-"""Git LFS pointers: a few lines of text that stand in place of a file which was not downloaded."""
+"""Git LFS pointers: a few lines of text in place of a file that was not downloaded."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ CODE = "lfs_pointer"
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is a pointer; False where it cannot be read: its reader then says why."""
+    """Whether a file is a pointer; False if it cannot be read, which the reader of the file reports."""
     try:
         if not len(START) < path.stat().st_size <= LARGEST:
             return False
@@ -18,9 +18,9 @@ def is_lfs_pointer(path: Path) -> bool:
 
 
 def lfs_words(name: str) -> str:
-    """What to say of a pointer.
+    """The message for a pointer.
 
     Args:
-        name: the file's, as messages call it.
+        name: the file's name in messages.
     """
     return f"{name} is a Git LFS pointer, not the file itself: fetch the file with git lfs pull in its repository"

@@ -1,4 +1,4 @@
-"""Pictures that are stored turned or mirrored, brought upright before a camera is applied to them."""
+"""Turns pictures that are stored rotated or mirrored upright, before a camera is applied to them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from jaxtyping import Int, Shaped
 from schemas.episode import CameraView, RecordedDepth
 
 Orientation = Literal["upright", "upside-down", "mirrored", "rotated-90", "rotated-180", "rotated-270"]
-"""How the stored picture came from the upright one: rows in reverse order, columns in reverse order, or turned
+"""How the stored picture was made from the upright one: rows reversed, columns reversed, or rotated
 clockwise.
 """
 
@@ -20,20 +20,20 @@ Some = Callable[[np.ndarray], Shaped[np.ndarray, " N H W *c"]]
 
 
 def upright(stored: Shaped[np.ndarray, " T H W *c"], orientation: Orientation) -> Shaped[np.ndarray, " T h w *c"]:
-    """Frames or depth maps as the camera saw them; turning by 90 or 270 degrees swaps height and width."""
+    """Frames or depth maps as the camera saw them; rotation by 90 or 270 degrees swaps height and width."""
     if orientation == "upright":
         return stored
     if orientation == "mirrored":
         return _mirrored(stored)
     if orientation == "upside-down":
         turned = stored[:, ::-1]
-    else:  # numpy turns anticlockwise, which undoes clockwise
+    else:  # numpy rotates anticlockwise, which undoes a clockwise rotation
         turned = np.rot90(stored, int(orientation.removeprefix("rotated-")) // 90, axes=(1, 2))
     return np.ascontiguousarray(turned)
 
 
 def _mirrored(stored: Shaped[np.ndarray, " T H W *c"]) -> Shaped[np.ndarray, " T H W *c"]:
-    """Columns in reverse order, frame by frame by OpenCV, which is eight times as fast as NumPy."""
+    """Reverse the columns with OpenCV, frame by frame, which is eight times as fast as NumPy."""
     import cv2
 
     turned = np.empty(stored.shape, stored.dtype)
@@ -46,7 +46,7 @@ def upright_view(view: CameraView, orientation: Orientation) -> CameraView:
     """A view of stored pictures as one of upright pictures, recorded depth with them. It has no intrinsics yet.
 
     Args:
-        view: without intrinsics, which belong to upright pictures.
+        view: a view without intrinsics, because intrinsics belong to upright pictures.
     """
     assert view.intrinsics is None, "intrinsics belong to upright pictures"
     if orientation == "upright":

@@ -1,8 +1,8 @@
-"""RLDS as tensorflow-datasets stores it: TFRecord files of one ``tf.Example`` an episode, typed by ``features.json``.
+"""RLDS as tensorflow-datasets stores it: TFRecord files, one ``tf.Example`` per episode, typed by ``features.json``.
 
 An episode's features are flattened: ``steps/observation/image_0`` holds T encoded images, ``steps/action`` T x 7
-floats, ``episode_metadata/file_path`` one text. Which features there are, and of which shape, stands in
-``features.json``.
+floats, ``episode_metadata/file_path`` one text. ``features.json`` lists the
+features and their shapes.
 """
 
 import json
@@ -25,7 +25,7 @@ from schemas.episode import BadEpisode, EpisodeRef
 
 FEATURES, DATASET_INFO = "features.json", "dataset_info.json"
 SHARD_NAME = re.compile(r"(?P<name>[^.].*)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d{5})-of-(?P<total>\d{5})")
-"""The name before the split is not always the dataset's: LIBERO-10's files are called ``liber_o10-train``."""
+"""The name before the split is not always the dataset's: LIBERO-10's files are named ``liber_o10-train``."""
 
 
 class BadFeatures(ValueError):
@@ -37,9 +37,9 @@ class Field:
     """One feature.
 
     Attributes:
-        kind: ``tensor``, ``image``, ``text``, or ``other`` for what is not read here.
-        shape: of one step's value; None where it may differ.
-        dtype: NumPy's name of it.
+        kind: ``tensor``, ``image``, ``text``, or ``other`` for features that are not read.
+        shape: shape of one step's value; None for a variable size.
+        dtype: NumPy's name of the type.
         encoding: of a tensor: ``none``, or how its bytes are packed.
     """
 
@@ -58,7 +58,7 @@ def read_features(folder: Path) -> dict[str, Field]:
     """Every feature by its flattened key.
 
     Raises:
-        BadFeatures: the file is missing or says something else; the message names it.
+        BadFeatures: the file is missing or has other content; the message names it.
     """
     path = folder / FEATURES
     try:
@@ -133,7 +133,7 @@ def list_rlds(dataset: str, root: Path, folder: Path, needed: Sequence[str]) -> 
 
 
 def _missing_files(described: str, paths: list[Path]) -> Iterator[UnreadableSource]:
-    """Splits of which only some files are there: a download that was cut short looks just like a small dataset."""
+    """Splits with missing files: without this check an incomplete download would look like a small dataset."""
     matches = [match for path in paths if (match := SHARD_NAME.fullmatch(path.name))]
     found = Counter((match["name"], match["split"], int(match["total"])) for match in matches)
     for (name, split, total), count in found.items():
@@ -192,7 +192,7 @@ def _features(folder: str, fingerprint: str) -> dict[str, Field]:
 
 
 def _values_a_step(field: Field) -> int:
-    """How many values of the record make one step; 0 where that is not said."""
+    """How many values of the record make one step; 0 if the shape does not say."""
     if field.kind == "image":
         return 1
     if field.kind == "other" or None in field.shape:
@@ -233,7 +233,7 @@ class RldsEpisode:
         self.length = self._count_steps()
 
     def _count_steps(self) -> int:
-        """As many as a feature has values, by the features that have one a step where there are such."""
+        """The number of steps, from the number of values; features with one value per step are preferred."""
         sizes = {key: _values_a_step(field) for key, field in self.features.items() if key.startswith("steps/")}
         for key, size in sorted(sizes.items(), key=lambda item: (item[1], item[0])):
             if size and len(self._example.get(key, ())) >= size:
@@ -245,7 +245,7 @@ class RldsEpisode:
         return key in self.features
 
     def array(self, key: str) -> Shaped[np.ndarray, " *shape"]:
-        """A tensor of each step, or of the episode where the key is not under ``steps``.
+        """A tensor of each step, or of the episode if the key is not under ``steps``.
 
         Raises:
             BadEpisode: the record does not hold as many numbers as ``features.json`` says.
@@ -264,7 +264,7 @@ class RldsEpisode:
         """A camera's encoded images.
 
         Raises:
-            BadEpisode: the camera is missing, or has not one image a step.
+            BadEpisode: the camera is missing, or does not have one image per step.
         """
         _, values = self._values(key, "image")
         if isinstance(values, np.ndarray) or len(values) != self.length:

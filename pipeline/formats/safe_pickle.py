@@ -1,9 +1,9 @@
-"""Pickles of unknown origin, read without running anything that they name.
+"""Reads pickles of unknown origin without running any function that they name.
 
-A pickle is a program: it names functions and has them called. Here the only things that it can name are the few by
-which NumPy writes an array, and even those are not NumPy's: they are stand-ins that note what was said and check it.
-Everything else is refused before it is imported. What comes out is plain: dicts, lists, tuples, texts, bytes, numbers,
-None and arrays of numbers.
+A pickle is a program that names functions and calls them. Here it can name only the few functions with which NumPy
+writes an array, and those are replaced by stand-ins that record and check their arguments. Everything else is refused
+before it is imported. The result consists of plain values: dicts, lists, tuples, texts, bytes, numbers, None and arrays
+of numbers.
 """
 
 import io
@@ -16,34 +16,34 @@ from typing import Any
 import numpy as np
 
 LARGEST = 256 << 20
-"""Bytes of a file that is read at all."""
+"""Largest size in bytes of a file that is read."""
 
 DEEPEST = 64
-"""How far containers may be nested."""
+"""Largest depth of nested containers."""
 
 MOST_VALUES = 10_000_000
-"""Values after containers that stand in several places are written out."""
+"""Largest number of values; containers that occur in several places are counted each time."""
 
 KINDS = "biufc"
-"""Of array that come out: booleans, integers, floats and complex numbers."""
+"""Kinds of arrays that are returned: booleans, integers, floats and complex numbers."""
 
 MODULES = ("numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 
 
 class HostilePickle(ValueError):
-    """The pickle asks for something that a file of numbers does not need; nothing of it was run."""
+    """The pickle names something that a file of numbers does not need; nothing of it was run."""
 
 
 class DamagedPickle(ValueError):
-    """The bytes are no whole pickle."""
+    """The bytes are not a complete pickle."""
 
 
 def read_pickle(path: Path) -> Any:
     """A pickle's value.
 
     Raises:
-        HostilePickle: it names anything but plain values and arrays, or would grow beyond all measure.
-        DamagedPickle: it is cut short or no pickle.
+        HostilePickle: it names anything but plain values and arrays, or would exceed a size limit.
+        DamagedPickle: it is truncated or not a pickle.
         OSError: the file cannot be read.
     """
     size = path.stat().st_size
@@ -59,12 +59,12 @@ def load_pickle(data: bytes) -> Any:
         return _Plain().of(_Unpickler(data).load())
     except HostilePickle:
         raise
-    except Exception as error:  # damaged bytes make the machine of pickle raise nearly anything
+    except Exception as error:  # damaged bytes make the unpickler raise nearly any exception
         raise DamagedPickle(f"it is no whole pickle: {' '.join(f'{type(error).__name__} {error}'.split())}") from error
 
 
 def _check_program(data: bytes) -> None:
-    """Refuse what makes the unpickler itself reserve memory that the file does not fill, and what only code could
+    """Refuse opcodes that make the unpickler reserve memory that the file does not fill, and those that only code could
     resolve.
     """
     for code, argument, _ in pickletools.genops(data):
@@ -84,7 +84,7 @@ class _Type:
         self.order = state[1]
 
     def resolved(self) -> np.dtype | None:
-        """The type, or None for one that is no plain number."""
+        """The type, or None if it is not a plain number type."""
         name = _text(self.name)
         if name[:1] not in KINDS or not name[1:].isdigit() or self.order not in ("<", ">", "|", "="):
             return None
@@ -92,7 +92,7 @@ class _Type:
 
 
 class _Array:
-    """Stands for ``numpy.ndarray`` and what it is made by."""
+    """Stands for ``numpy.ndarray`` and the functions that create it."""
 
     value: Any = None
 
@@ -168,8 +168,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Plain:
-    """Takes stand-ins out of a value; what stands in several places is counted each time, so that it cannot explode
-    later.
+    """Replaces the stand-ins in a value. Values that occur in several places are counted each time, so that a small
+    pickle cannot expand without limit.
     """
 
     def __init__(self) -> None:

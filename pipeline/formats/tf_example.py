@@ -1,8 +1,7 @@
 """``tf.train.Example`` messages, read without TensorFlow.
 
 An Example is a map from keys to lists of bytes, float32 or int64 in the protobuf wire format. Only its four message
-types are understood here; byte strings stay views of the record, so that an encoded image costs nothing until it is
-asked for.
+types are supported. Byte strings stay views of the record, so that an encoded image is not copied until it is used.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ _NOTHING = np.zeros(0, np.int64)
 
 
 class MalformedExample(ValueError):
-    """The bytes are no tf.train.Example."""
+    """The bytes are not a tf.train.Example."""
 
 
 def parse_example(data: bytes) -> dict[str, Values]:

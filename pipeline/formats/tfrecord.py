@@ -1,4 +1,4 @@
-"""TFRecord files: framed bytes, each frame checked by masked CRC-32C.
+"""TFRecord files: records of bytes, each checked by a masked CRC-32C.
 
 A record is ``length u64 | masked crc of length u32 | data | masked crc of data u32``, all little endian. An index of a
 file reads the 12 bytes before each record and seeks over the rest, so that many workers can share one file.
@@ -21,11 +21,11 @@ class DamagedRecord(ValueError):
 
 @dataclass(frozen=True)
 class RecordIndex:
-    """Where the records of a file lie.
+    """The positions of the records in a file.
 
     Attributes:
         spans: offset and size in bytes of each record's data.
-        damage: why the file cannot be followed to its end, or None.
+        damage: why the file cannot be read to its end, or None.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -39,7 +39,7 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def index_records(path: Path) -> RecordIndex:
-    """Find a file's records; those before the first damage are found in any case.
+    """Find a file's records; if the file is damaged, those before the first damage.
 
     Raises:
         OSError: the file cannot be read.
@@ -75,7 +75,7 @@ def read_record(path: Path, span: tuple[int, int]) -> bytes:
     """One record's data.
 
     Raises:
-        DamagedRecord: it is cut short, or its checksum does not match.
+        DamagedRecord: it is truncated, or its checksum does not match.
         OSError: the file cannot be read.
     """
     offset, length = span

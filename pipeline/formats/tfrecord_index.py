@@ -1,8 +1,8 @@
-"""Where the records of a folder's TFRecord files lie, found once and kept in the user's cache.
+"""Indexes of the records in a folder's TFRecord files, computed once and kept in the user's cache.
 
-Finding them reads a few bytes before each record and seeks over the rest, which on a file server takes minutes for a
-large dataset. What was found is used as long as a file has the size and the time of change that it had. Workers get
-each record's place with its ref and need no index.
+Indexing reads a few bytes before each record and seeks over the rest, which on a file server takes minutes for a
+large dataset. An index is valid as long as the file's size and modification time do not change. Workers get each
+record's position with its ref and need no index.
 """
 
 import json
@@ -53,7 +53,7 @@ class RecordIndexes:
         return index
 
     def keep(self) -> None:
-        """Write what was found, unless nothing is new or the cache cannot be written: the next listing then finds it
+        """Write new indexes to the cache. If the cache cannot be written, the next listing computes them
         again.
         """
         if self._changed:
@@ -62,7 +62,7 @@ class RecordIndexes:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What was kept; empty where nothing was, or it is broken."""
+    """The cached indexes; empty if there are none or the file is broken."""
     try:
         kept = json.loads(path.read_bytes())
         return kept["files"] if kept["version"] == VERSION and isinstance(kept["files"], dict) else {}
@@ -71,7 +71,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _index_of(entry: Any, size: int, time: int) -> RecordIndex | None:
-    """The index that an entry holds, if it is of the file as it is now."""
+    """The index in a cache entry, or None if the file has changed since."""
     try:
         if (entry["size"], entry["time"]) != (size, time):
             return None

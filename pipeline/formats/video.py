@@ -1,4 +1,4 @@
-"""Videos to frames by PyAV: one pass in order, never a seek for each frame. Decodes AV1 and H.264."""
+"""Decodes videos to frames with PyAV: one pass in order, no seek per frame. Supports AV1 and H.264."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,23 +13,23 @@ from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
 from schemas.episode import BadEpisode
 
 NEAR = 0.25
-"""A picture is a row's if its time is at most so much of a frame from the row's."""
+"""Largest time difference between a picture and its row, in frames."""
 
 
 @dataclass(frozen=True)
 class VideoSpan:
-    """An episode's part of a video file.
+    """An episode's span of a video file.
 
     Attributes:
         path: the file.
         start_s: when its first frame is shown, from the beginning of the file.
         length: T, the number of frames.
-        fps: frames per second of the file; None where its times mean nothing, so that frames are only counted.
-        alone: the file holds this episode and nothing else, so that a further frame is a fault.
+        fps: frames per second of the file; None if its times are meaningless, so that frames are matched by number.
+        alone: the file holds only this episode, so that an extra frame is a fault.
         side: which half of a picture that shows both eyes of a camera side by side, or all of it.
-        reduced: the picture is made smaller by this whole number.
-        times: when each frame is shown, seconds from the beginning of the file; every 1 / fps from ``start_s`` on where
-            they are not given.
+        reduced: the whole number by which the picture is scaled down.
+        times: when each frame is shown, seconds from the beginning of the file; by default every 1 / fps from
+            ``start_s`` on.
     """
 
     path: Path
@@ -47,23 +47,23 @@ class VideoSpan:
 
 
 def frame_count(name: str, path: Path) -> int | None:
-    """How many frames a file has by its header; None where that does not say.
+    """The number of frames in a file's header; None if the header does not give it.
 
     Raises:
-        BadEpisode: the file is missing or no video.
+        BadEpisode: the file is missing or not a video.
     """
     with opened_video(name, path) as (_, stream):
         return stream.frames or None
 
 
 def check_end(name: str, span: VideoSpan, most: int = 1) -> int:
-    """How many of the episode's last pictures its file lacks by its header; 0 where that does not say.
+    """How many of the episode's last pictures are missing from its file, by its header; 0 if the header does not say.
 
     Args:
-        most: so many may be missing.
+        most: how many may be missing.
 
     Raises:
-        BadEpisode: the file is missing or no video, or more pictures are missing.
+        BadEpisode: the file is missing or not a video, or more pictures are missing.
     """
     with opened_video(name, span.path) as (_, stream):
         if span.fps is None or not stream.frames or not stream.average_rate:
@@ -76,10 +76,10 @@ def check_end(name: str, span: VideoSpan, most: int = 1) -> int:
 
 
 def count_frames(name: str, path: Path) -> int:
-    """How many frames a video has, by its header, or by its packets where that does not say.
+    """The number of frames of a video, from its header, or from its packets if the header does not give it.
 
     Raises:
-        BadEpisode: the file is missing or no video.
+        BadEpisode: the file is missing or not a video.
     """
     with opened_video(name, path) as (container, stream):
         return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
@@ -101,16 +101,16 @@ def read_video(name: str, span: VideoSpan) -> UInt8[np.ndarray, "T H W 3"]:
     """All frames of the episode, RGB.
 
     Raises:
-        BadEpisode: the file is missing, damaged, shorter or longer than the episode, or a frame is shown at another
-            time than its number says.
+        BadEpisode: the file is missing, damaged, shorter or longer than the episode, or a frame's time does not
+            match its number.
     """
     return VideoFrames(name, span).some(np.arange(span.length))
 
 
 class VideoFrames:
-    """Frames of an episode's video, a few at a time: calls that go forward decode each frame once, in order.
+    """Frames of an episode's video, a few at a time. Calls with rising numbers decode each frame once, in order.
 
-    What the last call gave is kept, because the next one may overlap it.
+    The frames of the last call are kept, because the next call may overlap it.
     """
 
     def __init__(self, name: str, span: VideoSpan):
@@ -119,10 +119,10 @@ class VideoFrames:
         self._next, self._kept_first, self._kept = 0, 0, np.zeros((0, 1, 1, 3), np.uint8)
 
     def some(self, frames: Int[np.ndarray, " N"]) -> UInt8[np.ndarray, "N H W 3"]:
-        """The frames with these numbers, which rise.
+        """The frames with these numbers, in ascending order.
 
         Raises:
-            BadEpisode: see ``read_video``; frames beyond the last one asked for have not been looked at.
+            BadEpisode: see ``read_video``; frames after the last requested one are not checked.
         """
         first, last = int(frames[0]), int(frames[-1])
         if self._decoded is None or first < self._kept_first:
@@ -136,12 +136,12 @@ class VideoFrames:
                     found = np.empty((len(frames), *image.shape), np.uint8)
                 found[place] = image
             assert found is not None, "at least one frame is asked for"
-            if self._next == self.span.length:  # have it said if more comes than should
+            if self._next == self.span.length:  # raises if the file has more frames than the episode
                 next(self._decoded, None)
         except BadEpisode:
             self._decoded = None
             raise
-        whole = len(frames) == last - first + 1  # frames with gaps are not asked for again
+        whole = len(frames) == last - first + 1  # frames with gaps are not requested again
         self._kept_first, self._kept = (first, found) if whole else (self._next, found[:0])
         return found
 
@@ -170,7 +170,7 @@ def _checked_frames(name: str, span: VideoSpan) -> Iterator[UInt8[np.ndarray, "H
 
 
 def _counted(name: str, span: VideoSpan, frames: Iterator[tuple[Any, float]]) -> Iterator[Any]:
-    """The episode's frames by their number."""
+    """The episode's frames, matched by their number."""
     for count, (frame, _) in enumerate(frames):
         if count == span.length:
             if span.alone:
@@ -180,7 +180,7 @@ def _counted(name: str, span: VideoSpan, frames: Iterator[tuple[Any, float]]) ->
 
 
 def _nearest(name: str, span: VideoSpan, frames: Iterator[tuple[Any, float]]) -> Iterator[Any]:
-    """For each of the episode's times the frame that is shown nearest to it, of which there must be one."""
+    """For each of the episode's times the nearest frame; a time without a frame near it is an error."""
     row, held, apart, frame_s = 0, None, 0.0, 1 / (span.fps or 1)
     for frame, seconds in frames:
         if held is not None and abs(seconds - span.time_of(row)) < apart:
@@ -227,15 +227,15 @@ def same_size(name: str, frame: Any, size: tuple[int, int] | None, which: str) -
 
 
 def _picture(frame: Any, span: VideoSpan, reformatter: Any) -> UInt8[np.ndarray, "H W 3"]:
-    """A decoded frame as the span wants it: one eye of two, and smaller by averaging.
+    """A decoded frame as the span requires: one eye of two if asked for, scaled down by averaging.
 
     Args:
-        reformatter: kept from frame to frame, because making one costs more than using it.
+        reformatter: reused between frames, because creating one costs more than using it.
     """
     from av.video.reformatter import Interpolation as By
 
     width, height = frame.width // span.reduced, frame.height // span.reduced
-    same_everywhere = By.AREA | By.ACCURATE_RND | By.BITEXACT  # else the bytes depend on the processor
+    same_everywhere = By.AREA | By.ACCURATE_RND | By.BITEXACT  # otherwise the bytes depend on the processor
     image = reformatter.reformat(
         frame, width, height, format="rgb24", interpolation=same_everywhere, threads=1
     ).to_ndarray()
@@ -262,7 +262,7 @@ def opened_video(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
     """PyAV's container and its first video stream; one thread decodes.
 
     Raises:
-        BadEpisode: the file is missing or no video, or decoding in the block fails.
+        BadEpisode: the file is missing or not a video, or decoding in the block fails.
     """
     import av
     from av.error import FFmpegError
@@ -278,14 +278,14 @@ def opened_video(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
             stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise BadEpisode("bad_video", f"{name}: {path.name} is of no kind that can be decoded")
-            stream.codec_context.thread_count = 1  # workers share a machine; decoders would take it all
+            stream.codec_context.thread_count = 1  # workers share a machine; decoders would use all its cores
             yield container, stream
     except (FFmpegError, ValueError) as error:
         raise BadEpisode("bad_video", f"{name}: {path.name} cannot be decoded: {error}") from error
 
 
 def _frames_from(container: Any, stream: Any, span: VideoSpan) -> Iterator[tuple[Any, float]]:
-    """Frames from the episode's first on, with their time; one seek, to the key frame before it, where others come
+    """Frames from the episode's first on, with their times; one seek to the key frame before it, if other frames come
     first.
     """
     origin, start = stream.start_time or 0, span.time_of(0)

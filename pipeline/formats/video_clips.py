@@ -1,8 +1,8 @@
-"""Plain video files as clips at a constant rate: upright, with square pixels, of bounded size, by the times that the
-file gives.
+"""Reads plain video files as clips at a constant rate: upright, with square pixels, of bounded size, by the times in
+the file.
 
-A file of variable frame rate is taken on a regular grid of times, each time showing the frame nearest to it. Only the
-packets of a clip are looked at to learn its times, and only its frames are decoded.
+A file with a variable frame rate is sampled on a regular grid of times; each time gets the frame nearest to it. The
+times of a clip come from its packets alone, and only its own frames are decoded.
 """
 
 from collections import deque
@@ -20,25 +20,25 @@ from pipeline.formats.video import opened_video, same_size
 from schemas.episode import BadEpisode
 
 SUFFIXES = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v", ".mpg", ".mpeg", ".ogv", ".ts")
-"""Of files that are taken for videos."""
+"""Suffixes of files that count as videos."""
 
 MOST_FPS = 240.0
 RATE_S, SAME_RATE = 4.0, 0.01
 SAME_S = 1e-4
 ORIGIN_S = 1.0
-"""Of a file's beginning, in which its first frame is found."""
+"""Seconds at a file's beginning that are searched for its first frame."""
 MOST_REORDERED = 16
-"""Frames by which H.264 may be out of order, at most."""
+"""Largest number of frames by which H.264 may be out of order."""
 SEARCHED, EARLY_S = ("mpegts", "mpeg"), 1.0
 """Formats without an index, and how far before a time they are searched."""
 MOST_BACK_S = 16.0
-"""How far before a file's beginning a key frame is looked for, at most."""
+"""How far before a file's beginning a key frame is searched, at most."""
 GAP_S, GAP_FRAMES = 0.5, 3
-"""A pause longer than both is a hole in the recording, not a variable rate."""
+"""A pause longer than both is a gap in the recording, not a variable rate."""
 
 
 def is_video(name: str) -> bool:
-    """Whether a file's name is a video's."""
+    """Whether a file name is that of a video."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -47,10 +47,10 @@ class ClipSpan:
     """A clip of a video file.
 
     Attributes:
-        fps: of the grid of times.
-        first, count: the grid's numbers: frame i of the clip is shown at (first + i) / fps seconds. There are fewer
-            where the file ends before.
-        longest_side: pictures are made smaller to fit; never larger.
+        fps: rate of the time grid.
+        first, count: first number and length on the grid: frame i of the clip is shown at (first + i) / fps seconds.
+            There are fewer frames if the file ends earlier.
+        longest_side: larger pictures are scaled down to this; smaller ones are not enlarged.
     """
 
     path: Path
@@ -62,11 +62,11 @@ class ClipSpan:
 
 @dataclass(frozen=True)
 class Timing:
-    """What a file says of its frames.
+    """Frame rate and length of a file.
 
     Attributes:
-        fps: its mean rate, or that of most frames where it states none.
-        seconds: how long it is; the last clip may turn out shorter.
+        fps: its mean rate, or that of most frames if it states none.
+        seconds: its duration; the last clip may turn out shorter.
     """
 
     fps: float
@@ -74,10 +74,10 @@ class Timing:
 
 
 def video_timing(name: str, path: Path) -> Timing:
-    """Rate and length from the file's header, and from its packets where the header does not say.
+    """Rate and length from the file's header, or from its packets if the header does not give them.
 
     Raises:
-        BadEpisode: no video, or one without times.
+        BadEpisode: the file is not a video, or has no times.
     """
     with opened_video(name, path) as (container, stream):
         rate = float(stream.average_rate or 0)
@@ -102,12 +102,12 @@ def video_timing(name: str, path: Path) -> Timing:
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of which the times are known.
+    """A clip with known times.
 
     Attributes:
-        length: T; less than was asked for where the file ends before.
-        size: (width, height) of the pictures as they are given.
-        variable: what had to be done to bring the frames to a constant rate, in words; empty where nothing.
+        length: T; less than requested if the file ends earlier.
+        size: (width, height) of the pictures that are returned.
+        variable: how the frames were brought to a constant rate, in words; empty if nothing had to be done.
     """
 
     span: ClipSpan
@@ -152,7 +152,7 @@ def open_clip(name: str, span: ClipSpan) -> Clip:
     """A clip's times, from its packets, and the size of its pictures, from its first frame.
 
     Raises:
-        BadEpisode: the file is missing or no video, ends before the clip begins, or has a hole in it.
+        BadEpisode: the file is missing or not a video, ends before the clip begins, or has a gap within the clip.
     """
     grid = (span.first + np.arange(span.count)) / span.fps
     with opened_video(name, span.path) as (container, stream):
@@ -174,10 +174,10 @@ def open_clip(name: str, span: ClipSpan) -> Clip:
 
 
 def _origin(container: Any, stream: Any) -> int:
-    """When the file's first frame is shown, in units of the stream: its times count from there.
+    """The time of the file's first frame, in units of the stream; all other times count from there.
 
-    The stream's own start may lie before it: AVI files with B-frames begin with the first packet and not with the first
-    picture, which is shown a frame or two later. Reads packets from where the file stands, at its beginning.
+    The stream's own start may be earlier: AVI files with B-frames begin with the first packet and not with the first
+    picture, which is shown a frame or two later. The file must be at its beginning, where packets are read.
     """
     start = stream.start_time or 0
     first = None
@@ -191,8 +191,8 @@ def _origin(container: Any, stream: Any) -> int:
 
 
 def _frames_from(container: Any, stream: Any, first_s: float, origin: int) -> Iterator[tuple[Any, float]]:
-    """Decoded frames from one that is shown at or before a time, with their times, in the order in which they are
-    shown.
+    """Decoded frames with their times, in display order, beginning with a frame that is shown at or before
+    ``first_s``.
 
     Args:
         origin: see ``_origin``.
@@ -204,17 +204,17 @@ def _frames_from(container: Any, stream: Any, first_s: float, origin: int) -> It
         begun = next(frames, None)
         if begun is None or begun[1] <= first_s + SAME_S or back > first_s + MOST_BACK_S:
             break
-        back = max(1.0, 4 * back)  # the key frame that was found is shown later: files sort them by when they are read
+        back = max(1.0, 4 * back)  # the key frame found is shown later: files index them by decoding time
     if begun is not None:
         yield begun
         yield from frames
 
 
 def _timed(container: Any, stream: Any, origin: int) -> Iterator[tuple[Any, float]]:
-    """Frames in the order in which they are shown, with their times.
+    """Frames in display order, with their times.
 
-    AVI stores no such times, and what stands for them may be in the order of reading (H.264). Decoders give frames in
-    the order of showing, so the times are sorted, as far ahead as frames can be out of order.
+    AVI stores no display times, and the times used instead may be in decoding order (H.264). Decoders return frames in
+    display order, so the times are sorted, within the number of frames that can be out of order.
     """
     ahead = MOST_REORDERED if container.format.name == "avi" else 0
     waiting: deque[Any] = deque()
@@ -232,7 +232,7 @@ def _timed(container: Any, stream: Any, origin: int) -> Iterator[tuple[Any, floa
 
 
 def _packet_times(container: Any, stream: Any, until: float | None, origin: int) -> Float[np.ndarray, " N"]:
-    """When the frames are shown, in order, in seconds from the first one; packets come in another order, slightly."""
+    """Sorted display times of the frames, in seconds from the first one; packets come slightly out of order."""
     found = set()
     for packet in container.demux(stream):
         moment = packet.pts if packet.pts is not None else packet.dts
@@ -252,8 +252,8 @@ def _since(moment: int, stream: Any, origin: int) -> float:
 def _seek(container: Any, stream: Any, seconds: float, origin: int) -> None:
     """Go to a key frame before a time, or to the file's beginning.
 
-    AVI is sorted by when frames are read and refuses places before its beginning; MPEG streams are searched, and their
-    first key frame is found only from before it.
+    AVI is indexed by decoding time and refuses positions before its beginning. MPEG streams have no index and are
+    searched; their first key frame is found only when the search starts before it.
     """
     kind, begin = container.format.name, stream.start_time or 0
     early = MOST_REORDERED / float(stream.average_rate or 1) if kind == "avi" else EARLY_S if kind in SEARCHED else 0.0
@@ -262,7 +262,7 @@ def _seek(container: Any, stream: Any, seconds: float, origin: int) -> None:
 
 
 def _nearest(times: Float[np.ndarray, " N"], grid: Float[np.ndarray, " T"]) -> Int[np.ndarray, " T"]:
-    """For each time of the grid the number of the frame shown nearest to it."""
+    """For each time of the grid the number of the nearest frame."""
     after = np.clip(np.searchsorted(times, grid), 1, max(len(times) - 1, 1))
     after = np.minimum(after, len(times) - 1)
     before = np.maximum(after - 1, 0)
@@ -270,7 +270,7 @@ def _nearest(times: Float[np.ndarray, " N"], grid: Float[np.ndarray, " T"]) -> I
 
 
 def _within(times: Float[np.ndarray, " N"], grid: Float[np.ndarray, " T"]) -> int:
-    """How many times of the grid the frames reach: half a frame beyond the last."""
+    """How many times of the grid the frames cover, up to half a frame after the last."""
     if len(times) < 2:
         return 0
     return int((grid <= times[-1] + 0.5 * np.median(np.diff(times))).sum())

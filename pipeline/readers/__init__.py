@@ -1,8 +1,8 @@
 """Readers: one module for each dataset (see ``schemas.plugins``).
 
-A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; a config with an ``info`` of its own goes before it)
-and ``build(config)``, which gives a ``Reader``. It may define ``unanswered(config, recipe, texts)``, which says all
-that a person has to add to the command before anything is built (``pipeline.readers.video``).
+A reader module defines ``Config``, ``INFO`` (a ``DatasetInfo``; the config's own ``info``, if it has one, overrides it)
+and ``build(config)``, which returns a ``Reader``. It may define ``unanswered(config, recipe, texts)``, which lists the
+options that the user still has to give before anything is built (``pipeline.readers.video``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,16 +21,16 @@ class Reader(Protocol):
     """What a dataset's reader does."""
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Name every episode below a folder, in the field's own order, without reading pixels.
+        """List every episode below a folder, in the dataset's usual order, without reading pixels.
 
         A file that cannot be listed is yielded as ``UnreadableSource``.
 
         Args:
-            form: look at this form only, for folders that hold several.
+            form: list this form only, for folders that hold several.
 
         Raises:
-            FileNotFoundError: the folder is missing or holds nothing of this dataset; the message says what was looked
-                for.
+            FileNotFoundError: the folder is missing or holds nothing of this dataset; the message says what was
+                expected.
             SeveralForms: it holds the dataset in more than one form, and none was chosen.
             UnknownForm: the reader knows no such form.
         """
@@ -50,7 +50,7 @@ def make_reader(choice: PluginChoice) -> Reader:
 
     Raises:
         UnknownPlugin: no reader has this name.
-        MissingDependency: what it needs is not there.
+        MissingDependency: a package that it needs is not installed.
         ValueError: an unknown option or value.
     """
     return build_plugin(__name__, choice)
@@ -58,7 +58,7 @@ def make_reader(choice: PluginChoice) -> Reader:
 
 @dataclass(frozen=True)
 class EpisodeTexts:
-    """What an episode says of itself, without its pictures: see ``schemas.episode.Episode``."""
+    """The texts and the outcome of an episode, without its pictures; see ``schemas.episode.Episode``."""
 
     instructions: tuple[str, ...]
     success: bool | None = None
@@ -66,10 +66,10 @@ class EpisodeTexts:
 
 @runtime_checkable
 class TellsWords(Protocol):
-    """A reader that can say an episode's words without decoding a picture."""
+    """A reader that can read an episode's texts without decoding a picture."""
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
-        """The same as those of the episode that ``read`` gives.
+        """The same texts as in the episode that ``read`` returns.
 
         Raises:
             BadEpisode: they cannot be read.
@@ -78,8 +78,8 @@ class TellsWords(Protocol):
 
 
 def words_of(reader: Reader, ref: EpisodeRef) -> EpisodeTexts:
-    """An episode's words. A reader that is no ``TellsWords`` reads the episode for them, with the first picture of each
-    camera.
+    """An episode's texts. A reader that does not implement ``TellsWords`` has to read the episode, which decodes the
+    first picture of each camera.
 
     Raises:
         BadEpisode: they cannot be read.
@@ -91,11 +91,11 @@ def words_of(reader: Reader, ref: EpisodeRef) -> EpisodeTexts:
 
 
 def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
-    """The reader that ``--dataset`` names: by its name, or by the path of a mapping file, for which ``mapped`` is the
-    reader.
+    """The reader that ``--dataset`` selects, by its name or by the path of a mapping file, which the reader ``mapped``
+    uses.
 
     Raises:
-        BadFile: the mapping file cannot be used; the message names the place in it.
+        BadFile: the mapping file cannot be used; the message gives the place in the file.
     """
     if not said.endswith(SUFFIXES):
         return PluginChoice(said, options)
@@ -105,5 +105,5 @@ def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
 
 
 def dataset_info(name: str, config: Any) -> DatasetInfo:
-    """Who made a reader's dataset: the module's ``INFO``, unless the reader is told by its config (``config.info``)."""
+    """Who made a reader's dataset: ``config.info`` if the config has it, else the module's ``INFO``."""
     return getattr(config, "info", None) or load_plugin(__name__, name).INFO

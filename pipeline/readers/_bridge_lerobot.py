@@ -15,7 +15,7 @@ CAMERAS = tuple(f"observation.images.image_{number}" for number in range(4))
 PRIMARY = CAMERAS[0]
 STATE, ACTION = "observation.state", "action"
 PADDING = 6
-"""Where the padded state holds nothing."""
+"""Column of the padded state that is unused."""
 
 
 def missing_key(meta: LeRobotMeta) -> str | None:
@@ -55,7 +55,7 @@ def episode_of_lerobot(
 
 
 def _view(table: LeRobotEpisode, key: str) -> CameraView | None:
-    """A camera, unless its video is black or the column beside it says that it was not there."""
+    """A camera; None if its video is black or its column says that the camera was absent."""
     available = f"{key}_available"
     if table.has(available) and not table.array(available).all():
         return None

@@ -1,14 +1,14 @@
 """BridgeData V2 as it was recorded: one folder a trajectory, ``<set>/<env>/<task>/NN/<date>/raw/traj_group*/traj*``.
 
-* ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. Which of them stood still
-  and which was on the wrist stands in ``<date>/config.json``; where that is missing, the first stood still and the
-  fourth was on the wrist.
+* ``images0`` to ``imagesN`` hold ``im_<t>.jpg``, 640 x 480, in the order of their numbers. ``<date>/config.json`` says
+  which cameras are fixed and which one is on the wrist. If it is missing, the first is taken as fixed and the fourth as
+  the wrist camera.
 * ``obs_dict.pkl`` holds ``full_state`` [T, 7], ``policy_out.pkl`` the T - 1 actions. Pickles can run code, so
-  they are read by ``pipeline.formats.safe_pickle``; ``agent_data.pkl`` holds a robot's messages and is not opened.
-* ``lang.txt`` has a line for each instruction, and lines of ``confidence`` that are none.
+  they are read by ``pipeline.formats.safe_pickle``. ``agent_data.pkl`` holds a robot's messages and is not opened.
+* ``lang.txt`` has a line for each instruction. Its lines of ``confidence`` are not instructions.
 * Before 23 July 2021 pictures came one step late: picture and state t + 1 belong to action t.
-* ``depth_images0`` (some trajectories) has no unit: it is used when ``--dataset-options depth_unit=METRES`` says what
-  one is.
+* ``depth_images0`` (some trajectories) has no unit. It is used only if ``--dataset-options depth_unit=METRES`` gives
+  one.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | Un
     Args:
         dataset: name for the refs.
         root: the dataset's folder, to which sources are relative.
-        folder: the trajectory's.
+        folder: the trajectory's folder.
     """
     source = (folder / OBSERVATIONS).relative_to(root).as_posix()
     if not (folder / POLICY).is_file():
@@ -81,7 +81,7 @@ def read_raw(
     """One trajectory, in the conventions of the RLDS form.
 
     Args:
-        depth_unit: metres in one unit of the depth pictures, where somebody knows.
+        depth_unit: metres in one unit of the depth pictures, if known.
 
     Raises:
         BadEpisode: it cannot be used.
@@ -125,7 +125,7 @@ def read_raw(
 
 
 def words_of_raw(ref: EpisodeRef) -> EpisodeTexts:
-    """The lines beside the pictures."""
+    """The instructions in ``lang.txt``."""
     return EpisodeTexts(spoken(_lines(Path(ref.path).parent / LANGUAGE)))
 
 
@@ -163,7 +163,7 @@ def _values(ref: EpisodeRef, key: str, pickled: Any, width: int) -> Float[np.nda
 
 
 def _actions(ref: EpisodeRef, pickled: Any, width: int) -> Float[np.ndarray, "T {width}"]:
-    """A list of actions, or of what the policy said, with the action in it."""
+    """Actions from a list of actions, or from a list of policy outputs that contain the action."""
     rows = pickled if isinstance(pickled, (list, np.ndarray)) else []
     rows = [row.get("actions") if isinstance(row, dict) else row for row in rows]
     if any(row is None for row in rows):
@@ -204,7 +204,7 @@ class _Recorded:
     """A trajectory's folder.
 
     Attributes:
-        first: the first frame that belongs to a state; one before it came too early.
+        first: the first frame that belongs to a state; the frame before it was taken too early.
         states: how many states there are.
     """
 
@@ -214,10 +214,10 @@ class _Recorded:
     states: int
 
     def shortest(self, cameras: list[str]) -> int:
-        """How many states have pictures of every camera that lacks a few at the end and nothing else."""
+        """The number of states with a picture of every camera; only cameras that lack a few at the end are counted."""
         counts = []
         for name in cameras:
-            with suppress(BadEpisode):  # said when the camera is opened
+            with suppress(BadEpisode):  # reported when the camera is opened
                 found = _numbered(self.ref, self.folder / name, "im_", ".jpg")
                 if found == [f"im_{number}.jpg" for number in range(len(found))]:
                     counts.append(len(found) - self.first)
@@ -227,7 +227,7 @@ class _Recorded:
         """``im_<t>`` of the first ``length`` states.
 
         Raises:
-            BadEpisode: some are missing, or there are more than states.
+            BadEpisode: some are missing, or there are more pictures than states.
         """
         folder = self.folder / name
         names = _numbered(self.ref, folder, "im_", suffix)
@@ -242,7 +242,7 @@ class _Recorded:
 
 
 def _camera(recorded: _Recorded, name: str, length: int, fixed: bool) -> CameraView | None:
-    """A camera of which all pictures are there; None where it is black."""
+    """A camera, all of whose pictures must exist; None if it is black."""
     files = PictureFiles(f"{recorded.ref.name}: {name}", recorded.pictures(name, ".jpg", length))
     return view_of_pictures(recorded.ref, name, files, fixed=fixed)
 
@@ -268,7 +268,7 @@ def numbered_names(folder: Path, stem: str, suffix: str = "") -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The instructions: every line but those that say how sure the annotator was."""
+    """The instructions: every line except those with the annotator's confidence."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError:
@@ -277,7 +277,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _join_depth(recorded: _Recorded, views: dict[str, CameraView], unit: float | None) -> dict[str, str]:
-    """Give the first camera its depth pictures; what to say where they cannot be used."""
+    """Add the depth pictures to the first camera; returns notes if they cannot be used."""
     if not (recorded.folder / DEPTH).is_dir() or PRIMARY not in views:
         return {}
     if unit is None:

@@ -1,4 +1,4 @@
-"""Pieces of an episode that every reader makes alike: views of encoded pictures, finite numbers, spoken words."""
+"""Helpers that all readers share: views of encoded pictures, checks of numbers, lists of instructions."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,11 +16,11 @@ from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
 
 MOST_SHORT = 5
-"""Pictures by which a camera may end before the table; a third of a second at 15 a second."""
+"""How many pictures a camera may have fewer than the table has rows; a third of a second at 15 Hz."""
 FEWEST = 2
-"""Frames of an episode in which something can have moved."""
+"""Fewest frames of an episode that can show motion."""
 NO_ACTIONS = ActionConvention("none", (), "no actions were recorded")
-"""Of episodes that show motion and do not say how it was brought about; their actions are T x 0 and masked."""
+"""For episodes without recorded actions; their actions are T x 0 and masked."""
 
 
 def view_of_pictures(
@@ -30,14 +30,14 @@ def view_of_pictures(
     fixed: bool = False,
     orientation: Orientation = "upright",
 ) -> CameraView | None:
-    """A camera whose frames are encoded pictures; only the first is decoded now, and three where that one is black.
+    """A camera whose frames are encoded pictures. Only the first is decoded now, or three if the first is black.
 
     Args:
-        fixed: the dataset says that the camera stands still.
-        orientation: how the pictures are stored, which is undone.
+        fixed: the dataset says that the camera does not move.
+        orientation: how the pictures are stored; the view returns them upright.
 
     Returns:
-        None when every frame is black, which is how datasets write that there was no such camera.
+        None when every frame is black: datasets store an absent camera so.
 
     Raises:
         BadEpisode: the first picture cannot be decoded.
@@ -69,8 +69,8 @@ def view_of_lerobot(
 def view_of_video(
     ref: EpisodeRef, name: str, span: VideoSpan, fixed: bool = False, orientation: Orientation = "upright"
 ) -> CameraView | None:
-    """A camera whose frames are a part of a video; only the first is decoded now; where that one is black, middle and
-    last too.
+    """A camera whose frames are a span of a video. Only the first is decoded now, or also the middle and the last if
+    the first is black.
 
     Raises:
         BadEpisode: the first frame cannot be decoded.
@@ -94,13 +94,13 @@ def with_fov(view: CameraView, fov_y_degrees: float) -> CameraView:
 
 
 def with_kinds(episode: Episode, kind: CameraKind, wrist: CameraKind | None = None) -> Episode:
-    """The episode with the kinds of its cameras, for want of intrinsics: one kind for all but the wrist's."""
+    """The episode with the kinds of its cameras, used when intrinsics are missing: one kind for all but the wrist."""
     kinds = {name: wrist if name == episode.wrist else kind for name in episode.views}
     return replace(episode, views={name: replace(view, kind=kinds[name]) for name, view in episode.views.items()})
 
 
 def usable_views(ref: EpisodeRef, views: Iterable[tuple[str, CameraView | None]]) -> dict[str, CameraView]:
-    """The cameras that are there, by name; the primary one may be missing (``pipeline.episodes.camera_choice``).
+    """The cameras that are present, by name; the primary one may be missing (``pipeline.episodes.camera_choice``).
 
     Raises:
         BadEpisode: all are black.
@@ -116,7 +116,7 @@ def usable_views(ref: EpisodeRef, views: Iterable[tuple[str, CameraView | None]]
 
 @dataclass(frozen=True)
 class Cameras:
-    """The cameras of an episode: ``schemas.episode.Episode`` takes them as they are.
+    """The cameras of an episode, as ``schemas.episode.Episode`` takes them.
 
     Attributes:
         notes: on cameras that are black, cannot be read or end early.
@@ -128,10 +128,10 @@ class Cameras:
 
 
 def find_cameras(ref: EpisodeRef, makers: Mapping[str, Callable[[], CameraView | None]]) -> Cameras:
-    """The cameras that can be used, by name; one that cannot be read costs only itself.
+    """The usable cameras, by name. A camera that cannot be read is left out; the others are kept.
 
     Args:
-        makers: each makes a view; None where every frame is black.
+        makers: each creates a view, or None if every frame is black.
 
     Raises:
         BadEpisode: there is none.
@@ -152,11 +152,11 @@ def find_cameras(ref: EpisodeRef, makers: Mapping[str, Callable[[], CameraView |
 
 
 def shortest_length(length: int, counts: Iterable[int]) -> int:
-    """The length to which an episode is cut for cameras that end a few pictures before its table.
+    """The length to which an episode is cut when cameras have a few pictures fewer than the table has rows.
 
     Args:
         length: rows of the table.
-        counts: pictures of each camera. Those that end long before say nothing of the length.
+        counts: pictures of each camera. Cameras that end much earlier are ignored.
     """
     return min([length, *(count for count in counts if count >= max(length - MOST_SHORT, FEWEST))])
 
@@ -186,7 +186,7 @@ def numbers(
 
 
 def enough_frames(ref: EpisodeRef, length: int) -> None:
-    """Refuse an episode in which nothing can have moved.
+    """Refuse an episode that is too short to show motion.
 
     Raises:
         BadEpisode: fewer than two frames.
@@ -196,10 +196,10 @@ def enough_frames(ref: EpisodeRef, length: int) -> None:
 
 
 def words_of_tasks(episode: LeRobotEpisode) -> EpisodeTexts:
-    """The instructions of a LeRobot episode, where the data say nothing of the outcome."""
+    """The instructions of a LeRobot episode whose data do not contain the outcome."""
     return EpisodeTexts(spoken(episode.tasks()))
 
 
 def spoken(texts: Iterable[str]) -> tuple[str, ...]:
-    """The texts that say something, each once, in their order."""
+    """The texts that are not blank, each once, in their order."""
     return tuple(dict.fromkeys(said for text in texts if (said := text.strip())))

@@ -1,9 +1,9 @@
 """DROID's improved camera calibrations, published apart from the episodes as JSON files keyed by episode.
 
-* ``episode_id_to_path.json``: episode id -> ``lab/outcome/date/time``, by which an RLDS episode finds its id.
+* ``episode_id_to_path.json``: episode id -> ``lab/outcome/date/time``, used to find the id of an RLDS episode.
 * ``camera_serials.json``: id -> ``ext1_cam_serial``, ``ext2_cam_serial``, ``wrist_cam_serial``.
-* ``intrinsics.json``: id -> serial -> **fx, cx, fy, cy** at 1280 x 720. Read as fx, fy, cx, cy it is plausible and
-  wrong.
+* ``intrinsics.json``: id -> serial -> **fx, cx, fy, cy** at 1280 x 720. Read as fx, fy, cx, cy the values look
+  plausible but are wrong.
 * ``cam2base_extrinsics.json``: id -> serial -> x, y, z and Euler angles "xyz" of the camera in the robot's base, OpenCV
   axes.
 """
@@ -43,10 +43,10 @@ class BadCalibration(ValueError):
 
 @dataclass(frozen=True)
 class CameraCalibration:
-    """What the files say of one camera of one episode.
+    """The calibration of one camera in one episode.
 
     Attributes:
-        intrinsics: at the resolution asked for.
+        intrinsics: at the requested resolution.
         base_from_camera: pose in the robot's base, if there is one.
     """
 
@@ -64,16 +64,16 @@ def calibration_files(root: Path) -> list[Path]:
 
 
 def calibration_fingerprint(root: Path) -> str:
-    """Changes when a calibration file does; empty where there are none."""
+    """A fingerprint that changes when a calibration file changes; empty if there are no files."""
     return "".join(f"-{p.stat().st_size}-{p.stat().st_mtime_ns}" for p in calibration_files(root))
 
 
 @lru_cache(maxsize=2)
 def read_calibration(root: Path, fingerprint: str) -> "Calibration | None":
-    """All calibrations of a dataset's folder, read once in a process; None where there are no files.
+    """All calibrations of a dataset's folder, read once per process; None if there are no files.
 
     Raises:
-        BadCalibration: a file is missing, is no JSON, or has another layout.
+        BadCalibration: a file is missing, is not JSON, or has another layout.
     """
     files = {path.name: path for path in calibration_files(root)}
     if not files:
@@ -108,7 +108,7 @@ class Calibration:
             size: (width, height) of the pictures it is for; scaled from 1280 x 720.
 
         Raises:
-            BadCalibration: an entry is not laid out as the files' authors say.
+            BadCalibration: an entry does not have the documented layout.
         """
         episode = self._id_of.get(episode_path, "")
         return self.camera_of(episode, str(self._tables[SERIALS].get(episode, {}).get(SERIAL_OF[camera], "")), size)
@@ -134,13 +134,13 @@ def calibrated(
     tool_xyz: Float[np.ndarray, "T 3"],
     recorded: Float[np.ndarray, "P 4 4"] | None = None,
 ) -> tuple[CameraView, str | None]:
-    """The view with what is known of it as far as it can be believed, and what was refused.
+    """The view with the intrinsics and poses that pass their checks, and notes on what was refused.
 
     Args:
         find: looks the camera up in the calibration files.
         tool_xyz: the hand in the robot's base, metres.
-        recorded: poses that came with the episode, which are noisy: they are taken where the files have none that can
-            be believed.
+        recorded: poses stored with the episode. They are noisy, so they are used only if the files have no pose that
+            passes the checks.
     """
     try:
         found = find()
@@ -167,8 +167,8 @@ def calibrated(
 def _pose_fault(
     view: CameraView, intrinsics: Float[np.ndarray, "3 3"], poses: Float[np.ndarray, "P 4 4"], tool: np.ndarray
 ) -> str | None:
-    """Why poses cannot be this camera's. A fixed one must show the tool; one on the wrist, which sees past it, must
-    move with it.
+    """Why poses cannot belong to this camera, or None. A fixed camera must see the tool; a wrist camera, which may not
+    see it, must move with it.
     """
     if view.fixed:
         return pose_fault(tool, intrinsics, poses, view.size)

@@ -1,8 +1,8 @@
 """DROID as LeRobot v2.1 and v3.0: the RLDS fields as columns, the outcome as a column, no path of the recording.
 
-Without that path no calibration file can be joined, and the noisy poses in ``camera_extrinsics.*`` come without
-intrinsics to check them, so no camera has any. Older conversions (v2.0) swapped the exterior cameras at random; those
-are refused.
+Without that path calibration files cannot be matched. The noisy poses in ``camera_extrinsics.*`` come without
+intrinsics and cannot be checked, so no camera gets a calibration. Older conversions (v2.0) swapped the exterior cameras
+at random; those are refused.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ LANGUAGES = ("language_instruction", "language_instruction_2", "language_instruc
 
 
 def missing_key(meta: LeRobotMeta) -> str | None:
-    """What is missing if this is not DROID, or is of a version that cannot be trusted."""
+    """What is missing if this is not DROID, or is of a version that is refused."""
     missing = [key for key in (PRIMARY, WRIST, ACTION, *(name for name, _ in STATES)) if key not in meta.features]
     if not missing and meta.version == "v2.0":
         return "version v2.1 or v3.0 (v2.0 swapped the exterior cameras)"
@@ -79,7 +79,7 @@ def episode_of_lerobot(
 
 
 def words_of_lerobot(table: LeRobotEpisode) -> EpisodeTexts:
-    """What the table says without its pictures."""
+    """The texts and the outcome in the table, without its pictures."""
     success = bool(table.array(OUTCOME).reshape(-1)[0]) if table.has(OUTCOME) else None
     return EpisodeTexts(instructions_of(_texts(table), table.length).every, success)
 

@@ -1,11 +1,11 @@
 """DROID as it was recorded: one folder an episode, ``<lab>/{success,failure}/<date>/<time>``.
 
-* ``trajectory.h5`` holds what the robot did: ``observation/robot_state/*``, ``action/*``,
+* ``trajectory.h5`` holds states, actions and camera poses: ``observation/robot_state/*``, ``action/*``,
   ``observation/camera_extrinsics/<serial>_{left,right}``.
 * ``metadata_<uuid>.json`` names episode, task and the serial numbers of the cameras.
 * ``recordings/MP4/<serial>.mp4`` is a camera's left eye at 1280 x 720, ``<serial>-stereo.mp4`` both eyes side by side.
-  One picture was taken a step of the robot, but the videos say 60 a second: their pictures are counted and their times
-  not used.
+  One picture was taken at each step of the robot, but the videos are labelled 60 fps, so pictures are matched by their
+  number and not by their time.
 * Texts: see ``_droid_texts``.
 """
 
@@ -40,9 +40,9 @@ PRIMARY, _, WRIST = SERIAL_OF
 STATES = (("cartesian_position", 6), ("gripper_position", 1), ("joint_positions", 7))
 ACTIONS = (("cartesian_position", 6), ("gripper_position", 1))
 BASELINES_M = {"ZED 2": 0.12, "ZED mini": 0.063}
-"""Distance of the two eyes of the cameras that DROID used, as their maker gives it."""
+"""Stereo baseline of the cameras that DROID used, from the maker's data sheet."""
 NEAR_BASELINE = 0.15
-"""Share by which a measured distance may differ from the maker's."""
+"""Largest relative difference of a measured baseline from the maker's."""
 
 
 def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
@@ -51,7 +51,7 @@ def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | Un
     Args:
         dataset: name for the refs.
         root: the dataset's folder, to which sources are relative.
-        folder: the episode's.
+        folder: the episode's folder.
     """
     trajectory = folder / TRAJECTORY
     source = trajectory.relative_to(root).as_posix()
@@ -69,7 +69,7 @@ def list_raw(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | Un
 
 
 def _videos(folder: Path) -> list[Path]:
-    """An episode's videos; OSError where their folder is closed."""
+    """An episode's videos; OSError if their folder cannot be opened."""
     place = folder / VIDEOS
     names = os.listdir(place) if place.is_dir() else []
     return [place / name for name in sorted(names) if name.endswith(".mp4") and not name.startswith(".")]
@@ -130,7 +130,7 @@ def read_raw(
 
 
 class _Table:
-    """``trajectory.h5``, opened for each look at it."""
+    """``trajectory.h5``, opened for each read."""
 
     def __init__(self, ref: EpisodeRef):
         self.ref = ref
@@ -156,7 +156,7 @@ class _Table:
         return np.concatenate(found, axis=1)
 
     def poses(self, serial: str, eye: str, length: int) -> Float[np.ndarray, "T 4 4"] | None:
-        """Poses of one eye of a camera in the robot's base, one for each row; None where they are not there or not
+        """Poses of one eye of a camera in the robot's base, one for each row; None if they are missing or not
         finite.
 
         Args:
@@ -178,10 +178,10 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Recorded:
-    """An episode's folder with what its files say.
+    """An episode's folder with the content of its files.
 
     Attributes:
-        rows: of the table; a picture was taken for each.
+        rows: number of rows of the table; a picture was taken for each.
         reduced: pictures are made smaller by this whole number.
     """
 
@@ -201,22 +201,22 @@ class _Recorded:
         return None if found is None else found[:length]
 
     def left(self, camera: str, length: int) -> VideoSpan:
-        """The left eye: a file of its own, or half of the one with both."""
+        """The left eye: its own file, or half of the stereo file."""
         alone, both = (self.folder / VIDEOS / f"{self.serial(camera)}{end}.mp4" for end in ("", "-stereo"))
         if alone.is_file() or not both.is_file():
             return VideoSpan(alone, 0.0, length, None, False, reduced=self.reduced)
         return VideoSpan(both, 0.0, length, None, False, "left", self.reduced)
 
     def right(self, camera: str, length: int) -> VideoSpan | None:
-        """The right eye, where it was recorded."""
+        """The right eye, if it was recorded."""
         path = self.folder / VIDEOS / f"{self.serial(camera)}-stereo.mp4"
         return VideoSpan(path, 0.0, length, None, False, "right", self.reduced) if path.is_file() else None
 
     def shortest(self) -> tuple[int, dict[str, str]]:
-        """The rows that every camera has pictures for, as DROID's own loader takes them, and what to note of that."""
+        """How many rows have pictures of every camera, as in DROID's own loader, and notes on the cut."""
         counts = {}
         for camera in SERIAL_OF:
-            with suppress(BadEpisode):  # said when the camera is opened
+            with suppress(BadEpisode):  # reported when the camera is opened
                 path = self.left(camera, self.rows).path
                 counts[path.name] = count_frames(self.ref.name, path)
         length = shortest_length(self.rows, counts.values())
@@ -233,10 +233,10 @@ def _view(
     state: Float[np.ndarray, "T S"],
     notes: dict[str, str],
 ) -> CameraView | None:
-    """A camera with what is known of it; None where it is black.
+    """A camera with its calibration; None if it is black.
 
     Args:
-        notes: what is not known is added to them.
+        notes: a note on a missing calibration is added here.
     """
     ref, length = recorded.ref, len(state)
     span = recorded.left(name, length)
@@ -260,12 +260,12 @@ def _view(
 
 
 def _still(poses: Float[np.ndarray, "T 4 4"] | None) -> Float[np.ndarray, "1 4 4"] | None:
-    """The one pose of a camera that stands still; None where the recording says that it moved."""
+    """The single pose of a fixed camera; None if the recording says that it moved."""
     return poses[:1] if poses is not None and np.abs(poses - poses[:1]).max() < 1e-6 else None
 
 
 def _with_right_eye(recorded: _Recorded, view: CameraView) -> tuple[CameraView, str | None]:
-    """The view with its right eye, if that was recorded and the recording's calibration says which make of camera it
+    """The view with its right eye, if it was recorded and the recording's calibration shows which camera model it
     is.
     """
     span = recorded.right(view.name, view.length)

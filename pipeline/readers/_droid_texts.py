@@ -1,7 +1,7 @@
-"""What stands beside DROID's raw recordings in words: tasks, outcome, and who the cameras are.
+"""Text files beside DROID's raw recordings: tasks, outcome and the serial numbers of the cameras.
 
 ``aggregated-annotations-*.json`` (or ``droid_language_annotations.json``) beside the labs' folders maps episodes to
-up to three instructions. Without it the collector's task stands in, which says only what kind of thing was done.
+up to three instructions. Without it the collector's task is used, which names only the kind of task.
 """
 
 import json
@@ -23,13 +23,13 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryE
 
 
 def annotation_files(folder: Path, root: Path) -> list[Path]:
-    """Files of instructions, beside the labs' folders or in the dataset's folder."""
+    """Annotation files, beside the labs' folders or in the dataset's folder."""
     places = dict.fromkeys([*folder.parents[3:4], root])
     return [path for place in places for name in ANNOTATIONS for path in sorted(place.glob(name))]
 
 
 def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[EpisodeTexts, dict[str, str]]:
-    """What stands beside the pictures, and what to say of it."""
+    """The texts and the outcome of an episode, and notes on them."""
     folder = Path(ref.path).parent
     metadata = metadata_of(ref, folder)
     instructions, note = _instructions(folder, root, metadata)
@@ -38,7 +38,7 @@ def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[EpisodeTexts, dict[str, s
 
 
 def metadata_of(ref: EpisodeRef, folder: Path) -> dict[str, Any]:
-    """What ``metadata_<uuid>.json`` says.
+    """The content of ``metadata_<uuid>.json``.
 
     Raises:
         BadEpisode: it cannot be read or names no serial numbers.
@@ -55,7 +55,7 @@ def metadata_of(ref: EpisodeRef, folder: Path) -> dict[str, Any]:
 
 
 def _instructions(folder: Path, root: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What annotators wrote, else the collector's task; and what to say of it."""
+    """The annotators' instructions, else the collector's task; and notes on them."""
     for path in annotation_files(folder, root):
         entry = _annotations(str(path), stamps_of([path])).get(str(metadata.get("uuid", "")))
         if isinstance(entry, dict):
@@ -68,7 +68,7 @@ def _instructions(folder: Path, root: Path, metadata: dict[str, Any]) -> tuple[t
 
 @lru_cache(maxsize=4)
 def _annotations(path: str, stamp: str) -> dict[str, Any]:
-    """A file of instructions, read once in a process; empty where it cannot be read, which was said when the folder was
+    """An annotation file, read once per process. Empty if it cannot be read: that was reported when the folder was
     listed.
     """
     try:
@@ -79,7 +79,7 @@ def _annotations(path: str, stamp: str) -> dict[str, Any]:
 
 
 def bad_annotations(root: Path) -> Iterator[UnreadableSource]:
-    """Files of instructions in the dataset's folder that cannot be read."""
+    """Annotation files in the dataset's folder that cannot be read."""
     for path in (path for name in ANNOTATIONS for path in sorted(root.glob(name))):
         if not _annotations(str(path), stamps_of([path])):
             said = (

@@ -16,10 +16,10 @@ class Form(Generic[Config]):
     """One form.
 
     Attributes:
-        suffix: how the path of its episodes ends; empty for the form of all others.
-        list: lists the episodes of a folder of it.
-        read: reads one, with the reader's config.
-        words: reads one's words, without a picture.
+        suffix: how the paths of its episodes end; empty for the form of all other paths.
+        list: lists the episodes of a folder of this form.
+        read: reads one episode, with the reader's config.
+        words: reads the texts of one episode, without a picture.
     """
 
     suffix: str
@@ -29,10 +29,10 @@ class Form(Generic[Config]):
 
 
 def form_of(ref: EpisodeRef, forms: Mapping[str, Form[Config]]) -> Form[Config]:
-    """The form that an episode lies in."""
+    """The form in which an episode is stored."""
     return max((form for form in forms.values() if ref.path.endswith(form.suffix)), key=lambda form: len(form.suffix))
 
 
 def listers(forms: Mapping[str, Form[Config]]) -> dict[str, Lister]:
-    """What lists each form."""
+    """The lister of each form."""
     return {name: form.list for name, form in forms.items()}

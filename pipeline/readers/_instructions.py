@@ -1,4 +1,4 @@
-"""The instructions of an episode, and those of each of its frames where the texts change on the way."""
+"""The instructions of an episode, and of each frame if the texts change within the episode."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from pipeline.readers._camera_views import spoken
 
 @dataclass(frozen=True)
 class Instructions:
-    """What is said of an episode.
+    """The instructions of an episode.
 
     Attributes:
         every: all texts, each once, in the order of their columns and frames; none is blank.
-        by_frame: the texts of each frame (T entries) where they change within the episode; None where all texts belong
+        by_frame: the texts of each frame (T entries) if they change within the episode; None if all texts belong
             to all frames.
     """
 
@@ -23,8 +23,8 @@ class Instructions:
 def instructions_of(columns: Iterable[Sequence[str]], length: int) -> Instructions:
     """The instructions in some columns of texts.
 
-    A column whose texts are all the same or blank says one thing of the whole episode, as one does that is written at
-    the first step only. In a column with several texts each belongs to its own frames, and a blank one says nothing.
+    A column whose texts are all the same or blank holds one instruction for the whole episode; some datasets write it
+    at the first step only. In a column with several texts each belongs to its own frames, and blank ones are ignored.
 
     Args:
         columns: each with a text for each frame, or with the texts of the whole episode.

@@ -1,4 +1,4 @@
-"""LeRobot datasets that lie packed in ``*.tar.gz``: listed and read as if they were unpacked where they lie."""
+"""LeRobot datasets packed in ``*.tar.gz``: listed and read as if they were unpacked in the same place."""
 
 import dataclasses
 import os
@@ -32,7 +32,7 @@ class CacheConfig:
             raise ValueError(f"cache_gb must be above 0, found {self.cache_gb:g}")
 
     def open_cache(self) -> ArchiveCache:
-        """The cache; nothing is written yet."""
+        """The cache; this writes nothing yet."""
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = Path(self.cache) if self.cache else home / "lamp" / "archives"
         return ArchiveCache(folder, int(self.cache_gb * GIGABYTE))
@@ -41,10 +41,10 @@ class CacheConfig:
 def list_packed(
     cache: ArchiveCache, lister: Lister, root: Path, archive: Path
 ) -> Iterator[EpisodeRef | UnreadableSource]:
-    """The episodes of the LeRobot folders in an archive. Each member that is refused is named.
+    """The episodes of the LeRobot folders in an archive. Each refused member is reported.
 
     Args:
-        lister: of unpacked LeRobot folders.
+        lister: lists unpacked LeRobot folders.
         root: the dataset's folder, to which sources are relative.
     """
     within = archive.relative_to(root).as_posix()
@@ -77,15 +77,15 @@ def list_packed(
 
 
 def is_packed(ref: EpisodeRef) -> bool:
-    """Whether an episode lies in an archive."""
+    """Whether an episode is stored in an archive."""
     return is_archive(ref.path)
 
 
 def read_packed(cache: ArchiveCache, ref: EpisodeRef, read: Callable[[EpisodeRef], Episode]) -> Episode:
-    """An episode out of an archive, which stays unpacked as long as its frames may be asked for.
+    """Read an episode from an archive, which stays unpacked as long as the episode's frames can be read.
 
     Args:
-        read: of an episode that lies unpacked.
+        read: reads an unpacked episode.
 
     Raises:
         BadEpisode: the archive cannot be unpacked, or what ``read`` raises.

@@ -4,13 +4,13 @@ Layout: group ``data`` with the attribute ``problem_info`` (JSON with ``language
 ``actions`` [T, 7], ``states``, and ``obs/`` with ``agentview_rgb`` and ``eye_in_hand_rgb`` (u8), ``ee_states`` [T, 6],
 ``gripper_states`` [T, 2] and, if recorded with ``--use-depth``, ``agentview_depth`` [T, H, W, 1].
 
-Conventions of these files, each undone here and nowhere else:
+Conventions of these files, which only this module converts:
 
 * Images and depth are stored upside down (MuJoCo's OpenGL buffer). A vertical flip makes them upright; there is no
   mirroring.
 * ``obs[t]`` was recorded *after* the step that ``actions[t]`` commanded, so the action taken after seeing ``obs[t]`` is
-  ``actions[t + 1]`` and the last frame has none. Files that were played again record it before (``_libero_pairing``).
-* Demo keys sort by number, not by letter.
+  ``actions[t + 1]`` and the last frame has none. Replayed files record it before the step (``_libero_pairing``).
+* Demo keys are sorted by number, not alphabetically.
 * Depth is a normalised z-buffer (``_simulator_depth``).
 """
 
@@ -63,11 +63,12 @@ def list_hdf5(root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSourc
 
 @dataclass(frozen=True)
 class Hdf5Options:
-    """What files may not tell.
+    """Facts that the files may not contain.
 
     Attributes:
         depth_unit: of recorded depth; None for the z-buffer of LIBERO's own tool, which is checked.
-        observed: whether observations were recorded before or after the action of their row, where states do not tell.
+        observed: whether observations were recorded before or after the action of their row, if the states do not show
+            it.
     """
 
     depth_unit: DepthUnit | None = None
@@ -75,7 +76,7 @@ class Hdf5Options:
 
 
 def read_hdf5(ref: EpisodeRef, options: Hdf5Options = Hdf5Options()) -> Episode:
-    """One demo; its pictures are read when they are asked for.
+    """One demo; its pictures are read on demand.
 
     Raises:
         BadEpisode: it cannot be read or used.
@@ -96,7 +97,7 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
     mask = np.ones(length, bool)
     if pairing.observed == "after":
         actions, mask = np.concatenate([actions[1:], np.zeros_like(actions[:1])]), np.arange(length) < length - 1
-    # The shapes of a demo's arrays are read here, while its file is open; pixels are read when they are asked for.
+    # The shapes of a demo's arrays are read here, while its file is open; pixels are read on demand.
     cameras = find_cameras(
         ref,
         {name: partial(_camera, ref, name, obs, length, model, state, pairing, options) for name in (PRIMARY, WRIST)},
@@ -121,7 +122,7 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
 
 
 def _check_shapes(ref: EpisodeRef, demo: Node) -> int:
-    """The number of frames, once every array agrees on it."""
+    """Check that all arrays have the same number of frames, and return it."""
     obs = demo.get("obs")
     if not isinstance(obs, h5py.Group):
         raise BadEpisode("missing_field", f"{ref.name} has no group obs")
@@ -139,7 +140,7 @@ def _check_shapes(ref: EpisodeRef, demo: Node) -> int:
 
 
 def _check_shape(ref: EpisodeRef, group: Node, name: str, expected: tuple[str | int, ...], length: int | None) -> int:
-    """The number of rows of an array of this shape."""
+    """Check the shape of an array and return its number of rows."""
     if not isinstance(group.get(name), h5py.Dataset):
         code = "missing_camera" if name.endswith("_rgb") else "missing_field"
         raise BadEpisode(code, f"{ref.name} has no {name}")
@@ -201,7 +202,7 @@ def _camera(
     pairing: Pairing,
     options: Hdf5Options,
 ) -> CameraView:
-    """A camera with its recorded depth and its simulator's states, where there are such."""
+    """A camera with its recorded depth and the simulator's states, if the file has them."""
     view = _view(ref, name, obs, length, model)
     return replace(
         view,
@@ -254,6 +255,6 @@ def _read_stored_depth(
 
 
 def _read_upright(ref: EpisodeRef, key: str, frames: Int[np.ndarray, " N"] | None = None) -> np.ndarray:
-    """Pictures or depth of every frame, or of some."""
+    """Upright pictures or depth of all frames, or of some."""
     stored = read_demo(ref, lambda demo: rows(demo[f"obs/{key}"], frames), key)
     return np.ascontiguousarray(stored[:, ::-1])

@@ -1,11 +1,11 @@
-"""LIBERO as LeRobot, in the two lines in which it is published; the keys tell which it is.
+"""LIBERO as LeRobot. Two lines of conversions are published; they differ in their keys.
 
-* ``observation.images.image`` and ``wrist_image``, ``observation.state``, ``action``: the gripper was already turned to
-  1 = open.
+* ``observation.images.image`` and ``wrist_image``, ``observation.state``, ``action``: the gripper is already converted
+  to 1 = open.
 * ``image``, ``wrist_image``, ``state``, ``actions``: the simulator's own gripper (-1 open), and frames *labelled* 10 a
   second that were recorded at 20.
 
-Both were made from the mirrored RLDS pictures, so the mirror is undone here too.
+Both were made from the mirrored RLDS pictures, so the mirroring is undone here too.
 """
 
 import json
@@ -43,7 +43,7 @@ FPS = 20.0
 
 @dataclass(frozen=True)
 class _Line:
-    """One of the lines: what its gripper is called, and its keys."""
+    """One of the lines: its keys and the convention of its gripper."""
 
     name: str
     primary: str
@@ -66,7 +66,7 @@ LINES = (
 
 
 class OneLine:
-    """Lists LeRobot folders of one line only: their raw actions must not be mixed, because the gripper's sign is
+    """Lists LeRobot folders of one line only. Raw actions of the two must not be mixed, because the gripper's sign is
     opposite.
     """
 
@@ -75,10 +75,10 @@ class OneLine:
         self._first: tuple[str, Path] | None = None
 
     def __call__(self, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
-        """The episodes of a folder; none where it is of a line that was not asked for.
+        """The episodes of a folder; none if it is not of the chosen line.
 
         Raises:
-            SeveralForms: it is of another line than the folders before, and none was asked for.
+            SeveralForms: it is of another line than the folders before, and none was chosen.
         """
         name = _line_in(folder)
         if name is not None and self.wanted not in (None, name):
@@ -95,8 +95,8 @@ class OneLine:
 
 
 def _line_in(folder: Path) -> str | None:
-    """The line of a LeRobot folder, or None where that cannot be told;
-    what is wrong with it is said when it is listed.
+    """The line of a LeRobot folder, or None if it cannot be determined;
+    the fault is reported when the folder is listed.
     """
     try:
         features = json.loads((folder / INFO).read_bytes())["features"]

@@ -1,4 +1,4 @@
-"""The simulator's model (MuJoCo XML) that a LIBERO demo carries: what it says of cameras and clip planes."""
+"""Cameras, joints and clip planes from the simulator's model (MuJoCo XML) that is stored with a LIBERO demo."""
 
 import xml.etree.ElementTree as ElementTree
 from xml.etree.ElementTree import Element
@@ -9,14 +9,14 @@ from schemas.cameras import pose_from_mujoco
 from schemas.episode import BadEpisode
 
 NEAR, FAR = 0.01, 50.0
-"""MuJoCo's clip planes in units of the model's extent, where the model does not say."""
+"""MuJoCo's default clip planes, in units of the model's extent."""
 
 POSITIONS = {"free": 7, "ball": 4}
-"""Numbers that say a joint's position, where it is not one."""
+"""How many numbers a joint's position has, for the types with more than one."""
 
 
 class SimulatorModel:
-    """Answers from the model, None where it does not say.
+    """Reads values from the model; None where the model does not have them.
 
     Raises:
         BadEpisode: the XML cannot be parsed. (expat itself refuses entity bombs.)
@@ -33,7 +33,7 @@ class SimulatorModel:
         """Vertical field of view in degrees.
 
         Raises:
-            BadEpisode: it is no angle.
+            BadEpisode: it is not a valid angle.
         """
         found = self._find(f".//camera[@name='{camera}']")
         if found is None or found.get("fovy") is None:
@@ -49,7 +49,7 @@ class SimulatorModel:
         """The pose of a camera that is fixed to the world, 4 x 4 (``schemas.cameras``).
 
         Raises:
-            BadEpisode: position or orientation are no numbers.
+            BadEpisode: position or orientation are not numbers.
         """
         found = self._find(f".//camera[@name='{camera}']")
         if found is None or not (found.get("pos") and found.get("quat")):
@@ -75,8 +75,8 @@ class SimulatorModel:
         return self._find(f"./worldbody/camera[@name='{camera}']") is not None
 
     def joint_places(self) -> list[tuple[str, int]]:
-        """Every named joint and where its positions begin in the vector of all positions: the joints in the order of
-        the model.
+        """Every named joint, in the order of the model, with the index of its first position in the vector of all
+        positions.
         """
         places, place = [], 0
         bodies = None if self.root is None else self.root.find("worldbody")
@@ -91,7 +91,7 @@ class SimulatorModel:
         """Near and far plane in metres: ``znear`` and ``zfar`` are in units of the model's extent.
 
         Raises:
-            BadEpisode: they are no numbers.
+            BadEpisode: they are not numbers.
         """
         statistic, planes = self._find("./statistic[@extent]"), self._find("./visual/map")
         if statistic is None:

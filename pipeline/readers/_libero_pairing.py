@@ -1,8 +1,8 @@
-"""Which action goes with which frame of a LIBERO-layout HDF5 file: observations stand there in two ways.
+"""Which action belongs to which frame of an HDF5 file in LIBERO's layout. Two conventions are in use.
 
 LIBERO's own tool records an observation *after* the step that ``actions[t]`` commanded, so that ``obs/joint_states[t]``
-are the joints of ``states[t + 1]``. Tools that play the demonstrations again, such as OpenVLA's, record it *before*:
-they are those of ``states[t]``. Either is equal to the last bit, so the file itself tells.
+are the joints of ``states[t + 1]``. Tools that replay the demonstrations, such as OpenVLA's, record it *before* the
+step: they are the joints of ``states[t]``. The joints match bit for bit, so the file shows which convention it has.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Observed = Literal["before", "after"]
 """Whether a frame was recorded before or after the action in its row."""
 
 JOINTS = slice(1, 8)
-"""The arm's joints in a state, behind the time."""
+"""The arm's joints in a state; they follow the time."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Pairing:
 
     Attributes:
         observed: when the frame of a row was recorded.
-        first_state: whether the first frame shows the first state. A file that was played again may carry the original
-            file's there.
-        notes: what to say of it.
+        first_state: whether the first frame shows the first state. A replayed file may hold the original file's first
+            state.
+        notes: notes for the episode.
     """
 
     observed: Observed
@@ -40,7 +40,7 @@ class Pairing:
         """The state that each frame shows, T x D; NaN where it was not recorded.
 
         Args:
-            states: as recorded, one a row.
+            states: as recorded, one per row.
         """
         absent = np.full_like(states[:1], np.nan)
         if self.observed == "after":  # what the last frame shows was not recorded
@@ -52,11 +52,11 @@ def pairing_of(ref: EpisodeRef, demo: Node, said: Observed | None) -> Pairing:
     """How a demo's actions and states belong to its frames.
 
     Args:
-        said: what to take where the file does not tell, because it has no states or the arm stands still; LIBERO's own
-            way by default.
+        said: the convention to use if the file does not show it, because it has no states or the arm does not move;
+            LIBERO's own by default.
 
     Raises:
-        BadEpisode: the file has states and they fit neither way (``observation_time``), and nothing is said.
+        BadEpisode: the file has states that fit neither convention (``observation_time``), and ``said`` is not given.
     """
     told, first_state = _told_by_states(demo)
     if len(told) == 1:
@@ -78,8 +78,8 @@ def pairing_of(ref: EpisodeRef, demo: Node, said: Observed | None) -> Pairing:
 
 
 def _told_by_states(demo: Node) -> tuple[set[Observed], bool]:
-    """The ways that the states allow, both where they do not tell and none where they contradict; and whether the first
-    frame may show the first state.
+    """The conventions that the states allow (both if they do not decide, none if they fit neither); and whether the
+    first frame may show the first state.
     """
     both: set[Observed] = {"before", "after"}
     obs = demo["obs"]
@@ -91,7 +91,7 @@ def _told_by_states(demo: Node) -> tuple[set[Observed], bool]:
         return both, True
     coarser = min(joints.dtype, states.dtype, key=lambda kind: kind.itemsize)
     joints, arm = joints.astype(coarser), states[:, JOINTS].astype(coarser)
-    # Files that were played again may carry the first state of the original, so the first row is not asked.
+    # Replayed files may hold the first state of the original, so the first row is not compared.
     fits: dict[Observed, bool] = {
         "after": np.array_equal(joints[:-1], arm[1:]),
         "before": np.array_equal(joints[1:], arm[1:]),

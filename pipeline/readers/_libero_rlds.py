@@ -1,7 +1,7 @@
 """LIBERO as RLDS (``libero_*_no_noops`` 1.0.0): demonstrations replayed at 256 x 256 with idle steps left out.
 
-* Images were turned by 180 degrees where a vertical flip would have made them upright, so they are *mirrored*. That is
-  undone before any camera is applied; left as it is, every flow would point to the wrong side.
+* Images were rotated by 180 degrees instead of flipped vertically, so they are *mirrored*. This is undone before any
+  camera is applied; otherwise the horizontal component of every flow would have the wrong sign.
 * Here ``observation[t]`` was taken before ``action[t]``, unlike in the HDF5 files.
 """
 
@@ -69,7 +69,7 @@ def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:
 
 
 def words_of_record(record: RldsEpisode) -> EpisodeTexts:
-    """What the record says without its pictures."""
+    """The texts of the record, without its pictures."""
     success = bool(record.array("steps/reward")[-1] > 0) if record.has("steps/reward") else None
     return EpisodeTexts(spoken(record.texts(LANGUAGE)), success)
 

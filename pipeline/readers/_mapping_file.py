@@ -1,7 +1,7 @@
-"""What a mapping file says of a dataset that has no reader of its own: which key is a camera, a state, an action, the
-words.
+"""The mapping file of a dataset that has no reader of its own: which keys are cameras, states, actions and
+instructions.
 
-Keys are written as the dataset writes them: a column of LeRobot (``observation.images.top``), or a flattened feature of
+Keys are written as in the dataset: a column of LeRobot (``observation.images.top``), or a flattened feature of
 RLDS (``steps/observation/image``). ``lamp-data inspect FOLDER`` shows them and drafts such a file.
 """
 
@@ -58,9 +58,9 @@ class CameraMapping:
 
     Attributes:
         orientation: how its pictures are stored.
-        fixed: it stands still within an episode. False where that is not known.
+        fixed: it does not move within an episode. False if that is not known.
         fov_y: vertical field of view of the upright picture in degrees, or
-        intrinsics: its intrinsics, where they are known.
+        intrinsics: its intrinsics, if they are known.
         depth: recorded depth, if any.
     """
 
@@ -99,7 +99,7 @@ class Numbers:
 
 @dataclass(frozen=True)
 class GripperMapping:
-    """What the gripper's number means: its value when open and when closed."""
+    """Meaning of the gripper's number: its value when open and when closed."""
 
     open: float
     closed: float
@@ -114,8 +114,8 @@ class ActionMapping:
         parts: columns, side by side.
         convention: a short name, e.g. ``cartesian_delta``.
         description: frames and units in a sentence.
-        gripper: its sign; None where there is no gripper.
-        shift: the action taken after frame t stands in row t + ``shift``: 1 where observations were recorded after the
+        gripper: its sign; None if there is no gripper.
+        shift: the action taken after frame t is in row t + ``shift``: 1 if observations were recorded after the
             step.
     """
 
@@ -140,7 +140,7 @@ class ActionMapping:
 
 @dataclass(frozen=True)
 class SuccessMapping:
-    """How the outcome is told: by the last number of a column, or by a text.
+    """How success is determined: from the last number of a column, or from a text.
 
     Attributes:
         above: the episode succeeded if the last number is greater.
@@ -162,7 +162,7 @@ class DatasetMapping:
 
     Attributes:
         name: of the dataset; shards are called after it.
-        fps: frames per second at which the frames were recorded, whatever a label says.
+        fps: frames per second at which the frames were recorded, even if the dataset is labelled otherwise.
         cameras: by key.
         primary: key of the camera in which flow is expressed.
         wrist: key of a camera on the hand.
@@ -200,14 +200,14 @@ class DatasetMapping:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """A camera's name by its key: the last word of RLDS's key where it is the only one of that name."""
+        """A camera's name by its key: the last word of an RLDS key, if it is unique."""
         last = {key: key.rsplit("/", 1)[-1] for key in self.cameras}
         count = Counter(last.values())
         return {key: name if count[name] == 1 else key.replace("/", ".") for key, name in last.items()}
 
     @property
     def keys(self) -> list[str]:
-        """Every key without which the folder is another dataset's."""
+        """Every key that a folder of this dataset must have."""
         found = [*self.cameras, *(c.depth.key for c in self.cameras.values() if c.depth)]
         found += [part.key for part in (*self.state, *(self.action.parts if self.action else ()))]
         return list(dict.fromkeys([*found, *self.language, *([self.success.key] if self.success else [])]))
@@ -217,6 +217,6 @@ def load_mapping(path: Path) -> DatasetMapping:
     """Read a mapping file, YAML or TOML.
 
     Raises:
-        BadFile: it cannot be read, or says something that is not known; the message names the place.
+        BadFile: it cannot be read, or has an unknown entry; the message names the place.
     """
     return structure(DatasetMapping, read_structured(path), str(path))

@@ -1,7 +1,7 @@
-"""Checks a camera's pose before it is believed: the robot's tool must be seen where the camera looks.
+"""Checks a camera's pose before it is used: the robot's tool must project into the camera's picture.
 
-A pose of the wrong camera, of another episode, inverted, or in other axes puts the tool behind the camera or far out of
-its picture; the flow made with such a pose would be wrong everywhere and look right.
+A pose that is inverted, in other axes, or of another camera or episode puts the tool behind the camera or far outside
+its picture. Flow computed with such a pose would be plausible but wrong everywhere.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ from jaxtyping import Float
 from schemas.cameras import invert_pose, project, transform
 
 ENOUGH = 0.5
-"""Share of frames in which the tool must be seen. A gripper leaves the picture at times; a wrong pose rarely shows it
-at all.
+"""Share of frames in which the tool must be in view. A gripper leaves the picture at times; with a wrong pose it is
+hardly ever in view.
 """
 
 MOVED_M = 0.01
-"""A tool that moves less does not tell what is mounted on it."""
+"""If the tool moves less than this, it cannot be decided whether a camera is mounted on it."""
 
 
 def share_in_view(
@@ -24,7 +24,7 @@ def share_in_view(
     world_from_camera: Float[np.ndarray, "P 4 4"],
     size: tuple[int, int],
 ) -> float:
-    """In which share of the frames a point of the robot lies in front of the camera and within its picture.
+    """The share of frames in which a point of the robot lies in front of the camera and within its picture.
 
     Args:
         tool_xyz: the tool in the world, metres.
@@ -43,7 +43,7 @@ def pose_fault(
     world_from_camera: Float[np.ndarray, "P 4 4"],
     size: tuple[int, int],
 ) -> str | None:
-    """Why a pose is not to be believed, or None."""
+    """Why a pose is refused, or None."""
     if not np.isfinite(world_from_camera).all():
         return "it holds a value that is not finite"
     share = share_in_view(tool_xyz, intrinsics, world_from_camera, size)
@@ -53,7 +53,7 @@ def pose_fault(
 
 
 def mounted_on(tool_xyz: Float[np.ndarray, "T 3"], world_from_camera: Float[np.ndarray, "P 4 4"]) -> bool:
-    """Whether a camera moves with the tool: the tool moves in the world and stays where it is in the camera.
+    """Whether a camera moves with the tool: the tool moves in the world but not in the camera's frame.
 
     Args:
         tool_xyz: the tool in the world, metres.

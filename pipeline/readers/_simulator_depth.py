@@ -1,11 +1,11 @@
-"""Depth as files of demonstrations hold it: MuJoCo's normalised z-buffer, or metres. Which of the two is checked.
+"""Depth stored in demonstration files: MuJoCo's normalised z-buffer, or metres. The unit is checked.
 
-LIBERO's tool writes the z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)). robomimic's writes metres. Read
-as the other, either gives depth that looks plausible and is wrong, so the stored numbers are asked:
+LIBERO's tool writes the z-buffer d in [0, 1): metres = near / (1 - d (1 - near / far)). robomimic's writes metres.
+Depth read in the wrong unit looks plausible but is wrong, so the stored numbers are checked:
 
-* a value above 1 is no z-buffer;
-* where the camera's pose is known, the depth in the pixel that shows the robot's hand must be that of the hand;
-* where it is not, half of the picture cannot be nearer than three near planes.
+* a z-buffer has no value above 1;
+* if the camera's pose is known, the depth in the pixel that shows the robot's hand must be the hand's depth;
+* if it is not known, half of the picture cannot be nearer than three times the near plane.
 """
 
 from collections.abc import Callable
@@ -24,24 +24,24 @@ Stored = Callable[[Int[np.ndarray, " N"] | None], Float[np.ndarray, "N H W"]]
 """Loads stored depth of some frames, or all, upright."""
 
 HIGHEST = 1 + 1e-5
-"""Of a z-buffer, rounding included."""
+"""Largest value of a z-buffer, rounding included."""
 LOOKED_AT = 5
-"""Frames, evenly spread, by which the unit is checked."""
+"""How many evenly spaced frames are used to check the unit."""
 HAND_AGREES = 0.15
-"""Share by which the depth seen at the hand may differ from the hand's own; the hand's surface is nearer by 4%."""
+"""Largest relative difference of the depth seen at the hand from the hand's own; the hand's surface is 4% nearer."""
 TOO_NEAR = 3.0
-"""Near planes; a picture of which half is nearer shows nothing but the inside of things."""
+"""In near planes. If half of a picture is nearer than this, the camera would be inside an object."""
 
 
 @dataclass(frozen=True)
 class HandInView:
-    """Where a camera sees the robot's hand: column and row in pixels and depth in metres, NaN where it does not."""
+    """The robot's hand in a camera: column and row in pixels and depth in metres, NaN where it is not in view."""
 
     uvz: Float[np.ndarray, "T 3"]
 
 
 def hand_in_view(view: CameraView, hand_xyz: Float[np.ndarray, "T 3"]) -> HandInView | None:
-    """Where a camera that stands still sees the hand; None where its pose is not known.
+    """The hand in the view of a fixed camera; None if the camera's pose is not known.
 
     Args:
         hand_xyz: the hand in the world of the camera's pose, metres.
@@ -56,16 +56,16 @@ def hand_in_view(view: CameraView, hand_xyz: Float[np.ndarray, "T 3"]) -> HandIn
 
 @dataclass(frozen=True)
 class SimulatorDepth:
-    """One camera's stored depth and what its numbers are.
+    """One camera's stored depth and its unit.
 
     Attributes:
         name: of episode and depth, for messages.
         stored: reads it.
         length: T.
-        unit: what the numbers are taken for.
-        said: somebody said so; else it is what the files usually hold.
-        planes: near and far plane in metres, for a z-buffer; None where the file does not say.
-        hand: where the camera sees the hand, by which the unit is checked.
+        unit: the assumed unit of the numbers.
+        said: the user gave the unit; else it is the usual one of these files.
+        planes: near and far plane in metres, for a z-buffer; None if the file does not have them.
+        hand: the hand in the camera's view, used to check the unit.
     """
 
     name: str
@@ -77,10 +77,10 @@ class SimulatorDepth:
     hand: HandInView | None
 
     def recorded(self, source: str) -> RecordedDepth | None:
-        """For a view; None where it is a z-buffer whose planes nobody says.
+        """The depth for a view; None if it is a z-buffer with unknown planes.
 
         Args:
-            source: who says the planes.
+            source: where the planes come from.
         """
         if self.unit == "metres":
             said = "metres, as configured" if self.said else "metres"
@@ -95,12 +95,12 @@ class SimulatorDepth:
         """All depth in metres, NaN where there is none.
 
         Raises:
-            BadEpisode: the numbers are not what they are taken for (``depth_unit``).
+            BadEpisode: the numbers do not have the assumed unit (``depth_unit``).
         """
         return self._metres(self.stored(None))
 
     def read_some(self, frames: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N H W"]:
-        """The depth of some frames; the same frames are asked for their unit whichever these are. See ``read``."""
+        """The depth of some frames. The unit is always checked on the same frames, whichever are read. See ``read``."""
         return self._metres(self.stored(frames))
 
     def _metres(self, stored: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
@@ -113,7 +113,7 @@ class SimulatorDepth:
 
     @cached_property
     def _checked(self) -> None:
-        """Some frames were asked whether the numbers are what they are taken for."""
+        """Check on some frames that the numbers have the assumed unit."""
         frames = np.unique(np.linspace(0, self.length - 1, LOOKED_AT).round().astype(int))
         stored = self.stored(frames)
         if self.unit == "z-buffer":
@@ -124,17 +124,17 @@ class SimulatorDepth:
             self._check_nearness(stored)
 
     def _check_highest(self, stored: Float[np.ndarray, "N H W"]) -> None:
-        """Refuse a z-buffer with a value that none has."""
+        """Refuse a z-buffer with a value above the largest possible one."""
         if (highest := stored.max(initial=0, where=np.isfinite(stored))) > HIGHEST:
             raise self._fault(f"holds values up to {highest:.4g}, and a z-buffer has none above 1", "metres")
 
     def _check_by_hand(
         self, frames: Int[np.ndarray, " N"], stored: Float[np.ndarray, "N H W"], needed: bool = False
     ) -> bool:
-        """Compare both readings with where the camera sees the hand, and say whether it does.
+        """Compare the depth in both units with the hand's depth; returns whether the hand was in view.
 
         Args:
-            needed: the reading must be confirmed.
+            needed: the assumed unit must be confirmed.
         """
         other: DepthUnit = "z-buffer" if self.unit == "metres" else "metres"
         off = {"metres": np.inf, "z-buffer": np.inf}
@@ -153,7 +153,7 @@ class SimulatorDepth:
         return bool(np.isfinite(off[self.unit]))
 
     def _check_nearness(self, stored: Float[np.ndarray, "N H W"]) -> None:
-        """Refuse a z-buffer of which half would be nearer than any scene is."""
+        """Refuse a z-buffer if half of it would be nearer than any real scene."""
         assert self.planes is not None
         found = metres_of(stored, *self.planes)
         middle = np.median(found[np.isfinite(found)]) if np.isfinite(found).any() else np.inf
@@ -172,7 +172,7 @@ class SimulatorDepth:
 
 
 def metres_of(buffer: Float[np.ndarray, "N H W"], near: float, far: float) -> Float[np.ndarray, "N H W"]:
-    """Depth in metres of a normalised z-buffer; NaN where it shows nothing."""
+    """Depth in metres from a normalised z-buffer; NaN where nothing was rendered."""
     metres = np.empty(buffer.shape, np.float32)
     for frame, stored in zip(metres, buffer, strict=True):  # one at a time stays in the processor's cache
         inside = np.isfinite(stored) & (stored > 0) & (stored < 1)
@@ -182,8 +182,8 @@ def metres_of(buffer: Float[np.ndarray, "N H W"], near: float, far: float) -> Fl
 
 
 def _off_the_hand(depth: Float[np.ndarray, "N H W"], hand: Float[np.ndarray, "N 3"]) -> float:
-    """By which share of the hand's depth the depth seen there is off, in the middle of the frames; infinity where it is
-    never seen.
+    """Median over the frames of the relative difference between the depth seen at the hand and the hand's depth;
+    infinity if the hand is never in view.
     """
     seen = np.flatnonzero(np.isfinite(hand).all(1))
     column, row = hand[seen, :2].astype(int).T

@@ -1,4 +1,4 @@
-"""Words that lie beside files: ``clip.txt`` beside ``clip.mp4``, or one table ``texts.csv``, ``texts.jsonl`` or
+"""Texts beside files: ``clip.txt`` beside ``clip.mp4``, or one table ``texts.csv``, ``texts.jsonl`` or
 ``texts.json`` for a folder.
 
 A table names each file relative to its own folder and gives it one text or several: CSV with a header ``file,text``;
@@ -23,8 +23,8 @@ class BadTexts(ValueError):
 
 
 def texts_beside(path: Path, root: Path) -> tuple[str, ...]:
-    """The texts of a file: those of its own ``.txt``, one a line, and those of the tables in its folder and in those
-    above, up to root.
+    """The texts of a file: the lines of its own ``.txt``, and its entries in the tables of its folder and of the
+    folders above, up to root.
 
     Raises:
         BadTexts: a file of texts cannot be read.
@@ -55,7 +55,7 @@ def _read(path: Path, largest: int) -> str:
 
 @lru_cache(maxsize=16)
 def _table(path: str, stamp: str) -> dict[str, tuple[str, ...]]:
-    """A table's texts by file, read once in each process and again when it changed."""
+    """A table's texts by file, read once per process and again after a change."""
     file = Path(path)
     text = _read(file, LARGEST_TABLE)
     try:

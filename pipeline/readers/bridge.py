@@ -1,11 +1,11 @@
 """BridgeData V2, WidowX 250, 5 Hz: RLDS ``bridge_dataset`` 1.0.0 here, LeRobot in ``_bridge_lerobot``, as recorded in
 ``_bridge_raw``.
 
-Facts of these files that only this module takes care of:
+Properties of these files that only this module handles:
 
 * ``image_0`` to ``image_3`` were squashed from 640 x 480 to a square. No intrinsics and no poses are known.
-* A camera that was not there is black. ``has_image_*`` in the metadata is always False (a fault of the writer), so the
-  pixels decide.
+* An absent camera is stored as black pictures. ``has_image_*`` in the metadata is always False (a bug of the writer),
+  so the pixels are checked.
 * A missing instruction is an empty text.
 * ``action[t]`` was commanded after ``observation[t]``; its gripper is absolute, 1 = open.
 """
@@ -98,7 +98,7 @@ class BridgeReader:
         )
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One trajectory; its pictures are decoded when they are asked for."""
+        """One trajectory; its pictures are decoded on demand."""
         return with_kinds(form_of(ref, FORMS).read(ref, self.config), CAMERA_KIND)
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
@@ -162,4 +162,4 @@ FORMS: dict[str, Form[Config]] = {
     ),
     "bridge-raw": Form(OBSERVATIONS, partial(list_raw, INFO.name), _read_raw, words_of_raw),
 }
-"""By the names that ``--form`` takes."""
+"""The forms, by the names that ``--form`` accepts."""

@@ -1,13 +1,13 @@
 """DROID, Franka with a Robotiq gripper, 15 Hz: RLDS ``droid`` 1.0.0, 1.0.1 and ``droid_100`` here, LeRobot in
 ``_droid_lerobot``, as recorded in ``_droid_raw``.
 
-* Two exterior cameras and one on the wrist, 180 x 320, the left eye of each stereo pair. The exterior ones stand still.
-* Three instructions an episode, many of them blank.
-* The outcome stands in the path of the recording: ``<lab>/success/...`` or ``<lab>/failure/...``.
+* Two exterior cameras and one on the wrist, 180 x 320, the left eye of each stereo pair. The exterior ones are fixed.
+* Three instructions per episode, many of them blank.
+* The outcome is part of the path of the recording: ``<lab>/success/...`` or ``<lab>/failure/...``.
 * ``action`` is the *absolute* pose that was commanded, with the gripper (1 = closed).
 * Camera poses in release 1.0.1 are noisy and come without intrinsics, so they cannot be checked and are not used.
-  Calibration files (see ``_droid_calibration``) in the dataset's folder or its folder ``calibration`` are joined; a
-  pose that does not show the tool is refused.
+  Calibration files (see ``_droid_calibration``) in the dataset's folder or its folder ``calibration`` are
+  used; a pose in which the tool is not in view is refused.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ CONVENTION = ActionConvention(
 )
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper", *(f"joint_{i}" for i in range(1, 8)))
 OTHER_ACTIONS = {"cartesian_velocity": 6, "gripper_position": 1}
-"""Forms of the action beside the absolute pose, and their widths; ``pipeline.actions.droid`` is made from them."""
+"""Forms of the action besides the absolute pose, and their widths; ``pipeline.actions.droid`` uses them."""
 PRIMARY, WRIST = "exterior_image_1_left", "wrist_image_left"
 CAMERAS = (PRIMARY, "exterior_image_2_left", WRIST)
 FPS = 15.0
@@ -114,12 +114,12 @@ class DroidReader:
             "the folder droid/1.0.1 or droid_100/1.0.0, a LeRobot folder of DROID, or its labs' raw folders",
             form,
         ):
-            if isinstance(listed, EpisodeRef):  # a calibration decides the samples too
+            if isinstance(listed, EpisodeRef):  # the samples depend on the calibration too
                 listed = dataclasses.replace(listed, fingerprint=listed.fingerprint + extra)
             yield listed
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One trajectory; its pictures are decoded when they are asked for."""
+        """One trajectory; its pictures are decoded on demand."""
         return with_kinds(form_of(ref, FORMS).read(ref, self.config), *CAMERA_KINDS)
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
@@ -179,7 +179,7 @@ def _calibration(ref: EpisodeRef) -> Calibration | None:
     root = root_of(ref)
     try:
         return read_calibration(root, calibration_fingerprint(root))
-    except BadCalibration:  # said when the folder was listed
+    except BadCalibration:  # reported when the folder was listed
         return None
 
 
@@ -197,7 +197,7 @@ def _path(record: RldsEpisode) -> str:
 
 
 def _recording(path: str) -> str:
-    """``lab/outcome/date/time`` of a recording's path."""
+    """``lab/outcome/date/time`` from a recording's path."""
     parts = [part for part in path.split("/") if part]
     for place, part in enumerate(parts):
         if part in ("success", "failure") and 0 < place < len(parts) - 2:
@@ -237,4 +237,4 @@ FORMS: dict[str, Form[Config]] = {
     ),
     "droid-raw": Form(TRAJECTORY, partial(list_raw, INFO.name), _read_raw, _words_of_raw),
 }
-"""By the names that ``--form`` takes."""
+"""The forms, by the names that ``--form`` accepts."""

@@ -3,11 +3,11 @@
 * ``<camera>_camera_intrinsics`` holds **fx, fy, cx, cy** in pixels of the stored video.
 * ``<camera>_camera_to_robot_extrinsics`` holds x, y, z and a quaternion **w, x, y, z**: the camera's pose in the robot,
   OpenCV axes.
-* Published converters for Franka write the *hand* camera's pose into the head camera's column. It shows the tool at all
-  times, so that a look at whether the tool is in view does not find the fault; that the pose moves with the hand does.
-  Such poses are refused.
-* A single arm has no head to move: its ``head`` camera stands beside it. Of a robot with two arms nothing is taken for
-  fixed that the poses do not show.
+* Published converters for Franka write the *hand* camera's pose into the head camera's column. The hand camera always
+  sees the tool, so the check that the tool is in view does not find this error. A check that the pose does not move
+  with the hand does. Such poses are refused.
+* A robot with one arm has no moving head: its ``head`` camera is fixed beside it. On a robot with two arms a camera
+  counts as fixed only if its poses show it.
 * Datasets may be nested at any depth, packed (``*.tar.gz``, as they are published) or unpacked.
 """
 
@@ -48,7 +48,7 @@ PRIMARY = "images.rgb.head"
 CAMERAS = (PRIMARY, "images.rgb.hand", "images.rgb.hand_right", "images.rgb.hand_left")
 ARMS = (("",), ("left_", "right_"))
 STILL_M = 1e-4
-"""A camera whose pose changes by less stands still."""
+"""A camera whose pose changes by less is fixed."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class InternDataReader:
         return list_forms(root, listers, what, put, form)
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One episode; its frames are decoded when they are asked for."""
+        """One episode; its frames are decoded on demand."""
         if is_packed(ref):
             return read_packed(self._cache, ref, self.read)
         return _episode(ref, read_lerobot(ref))
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
-        """See ``pipeline.readers.TellsWords``; packed episodes are unpacked for them."""
+        """See ``pipeline.readers.TellsWords``; packed episodes are unpacked to read them."""
         if is_packed(ref):
             episode = self.read(ref)
             return EpisodeTexts(episode.instructions, episode.success)
@@ -167,7 +167,7 @@ def _convention(names: tuple[str, ...]) -> ActionConvention:
 
 
 def _tool(table: LeRobotEpisode, arm: str) -> Float[np.ndarray, "T 3"] | None:
-    """Where an arm's tool is in the robot, metres, if the dataset says."""
+    """The position of an arm's tool in the robot's frame, metres; None if the dataset does not have it."""
     for name in ("tcp", "ee"):
         key = f"states.{arm}{name}_to_robot_pose"
         if table.has(key):
@@ -178,7 +178,7 @@ def _tool(table: LeRobotEpisode, arm: str) -> Float[np.ndarray, "T 3"] | None:
 def _calibrated(
     view: CameraView, table: LeRobotEpisode, tools: Sequence[Float[np.ndarray, "T 3"]]
 ) -> tuple[CameraView, str | None]:
-    """The view with its calibration columns, as far as they pass their checks, and why not."""
+    """The view with the calibration columns that pass their checks, and the reasons for those that do not."""
     camera = view.name.removeprefix("images.rgb.")
     intrinsics_key, pose_key = f"{camera}_camera_intrinsics", f"{camera}_camera_to_robot_extrinsics"
     if not table.has(intrinsics_key):
@@ -213,8 +213,8 @@ def _intrinsics(
 ) -> tuple[Float[np.ndarray, "3 3"], str, str | None]:
     """Intrinsics from fx, fy, cx, cy, where they come from, and why they are refused.
 
-    They belong to the stored video. A video that was stored smaller than its description says may still have those of
-    the size described.
+    They belong to the stored video. If a video was stored smaller than its description says, its intrinsics may still
+    be those of the described size.
     """
     fx, fy, cx, cy = column
     intrinsics, source = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]), "calibration columns"
@@ -239,7 +239,7 @@ def _poses(columns: np.ndarray) -> Float[np.ndarray, "T 4 4"] | None:
 def _pose_fault(
     view: CameraView, poses: Float[np.ndarray, "T 4 4"], tools: Sequence[Float[np.ndarray, "T 3"]]
 ) -> str | None:
-    """Why poses cannot be those of this camera, or None; poses that cannot be checked are refused too."""
+    """Why poses cannot belong to this camera, or None; poses that cannot be checked are refused too."""
     if not tools or view.intrinsics is None:
         return "the dataset gives no pose of the tool to check it with"
     if view.name == PRIMARY and any(mounted_on(tool, poses) for tool in tools):

@@ -1,4 +1,4 @@
-"""LIBERO in each form it is published in, 20 Hz; the form is recognised from the files.
+"""LIBERO in every published form, 20 Hz; the form is recognised from the files.
 
 * Official HDF5, ``<task>_demo.hdf5``: see ``_libero_hdf5``.
 * Modified RLDS (``libero_spatial_no_noops/1.0.0`` and so on): see ``_libero_rlds``.
@@ -51,7 +51,7 @@ class Config:
 
     @property
     def hdf5(self) -> Hdf5Options:
-        """Those of HDF5 files."""
+        """The options of HDF5 files."""
         return Hdf5Options(self.depth_unit, self.observed)
 
 
@@ -77,7 +77,7 @@ class LiberoReader:
         return list_forms(root, listers, what, "LIBERO's <task>_demo.hdf5 files, or its RLDS or LeRobot folders,", form)
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One demo; its pictures are read when they are asked for."""
+        """One demo; its pictures are read on demand."""
         if ref.path.endswith(".hdf5"):
             return read_hdf5(ref, self.config.hdf5)
         if ref.path.endswith(".parquet"):

@@ -1,7 +1,7 @@
 """Any LeRobot or RLDS dataset, read as a mapping file says: ``--dataset my.yaml``.
 
-The file's content stands in the recipe, so another mapping is another build; where the file lies does not matter. What
-it may say is in ``_mapping``.
+The file's content is part of the recipe, so another mapping is another build; the path of the file does not matter. Its
+fields are described in ``_mapping_file``.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ INFO = DatasetInfo(
 )
 Table = LeRobotEpisode | RldsEpisode
 TASKS = "task_index"
-"""A column of every LeRobot table, whether or not its features say so."""
+"""A column that every LeRobot table has, even if it is not listed in the features."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class Config(CacheConfig):
 
     @property
     def info(self) -> DatasetInfo:
-        """Who made the dataset, as the mapping says."""
+        """Who made the dataset, from the mapping."""
         return self.mapping.info if self.mapping else INFO
 
     @property
     def action_convention(self) -> str | None:
-        """What the mapping calls the actions; where a standard form is made from those, the dataset has it
-        (``pipeline.actions``).
+        """The mapping's name for the convention of the actions. If an action standard takes it, the dataset uses that
+        standard (``pipeline.actions``).
         """
         return self.mapping.action.convention if self.mapping and self.mapping.action else None
 
@@ -91,7 +91,7 @@ class MappedReader:
         """The content of the mapping file.
 
         Raises:
-            FileNotFoundError: none was given.
+            FileNotFoundError: no mapping file was given.
         """
         if self._mapping is None:
             raise FileNotFoundError(
@@ -121,13 +121,13 @@ class MappedReader:
             yield listed
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One episode; its frames are decoded when they are asked for."""
+        """One episode; its frames are decoded on demand."""
         if is_packed(ref):
             return read_packed(self._cache, ref, self.read)
         return _episode(ref, _table(ref), self.mapping)
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
-        """See ``pipeline.readers.TellsWords``; packed episodes are unpacked for them."""
+        """See ``pipeline.readers.TellsWords``; packed episodes are unpacked to read them."""
         if is_packed(ref):
             episode = self.read(ref)
             return EpisodeTexts(episode.instructions, episode.success)
@@ -179,7 +179,7 @@ def _episode(ref: EpisodeRef, table: Table, mapping: DatasetMapping) -> Episode:
 
 
 def _view(table: Table, key: str, name: str, camera: CameraMapping) -> CameraView | None:
-    """A camera upright, with what the mapping knows of it; None when every frame is black."""
+    """An upright camera with its settings from the mapping; None when every frame is black."""
     if isinstance(table, LeRobotEpisode):
         view = view_of_lerobot(table, key, camera.fixed)
     else:
@@ -218,7 +218,7 @@ def _depth(
         wanted: numbers of the frames; all of them by default.
 
     Raises:
-        BadEpisode: it is no depth, or not of the pictures' size.
+        BadEpisode: it is not depth, or not of the pictures' size.
     """
     said = f"{table.ref.name}: {depth.key}"
     numbers = np.arange(view.length) if wanted is None else wanted
@@ -237,7 +237,7 @@ def _depth(
 
 
 def _side_by_side(table: Table, parts: tuple[Numbers, ...]) -> tuple[Float[np.ndarray, "T D"], tuple[str, ...]]:
-    """Columns next to each other, with one word for each number."""
+    """Columns side by side, with a name for each number."""
     columns, names = [np.zeros((table.length, 0), np.float32)], []
     for part in parts:
         values = table.array(part.key)
@@ -265,7 +265,7 @@ def _own_names(table: Table, key: str, width: int) -> list[str]:
 
 
 def feature_names(described: object) -> list[str]:
-    """LeRobot's names of a feature's numbers, written as a list, a list in a list, or lists by a word."""
+    """LeRobot's names of a feature's numbers, given as a list, a nested list, or a dict of lists."""
     if isinstance(described, dict):
         described = list(described.values())
     if not isinstance(described, list):
@@ -276,7 +276,7 @@ def feature_names(described: object) -> list[str]:
 def _actions(
     table: Table, action: ActionMapping | None
 ) -> tuple[Float[np.ndarray, "T A"], Bool[np.ndarray, " T"], ActionConvention]:
-    """Actions, whether each is there, and what they mean."""
+    """Actions, a mask of the valid ones, and their convention."""
     if action is None:
         return np.zeros((table.length, 0), np.float32), np.zeros(table.length, bool), NO_ACTIONS
     values, names = _side_by_side(table, action.parts)

@@ -2,12 +2,12 @@
 ``states``, ``actions`` and the simulator's model. ``--flow simulator`` gives exact flow from the states.
 
 * Published files often have no pictures. Those are rendered from the states, at any size (extra ``sim``,
-  ``docs/simulator.md``). Where ``obs/<camera>_image`` is there (robomimic, upright), it is taken.
-* ``states[t]`` is what frame t shows and ``actions[t]`` is taken after it; LIBERO, which shares the layout, records its
+  ``docs/simulator.md``). If ``obs/<camera>_image`` exists (robomimic, upright), it is used.
+* Frame t shows ``states[t]``, and ``actions[t]`` is taken after it. LIBERO, which shares the layout, records its
   pictures one step later.
-* ``obs/<camera>_depth`` (robomimic, upright) is in metres as robomimic writes it, or a z-buffer where ``depth_unit``
-  says so; either is checked (``_simulator_depth``).
-* Nobody says what the task is in words: ``instruction`` does.
+* ``obs/<camera>_depth`` (robomimic, upright) is in metres as robomimic writes it, or a z-buffer if ``depth_unit``
+  says so; both are checked (``_simulator_depth``).
+* The files contain no instruction; the option ``instruction`` gives it.
 * Proprioception is the joints of arm and gripper, read from the states in the order of the model's joints.
 """
 
@@ -47,7 +47,7 @@ INFO = DatasetInfo(
 )
 POSE_DELTA = ("dx", "dy", "dz", "rx", "ry", "rz", "gripper")
 DEFAULT_FOV_Y, DEFAULT_FPS = 45.0, 20.0
-"""MuJoCo's field of view and robosuite's control frequency, where a file names none."""
+"""MuJoCo's default field of view and robosuite's default control frequency, for files without them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class RobosuiteReader:
         return list_forms(root, listers, "*.hdf5 file", "robosuite's files of demonstrations (*.hdf5)", form)
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One demo; its pictures are read or rendered when they are asked for."""
+        """One demo; its pictures are read or rendered on demand."""
         return read_demo(ref, partial(self._episode, ref))
 
     def _episode(self, ref: EpisodeRef, demo: Node) -> Episode:
@@ -160,7 +160,7 @@ class RobosuiteReader:
         return self._with_depth(ref, demo, model, view)
 
     def _with_depth(self, ref: EpisodeRef, demo: Node, model: SimulatorModel, view: CameraView) -> CameraView:
-        """The view with its recorded depth, if it has any of its pictures' size."""
+        """The view with its recorded depth, if there is depth of the same size as the pictures."""
         key = f"obs/{view.name}_depth"
         if key not in demo:
             return view
@@ -189,7 +189,7 @@ class RobosuiteReader:
         return replay.pictures(eye, frames)
 
     def _opened(self, ref: EpisodeRef, camera: str, length: int) -> tuple[Any, Any]:
-        """Replay and renderer of one camera, kept until another episode is asked for: loading a model takes seconds."""
+        """Replay and renderer of one camera, kept until another episode is read: loading a model takes seconds."""
         from pipeline.simulator.model import load_model
         from pipeline.simulator.rendering import SceneCamera
         from pipeline.simulator.replay import Replay

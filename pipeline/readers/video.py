@@ -3,7 +3,7 @@
 * Videos of any length are cut into clips of equal length, each an episode, so that a worker's memory is bounded.
 * Frames are taken at a constant rate, the video's own unless one is given; see ``pipeline.formats.video_clips``.
 * There are no states and no actions: both have width 0, and every action is masked.
-* Nothing is known of the camera unless it is said: ``fixed=true`` where it stands still in every video of the folder.
+* The camera is unknown unless the user describes it: ``fixed=true`` if it does not move in any video of the folder.
 """
 
 import hashlib
@@ -30,12 +30,12 @@ INFO = DatasetInfo(name="video", version="unknown", licence="unknown", credit="u
 CAMERA = "video"
 MOST_BYTES = 1 << 30
 LAST_MORE = 2
-"""Headers of variable rate may leave out how long the last frame is shown: the last clip takes so many more where they
-are there.
+"""Headers of files with a variable rate may leave out the duration of the last frame. The last clip takes up to this
+many more frames if the file has them.
 """
 
 BYTES_A_PIXEL = 7
-"""Of a frame in memory: three colours, and depth as a float."""
+"""Bytes of a pixel in memory: three colours, and depth as a float."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Config:
 
 
 def unanswered(config: Config, recipe: Mapping[str, Any], texts: Iterable[tuple[str, ...]]) -> list[str]:
-    """What nobody has said of the videos and the recipe needs, each as what to add to the command.
+    """The facts that the recipe needs and the user has not given, each as the option to add to the command.
 
     Args:
         recipe: as a manifest holds it (``pipeline.recipe.Recipe.as_dict``).
-        texts: of each clip; looked at until one is found.
+        texts: of each clip; read until the first text is found.
     """
     asked = []
     depth, camera = recipe.get("depth", {}).get("name"), recipe.get("camera", {})
@@ -116,11 +116,11 @@ class VideoReader:
         self.config = config
 
     def list_episodes(self, root: Path, form: str | None = None) -> Iterator[EpisodeRef | UnreadableSource]:
-        """Every clip of every video below; files by path, clips in the order of time."""
+        """Every clip of every video below; files sorted by path, clips by time."""
         return list_forms(root, {"video": self._list_folder}, "video", "videos (.mp4, .webm, .mov ...)", form)
 
     def read(self, ref: EpisodeRef) -> Episode:
-        """One clip; its frames are decoded when they are asked for."""
+        """One clip; its frames are decoded on demand."""
         path = Path(ref.path)
         clip = open_clip(ref.name, self._span(path, ref.name, int(ref.episode.removeprefix("clip_"))))
         view = CameraView(CAMERA, partial(clip.read, ref.name), clip.length, clip.size, fixed=self.config.fixed)
@@ -161,7 +161,7 @@ class VideoReader:
                 yield EpisodeRef(self.config.name, source, f"clip_{number}", str(path), fingerprint)
 
     def _clips(self, path: Path, name: str) -> tuple[float, int, int]:
-        """Frames per second, number of clips, and frames of the whole video on the grid of times."""
+        """Frames per second, number of clips, and number of frames of the whole video at that rate."""
         timing = video_timing(name, path)
         fps = self.config.fps or timing.fps
         frames = max(round(timing.seconds * fps), 1)
@@ -174,7 +174,7 @@ class VideoReader:
         return ClipSpan(path, fps, first, after - first + beyond, self.config.longest_side)
 
     def _texts(self, path: Path, root: Path, name: str) -> tuple[str, ...]:
-        """Raises BadEpisode where the texts cannot be read."""
+        """The texts of a video. Raises BadEpisode if they cannot be read."""
         if self.config.text == "none":
             return ()
         if self.config.text == "filename":
