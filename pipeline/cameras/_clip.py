@@ -12,11 +12,13 @@ from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
 EDGE = 0.05
-"""Bend of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); no corner near one is used."""
+"""Second difference of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); corners near one are
+not used.
+"""
 NOISY = 0.3
-"""Share of pixels above which edges are the depth's noise."""
+"""Share of pixels at edges above which the edges are attributed to noise."""
 LOOKS = 16
-"""Frames, evenly spread, that are asked whether they are."""
+"""Number of frames, evenly spread, on which this is tested."""
 RIM = 5
 """Px; the side of the square around an edge in which no corner is taken."""
 

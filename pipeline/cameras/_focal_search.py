@@ -19,9 +19,9 @@ from schemas.episode import BadEpisode
 FIELDS = np.geomspace(18.0, 110.0, 12)
 """Vertical fields of view in degrees that are tried first."""
 PAIRS = 4
-"""Pairs of frames that are asked."""
+"""Number of pairs of frames that are used."""
 APART = 0.05
-"""Share of the image's width by which the background must move between two frames to be asked."""
+"""Share of the image's width by which the background must move between the two frames of a pair."""
 LONGEST = 24
 """Frames between them, at most."""
 FEWEST = 24
@@ -30,7 +30,7 @@ LOOSER = 2.0
 NARROWED = 6
 """Times that the bracket around the best field of view is narrowed, to 6% of what it was."""
 TELLS = 1.15
-"""A focal length a quarter longer or shorter must fit worse by this factor, or the clip does not say."""
+"""A focal length a quarter longer or shorter must fit worse by this factor; otherwise the clip is refused."""
 
 
 def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3 3"], str]:

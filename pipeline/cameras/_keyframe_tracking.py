@@ -20,13 +20,13 @@ from schemas.episode import BadEpisode
 CELLS = 16
 """Rows and columns of a key frame, each with a corner if it has one."""
 WORN = 0.6
-"""Share of its weight below which the newest key frame is followed by another."""
+"""Share of its first weight of inliers below which a new key frame is added."""
 ALIVE = 3
-"""Key frames that are followed at a time."""
+"""Number of key frames that are tracked at a time."""
 STRIKES = 3
-"""Frames in a row after which a point that does not agree is given up."""
+"""Consecutive frames as an outlier after which a point is dropped."""
 STRAY = 2.0
-"""Px by which a direct match with the key frame may correct what was followed from frame to frame."""
+"""Largest correction, in px, of a frame-to-frame track by a direct match with the key frame."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from schemas.cameras import lift, project, transform
 PROPOSALS = 96
 REFINEMENTS = 5
 AGREES = 3.0
-"""Standard deviations from where a pose puts a point at which the point still agrees with it."""
+"""Largest residual of an inlier, in standard deviations."""
 THINNEST = 1e-9
 """Three points on a line propose nothing: the second singular value of their covariance, as a share of their squared
 depth.
@@ -36,7 +36,7 @@ class Noise:
 
 
 FINEST = Noise(0.05, 0.0005)
-"""No measurement is believed to be better."""
+"""Lower bound of the estimated noise."""
 MEDIAN_TO_DEVIATION = 1.4826
 
 

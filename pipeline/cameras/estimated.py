@@ -23,7 +23,7 @@ from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
 
 STILL = 0.3
-"""Px that the background moves, in the median, in no frame of a camera that stands still."""
+"""Upper bound, in px, of the median motion of the background in every frame of a static camera."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from schemas.perception import DepthMaps
 LOOKS = 6
 """Frames, evenly spread, that are compared with the first ..."""
 JOLTS = 2
-"""... and those into which the picture changed most: a camera that was knocked may stand where it stood a moment later.
+"""... and those after the largest changes: a camera that was knocked may be back in its place a moment later.
 """
 FEWEST = 24
-"""Corners without which there is nothing to check by."""
+"""Smallest number of corners with which the check is made."""
 STILLEST = 0.25
 """Share of the background, by area, that stands still if the camera does: a drawer that is pushed may be most of the
 picture.

@@ -29,16 +29,16 @@ MOST_ANCHORS = 4096
 ANCHOR_FRAMES = 16
 """Frames from which anchors are taken, evenly spread; the robot's are taken from all."""
 TOLERANCE = 0.05
-"""Share of its inverse depth by which an anchor may be off and still agree."""
+"""Largest error of an inlier anchor, as a share of its inverse depth."""
 FEWEST = {"recorded": 50, "plane": 50, "robot": 10}
 AGREEING = {"recorded": 0.5, "plane": 0.25, "robot": 0.5}
-"""Share of the anchors that must agree; of the plane's many show what stands on the table or behind it."""
+"""Share of the anchors that must be inliers; many of the plane's show objects on the table or behind it."""
 SPREAD = 1.15
 """Ratio of the farthest to the nearest agreeing anchor, without its extremes, from which on scale and shift can be told
 apart.
 """
 NEAREST, FARTHEST = 0.05, 20.0
-"""Metres between which the table and the tool are believed to be."""
+"""Range in metres in which the table and the tool are expected."""
 
 
 class CannotAlign(ValueError):

@@ -17,13 +17,13 @@ from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
 
 SMALLEST = 64
-"""Pixels of height below which no network sees anything."""
+"""Smallest height in pixels; no network works below it."""
 FARTHEST_M = 50.0
-"""Metres beyond which depth counts as unknown: there an aligned line has crossed zero, or soon will."""
+"""Metres beyond which depth counts as unknown: aligned inverse depth is close to zero or negative there."""
 FARTHEST_RELATIVE = 50.0
 """The same for relative depth, in medians."""
 SAID = {"recorded": "recorded depth", "plane": "the table's plane", "robot": "the robot's tool"}
-"""An alignment in words; its figures differ from episode to episode and stand in ``DepthAlignment``."""
+"""The alignments in words; their numbers, which differ between episodes, are in ``DepthAlignment``."""
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from pipeline.episodes.spill import in_turn
 
 MEDIAN_FRAMES = 31
 PIXELS = 1024
-"""Of each frame, on a regular grid, by which its line is found."""
+"""Number of pixels per frame, on a regular grid, to which the line is fitted."""
 TOLERANCE = 0.05
-"""Standard deviations of the median frame within which a pixel agrees with a line."""
+"""Largest distance of an inlier from the line, in standard deviations of the median frame."""
 AGREEING = 0.3
-"""Share of the pixels that must agree, or the frame is left as it is."""
+"""Share of the pixels that must be inliers; otherwise the frame is not changed."""
 SAME = 5.0
-"""Mean grey difference (0..255) over a patch up to which a place shows what it shows in the median frame."""
+"""Mean grey difference (0..255) over a patch up to which a place looks the same as in the median frame."""
 PATCH = 7
 """Pixels along the patch's side."""
 NOISE = 6.0

@@ -7,7 +7,7 @@ from pipeline.episodes.spill import in_turn
 from schemas.episode import BadEpisode
 
 FLAT = 1e-6
-"""Share of the depth within which all of it must lie to be constant."""
+"""Largest range of depth, as a share of the depth, that counts as constant."""
 
 
 def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:

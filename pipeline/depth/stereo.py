@@ -17,7 +17,7 @@ from schemas.perception import DepthMaps
 STEPS = 16
 """Disparities are found in steps of a sixteenth of a pixel, and searched in multiples of sixteen."""
 FEWEST = 0.05
-"""Share of the pixels that must find their like in the other eye."""
+"""Share of the pixels that must have a match in the other eye."""
 
 
 @dataclass(frozen=True)

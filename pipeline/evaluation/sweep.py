@@ -10,7 +10,7 @@ from pipeline.recipe import PARTS, Recipe
 from schemas.plugins import PluginChoice
 
 TRACKED = "tracked"
-"""The flow source that is understood where a row names only parts."""
+"""The default flow source of a row that names only parts."""
 
 
 def combinations(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]) -> dict[str, Recipe]:

@@ -21,7 +21,7 @@ from schemas.plugins import MissingDependency
 NEIGHBOURS = 12
 """Points around each by which the surface's direction is estimated."""
 FEWEST = 12
-"""Points of a patch that is registered."""
+"""Smallest number of points of a patch that is registered."""
 HELD = 0.6
 """Share of a patch's points that must find a partner."""
 

@@ -17,7 +17,7 @@ class AssetOptions:
     """
 
     section: ClassVar[str] = "simulator"
-    """What the options are called where a person gives them."""
+    """The name of the options in error messages."""
 
     robosuite: str | None = field(default=None, metadata={"place": True})
     libero_assets: str | None = field(default=None, metadata={"place": True})

@@ -14,12 +14,12 @@ from schemas.episode import BadEpisode
 from schemas.scene_flow import SceneFlow
 
 NEARER = 0.01
-"""Metres by which all that is seen in the 3 x 3 pixels around a point must be nearer than it to hide it."""
+"""A point is hidden if everything in the 3 x 3 pixels around it is nearer by more than this, metres."""
 
 UNIT = 0.05
 """By how much the length of a recorded quaternion may differ from 1."""
 NEAREST = 0.01
-"""Metres in front of the reference camera's plane: nearer, image coordinates say nothing."""
+"""Smallest depth in metres in the reference camera; nearer, image coordinates are meaningless."""
 BEYOND = 1.0
 """Widths and heights of the image by which a point may lie outside it; farther out than that (beside a camera that
 moves) it is left out.

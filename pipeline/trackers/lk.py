@@ -16,7 +16,7 @@ from pipeline.vision.lucas_kanade import Matching, match
 
 LICENCE = None
 LEAST_WINDOWS = 3
-"""A window that is most of a picture finds nothing there, and every level costs as much as the full image."""
+"""A window that covers most of a level finds no match, and every level costs as much as the full image."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 PATCH = 5
-"""Side in px of the square by which a point is recognised."""
+"""Side in px of the square that describes the appearance of a point."""
 
 
 def grey_clip(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"]:

@@ -11,7 +11,7 @@ FEWEST = 4
 OUTLIER = 0.012
 """Metres from the first fit at which a neighbour is left out of the second."""
 THINNEST = 1e-5
-"""Square metres: neighbours on a line do not say how things turn about it."""
+"""Square metres: collinear neighbours do not determine the rotation about their line."""
 NEWTON, CLOSE = 20, 1e-13
 """Steps to the trace of the best rotation at most, and what the last one may be; points that move as one need about
 five.

@@ -16,9 +16,9 @@ from schemas.episode import BadEpisode
 SIDE = 32
 """Px, sides of the small pictures."""
 ALONE = 3.0
-"""Times the change of the frames beside it that a cut must be."""
+"""Smallest ratio of the change at a cut to that of the frames beside it."""
 BESIDE = 2
-"""Frames on each side of it that are asked."""
+"""Number of frames on each side that are compared."""
 
 
 def check_level(name: str, level: float | None) -> None:
