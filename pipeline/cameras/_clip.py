@@ -12,8 +12,8 @@ from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
 EDGE = 0.05
-"""Second difference of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); corners near one are
-not used.
+"""Second difference of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); corners near one
+are not used.
 """
 NOISY = 0.3
 """Share of pixels at edges above which the edges are attributed to noise."""
