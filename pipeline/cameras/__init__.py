@@ -13,12 +13,12 @@ from schemas.plugins import PluginChoice, build_plugin
 
 @runtime_checkable
 class CameraSolver(Protocol):
-    """Gives intrinsics and the pose of every frame.
+    """Finds the intrinsics and the pose of every frame.
 
     Attributes:
-        needs_all_frames: whether it finds them from all frames together: an episode that is worked on in chunks
-            (``pipeline.episodes.chunks``) is then given to it once, as a whole, its frames and depth in temporary
-            files; so it takes few of them into memory at a time.
+        needs_all_frames: whether it needs all frames at once. An episode processed in chunks
+            (``pipeline.episodes.chunks``) is then passed to it once, as a whole, with frames and depth in temporary
+            files; the solver must load only a few of them at a time.
     """
 
     needs_all_frames: bool
@@ -27,7 +27,7 @@ class CameraSolver(Protocol):
         """The cameras of an episode.
 
         Raises:
-            BadEpisode: this episode's cameras cannot be had this way.
+            BadEpisode: this solver cannot find the cameras of this episode.
         """
         ...
 

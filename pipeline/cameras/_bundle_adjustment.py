@@ -1,4 +1,6 @@
-"""All poses at once: a bundle of windows, each the frames that see one key frame's background."""
+"""Bundle adjustment: refines all poses together, from the links between key frames and the frames that see their
+background.
+"""
 
 from dataclasses import dataclass
 
@@ -15,11 +17,11 @@ STILL = 1e-7
 
 
 def refine(placed: Placed, intrinsics: Float[np.ndarray, "3 3"], noise: Noise) -> Float[np.ndarray, "T 4 4"]:
-    """The poses that fit all links together, by Gauss-Newton; the first camera stays the world.
+    """The poses that fit all links best, by Gauss-Newton; the first camera's frame is the world.
 
-    A frame that is no key frame is tied to key frames only, so it is eliminated, and what is solved is as large as the
-    key frames are many. Key frames are tied to the few before them, so memory and time grow with the clip's length and
-    not with its square.
+    Frames that are not key frames are linked to key frames only, so they are eliminated (Schur complement), and the
+    system solved has one block per key frame. Each key frame is linked only to the few before it, so memory and time
+    grow linearly with the clip's length, not quadratically.
     """
     poses = placed.world_from_camera.copy()
     first = [lift(uvz, intrinsics) for uvz in placed.points]
@@ -40,7 +42,7 @@ def refine(placed: Placed, intrinsics: Float[np.ndarray, "3 3"], noise: Noise) -
 
 
 def _noise_found(placed: Placed, poses, first, intrinsics, noise: Noise) -> Noise:
-    """The noise that the links show, from the median of their residuals; never more than was taken for granted."""
+    """The noise estimated from the median residuals of the links; never more than the given ``noise``."""
     residuals = []
     for link in placed.links:
         motion = invert_pose(poses[link.frame]) @ poses[placed.keys[link.key]]
@@ -50,13 +52,13 @@ def _noise_found(placed: Placed, poses, first, intrinsics, noise: Noise) -> Nois
 
 @dataclass
 class _System:
-    """Normal equations in blocks of six, without those that are 0.
+    """Normal equations in 6 x 6 blocks; blocks that are always 0 are not stored.
 
     Attributes:
-        among: [i, j] ties key frame i to key frame i + j.
-        own: of the other frames, each with itself.
-        oldest: the number of the oldest key frame that each of them is tied to.
-        across: [f, j] ties frame f (rows) to key frame oldest[f] + j (columns).
+        among: [i, j] is the block of key frames i and i + j.
+        own: diagonal blocks of the other frames.
+        oldest: for each of the other frames, the number of the oldest key frame it is linked to.
+        across: [f, j] is the block of frame f (rows) and key frame oldest[f] + j (columns).
         pull_keys, pull_others: gradients.
     """
 
@@ -102,7 +104,9 @@ def _system(placed: Placed, poses, first, intrinsics, noise: Noise, place, is_ke
 
 
 def _equations(link: Link, key_frame: int, poses, points, intrinsics, noise: Noise):
-    """Block and gradient for the key frame's step, and the matrix that turns the frame's step into minus that one."""
+    """Block and gradient for the key frame's step, and the matrix that maps the frame's step to minus the key frame's
+    step.
+    """
     motion = invert_pose(poses[link.frame]) @ poses[key_frame]
     block, pull = normal_equations(motion, points, link.seen, intrinsics, noise)
     inverse = invert_pose(motion)
@@ -113,7 +117,7 @@ def _equations(link: Link, key_frame: int, poses, points, intrinsics, noise: Noi
 
 
 def _solve(s: _System) -> tuple[Float[np.ndarray, "N 6"], Float[np.ndarray, "F 6"]]:
-    """Steps of key frames (the first stands still) and of the others."""
+    """Steps of the key frames (the first is fixed) and of the other frames."""
     inverse = np.linalg.inv(s.own + 1e-9 * np.eye(6))
     gain = inverse[:, None] @ s.across
     among, right = s.among.copy(), s.pull_keys.copy()
@@ -131,11 +135,11 @@ def _solve(s: _System) -> tuple[Float[np.ndarray, "N 6"], Float[np.ndarray, "F 6
 
 
 def _solve_banded(blocks: Float[np.ndarray, "N W 6 6"], right: Float[np.ndarray, "N 6"]) -> Float[np.ndarray, "N 6"]:
-    """The solution of a positive definite system by elimination, block by block.
+    """Solve a positive definite banded system by block elimination.
 
     Args:
-        blocks: [i, j] is row i, column i + j; what lies beyond the last column is not looked at. Changed in its place.
-        right: changed in its place.
+        blocks: [i, j] is row i, column i + j; entries beyond the last column are ignored. Modified in place.
+        right: modified in place.
     """
     inverse = np.empty((len(blocks), 6, 6))
     reach = [range(1, min(blocks.shape[1], len(blocks) - k)) for k in range(len(blocks))]

@@ -1,5 +1,5 @@
-"""Pictures and depth of a clip, one frame at a time: of a long episode both lie in files, and no more than a few frames
-in memory.
+"""Access to the pictures and depth of a clip, one frame at a time. For a long episode both are in files, and only a few
+frames are in memory.
 """
 
 import numpy as np
@@ -12,17 +12,19 @@ from schemas.episode import CameraView
 from schemas.perception import DepthMaps
 
 EDGE = 0.05
-"""Bend of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); no corner near one is used."""
+"""Second difference of inverse depth that counts as an edge (``pipeline.vision.lift.depth_edges``); corners near one
+are not used.
+"""
 NOISY = 0.3
-"""Share of pixels above which edges are the depth's noise."""
+"""Share of pixels at edges above which the edges are attributed to noise."""
 LOOKS = 16
-"""Frames, evenly spread, that are asked whether they are."""
+"""Number of frames, evenly spread, on which this is tested."""
 RIM = 5
 """Px; the side of the square around an edge in which no corner is taken."""
 
 
 class Clip:
-    """What a camera saw.
+    """The pictures and depth of one camera.
 
     Attributes:
         name: of the camera, for messages.
@@ -36,11 +38,11 @@ class Clip:
         self._view, self._depth = view, depth.depth
         looks = np.unique(np.linspace(0, self.length - 1, LOOKS).astype(int))
         self._noisy = bool(np.mean([depth_edges(self._depth[n : n + 1], EDGE).mean() for n in looks]) > NOISY)
-        self._greys: dict[int, np.ndarray] = {}  # of the last frame that was asked for and the one before it
+        self._greys: dict[int, np.ndarray] = {}  # of the last requested frame and the one before it
         self._edges: dict[int, np.ndarray] = {}
 
     def grey(self, frame: int) -> UInt8[np.ndarray, "H W"]:
-        """A picture."""
+        """The grey picture of a frame."""
         import cv2
 
         if frame not in self._greys:
@@ -52,7 +54,7 @@ class Clip:
         return self._greys[frame]
 
     def edges(self, frame: int) -> Bool[np.ndarray, "H W"]:
-        """Pixels at a depth edge; none where edges would be noise, which says nothing."""
+        """Pixels at a depth edge; none for a clip whose depth is so noisy that edges cannot be told from noise."""
         if frame not in self._edges:
             none = np.zeros(self._depth.shape[1:], bool)
             self._edges = {frame: none if self._noisy else depth_edges(self._depth[frame : frame + 1], EDGE)[0]}

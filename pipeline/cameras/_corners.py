@@ -1,8 +1,8 @@
-"""What cameras are known by: corners of the picture, spread over all of it, and how much of the world each stands for.
+"""Corners that camera poses are estimated from, spread over the whole picture, and their weights.
 
-The world is what most square metres agree on. A pixel at depth z shows an area that grows with z * z; so a gripper that
-is always in a wrist camera's picture, or a robot arm close to a fixed one, weighs little beside the table and the wall
-behind it, however many pixels it covers.
+Each corner is weighted by the area of the world that it shows, which grows with z * z at depth z. So a gripper that is
+always in a wrist camera's picture, or a robot arm close to a fixed camera, has little weight compared with the table
+and the wall behind it, however many pixels it covers.
 """
 
 import itertools
@@ -47,8 +47,8 @@ def corners(
 
 
 def area_weights(z: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """Square metres that a pixel at these depths shows, as shares of all; far ones are capped, for their depth is the
-    least sure.
+    """The area of the world that a pixel at each depth shows, as a share of the total. Large depths are capped, because
+    they are the least certain.
     """
     if not len(z):
         return z

@@ -1,8 +1,8 @@
-"""Intrinsics that nobody recorded, from the clip: with the wrong focal length no rigid motion fits tracks and depth.
+"""Estimates intrinsics that were not recorded: with the wrong focal length no rigid motion fits tracks and depth.
 
-A camera that turns, or a scene in which depth changes while things turn, tells it; one that only slides before things
-does not, and then the answer is that the clip does not say. Square pixels and an axis through the middle of the image
-are taken for granted.
+The focal length can be found if the camera rotates, or if depth changes while things rotate. It cannot be found if the
+camera only translates; the episode is then refused. Square pixels and an optical axis through the image centre are
+assumed.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ from schemas.episode import BadEpisode
 FIELDS = np.geomspace(18.0, 110.0, 12)
 """Vertical fields of view in degrees that are tried first."""
 PAIRS = 4
-"""Pairs of frames that are asked."""
+"""Number of pairs of frames that are used."""
 APART = 0.05
-"""Share of the image's width by which the background must move between two frames to be asked."""
+"""Share of the image's width by which the background must move between the two frames of a pair."""
 LONGEST = 24
 """Frames between them, at most."""
 FEWEST = 24
@@ -30,18 +30,18 @@ LOOSER = 2.0
 NARROWED = 6
 """Times that the bracket around the best field of view is narrowed, to 6% of what it was."""
 TELLS = 1.15
-"""A focal length a quarter longer or shorter must fit worse by this factor, or the clip does not say."""
+"""A focal length a quarter longer or shorter must fit worse by this factor; otherwise the clip is refused."""
 
 
 def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3 3"], str]:
-    """Intrinsics and words that say how they were found.
+    """Intrinsics, and how they were found, in words.
 
     Args:
-        clip: whose depth has one scale, without shift.
-        noise: of what is measured.
+        clip: its depth must have one scale for all frames and no shift.
+        noise: of the measurements.
 
     Raises:
-        BadEpisode: ``no_intrinsics``: the clip does not say.
+        BadEpisode: ``no_intrinsics``: the clip does not determine them.
     """
     width, height = clip.size
     refusal = BadEpisode(
@@ -63,7 +63,7 @@ def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3
     best = int(np.argmin(costs))
     if best in (0, len(FIELDS) - 1):
         raise refusal
-    # Looked at once more with the noise that there really is: a clip says more the better it was measured.
+    # Repeated with the noise estimated from the residuals: with less noise the clip determines the result better.
     noise = _noise_at(sightings, intrinsics_from_fov(FIELDS[best], width, height), noise)
     fov = _smallest(cost, FIELDS[best - 1], FIELDS[best + 1])
     if min(cost(_with_focal(fov, 1.25)), cost(_with_focal(fov, 0.8))) < TELLS * cost(fov):
@@ -76,7 +76,7 @@ def estimated_intrinsics(clip: Clip, noise: Noise) -> tuple[Float[np.ndarray, "3
 
 
 def _with_focal(fov: float, by: float) -> float:
-    """The field of view of a focal length that is so many times as long."""
+    """The field of view after the focal length is multiplied by ``by``."""
     return float(np.degrees(2 * np.arctan(np.tan(np.radians(fov) / 2) / by)))
 
 
@@ -91,7 +91,7 @@ def _noise_at(sightings: list[Sighting], intrinsics: Float[np.ndarray, "3 3"], n
 
 
 def _pairs(clip: Clip) -> list[Sighting]:
-    """Corners of a few frames and where they are some frames later, far enough to tell."""
+    """Corners of a few frames, matched in a frame some time later, with enough motion between the two."""
     sightings = []
     for start in np.unique(np.linspace(0, max(clip.length - 2, 0), PAIRS).astype(int)).tolist():
         uvz = clip.corners(start, CELLS)
@@ -113,7 +113,7 @@ def _pairs(clip: Clip) -> list[Sighting]:
 
 
 def _cost(sightings: list[Sighting], intrinsics: Float[np.ndarray, "3 3"], noise: Noise) -> float:
-    """How badly rigid motions fit with these intrinsics; each point counts up to a limit."""
+    """Misfit of the best rigid motions with these intrinsics; each point's error is capped."""
     total = 0.0
     for sighting in sightings:
         motion, _, _ = find_motion(sighting, intrinsics, noise, np.eye(4)[None])
@@ -123,7 +123,7 @@ def _cost(sightings: list[Sighting], intrinsics: Float[np.ndarray, "3 3"], noise
 
 
 def _smallest(cost, low: float, high: float) -> float:
-    """Where a cost is least between two bounds, by golden section."""
+    """The minimum of a cost between two bounds, by golden-section search."""
     golden = (5**0.5 - 1) / 2
     for _ in range(NARROWED):
         a, b = high - golden * (high - low), low + golden * (high - low)

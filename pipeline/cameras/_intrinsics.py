@@ -1,5 +1,5 @@
-"""Intrinsics that are known before anything is measured: the dataset's, a field of view that somebody gave, or the kind
-of camera.
+"""Intrinsics that are known without estimation: from the dataset, from a given field of view, or from the kind of
+camera.
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ def check_fov(name: str, fov_y: float | None) -> None:
 
 
 def known_intrinsics(view: CameraView, fov_y: float | None) -> tuple[Float[np.ndarray, "3 3"], str] | None:
-    """Intrinsics and where they come from; None where neither the dataset, nor the option ``fov_y`` (degrees), nor the
-    kind of camera says.
+    """Intrinsics and their source; None if neither the dataset, nor the option ``fov_y`` (degrees), nor the kind of
+    camera gives them.
     """
     if view.intrinsics is not None:
         return view.intrinsics, view.intrinsics_source

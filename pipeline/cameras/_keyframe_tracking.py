@@ -1,8 +1,8 @@
-"""Following the background: corners of a few key frames are followed as long as they last, each frame is placed by
-those it still sees.
+"""Tracks the background: corners of a few key frames are tracked as long as possible, and the pose of each frame is
+estimated from those it still sees.
 
-A frame is compared with a key frame directly and not with its neighbour, so that errors add up from key frame to key
-frame only, and a camera that stands still has none at all.
+A frame is compared with a key frame and not with its neighbour, so errors accumulate only from key frame to key frame,
+and there is no drift while the camera stands still.
 """
 
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ from schemas.episode import BadEpisode
 CELLS = 16
 """Rows and columns of a key frame, each with a corner if it has one."""
 WORN = 0.6
-"""Share of its weight below which the newest key frame is followed by another."""
+"""Share of its first weight of inliers below which a new key frame is added."""
 ALIVE = 3
-"""Key frames that are followed at a time."""
+"""Number of key frames that are tracked at a time."""
 STRIKES = 3
-"""Frames in a row after which a point that does not agree is given up."""
+"""Consecutive frames as an outlier after which a point is dropped."""
 STRAY = 2.0
-"""Px by which a direct match with the key frame may correct what was followed from frame to frame."""
+"""Largest correction, in px, of a frame-to-frame track by a direct match with the key frame."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a frame sees of a key frame's background.
+    """The points of a key frame's background that another frame sees.
 
     Attributes:
         key: the key frame's number among the key frames.
-        frame: index of the frame that sees it.
-        points: which of the key frame's points agreed.
+        frame: index of the other frame.
+        points: which of the key frame's points are inliers.
         seen: where they are in the frame: u px, v px, depth.
     """
 
@@ -48,14 +48,14 @@ class Link:
 
 @dataclass(frozen=True)
 class Placed:
-    """A first estimate of every pose, and what it rests on.
+    """A first estimate of every pose, and the measurements it is based on.
 
     Attributes:
-        world_from_camera: the first camera is the world.
+        world_from_camera: the first camera's frame is the world.
         keys: indices of the key frames; the first is 0.
         points: of each key frame's background: u px, v px, depth.
         links: of all frames, in their order; each to one of the ``ALIVE`` newest key frames before it.
-        blind: frames in which the background is seen, but has no depth: they could not be placed.
+        blind: frames in which the background is seen but has no depth, so that their pose could not be estimated.
     """
 
     world_from_camera: Float[np.ndarray, "T 4 4"]
@@ -69,25 +69,25 @@ class Placed:
 class _KeyFrame:
     number: int
     frame: int
-    grey: UInt8[np.ndarray, "H W"] | None  # its picture, as long as its points are followed
+    grey: UInt8[np.ndarray, "H W"] | None  # its picture, as long as its points are tracked
     uvz: Float[np.ndarray, "N 3"]  # where its points were set
     weight: Float[np.ndarray, " N"]
     uv: Float[np.ndarray, "N 2"]  # where they are now
     alive: Bool[np.ndarray, " N"]
-    strikes: Int[np.ndarray, " N"]  # frames in a row in which it did not agree
-    moving: Bool[np.ndarray, " N"]  # it did not too often, so it lies on a thing that moves
-    fresh: float = 1.0  # share of the weight that agreed in the first frame after it
+    strikes: Int[np.ndarray, " N"]  # consecutive frames in which the point was an outlier
+    moving: Bool[np.ndarray, " N"]  # an outlier too often: the point lies on something that moves
+    fresh: float = 1.0  # inliers' share of the weight in the first frame after it
     sightings: int = 0
 
 
 class Follower:
-    """Follows the background of one clip.
+    """Tracks the background of one clip.
 
     Args:
-        clip: its pictures and depth, gone through once from the first frame to the last.
+        clip: its pictures and depth, read once from the first frame to the last.
         intrinsics: of the camera.
-        noise: of what is measured.
-        fewest: points that must agree for a frame to be placed; a first frame needs twice as many corners.
+        noise: of the measurements.
+        fewest: inliers needed to estimate a frame's pose; the first frame needs twice as many corners.
     """
 
     def __init__(
@@ -106,10 +106,11 @@ class Follower:
         self.blind: list[int] = []
 
     def place(self) -> Placed:
-        """Place every frame.
+        """Estimate the pose of every frame.
 
         Raises:
-            BadEpisode: ``no_background`` where there is too little to follow, ``camera_jump`` where it is lost at once.
+            BadEpisode: ``no_background`` if there are too few points to track, ``camera_jump`` if they are lost from
+                one frame to the next.
         """
         self._add_key(0)
         for frame in range(1, self.clip.length):
@@ -121,7 +122,7 @@ class Follower:
         return Placed(self.poses, [key.frame for key in self.keys], [key.uvz for key in self.keys], links, self.blind)
 
     def _of_the_background(self, link: Link) -> Link:
-        """Without the points of which a later frame showed that they move; the first frames see too little of it."""
+        """The link without points that later frames showed to move, which the first frames cannot tell yet."""
         still = ~self.keys[link.key].moving[link.points]
         return Link(link.key, link.frame, link.points[still], link.seen[still])
 
@@ -135,7 +136,7 @@ class Follower:
                 "background",
             )
         if len(uvz) < self.fewest:
-            return  # the older key frames have to do
+            return  # the older key frames have to suffice
         key = _KeyFrame(
             len(self.keys),
             frame,
@@ -153,7 +154,7 @@ class Follower:
             self.active.pop(0).grey = None
 
     def _advance(self, frame: int) -> None:
-        """Follow all points to a frame: from the one before it, corrected by their key frame itself."""
+        """Track all points from the previous frame to this one, then correct them by matching with their key frame."""
         rows = [np.flatnonzero(key.alive) for key in self.active]
         together = np.concatenate([key.uv[mine] for key, mine in zip(self.active, rows, strict=True)])
         grey = self.clip.grey(frame)
@@ -167,7 +168,7 @@ class Follower:
             key.alive[mine[~found]] = False
 
     def _place(self, frame: int) -> bool:
-        """Place a frame by the newest key frame that can; whether that one is worn."""
+        """Estimate a frame's pose from the newest key frame that allows it; returns whether a new key frame is due."""
         placed, share, measured = None, 0.0, False
         for key in reversed(self.active):
             rows, sighting = self._sighting(key, frame)
@@ -207,7 +208,7 @@ class Follower:
         return bool(share < WORN * newest.fresh) or newest.sightings == 0
 
     def _sighting(self, key: _KeyFrame, frame: int) -> tuple[np.ndarray, Sighting]:
-        """Points of a key frame that are seen, with depth away from edges."""
+        """Points of a key frame that are seen in a frame and have depth away from edges."""
         rows = np.flatnonzero(key.alive)
         z, usable = self.clip.sample(frame, key.uv[rows])
         rows = rows[usable]
@@ -215,14 +216,14 @@ class Follower:
         return rows, Sighting(key.uvz[rows], seen, key.weight[rows])
 
     def _hints(self, frame: int) -> Float[np.ndarray, "P 4 4"]:
-        """Where the camera may be: where it was, and where it would be if it went on as before."""
+        """Initial guesses of the pose: the previous pose, and the previous motion repeated."""
         before = self.poses[frame - 1]
         if frame < 2:
             return before[None]
         return np.stack([before, before @ invert_pose(self.poses[frame - 2]) @ before])
 
     def _note(self, key: _KeyFrame, rows: np.ndarray, agree: Bool[np.ndarray, " N"]) -> None:
-        """Points that go on disagreeing lie on things that move."""
+        """Count consecutive frames in which points are outliers, and mark those with too many as moving."""
         key.strikes[rows] = np.where(agree, 0, key.strikes[rows] + 1)
         key.moving |= key.strikes >= STRIKES
         key.alive &= ~key.moving
@@ -231,7 +232,7 @@ class Follower:
 def _corrected(
     key: _KeyFrame, rows: Int[np.ndarray, " N"], place: Float[np.ndarray, "N 2"], grey: UInt8[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "N 2"]:
-    """Places in a picture, matched with the key frame directly where it still looks the same."""
+    """Positions in a picture, corrected by direct matching with the key frame where that succeeds."""
     assert key.grey is not None, "it is followed"
     direct, sure = match(key.grey, grey, key.uvz[rows, :2], Matching(), guess=place)
     sure &= np.linalg.norm(direct - place, axis=1) < STRAY

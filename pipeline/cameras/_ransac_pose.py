@@ -1,8 +1,7 @@
-"""The rigid motion between two cameras, from points of one with depth that were found again in the other.
+"""The rigid motion between two cameras, from points with depth that are matched in both.
 
-Some of the points lie on things that move by themselves, or were followed badly; so poses are proposed by three points
-each (RANSAC), the one that explains most square metres of the world is taken (``_background``), and refined on all that
-agree with it.
+Some points lie on moving things or were tracked badly. So poses are proposed from three points each (RANSAC), the one
+whose inliers cover the largest area of the world is chosen (``_corners``), and it is refined on all inliers.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from schemas.cameras import lift, project, transform
 PROPOSALS = 96
 REFINEMENTS = 5
 AGREES = 3.0
-"""Standard deviations from where a pose puts a point at which the point still agrees with it."""
+"""Largest residual of an inlier, in standard deviations."""
 THINNEST = 1e-9
 """Three points on a line propose nothing: the second singular value of their covariance, as a share of their squared
 depth.
@@ -25,11 +24,11 @@ depth.
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviations of what is measured.
+    """Standard deviations of the measurements.
 
     Attributes:
-        px: of a point's place in the image.
-        depth: of its depth, as a share of it.
+        px: of a point's position in the image.
+        depth: of its depth, as a share of the depth.
     """
 
     px: float
@@ -37,7 +36,7 @@ class Noise:
 
 
 FINEST = Noise(0.05, 0.0005)
-"""No measurement is believed to be better."""
+"""Lower bound of the estimated noise."""
 MEDIAN_TO_DEVIATION = 1.4826
 
 
@@ -48,7 +47,7 @@ class Sighting:
     Attributes:
         uvz: in the first camera: u px, v px, depth.
         seen: the same in the second.
-        weight: what each point counts when poses are compared.
+        weight: of each point when poses are compared.
     """
 
     uvz: Float[np.ndarray, "N 3"]
@@ -59,13 +58,13 @@ class Sighting:
 def find_motion(
     sighting: Sighting, intrinsics: Float[np.ndarray, "3 3"], noise: Noise, hints: Float[np.ndarray, "P 4 4"]
 ) -> tuple[Float[np.ndarray, "4 4"], Bool[np.ndarray, " N"], float]:
-    """The pose ``second_from_first`` that most of the world agrees with, the points that do, and their share of the
+    """The pose ``second_from_first`` whose inliers have the largest weight, those inliers, and their share of the
     weight.
 
-    The same input gives the same pose: proposals are drawn from a fixed seed.
+    The same input gives the same pose: proposals are drawn with a fixed seed.
 
     Args:
-        hints: poses to try besides those that are proposed.
+        hints: poses to try besides the proposed ones.
     """
     first, second = lift(sighting.uvz, intrinsics), lift(sighting.seen, intrinsics)
     proposals = np.concatenate([hints, _propose(first, second)])
@@ -74,9 +73,9 @@ def find_motion(
     pose = proposals[int(np.argmax(support))]
     pose = _refined(pose, first, sighting.seen, intrinsics, noise)
     agree = misfit(pose[None], first, sighting.seen, intrinsics, noise)[0] < AGREES**2
-    if agree.sum() > 2:  # what does not agree has pulled a little
+    if agree.sum() > 2:  # refit without the outliers, which have biased the fit a little
         pose = _refined(pose, first[agree], sighting.seen[agree], intrinsics, noise)
-    left, _, right = np.linalg.svd(pose[:3, :3])  # rounding errors would grow from frame to frame
+    left, _, right = np.linalg.svd(pose[:3, :3])  # back to a rotation: rounding errors would grow from frame to frame
     pose[:3, :3] = left @ right
     agree = misfit(pose[None], first, sighting.seen, intrinsics, noise)[0] < AGREES**2
     return pose, agree, float(sighting.weight[agree].sum() / sighting.weight.sum())
@@ -96,8 +95,8 @@ def misfit(
     intrinsics: Float[np.ndarray, "3 3"],
     noise: Noise,
 ) -> Float[np.ndarray, "P N"]:
-    """Squared distance, in standard deviations, of where poses put points (metres) and where they are seen; infinite
-    behind.
+    """Squared distance, in standard deviations, between where poses project points (metres) and where they are seen;
+    infinite for points behind the camera.
     """
     found = project(transform(poses[:, None], first), intrinsics)
     scale = _scale(seen, noise)
@@ -111,14 +110,14 @@ def residuals_of(
     seen: Float[np.ndarray, "N 3"],
     intrinsics: Float[np.ndarray, "3 3"],
 ) -> Float[np.ndarray, "N 3"]:
-    """How far a pose puts points (metres) from where they are seen: px, px, share of depth; NaN behind the camera."""
+    """Reprojection residuals of points (metres) under a pose: px, px, share of depth; NaN behind the camera."""
     off = project(transform(pose, first), intrinsics) - seen
     off[:, 2] /= seen[:, 2]
     return off
 
 
 def noise_shown(residuals: Float[np.ndarray, "N 3"], given: Noise) -> Noise:
-    """The noise that residuals show by their median, so that a few outliers do not count; never more than was given."""
+    """The noise estimated from the median of residuals, which ignores a few outliers; never more than ``given``."""
     px, py, depth = MEDIAN_TO_DEVIATION * np.nanmedian(np.abs(residuals), axis=0)
     return Noise(min(given.px, max(float(px), float(py), FINEST.px)), min(given.depth, max(float(depth), FINEST.depth)))
 
@@ -130,10 +129,9 @@ def normal_equations(
     intrinsics: Float[np.ndarray, "3 3"],
     noise: Noise,
 ) -> tuple[Float[np.ndarray, "6 6"], Float[np.ndarray, " 6"]]:
-    """Gauss-Newton's for ``pose @ exponential(step)``, each point weighted by how well it agrees (Geman and McClure
-    1985).
+    """Gauss-Newton's normal equations for ``pose @ exponential(step)``, with robust weights (Geman and McClure 1985).
 
-    A step is three metres of shift and three radians of turn.
+    A step has three numbers of translation (metres) and three of rotation (radians).
     """
     there = transform(pose, first)
     found = project(there, intrinsics)
@@ -156,7 +154,7 @@ def normal_equations(
 
 
 def exponential(step: Float[np.ndarray, "*n 6"]) -> Float[np.ndarray, "*n 4 4"]:
-    """The pose that a shift (metres) and a turn (radians) make, applied one after the other."""
+    """The pose of a translation (metres) and a rotation vector (radians), each applied by itself."""
     turn = step[..., 3:]
     angle = np.linalg.norm(turn, axis=-1)[..., None, None]
     cross = skew(turn)
@@ -179,7 +177,7 @@ def skew(vector: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3 3"]:
 
 
 def _propose(first: Float[np.ndarray, "N 3"], second: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "P 4 4"]:
-    """Poses that three points each agree with."""
+    """Candidate poses, each fitted to three points."""
     rng = np.random.default_rng(0)
     triples = rng.random((PROPOSALS, len(first))).argsort(axis=1)[:, :3]
     before, after = first.T[:, triples], second.T[:, triples]

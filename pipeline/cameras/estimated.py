@@ -1,9 +1,9 @@
-"""A camera that moves and whose poses nobody recorded: they are estimated from the background, by tracks and depth.
+"""A moving camera without recorded poses: they are estimated from tracks and depth of the background.
 
-Corners of key frames are followed through the clip (``_keyframes``); each frame gets the rigid motion that most of the
-world agrees with, so that things which move by themselves and a gripper that moves along are left out (``_alignment``);
-at the end all poses are fitted together (``_bundle``). Depth must keep its scale over the episode; the poses' unit is
-the depth's.
+Corners of key frames are tracked through the clip (``_keyframe_tracking``). Each frame gets the rigid motion that fits
+the largest area of the world, so moving things and a gripper fixed to the camera are left out (``_ransac_pose``).
+Finally all poses are refined together (``_bundle_adjustment``). Depth must keep its scale over the episode; the poses'
+unit is the depth's.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from schemas.episode import BadEpisode, CameraView
 from schemas.perception import DepthMaps
 
 STILL = 0.3
-"""Px that the background moves, in the median, in no frame of a camera that stands still."""
+"""Upper bound, in px, of the median motion of the background in every frame of a static camera."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class Config:
 
     Attributes:
         fov_y: vertical field of view in degrees, for datasets that give no intrinsics; None to estimate it.
-        pixel_noise: standard deviation of a point's place, in px, at most.
-        depth_noise: standard deviation of depth from frame to frame, as a share of it, at most; estimated depth needs
-            more.
-        min_points: points of the background by which a frame must be placed.
-        jump_degrees: farther than this the camera does not turn from one frame to the next (camera_jump).
-        jump_share: farther than this share of the scene's median depth it does not move (camera_jump).
+        pixel_noise: upper bound of the standard deviation of a point's position, in px.
+        depth_noise: upper bound of the standard deviation of depth from frame to frame, as a share of the depth;
+            estimated depth needs a larger one.
+        min_points: points of the background needed to estimate a frame's pose.
+        jump_degrees: largest rotation of the camera from one frame to the next; above it, camera_jump.
+        jump_share: largest translation between two frames, as a share of the scene's median depth; above it,
+            camera_jump.
     """
 
     fov_y: float | None = None
@@ -73,8 +74,7 @@ class EstimatedCamera:
         """Intrinsics as known, or estimated; poses estimated, with the first frame's camera as the world.
 
         Raises:
-            BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` where the clip does not say what they
-                are.
+            BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` if the clip does not determine them.
         """
         c, clip = self.config, Clip(view, depth)
         noise = Noise(c.pixel_noise, c.depth_noise)
@@ -115,7 +115,7 @@ class EstimatedCamera:
 
 
 def _bridged(poses: Float[np.ndarray, "T 4 4"], blind: list[int]) -> Float[np.ndarray, "T 4 4"]:
-    """Frames that could not be placed, between those that could."""
+    """The poses, with those of blind frames interpolated between their neighbours."""
     seen = np.setdiff1d(np.arange(len(poses)), blind)
     return poses_between(poses[seen], np.interp(np.arange(len(poses)), seen, np.arange(len(seen))))
 
@@ -123,8 +123,8 @@ def _bridged(poses: Float[np.ndarray, "T 4 4"], blind: list[int]) -> Float[np.nd
 def _pixels(
     placed: Placed, poses: Float[np.ndarray, "T 4 4"], intrinsics: Float[np.ndarray, "3 3"]
 ) -> tuple[float, float]:
-    """How far the background moves in the image, in the frame in which it moves farthest, and how far the poses are
-    from it; medians in px.
+    """Motion of the background in the image, in the frame where it is largest, and reprojection error of the poses;
+    medians in px.
     """
     moved, off = [0.0], [np.zeros(0)]
     for link in placed.links:

@@ -28,7 +28,7 @@ class RecordedCamera:
         """The view's own intrinsics and poses.
 
         Raises:
-            BadEpisode: one of them is missing, or there is not one rigid, finite pose a frame.
+            BadEpisode: one of them is missing, or there is not one rigid, finite pose per frame.
         """
         poses = view.world_from_camera
         missing = [

@@ -1,6 +1,4 @@
-"""A camera that stands still: one pose for all frames, intrinsics as the dataset gives them, and the standing still
-checked.
-"""
+"""A static camera: one pose for all frames and the dataset's intrinsics; checks that the camera does not move."""
 
 from dataclasses import dataclass
 
@@ -17,10 +15,10 @@ from schemas.perception import DepthMaps
 LOOKS = 6
 """Frames, evenly spread, that are compared with the first ..."""
 JOLTS = 2
-"""... and those into which the picture changed most: a camera that was knocked may stand where it stood a moment later.
+"""... and those after the largest changes: a camera that was knocked may be back in its place a moment later.
 """
 FEWEST = 24
-"""Corners without which there is nothing to check by."""
+"""Smallest number of corners with which the check is made."""
 STILLEST = 0.25
 """Share of the background, by area, that stands still if the camera does: a drawer that is pushed may be most of the
 picture.
@@ -39,8 +37,8 @@ class Config:
 
     Attributes:
         fov_y: vertical field of view in degrees, for datasets that give no intrinsics; None to refuse those.
-        max_motion: share of the image's width by which even the stillest quarter of what is seen, by its area in the
-            world, has moved between the first frame and another if the camera did; None not to check.
+        max_motion: the camera counts as moving if even the stillest quarter of the scene, by its area in the world,
+            moves by more than this share of the image's width between the first frame and another; None not to check.
     """
 
     fov_y: float | None = None
@@ -70,7 +68,7 @@ class StaticCamera:
         known.
 
         Raises:
-            BadEpisode: the camera moves, by the dataset's word or by its pictures, or has no intrinsics.
+            BadEpisode: the camera moves, according to the dataset or its pictures, or has no intrinsics.
         """
         if not view.fixed:
             raise BadEpisode(
@@ -105,11 +103,11 @@ class StaticCamera:
 
 
 def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bool:
-    """Whether the pictures could be asked if the camera stands still; if they say that it does not, that is raised.
+    """Check in the pictures that the camera stands still; returns whether the check was possible.
 
-    Corners of the first frame are looked for in a few others: some evenly spread, and those into which the picture
-    changed most. Each counts by the area of the world that it stands for, so that neither a robot that moves before the
-    camera, nor a gripper that is carried along with it, has the majority.
+    Corners of the first frame are matched in a few others: some evenly spread, and those with the largest change from
+    the frame before. Each corner is weighted by the area of the world that it shows, so that neither a robot moving in
+    front of the camera nor a gripper fixed to it has the majority.
 
     Args:
         view: whose frames are compared.
@@ -156,7 +154,7 @@ def check_stillness(view: CameraView, depth: DepthMaps, max_motion: float) -> bo
 
 
 def _jolts(frames: UInt8[np.ndarray, "T H W 3"]) -> Int[np.ndarray, " N"]:
-    """The frames that differ most from the ones before them, by every eighth pixel of each eighth row."""
+    """The frames that differ most from the ones before them, compared at every eighth pixel of every eighth row."""
     few = frames[:, ::8, ::8, 1].astype(np.int16)
     change = np.abs(np.diff(few, axis=0)).mean(axis=(1, 2))
     return 1 + np.argsort(change)[-JOLTS:]
@@ -170,7 +168,7 @@ def _moves(view: CameraView, what: str) -> BadEpisode:
 
 
 def _exposed_like(model: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """A grey picture with the mean and the contrast of another, so that a change of exposure is no motion."""
+    """A grey picture with the mean and contrast of another, so that a change of exposure does not count as motion."""
     gain = model.std() / max(float(picture.std()), 1.0)
     level = (picture.astype(np.float32) - picture.mean()) * gain + model.mean()
     return np.clip(np.rint(level), 0, 255).astype(np.uint8)

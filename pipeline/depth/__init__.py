@@ -12,11 +12,12 @@ from schemas.plugins import PluginChoice, build_plugin
 
 @runtime_checkable
 class DepthEstimator(Protocol):
-    """Gives depth for every frame of a camera.
+    """Estimates depth for every frame of a camera.
 
     Attributes:
-        needs_all_frames: whether it says something of all frames at once, such as a scale, or its frames cost much: an
-            episode that is worked on in chunks (``pipeline.episodes.chunks``) is then given to it once, as a whole.
+        needs_all_frames: whether it needs all frames at once (for example to find one scale for all), or is expensive
+            per frame. An episode processed in chunks (``pipeline.episodes.chunks``) is then passed to it once, as a
+            whole.
     """
 
     needs_all_frames: bool
@@ -25,13 +26,13 @@ class DepthEstimator(Protocol):
         """Depth of the whole episode, each frame once.
 
         Args:
-            episode: what else is known, by which relative depth is brought to metres.
+            episode: other data of the episode, used to convert relative depth to metres.
             view: one of its cameras.
-            long: the episode is too long for memory: frames are asked for some at a time, and depth is put into a
+            long: the episode is too long for memory: frames are read a few at a time, and depth is written to a
                 temporary file (``pipeline.episodes.spill``).
 
         Raises:
-            BadEpisode: this episode cannot be given depth by this estimator; the message names the choices.
+            BadEpisode: this estimator cannot estimate depth for this episode; the message names the alternatives.
         """
         ...
 

@@ -1,4 +1,6 @@
-"""Depth models of transformers: which weights, whether they can be had and fit, and inverse depth of frames."""
+"""Depth models of the transformers library: choosing, downloading and checking weights, and inference of inverse
+depth.
+"""
 
 import contextlib
 import json
@@ -33,7 +35,7 @@ class Family:
     """A kind of model.
 
     Attributes:
-        name: what people call it.
+        name: its usual name.
         model_type: transformers' name, as in the weights' ``config.json``.
         depth_model: the class in that file; the same architecture also comes for other tasks.
         processor: module and class of its image processor.
@@ -49,12 +51,12 @@ class Family:
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights of a family.
+    """The weights of a model and where to find them.
 
     Attributes:
         name: on the Hugging Face hub, or a folder that ``save_pretrained`` wrote.
         revision: of the hub's repository; a folder has none.
-        metric: whether they must give depth in metres; None where all of the family do alike.
+        metric: whether the weights must give depth in metres; None where the family does not offer both.
     """
 
     family: Family
@@ -63,10 +65,10 @@ class Weights:
     metric: bool | None = None
 
     def check(self) -> None:
-        """Have them on this machine, downloaded if need be, and look at what they say they are.
+        """Download the weights if they are not on this machine, and check that their configuration fits the family.
 
         Raises:
-            MissingWeights: they cannot be had, or are those of another model.
+            MissingWeights: they cannot be found or downloaded, or belong to another model.
         """
         try:
             import torch  # noqa: F401
@@ -88,13 +90,13 @@ class Weights:
 
     @property
     def identity(self) -> str:
-        """What a sample says of them, the same wherever they lie."""
+        """The identity recorded in a sample; it does not depend on where the files are."""
         if Path(self.name).is_dir():
             return f"local weights {contents_digest(Path(self.name))[:16]}"
         return f"{self.name} at {self.folder().name[:12]}"
 
     def folder(self) -> Path:
-        """Where they lie on this machine, downloaded if need be.
+        """The local folder of the weights; downloads them if needed.
 
         Raises:
             MissingWeights: there is no such folder, or they cannot be downloaded.
@@ -144,7 +146,7 @@ class Weights:
 
     @property
     def said(self) -> str:
-        """What messages call them."""
+        """The name used in messages."""
         return f"the weights {self.name} of {self.family.name}"
 
 
@@ -172,7 +174,7 @@ class DepthModel:
 
         self.weights, self.device = weights, choose_device(device, "depth")
         if self.device.type == "cpu":
-            torch.set_num_threads(1)  # a worker a core; and more threads would add in another order
+            torch.set_num_threads(1)  # one core per worker; more threads would also sum in another order
         default = "float16" if self.device.type == "cuda" else "float32"
         self.precision = default if precision == "auto" else precision
         with _quiet():
@@ -192,8 +194,8 @@ class DepthModel:
         self.batches = ShrinkingBatches(batch_size, f"{weights.family.name}: {remedy}")
 
     def inverse_depth(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "T H W"]:
-        """Inverse depth at every pixel of every frame, each frame seen once: 1/m of a metric model, else up to scale
-        and shift.
+        """Inverse depth at every pixel of every frame: in 1/m for a metric model, else up to scale and shift. Each
+        frame is read once.
 
         Raises:
             BuildError: a single frame does not fit into the GPU's memory.
@@ -255,7 +257,7 @@ def _load(weights: Weights) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Neither bars nor tables while loading; what is wrong is said in a sentence."""
+    """Turn off progress bars and load reports; errors are reported as one sentence."""
     from transformers.utils import logging as talk
 
     shown, level = talk.is_progress_bar_enabled(), talk.get_verbosity()

@@ -1,17 +1,16 @@
-"""Estimated depth brought to metres by what the episode knows, with one scale and one shift of inverse depth for all of
-it.
+"""Aligns estimated depth to metres, with one scale and one shift of inverse depth for the whole episode.
 
-An estimate knows inverse depth up to a scale and a shift (relative), or up to a scale that is a little off (metric).
-Whatever else gives metric depth at some pixels is an anchor:
+Relative estimates give inverse depth up to a scale and a shift; metric estimates have a small scale error.
+Anchors are pixels whose metric depth is known from elsewhere:
 
-* ``recorded``: depth that came with the episode, however sparse.
+* ``recorded``: depth recorded with the episode, however sparse.
 * ``plane``: the table, a plane at a known height in the world, where intrinsics and pose are known. Most of the picture
   must show it.
 * ``robot``: the tool's recorded position, seen by a camera whose intrinsics and pose are known.
 
-Many anchors lie: a pixel that shows something on the table, a tool behind an object. So the line is the one with which
-most anchors agree (RANSAC, Fischler and Bolles 1981), refined by least squares with Tukey's weights. What cannot be
-aligned is given back with the reason why.
+Many anchors are outliers: a pixel that shows an object on the table, a tool behind an object. So the line is fitted
+robustly: the line with most inliers (RANSAC, Fischler and Bolles 1981), refined by least squares with Tukey's weights.
+If no alignment is possible, ``CannotAlign`` gives the reason.
 """
 
 from dataclasses import dataclass
@@ -30,20 +29,20 @@ MOST_ANCHORS = 4096
 ANCHOR_FRAMES = 16
 """Frames from which anchors are taken, evenly spread; the robot's are taken from all."""
 TOLERANCE = 0.05
-"""Share of its inverse depth by which an anchor may be off and still agree."""
+"""Largest error of an inlier anchor, as a share of its inverse depth."""
 FEWEST = {"recorded": 50, "plane": 50, "robot": 10}
 AGREEING = {"recorded": 0.5, "plane": 0.25, "robot": 0.5}
-"""Share of the anchors that must agree; of the plane's many show what stands on the table or behind it."""
+"""Share of the anchors that must be inliers; many of the plane's show objects on the table or behind it."""
 SPREAD = 1.15
 """Ratio of the farthest to the nearest agreeing anchor, without its extremes, from which on scale and shift can be told
 apart.
 """
 NEAREST, FARTHEST = 0.05, 20.0
-"""Metres between which the table and the tool are believed to be."""
+"""Range in metres in which the table and the tool are expected."""
 
 
 class CannotAlign(ValueError):
-    """A method has nothing to go by in this episode, or its anchors do not agree; the message says which."""
+    """The episode has no anchors for this method, or the anchors do not agree; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Line:
     """``known = scale * estimate + shift``.
 
     Attributes:
-        agreeing: share of the pairs that agree with it.
-        spread: of the known values that agree: ratio of their 95th to their 5th percentile.
+        agreeing: share of the pairs that are inliers.
+        spread: ratio of the 95th to the 5th percentile of the inliers' known values.
     """
 
     scale: float
@@ -86,10 +85,10 @@ def align(
 
     Args:
         method: which anchors.
-        episode: whose state and
-        view: whose recorded depth, intrinsics and pose are used.
+        episode: its state is used.
+        view: its recorded depth, intrinsics and pose are used.
         inverse: estimated inverse depth, NaN where unknown.
-        shifted: whether a shift is to be found too, as for relative depth; else the scale only.
+        shifted: whether to fit a shift too, as for relative depth; else only the scale.
         table_height: z of the table in the world, metres.
 
     Raises:
@@ -126,11 +125,11 @@ def align(
 def fit_line(
     estimate: Float[np.ndarray, " N"], known: Float[np.ndarray, " N"], tolerance: Float[np.ndarray, " N"], shifted: bool
 ) -> Line | None:
-    """The line with a positive scale with which most pairs agree, the same for the same pairs.
+    """The line with a positive scale and the most inliers. Deterministic.
 
     Args:
-        tolerance: distance from the line up to which each pair agrees.
-        shifted: whether the line may miss the origin.
+        tolerance: largest distance from the line at which each pair is an inlier.
+        shifted: whether the line may have a shift; else it goes through the origin.
 
     Returns:
         None when no line with a positive scale goes through any two pairs.
@@ -210,8 +209,8 @@ def plane_anchors(view: CameraView, inverse: Float[np.ndarray, "T H W"], height:
     pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(high) + 0.5), axis=-1)
     rays = lift(np.concatenate([pixels, np.ones((high, width, 1))], axis=-1), intrinsics)
     pose = np.broadcast_to(poses, (view.length, 4, 4))[frames]
-    # A ray of depth 1 climbs by this much; the plane is met where it has climbed from the camera's height to the
-    # plane's.
+    # The change of world z along a ray of depth 1. The ray meets the plane at the depth at which the total change is
+    # the plane's height minus the camera's.
     climb = np.einsum("tj,hwj->thw", pose[:, 2, :3], rays)
     with np.errstate(divide="ignore", invalid="ignore"):
         known = climb / (height - pose[:, 2, 3])[:, None, None]
@@ -222,7 +221,7 @@ def plane_anchors(view: CameraView, inverse: Float[np.ndarray, "T H W"], height:
 
 
 def robot_anchors(episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]) -> Anchors:
-    """The tool's recorded position, at the moments when it lies in the picture.
+    """The tool's recorded position, in the frames in which it lies in the picture.
 
     Raises:
         CannotAlign: intrinsics, pose or the tool's position are unknown, or it is not in view.
@@ -252,12 +251,12 @@ def _camera(view: CameraView, method: str) -> tuple[Float[np.ndarray, "3 3"], Fl
 
 
 def _spread(values: np.ndarray, count: int) -> np.ndarray:
-    """Up to so many of them, evenly spread."""
+    """At most ``count`` of the values, evenly spread."""
     return values[np.unique(np.linspace(0, len(values) - 1, min(len(values), count)).round().astype(int))]
 
 
 def _thinned(inverse: Float[np.ndarray, "F H W"], known: Float[np.ndarray, "F H W"]) -> Anchors:
-    """Up to ``MOST_ANCHORS`` of the pixels that have both, drawn the same each time."""
+    """At most ``MOST_ANCHORS`` of the pixels that have both values, drawn with a fixed seed."""
     usable = np.flatnonzero(np.isfinite(inverse) & np.isfinite(known))
     if len(usable) > MOST_ANCHORS:
         usable = np.sort(np.random.default_rng(0).choice(usable, MOST_ANCHORS, replace=False))

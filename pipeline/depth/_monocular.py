@@ -1,4 +1,4 @@
-"""Depth from pictures by a model: what its kinds have in common."""
+"""Monocular depth estimation: the code that all depth models share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
 
 SMALLEST = 64
-"""Pixels of height below which no network sees anything."""
+"""Smallest height in pixels; no network works below it."""
 FARTHEST_M = 50.0
-"""Metres beyond which depth counts as unknown: there an aligned line has crossed zero, or soon will."""
+"""Metres beyond which depth counts as unknown: aligned inverse depth is close to zero or negative there."""
 FARTHEST_RELATIVE = 50.0
 """The same for relative depth, in medians."""
 SAID = {"recorded": "recorded depth", "plane": "the table's plane", "robot": "the robot's tool"}
-"""An alignment in words; its figures differ from episode to episode and stand in ``DepthAlignment``."""
+"""The alignments in words; their numbers, which differ between episodes, are in ``DepthAlignment``."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class EstimatorConfig:
         revision: of the hub's repository; None for the pinned one.
         resolution: height in pixels that pictures are scaled to for the network; None for the published one. Time goes
             with its square.
-        batch_size: frames at a time; halved by itself when a GPU's memory runs out.
+        batch_size: frames at a time; halved automatically when a GPU's memory runs out.
         device: auto takes a GPU when there is one; else cpu, cuda or cuda:N.
         precision: auto is float16 on a GPU and float32 on a CPU.
-        align: what depth is brought to metres by: recorded depth, the table's plane or the robot's tool; auto takes the
-            first that the episode offers, and leaves depth as it is where there is none; a named one must be there.
-        table_height: z of the table in the world, metres; None for 0 with align=plane, and for no use of the plane with
-            align=auto.
-        steady: where a camera stands still, frames are brought to the clip's median first, and places that look the
-            same keep its depth.
+        align: what is used to convert depth to metres: recorded depth, the table's plane or the robot's tool; auto
+            takes the first that the episode has, and leaves depth unaligned where it has none; a named one must exist.
+        table_height: z of the table in the world, metres; with None, align=plane uses 0 and align=auto does not use
+            the plane.
+        steady: for a static camera, align each frame to the clip's median first, and use the median's depth where the
+            picture does not change.
     """
 
     weights: str | None = field(default=None, metadata={"contents": True})
@@ -65,7 +65,7 @@ class EstimatorConfig:
             raise ValueError(f"table_height is for align=plane or align=auto, found align={self.align}")
 
     def chosen_weights(self) -> Weights:
-        """Which weights the settings mean; each kind of model says it."""
+        """The weights that the settings select; implemented by each kind of model."""
         raise NotImplementedError
 
     def methods(self) -> Sequence[Method]:
@@ -89,20 +89,20 @@ def build(config: EstimatorConfig) -> "EstimatedDepth":
 
 
 def check(config: EstimatorConfig) -> None:
-    """Have the weights downloaded and looked at.
+    """Download the weights and check them.
 
     Raises:
-        MissingDependency: they cannot be had, or are those of another model.
+        MissingDependency: they cannot be found or downloaded, or belong to another model.
     """
     config.chosen_weights().check()
 
 
 @runtime_checkable
 class InverseDepthModel(Protocol):
-    """Sees frames one by one.
+    """A model that processes each frame independently.
 
     Attributes:
-        name: what a sample says of it.
+        name: the name recorded in a sample.
         metric: whether it gives 1/m; else inverse depth up to scale and shift.
     """
 
@@ -110,7 +110,7 @@ class InverseDepthModel(Protocol):
     metric: bool
 
     def inverse_depth(self, frames: UInt8[np.ndarray, "T H W 3"]) -> Float[np.ndarray, "T H W"]:
-        """Inverse depth at every pixel, in an array that the caller may change."""
+        """Inverse depth at every pixel, in an array that the caller may modify."""
         ...
 
 
@@ -123,10 +123,10 @@ class EstimatedDepth:
         self.config, self.model = config, model
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
-        """Depth of every frame: metres where the model gives them or something to align to is there, else relative.
+        """Depth of every frame: in metres if the model is metric or the depth can be aligned, else relative.
 
         Raises:
-            BadEpisode: the model's answer is unusable, or what ``align`` names is not there.
+            BadEpisode: the model's output is unusable, or the episode lacks what ``align`` names.
             BuildError: a single frame does not fit into the GPU's memory.
         """
         inverse, grey = self._look(view, long)
@@ -155,7 +155,7 @@ class EstimatedDepth:
     def _look(
         self, view: CameraView, long: bool
     ) -> tuple[Float[np.ndarray, "T H W"], UInt8[np.ndarray, "T H W"] | None]:
-        """The model's inverse depth, and the grey pictures where they are needed for steadying."""
+        """The model's inverse depth, and the grey pictures if the depth is to be steadied."""
         shape = (view.length, *view.size[::-1])
         inverse = empty(shape, np.float32, long)
         grey = empty(shape, np.uint8, long) if self.config.steady and view.fixed else None
@@ -171,7 +171,7 @@ class EstimatedDepth:
     def _align(
         self, episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]
     ) -> tuple[DepthAlignment | None, str]:
-        """By the first method that can be; None when none can, and why, or when none is wanted."""
+        """Align by the first method that succeeds; None when none does, with the reasons, or when none is wanted."""
         refused = []
         for method in self.config.methods():
             try:
@@ -188,7 +188,7 @@ class EstimatedDepth:
 
 
 def _depth(inverse: Float[np.ndarray, "T H W"], farthest: float) -> Float[np.ndarray, "T H W"]:
-    """Depth from inverse depth, in its place; NaN where that is unknown or beyond the farthest."""
+    """Depth from inverse depth, in place; NaN where it is unknown or beyond ``farthest``."""
     with np.errstate(invalid="ignore", divide="ignore"):
         for frame in in_turn(inverse):
             frame[~(frame > 1 / farthest)] = np.nan

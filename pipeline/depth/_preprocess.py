@@ -1,8 +1,8 @@
-"""From frames to what a depth model takes, and from what it gives back to the pixels of the frames.
+"""Resizes and normalises frames for a depth model, and resamples its prediction at the pixels of the frames.
 
-Where pixels lie is the matter. Two ways of resizing are in use: pixel *areas* are matched (a picture covers [0, W],
-centres at +0.5, as everywhere in this project), or the centres of the *corner* pixels are. What was done to the picture
-on its way into the model is undone on the way back, so that what the model says of a place is read at that place.
+Depth models use two conventions of resizing: pixel *areas* are aligned (a picture covers [0, W], pixel centres at +0.5,
+as everywhere in this project), or the centres of the *corner* pixels are aligned. ``restore`` inverts the transform of
+``prepare``, so that each prediction is read at the pixel it belongs to.
 """
 
 from dataclasses import dataclass, replace
@@ -22,16 +22,16 @@ RESAMPLING = {2: "bilinear", 3: "bicubic"}
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is done to a frame before a model sees it.
+    """Preprocessing of a frame for a model.
 
     Attributes:
-        size: (height, width) that is aimed at.
-        keep_aspect: both sides are scaled alike, as little as possible.
+        size: target (height, width).
+        keep_aspect: scale both sides by the same factor, the one closer to 1.
         multiple: the sides become multiples of this.
         mode: torch's name of the interpolation.
         mean, deviation: of each colour, of values 0..1.
-        corners: the picture is first padded by reflection and then resized corner to corner, as ZoeDepth does; else
-            areas are matched.
+        corners: the picture is first padded by reflection and then resized with corners aligned, as ZoeDepth does; else
+            areas are aligned.
     """
 
     size: tuple[int, int]
@@ -44,10 +44,10 @@ class Preparation:
 
     @classmethod
     def of_processor(cls, processor: Any, corners: bool) -> "Preparation":
-        """From the settings of a model's image processor (transformers).
+        """The preprocessing that a model's image processor (transformers) describes.
 
         Raises:
-            ValueError: a setting that is not known here.
+            ValueError: a setting is not supported.
         """
         mode = RESAMPLING.get(int(processor.resample))
         expected = {"do_resize": True, "do_rescale": True, "do_normalize": True, "do_pad": corners}
@@ -68,11 +68,11 @@ class Preparation:
         )
 
     def at_height(self, height: int) -> "Preparation":
-        """The same with another size that is aimed at, of the same proportions."""
+        """The same preprocessing with another target height and the same proportions."""
         return replace(self, size=(height, round(height * self.size[1] / self.size[0])))
 
     def prepare(self, frames: UInt8[torch.Tensor, "N H W 3"]) -> Float[torch.Tensor, "N 3 h w"]:
-        """What the model sees, on the frames' own device."""
+        """The model's input, on the frames' device."""
         pictures = frames.permute(0, 3, 1, 2).float()
         if self.corners:
             rows, columns = (self.padding(side) for side in pictures.shape[2:])
@@ -103,8 +103,8 @@ class Preparation:
     ) -> Float[torch.Tensor, "N {height} {width}"]:
         """The model's inverse depth at the pixels of frames of this size.
 
-        Bilinear in inverse depth, which is exact on a plane; where the four values around a place span an edge, the
-        nearest one.
+        Interpolation is bilinear in inverse depth, which is exact on a plane. Where the four neighbouring values span a
+        depth edge, the nearest value is used.
         """
         places = [
             self._places(*sides, prediction.device) for sides in zip((height, width), prediction.shape[1:], strict=True)
@@ -120,8 +120,8 @@ class Preparation:
         return torch.where(steep, prediction[:, rows[:, None], columns], smooth)
 
     def _places(self, side: int, found: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each pixel along a frame's side: the pixel of the prediction before it, and how far on it lies to the
-        next.
+        """For each pixel along a frame's side: the index of the prediction's pixel before it, and the fraction of the
+        way to the next one.
         """
         pixels = torch.arange(side, device=device, dtype=torch.float64)
         padding = self.padding(side)

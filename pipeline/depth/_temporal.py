@@ -1,12 +1,11 @@
-"""Estimates of one frame at a time flicker, and still things seem to move; where the camera stands still that can be
-mended.
+"""Removes flicker from depth that was estimated frame by frame, for a static camera.
 
-Most of the picture is then the same in every frame, so two things are known:
+With a static camera most of the picture is the same in every frame. That allows two corrections:
 
-* Scale and shift differ a little from frame to frame. Each frame is brought to the clip's median by the line with which
-  most of its pixels agree; what moves does not agree and has no say.
-* A place whose picture has not changed has not changed its depth. Where its estimate is no farther from the median than
-  such places are in general, it is the median's: exactly still, as the thing is.
+* Scale and shift differ a little from frame to frame. Each frame is aligned to the clip's median by a robustly fitted
+  line; moving things are outliers of the fit.
+* Where the picture does not change, the depth does not change. If the estimate there differs from the median by no more
+  than the usual noise of such places, it is replaced by the median's depth.
 """
 
 import numpy as np
@@ -17,13 +16,13 @@ from pipeline.episodes.spill import in_turn
 
 MEDIAN_FRAMES = 31
 PIXELS = 1024
-"""Of each frame, on a regular grid, by which its line is found."""
+"""Number of pixels per frame, on a regular grid, to which the line is fitted."""
 TOLERANCE = 0.05
-"""Standard deviations of the median frame within which a pixel agrees with a line."""
+"""Largest distance of an inlier from the line, in standard deviations of the median frame."""
 AGREEING = 0.3
-"""Share of the pixels that must agree, or the frame is left as it is."""
+"""Share of the pixels that must be inliers; otherwise the frame is not changed."""
 SAME = 5.0
-"""Mean grey difference (0..255) over a patch up to which a place shows what it shows in the median frame."""
+"""Mean grey difference (0..255) over a patch up to which a place looks the same as in the median frame."""
 PATCH = 7
 """Pixels along the patch's side."""
 NOISE = 6.0
@@ -33,12 +32,12 @@ NOISE = 6.0
 def steady(
     inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H W"], shifted: bool
 ) -> Float[np.ndarray, "T H W"]:
-    """Steadied inverse depth of a camera that stands still, in its place.
+    """Remove flicker from the inverse depth of a static camera, in place.
 
     Args:
         inverse: estimates; NaN where unknown.
         grey: the pictures.
-        shifted: whether frames differ by a shift too, and not by the scale only.
+        shifted: whether frames may also differ by a shift, not only by the scale.
     """
     whole = np.flatnonzero([np.isfinite(frame).all() for frame in in_turn(inverse)])
     if len(whole) == 0:
@@ -51,7 +50,7 @@ def steady(
 
 
 def level(inverse: Float[np.ndarray, "T H W"], chosen: list[int], shifted: bool) -> None:
-    """Bring each frame to the median of the chosen ones by one line."""
+    """Align each frame to the median of the chosen frames by one scale and shift."""
     _, height, width = inverse.shape
     step = max(int(np.sqrt(height * width / PIXELS)), 1)
     grid = (slice(step // 2, None, step), slice(step // 2, None, step))
@@ -71,7 +70,7 @@ def level(inverse: Float[np.ndarray, "T H W"], chosen: list[int], shifted: bool)
 
 
 def hold_still(inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H W"], chosen: list[int]) -> None:
-    """Give places that look as in the median of the chosen frames the median's depth."""
+    """Where a frame looks like the median of the chosen frames, use the median's depth if the difference is noise."""
     import cv2
 
     usual = np.median(grey[chosen], axis=0).astype(np.uint8)
@@ -85,7 +84,7 @@ def hold_still(inverse: Float[np.ndarray, "T H W"], grey: UInt8[np.ndarray, "T H
         return
     limit = (
         NOISE * 1.4826 * float(np.median(off))
-    )  # of normal noise, the median distance is 1 / 1.4826 standard deviations
+    )  # for normal noise, the median absolute deviation is 1 / 1.4826 standard deviations
     for number, frame in enumerate(in_turn(inverse)):
         still = looks_same(number) & (np.abs(frame - middle) <= limit)
         frame[still] = middle[still]

@@ -1,4 +1,4 @@
-"""Depth that says nothing is refused by name, wherever it comes from."""
+"""Refuses depth that carries no information, with a named reason, whatever its source."""
 
 import numpy as np
 from jaxtyping import Float
@@ -7,11 +7,11 @@ from pipeline.episodes.spill import in_turn
 from schemas.episode import BadEpisode
 
 FLAT = 1e-6
-"""Share of the depth within which all of it must lie to be constant."""
+"""Largest range of depth, as a share of the depth, that counts as constant."""
 
 
 def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
-    """Refuse a clip whose estimated inverse depth says nothing; infinite values are made NaN in their place.
+    """Refuse a clip whose estimated inverse depth carries no information; infinite values become NaN, in place.
 
     Raises:
         BadEpisode: not one value is finite (``depth_not_finite``), all are 0, which is infinitely far
@@ -28,9 +28,9 @@ def check_inverse(camera: str, inverse: Float[np.ndarray, "T H W"]) -> None:
 
 
 def bounds(maps: Float[np.ndarray, "T H W"]) -> tuple[float, float]:
-    """The smallest and the largest value, NaN apart; infinity and minus infinity where there is none."""
+    """The smallest and the largest value, ignoring NaN; infinity and minus infinity where there is none."""
     low, high = np.inf, -np.inf
-    for frame in in_turn(maps):  # not all at once: a long episode's would not fit into memory
+    for frame in in_turn(maps):  # one at a time: all of a long episode's would not fit into memory
         low = float(np.fmin(low, np.fmin.reduce(frame, axis=None)))
         high = float(np.fmax(high, np.fmax.reduce(frame, axis=None)))
     return low, high

@@ -24,8 +24,8 @@ class Config(EstimatorConfig):
     Attributes:
         size: of the network: 25, 98 or 335 million parameters. Small is Apache-2.0, the others are for non-commercial
             use.
-        kind: relative is the best at edges and needs something to align to; metric-indoor and metric-outdoor were tuned
-            on rooms up to 20 m and streets up to 80 m.
+        kind: relative is the best at edges and needs alignment to metres; metric-indoor and metric-outdoor were
+            fine-tuned on rooms up to 20 m and streets up to 80 m.
     """
 
     size: Literal["small", "base", "large"] = "small"

@@ -1,4 +1,4 @@
-"""Depth that was recorded with the episode: the most exact there is, where there is any."""
+"""Depth that was recorded with the episode: the most accurate choice where it exists."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class RecordedDepthReader:
     needs_all_frames = False
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
-        """The recorded depth; not finite and not positive values become NaN."""
+        """The recorded depth; values that are not finite or not positive become NaN."""
         if view.depth is None:
             others = ", ".join(name for name in plugin_names("pipeline.depth") if name != "recorded")
             raise BadEpisode(

@@ -1,7 +1,6 @@
-"""Depth of a stereo camera: semi-global matching of its two rectified eyes (Hirschmüller 2008, OpenCV's), in metres.
+"""Depth of a stereo camera in metres: semi-global matching of its two rectified images (Hirschmüller 2008, OpenCV's).
 
-A point that lies at column u of the left picture lies at u - d of the right one, and its depth is focal length times
-baseline over d.
+A point at column u of the left picture is at u - d of the right one; its depth is focal length times baseline over d.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from schemas.perception import DepthMaps
 STEPS = 16
 """Disparities are found in steps of a sixteenth of a pixel, and searched in multiples of sixteen."""
 FEWEST = 0.05
-"""Share of the pixels that must find their like in the other eye."""
+"""Share of the pixels that must have a match in the other eye."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,12 @@ class Config:
     """Settings.
 
     Attributes:
-        nearest: metres of the nearest thing that is looked for; nearer ones get no depth. Half of it takes twice the
+        nearest: smallest depth in metres that is searched for; nearer things get no depth. Half of it takes twice the
             time.
-        farthest: metres beyond which depth counts as unknown; there a sixteenth of a pixel is a large share of it.
+        farthest: metres beyond which depth counts as unknown; the disparity's resolution (1/16 px) is too coarse there.
         block: side of the squares that are compared, in pixels, odd.
-        disagree: pixels by which the disparity seen from the right eye may differ, or the place is hidden from one of
-            them.
+        disagree: largest difference in pixels between the disparities of the left and the right eye; above it the
+            place counts as hidden from one of them.
         fov_y: vertical field of view in degrees, for recordings that give no intrinsics; None to refuse those.
     """
 
@@ -68,10 +67,10 @@ class StereoDepth:
         self.config = config
 
     def estimate(self, episode: Episode, view: CameraView, long: bool = False) -> DepthMaps:
-        """Depth of the left eye; NaN where a place finds no like, or only one eye sees it.
+        """Depth of the left eye; NaN where no match is found, or only one eye sees the place.
 
         Raises:
-            BadEpisode: the camera has one eye or no intrinsics, or its eyes do not go together.
+            BadEpisode: the camera has one eye or no intrinsics, or the images of its eyes do not match each other.
         """
         if view.stereo is None:
             raise BadEpisode(
@@ -126,7 +125,7 @@ class StereoDepth:
         import cv2
 
         matcher = self._matcher(reach, left.shape[2])
-        margin = matcher.getNumDisparities()  # the matcher leaves out this much on the left, so it is given more there
+        margin = matcher.getNumDisparities()  # the matcher skips this many columns on the left: pad there
         columns = np.arange(left.shape[2], dtype=np.float32)
         depth = np.empty(left.shape[:3], np.float32)
         for frame, pair in enumerate(zip(left, right, strict=True)):
@@ -155,7 +154,7 @@ class StereoDepth:
             uniquenessRatio=10,
             speckleWindowSize=50,
             speckleRange=1,
-            mode=cv2.STEREO_SGBM_MODE_SGBM_3WAY,  # half the time of five ways, and as exact
+            mode=cv2.STEREO_SGBM_MODE_SGBM_3WAY,  # half the time of the five-way mode, equally accurate
         )
 
 

@@ -22,7 +22,7 @@ class Config(EstimatorConfig):
     """Settings.
 
     Attributes:
-        trained_on: the published weights: nyu-kitti (rooms and streets, chosen by itself), nyu (rooms) or kitti
+        trained_on: the published weights: nyu-kitti (rooms and streets, chosen automatically), nyu (rooms) or kitti
             (streets).
     """
 

@@ -1,5 +1,5 @@
-"""How true flow is: labels against exact flow, in numbers and pictures.
+"""Evaluates the accuracy of flow: compares labels with exact flow, in numbers and pictures.
 
-``combinations`` are the choices compared, ``truth`` names where exact flow comes from, ``scoring`` compares labels with
-it, ``metrics`` sums up, ``report`` and ``pictures`` show.
+``sweep`` makes the combinations to compare, ``ground_truth``, ``simulator_truth`` and ``synthetic_scene`` give exact
+flow, ``scoring`` compares labels with it, ``metrics`` computes the numbers, ``report`` and ``pictures`` show them.
 """

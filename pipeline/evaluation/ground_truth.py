@@ -1,6 +1,4 @@
-"""Episodes whose flow is known exactly: the synthetic rigid world,
-and LIBERO episodes with a file of it beside them.
-"""
+"""Episodes whose flow is known exactly: the synthetic rigid world, and LIBERO episodes with a file of exact flow."""
 
 import zipfile
 import zlib
@@ -37,7 +35,7 @@ class ExactEpisode:
 
     @property
     def intrinsics(self) -> Float[np.ndarray, "3 3"]:
-        """Of the primary camera; exact flow is not known without them."""
+        """Intrinsics of the primary camera; an episode with exact flow always has them."""
         found = self.episode.views[self.episode.primary].intrinsics
         assert found is not None
         return found
@@ -49,7 +47,7 @@ class ExactEpisode:
 
 
 def rigid_world_episodes(size: tuple[int, int] = (256, 256)) -> Iterator[ExactEpisode]:
-    """The synthetic world with a camera that stands still and with one that moves; exact depth, exact poses."""
+    """The synthetic world with a static and with a moving camera; depth and poses are exact."""
     for name, moves in (("still_camera", False), ("moving_camera", True)):
         world = moving_card(frames=44, size=size, camera_moves=moves)
         yield from_rigid_world(world, name, references=(0, 5, 10), fixed=not moves)
@@ -104,7 +102,7 @@ def _within(world: RigidWorld, reference: int, keypoints: np.ndarray, horizon: i
 def libero_episodes(root: Path) -> Iterator[ExactEpisode | BadEpisode]:
     """LIBERO demos that have ``<file's stem>_<number>_gt.npz`` beside them (layout: ``data/libero/README.md``).
 
-    An episode that cannot be read is given as the reason why.
+    For an episode that cannot be read, the exception is yielded instead.
 
     Raises:
         FileNotFoundError: the folder holds no LIBERO file, or none with exact flow beside it.
@@ -130,7 +128,7 @@ def libero_episodes(root: Path) -> Iterator[ExactEpisode | BadEpisode]:
 
 
 def exact_flow_path(ref: EpisodeRef) -> Path:
-    """Where the exact flow of a LIBERO demo lies, if there is any."""
+    """The path of the exact flow of a LIBERO demo, whether or not the file exists."""
     path = Path(ref.path)
     return path.with_name(f"{path.stem}_{ref.episode.removeprefix('demo_')}_gt.npz")
 

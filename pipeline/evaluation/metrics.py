@@ -1,8 +1,7 @@
-"""Scores in numbers. Lengths are in centimetres and pixels, shares between 0 and 1; a number that does not exist is
-None.
+"""Metrics. Lengths are in centimetres and pixels, shares between 0 and 1; a number that does not exist is None.
 
-Error stands beside coverage everywhere: a label that is absent costs little, one that is wrong poisons, and either is
-cheap alone.
+Error and coverage are always reported together, because either alone is easy to make good. A missing label does little
+harm to training, a wrong one does much.
 """
 
 from typing import Any
@@ -25,9 +24,9 @@ Metrics = dict[str, Any]
 
 
 def measure(windows: list[ScoredWindow]) -> Metrics:
-    """All metrics over windows of one horizon; point-steps are pooled, steps after the reference frame only.
+    """All metrics over windows of one horizon. Point-steps after the reference frame are pooled.
 
-    Refused windows are among them: coverage is over all points, errors are over those that were kept.
+    Refused windows are included: coverage is over all points, errors are over kept points.
     """
     s = join([w.scores for w in windows])
     steps = [step for step in STEPS if step <= s.known.shape[1]]
@@ -45,7 +44,7 @@ def measure(windows: list[ScoredWindow]) -> Metrics:
 
 
 def summarise(s: Scores) -> Metrics:
-    """Metrics that need no windows: by kind of point, visibility, TAPVid-3D's, drift."""
+    """Metrics that do not depend on windows: by kind of point, visibility, TAPVid-3D's, drift."""
     moving, static, hidden = s.moving[:, None], s.static[:, None], s.known & ~s.seen
     return {
         "moving": _errors(s, s.seen & moving),
@@ -59,7 +58,7 @@ def summarise(s: Scores) -> Metrics:
 
 
 def _errors(s: Scores, of: Bool[np.ndarray, "N T"]) -> Metrics:
-    """Coverage of some point-steps, and the error of those kept."""
+    """Coverage of the selected point-steps, and the error of the kept ones."""
     kept = of & s.kept
     cm, px = 100 * s.error[kept], s.error_px[kept]
     return {
@@ -92,7 +91,7 @@ def _drift(s: Scores) -> Metrics:
 def _tapvid(s: Scores) -> Metrics:
     """Average points within delta and average Jaccard; an absent label is within no distance and predicts "hidden".
 
-    A label that knows where a hidden point is, and says that it is hidden, is no wrong prediction.
+    A label that gives the position of a hidden point and marks it as hidden does not count as wrong.
     """
     said_seen = s.kept & s.label_seen
     apd, jaccard = [], []
@@ -107,8 +106,8 @@ def _tapvid(s: Scores) -> Metrics:
 
 
 def _false_movers(windows: list[Scores]) -> Metrics:
-    """Truly static points that a label moves by more than ``FALSE_MOTION``, a window, and moving ones that it says
-    stand still.
+    """Static points that a label moves by more than ``FALSE_MOTION``, per window, and moving points that it labels as
+    static.
     """
     if not windows:
         return {"mean": None, "max": None, "snapped_movers_mean": None}

@@ -17,18 +17,20 @@ PANEL_INCHES, LETTERS_AN_INCH = 3.2, 14
 
 
 def check_name(path: Path) -> None:
-    """Raises:
-    ValueError: no picture can be written under that name.
+    """Check that a picture can be written under that name.
+
+    Raises:
+        ValueError: it cannot.
     """
     if path.suffix.lower().lstrip(".") not in KINDS:
         raise ValueError(f"a picture's name must end in {', '.join(f'.{k}' for k in KINDS)}, found {path}")
 
 
 def write_worst_clips(path: Path, evaluations: Sequence[Evaluation]) -> None:
-    """One sheet: for each evaluated choice a row of its worst clips.
+    """Write one figure with a row of the worst clips of each evaluated choice.
 
     Raises:
-        ValueError: the file's ending is none that can be written.
+        ValueError: files with this ending cannot be written.
         OSError: it cannot be written.
     """
     check_name(path)
@@ -40,9 +42,7 @@ def write_worst_clips(path: Path, evaluations: Sequence[Evaluation]) -> None:
 
 
 def draw_worst_clips(evaluations: Sequence[Evaluation]) -> Any:
-    """The sheet as a matplotlib figure: last frames,
-    with the exact and the labelled path of every point that is wrong.
-    """
+    """The matplotlib figure: last frames, with the exact and the labelled path of every wrong point."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -89,7 +89,7 @@ def _draw(axes: Any, clip: BadClip) -> None:
 
 
 def title_of(clip: BadClip) -> str:
-    """Which window it is, in lines that fit over its panel, and how many of its labels are wrong."""
+    """The window's name, in lines that fit over its panel, and the number of wrong labels."""
     window = clip.window
     labels = int(np.count_nonzero(window.scores.kept))
     name = wrap(f"{window.episode.rsplit('/')[-1]}, frame {window.reference}", int(LETTERS_AN_INCH * PANEL_INCHES))

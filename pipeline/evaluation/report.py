@@ -1,4 +1,4 @@
-"""Evaluations as tables for people and as JSON."""
+"""Evaluations as text tables and as JSON."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ KINDS = (
 
 
 def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """Everything but the pictures."""
+    """All results except the pictures."""
     return [
         {
             "truth": e.truth,
@@ -47,7 +47,7 @@ def as_markdown(evaluations: Sequence[Evaluation]) -> str:
 
 
 def tables(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Row]]]:
-    """(title, rows with the head first), for each truth in turn."""
+    """(title, rows, of which the first is the header), for each source of exact flow."""
     found = []
     for truth in dict.fromkeys(e.truth for e in evaluations):
         rows = [(e, e.metrics) for e in evaluations if e.truth == truth and e.metrics is not None]
@@ -103,12 +103,12 @@ def _whole(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
 
 
 def _labelled(metrics: Metrics) -> str:
-    """Windows that were labelled, of all whose exact flow is known."""
+    """Number of labelled windows, out of all with exact flow."""
     return f"{metrics['labelled']} of {metrics['windows']}"
 
 
 def _refusals(evaluations: Sequence[Evaluation]) -> list[str]:
-    """Why episodes stand in no row, and why in not all."""
+    """Why episodes are missing from all rows, or from some."""
     return [
         f"{e.truth}: left out: {reason}" if e.choice == BASELINE else f"{e.truth}, {e.choice}: not labelled: {reason}"
         for e in evaluations

@@ -1,4 +1,4 @@
-"""Every choice of parts against every kind of exact flow."""
+"""Scores every choice of parts against every kind of exact flow."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ WRONG = 0.02
 
 @dataclass(frozen=True)
 class BadClip:
-    """A window with many wrong labels, and what is needed to draw it."""
+    """A window with many wrong labels, and the data needed to draw it."""
 
     wrong: int
     window: ScoredWindow
@@ -36,12 +36,12 @@ class BadClip:
 
 @dataclass
 class Evaluation:
-    """What one choice reached on one kind of exact flow.
+    """The results of one choice on one kind of exact flow.
 
     Attributes:
         metrics: None when there is no exact flow.
-        refused: why an episode could not be labelled; of the baseline, why it has no exact flow: then no choice is
-            scored on it.
+        refused: why an episode could not be labelled. For the baseline, why an episode has no exact flow; then no
+            choice is scored on it.
         frames_per_second: of labelling, all stages.
     """
 
@@ -59,8 +59,8 @@ TRUTHS = ("rigid-world", "files", "simulator")
 def exact_episodes(
     truth: str, root: Path, limit: int | None, replay: ReplayConfig, dataset: PluginChoice = PluginChoice("libero")
 ) -> Iterator[ExactEpisode | BadEpisode]:
-    """The episodes of one of ``TRUTHS``; ``limit`` cuts files, not the rigid world; ``dataset`` is whose states are
-    replayed.
+    """The episodes of one of ``TRUTHS``. ``limit`` limits episodes read from files, not the rigid world; ``dataset`` is
+    the reader of the episodes that are replayed.
     """
     if truth == "rigid-world":
         return rigid_world_episodes()
@@ -79,11 +79,11 @@ def evaluate(
     """Score each source on all episodes, with "nothing moves" first.
 
     Args:
-        truth: the name under which the results stand.
+        truth: the name of this kind of exact flow in the results.
         episodes: read once, one after the other.
         sources: with their names.
         quality: thresholds of the labels.
-        shown: clips kept for pictures, the worst of each source.
+        shown: number of clips kept for pictures, the worst of each source.
     """
     results = [Evaluation(truth, name) for name in (BASELINE, *(name for name, _ in sources))]
     scored: list[list[ScoredWindow]] = [[] for _ in results]

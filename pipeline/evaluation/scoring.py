@@ -1,4 +1,4 @@
-"""Labels of a flow source beside exact flow, point by point and step by step."""
+"""Compares labels of a flow source with exact flow, for every point and step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ class Scores:
 
     Attributes:
         error: distance in metres between label and exact position in the reference camera; NaN where there is no label.
-        error_px: the same in the image.
-        kept: the label says that its position may be used.
-        label_seen: the label says that the point is seen.
-        seen: it truly is.
+        error_px: the same distance in the image, px.
+        kept: the label is valid, and exact flow exists.
+        label_seen: the point is visible according to the label.
+        seen: the point is visible according to the exact flow.
         known: exact flow exists: the step lies within the episode.
         travelled: distance in metres of the exact position from its start.
-        label_travelled: the same of the label; NaN where there is none.
+        label_travelled: the same for the label; NaN where there is none.
         pixel: size in metres of a pixel of a 256-pixel image at the exact position.
     """
 
@@ -64,7 +64,7 @@ class ScoredWindow:
     """One window's label, exact flow and scores.
 
     Attributes:
-        rejected: why a build would not keep the window; its label is scored all the same.
+        rejected: why a build would reject the window; its label is scored anyway.
         refused: the source gave no label: the window's points count as not kept.
     """
 
@@ -80,7 +80,7 @@ class ScoredWindow:
 def score_episode(
     exact: ExactEpisode, source: FlowSource, quality: QualityConfig, watch: Stopwatch
 ) -> list[ScoredWindow]:
-    """Label the windows whose exact flow is known, as a build would, and compare.
+    """Label the windows whose exact flow is known, as a build would, and compare the labels with it.
 
     Raises:
         BadEpisode: the source cannot label this episode, or only with depth that has no scale.
@@ -104,7 +104,7 @@ def score_episode(
 def windows_labelled(
     exact: ExactEpisode, label_of: Callable[[SceneFlow], SceneFlow], refused: bool = False
 ) -> list[ScoredWindow]:
-    """All windows of an episode, with labels that are made of the exact flow itself."""
+    """All windows of an episode, with labels that are derived from the exact flow."""
     name, windows = exact.episode.ref.name, []
     for reference, truth in exact.windows:
         label = label_of(truth)
@@ -114,15 +114,15 @@ def windows_labelled(
 
 
 def nothing_labelled(exact: SceneFlow) -> SceneFlow:
-    """What a source that refuses an episode gives: every point absent.
-    So all sources are scored over the same points.
+    """The label used when a source refuses an episode: every point is absent. So all sources are scored on the same
+    points.
     """
     nothing = np.zeros(exact.valid.shape, bool)
     return SceneFlow(exact.uvz, nothing, nothing)
 
 
 def nothing_moves(exact: SceneFlow) -> SceneFlow:
-    """The baseline: every point stays where it was, and all that is truly seen is labelled."""
+    """The baseline: every point stays where it was, and every visible point is labelled."""
     return SceneFlow(np.repeat(exact.uvz[:, :1], exact.uvz.shape[1], axis=1), exact.visible, exact.visible)
 
 
@@ -145,7 +145,7 @@ def compare(label: SceneFlow, exact: SceneFlow, intrinsics: Float[np.ndarray, "3
 
 
 def join(parts: list[Scores]) -> Scores:
-    """Scores of several windows of one horizon as one."""
+    """Concatenate the scores of several windows of one horizon."""
     return Scores(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in Scores.__dataclass_fields__})
 
 

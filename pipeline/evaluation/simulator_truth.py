@@ -1,6 +1,4 @@
-"""Episodes of LIBERO and of robosuite seen again through the simulator, at any size: pictures, exact depth and exact
-flow.
-"""
+"""Episodes of LIBERO and robosuite rendered again by the simulator, at any size, with exact depth and exact flow."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
 
 @dataclass(frozen=True)
 class ReplayConfig(AssetOptions):
-    """How the simulator shows episodes again (``docs/simulator.md``).
+    """How the simulator renders episodes again (``docs/simulator.md``).
 
     Attributes:
         size: sides of the square image in px.
@@ -43,8 +41,8 @@ class ReplayConfig(AssetOptions):
 
 
 def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -> Iterator[ExactEpisode | BadEpisode]:
-    """Every demo below a folder; one without the simulator's states, or that cannot be read, is given as the reason
-    why.
+    """Every demo below a folder; for one that has no simulator states or cannot be read, the exception is yielded
+    instead.
 
     Args:
         root: of the HDF5 files.
@@ -67,7 +65,7 @@ def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -
 
 
 def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: int) -> ExactEpisode:
-    """One episode with its primary view rendered anew.
+    """One episode with its primary view rendered again.
 
     Raises:
         BadEpisode: it has no states, is too short, or cannot be replayed.

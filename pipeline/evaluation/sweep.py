@@ -10,11 +10,11 @@ from pipeline.recipe import PARTS, Recipe
 from schemas.plugins import PluginChoice
 
 TRACKED = "tracked"
-"""The flow source that is understood where a row names only parts."""
+"""The default flow source of a row that names only parts."""
 
 
 def combinations(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginChoice]]) -> dict[str, Recipe]:
-    """Every combination by its name; parts that a flow source does not use are not combined with it.
+    """Every combination, by name; a flow source is combined only with the parts that it uses.
 
     Raises:
         ValueError: an unknown plug-in, option or value.
@@ -34,10 +34,10 @@ def combinations(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[Plu
 
 
 def sources(recipes: Mapping[str, Recipe]) -> list[tuple[str, FlowSource]]:
-    """Flow sources with their names, built after all have been checked as a build checks them.
+    """Flow sources with their names. All are checked first, as for a build, and then constructed.
 
     Raises:
-        BuildError: what a plug-in needs cannot be had.
+        BuildError: something that a plug-in needs is missing.
         ValueError: an unknown plug-in, option or value.
     """
     for recipe in recipes.values():
@@ -51,6 +51,6 @@ def choices(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[PluginCh
 
 
 def licences(recipes: Iterable[Recipe]) -> dict[str, str]:
-    """The terms of all plug-ins that the recipes use; the dataset is not theirs to name."""
+    """The licence terms of all plug-ins that the recipes use, except the dataset's."""
     found = {what: said for recipe in recipes for what, said in licences_of(recipe).items()}
     return {what: said for what, said in found.items() if not what.startswith("dataset ")}

@@ -2,7 +2,7 @@
 camera.
 
 It needs no simulator and no files. Pictures and depth are ray-cast, and the flow of any image point follows from the
-poses alone, so it judges tracking, lifting and cameras independently of them.
+poses alone, so it tests tracking, lifting and cameras independently of their code.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class RigidWorld:
         intrinsics: of the camera.
         size: (width, height) of its image in pixels.
         world_from_camera: its pose in each frame.
-        world_from_wall: pose of the wall, which is the plane z = 0 of its own frame, without end.
+        world_from_wall: pose of the wall, which is the infinite plane z = 0 of its own frame.
         world_from_card: pose of the card in each frame: the square |x|, |y| <= half_side of the plane z = 0 of its own
             frame.
         half_side: of the card.
@@ -111,8 +111,8 @@ def moving_card(frames: int = 40, size: tuple[int, int] = (160, 120), camera_mov
 
 
 def _plane_hit(body_from_camera: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays (z = 1) from the camera meet the plane z = 0 of a body: depth (inf if they do not), and the point
-    there.
+    """Intersections of rays (z = 1) from the camera with the plane z = 0 of a body: depth (inf if there is none), and
+    the point.
     """
     directions = np.einsum("ij,...j->...i", body_from_camera[:3, :3], rays)
     origin = body_from_camera[:3, 3]

@@ -1,9 +1,9 @@
 """Flow sources: one module each (see ``schemas.plugins``).
 
 A module defines ``Config`` and ``build(config)``, which gives a ``FlowSource``. A config that declares a field
-``tracker``, ``depth`` or ``camera`` is given the recipe's choice of that part; one that does not has no use for it, and
-the recipe leaves it out. A field with the metadata ``place`` says where files lie on this machine and does not enter
-the recipe's digest.
+``tracker``, ``depth`` or ``camera`` gets the recipe's choice of that part; if it declares no such field, the flow
+source does not use the part, and the recipe leaves it out. A field with the metadata ``place`` is a path on this
+machine and does not enter the recipe's digest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ class EpisodeFlow:
     """The flow of an episode's windows, before the quality checks.
 
     Attributes:
-        windows: (reference frame, flow) in ascending order, each made when it is asked for.
+        windows: (reference frame, flow) in ascending order, computed lazily.
         cameras: of the primary view's frames.
         depth_unit: ``m`` or ``relative``.
         depth_source: which estimator, from what, in words.
-        name: who followed the points.
-        depth_alignment: how depth was brought to metres, if it had to be.
+        name: what tracked the points.
+        depth_alignment: how depth was aligned to metres, if it was.
     """
 
     windows: Iterator[tuple[int, LiftedTracks]]
@@ -46,10 +46,10 @@ class EpisodeFlow:
 
 @dataclass(frozen=True)
 class FoundScene:
-    """Depth and cameras of all frames of an episode that is worked on in chunks.
+    """Depth and cameras of all frames of an episode that is processed in chunks.
 
     Attributes:
-        pictures: the primary view's frames, in a temporary file (``pipeline.episodes.spill``), as the depth.
+        pictures: the primary view's frames, in a temporary file (``pipeline.episodes.spill``), like the depth.
     """
 
     pictures: UInt8[np.ndarray, "T H W 3"]
@@ -57,7 +57,7 @@ class FoundScene:
     cameras: Cameras
 
     def between(self, first: int, stop: int) -> tuple[DepthMaps, Cameras]:
-        """Depth and cameras of some of the frames, in memory; the files' memory is given back."""
+        """Depth and cameras of some of the frames, in memory; the mapped pages of the files are released."""
         depth = replace(self.depth, depth=np.array(self.depth.depth[first:stop]))
         release(self.depth.depth)
         release(self.pictures)
@@ -66,13 +66,13 @@ class FoundScene:
 
 @dataclass(frozen=True)
 class Scene:
-    """An episode, or a chunk of one, and what was found from all of its frames.
+    """An episode, or a chunk of one, with the depth and cameras that were found from all of its frames.
 
     Attributes:
-        episode: whose primary view is followed.
-        found: what had to be found from all frames at once; None where nothing has to be, or the episode is no longer
-            than a chunk: then it is found when it is followed.
-        first: the number of the first frame among those of ``found``.
+        episode: its primary view is tracked.
+        found: depth and cameras that need all frames at once; None where nothing needs them, or the episode is no
+            longer than a chunk: then they are found in ``FlowSource.follow``.
+        first: the index in ``found`` of the scene's first frame.
     """
 
     episode: Episode
@@ -80,11 +80,11 @@ class Scene:
     first: int = 0
 
     def slice(self, chunk: EpisodeChunk) -> "Scene":
-        """The scene at a chunk's frames."""
+        """The scene restricted to a chunk's frames."""
         return Scene(chunk.of(self.episode), self.found, self.first + chunk.first)
 
     def depth_and_cameras(self) -> tuple[DepthMaps, Cameras] | None:
-        """What was found, at this scene's frames."""
+        """The depth and cameras of this scene's frames, taken from ``found``; None without it."""
         return None if self.found is None else self.found.between(self.first, self.first + self.episode.length)
 
 
@@ -99,11 +99,11 @@ class FlowSource(Protocol):
     needs_all_pictures: bool
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
-        """Find what must be found from all frames at once.
+        """Compute what needs all frames at once.
 
         Args:
-            episode: whose primary view will be followed.
-            chunked: the episode is longer than a chunk (``pipeline.episodes.chunks``): what is found goes to temporary
+            episode: its primary view will be tracked.
+            chunked: the episode is longer than a chunk (``pipeline.episodes.chunks``): results are written to temporary
                 files, so that memory does not grow with the episode.
             watch: counts the time of each stage.
 
@@ -124,7 +124,7 @@ class FlowSource(Protocol):
         """Follow the same keypoints from each reference frame for ``horizon`` steps.
 
         Args:
-            scene: what ``observe`` gave, or a slice of it.
+            scene: the result of ``observe``, or a slice of it.
             references: indices of its frames, ascending.
             keypoints: in pixels (``schemas.cameras``), set anew on every reference frame.
             horizon: steps; those beyond the episode's end are given as not visible.
@@ -132,7 +132,7 @@ class FlowSource(Protocol):
             watch: counts the time of each stage.
 
         Raises:
-            BadEpisode: this episode's flow cannot be had this way; the message names the choices.
+            BadEpisode: this flow source cannot give this episode's flow; the message names the alternatives.
         """
         ...
 

@@ -1,12 +1,12 @@
-"""How the surfaces that a depth camera sees move from one frame to the next, by registering point clouds (generalised
-ICP, small_gicp).
+"""Estimates the motion of surfaces from one frame to the next by registering point clouds (generalised ICP,
+small_gicp).
 
-The cloud of a frame is cut into small patches, spread evenly over the picture, and each patch is registered with the
-next frame's whole cloud by itself; so things may move apart, and arms bend. A patch in which depth stays what it was is
-taken for still and not registered.
+The cloud of a frame is divided into small patches, spread evenly over the picture. Each patch is registered with the
+next frame's whole cloud independently, so objects may move separately and arms may bend. A patch whose depth does not
+change counts as still and is not registered.
 
-What no registration of surfaces can see is a surface that slides along itself: the inside of a flat thing that moves in
-its own plane looks as if it stood still. Colour would tell, and is not used here.
+Registration cannot detect a surface that slides along itself: the interior of a flat object that moves in its own plane
+appears to stand still. Colour would resolve this, but it is not used here.
 """
 
 from dataclasses import dataclass
@@ -21,22 +21,22 @@ from schemas.plugins import MissingDependency
 NEIGHBOURS = 12
 """Points around each by which the surface's direction is estimated."""
 FEWEST = 12
-"""Points of a patch that is registered."""
+"""Smallest number of points of a patch that is registered."""
 HELD = 0.6
 """Share of a patch's points that must find a partner."""
 
 
 @dataclass(frozen=True)
 class PatchConfig:
-    """How clouds are cut and compared; metres are the unit of depth where depth is relative.
+    """How clouds are divided and compared; where depth is relative, "metres" are the depth's own unit.
 
     Attributes:
-        pixels: one of so many times so many pixels becomes a point of the cloud.
+        pixels: side of the squares of pixels of which one pixel each becomes a point of the cloud.
         patches: rows and columns of patches in the picture.
         radius: metres around its middle that belong to a patch.
-        depth_noise: share of depth by which depth of one place differs between frames when nothing moves.
+        depth_noise: noise of depth between frames at a place that does not move, as a share of depth.
         changed: share of a patch's points that must have changed for it to be registered.
-        farthest: metres that a patch may move in a frame.
+        farthest: largest motion of a patch from one frame to the next, metres.
     """
 
     pixels: int = 2
@@ -54,11 +54,11 @@ class PatchConfig:
 
 @dataclass(frozen=True)
 class Cloud:
-    """What one frame shows, in the world.
+    """The point cloud of one frame, in the world.
 
     Attributes:
         points: of the surfaces.
-        middles: of the patches, some of the points.
+        middles: of the patches: a subset of the points.
     """
 
     points: Float[np.ndarray, "N 3"]
@@ -72,7 +72,7 @@ class PatchMotions:
     Attributes:
         middles: of the patches.
         moves: pose that takes a patch's points to where they are in the next frame; the identity where it is still.
-        known: it could be registered, or is still.
+        known: whether the patch was registered or is still.
     """
 
     middles: Float[np.ndarray, "P 3"]
@@ -81,7 +81,7 @@ class PatchMotions:
 
 
 def registration_library() -> Any:
-    """``small_gicp``, or a sentence that says how to get it.
+    """Import ``small_gicp``; the error message says how to install it.
 
     Raises:
         MissingDependency: it is not installed.
@@ -107,8 +107,8 @@ def cloud_of(
     out.
 
     Args:
-        seed: of the pixels that are taken, one of each few; another for every frame. Taken in rows and columns, the
-            points of two frames would lie on the same rays, and registration would lay ray on ray.
+        seed: for the random choice of pixels, different for every frame. With a regular grid the points of two frames
+            would lie on the same rays, and registration would align the rays.
     """
     height, width = depth.shape
     usable = np.isfinite(depth) & ~edges
@@ -133,8 +133,8 @@ def unchanged(
     world_from_camera: Float[np.ndarray, "4 4"],
     config: PatchConfig,
 ) -> Bool[np.ndarray, " N"]:
-    """Whether a frame's depth says nothing against points of the world having stayed: it is what it would be, or far
-    nearer, because something covers them, or they lie outside the picture."""
+    """Whether a frame's depth is consistent with points of the world not having moved: the depth is as expected, or
+    much nearer (something occludes them), or they lie outside the picture."""
     height, width = depth.shape
     seen = project(transform(invert_pose(world_from_camera), points), intrinsics)
     inside = np.asarray(((seen[:, :2] >= 0) & (seen[:, :2] < [width, height])).all(axis=1))
@@ -150,7 +150,7 @@ def register(before: Cloud, stayed: Bool[np.ndarray, " N"], after: Cloud, config
 
     Args:
         before: the frame's cloud.
-        stayed: which of its points the next frame still shows where they were (``unchanged``).
+        stayed: which of its points have not moved according to the next frame (``unchanged``).
         after: the next frame's cloud.
         config: how patches are compared.
     """
@@ -178,7 +178,7 @@ def _align(
     library: Any, points: Float[np.ndarray, "N 3"], target: Any, tree: Any, config: PatchConfig
 ) -> Float[np.ndarray, "4 4"] | None:
     """The motion of a patch's points to the next cloud; None where it is not found."""
-    # About the patch's own middle: what the surfaces leave open, a slide along them, then stays as small as it can.
+    # About the patch's own middle: the motion along the surface, which is undetermined, then stays minimal.
     middle = points.mean(axis=0)
     there = np.eye(4)
     there[:3, 3] = middle
@@ -203,7 +203,7 @@ def _align(
 def carry(
     points: Float[np.ndarray, "K 3"], motions: PatchMotions
 ) -> tuple[Float[np.ndarray, "K 3"], Bool[np.ndarray, " K"]]:
-    """Points of the world moved with the nearest patch, and whether its motion is known."""
+    """Points of the world moved by the motion of the nearest patch, and whether that motion is known."""
     if len(motions.middles) == 0:
         return points, np.zeros(len(points), bool)
     apart = ((points[:, None] - motions.middles) ** 2).sum(axis=-1)

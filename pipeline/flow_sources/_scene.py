@@ -19,7 +19,7 @@ from schemas.plugins import PluginChoice
 
 
 class SceneObserver:
-    """A depth estimator and a camera solver, and what they find of an episode.
+    """Runs a depth estimator and a camera solver on episodes.
 
     Args:
         depth: of ``pipeline.depth``.
@@ -32,9 +32,9 @@ class SceneObserver:
         self.depth, self.camera = make_depth_estimator(depth), make_camera_solver(camera)
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
-        """See ``pipeline.flow_sources.FlowSource.observe``. Where depth or cameras must be found from all frames
-        (``needs_all_frames``), both are found now. The scene's episode then has its primary view's frames in a
-        temporary file and does not read or decode them again.
+        """See ``pipeline.flow_sources.FlowSource.observe``. If depth or cameras need all frames (``needs_all_frames``),
+        both are computed here. The frames of the primary view of the scene's episode are then in a temporary file, and
+        are not read or decoded again.
 
         Raises:
             BadEpisode: as ``depth_and_cameras``.
@@ -51,10 +51,10 @@ class SceneObserver:
         self, scene: Scene, depth_edge: float, watch: Stopwatch
     ) -> tuple[DepthMaps, Bool[np.ndarray, "T H W"], Cameras]:
         """Depth of the primary view, its edges (``pipeline.vision.lift.depth_edges``) and the view's cameras: those
-        that were found when the scene was observed, else found now.
+        computed by ``observe``, else computed now.
 
         Raises:
-            BadEpisode: there is a cut, or depth or cameras cannot be had this way.
+            BadEpisode: there is a cut, or depth or cameras cannot be found.
         """
         depth, cameras = scene.depth_and_cameras() or self._find(scene.episode, watch, long=False)
         with watch.stage("depth"):
@@ -72,7 +72,7 @@ class SceneObserver:
 
 
 def _spilled(view: CameraView) -> CameraView:
-    """The view with its frames in a temporary file; as it is where only all of them can be loaded, into memory."""
+    """The view with its frames in a temporary file; unchanged if its frames can only be loaded all at once."""
     if view.read_some is None:
         return view
     frames = gathered(view.length, view.some_frames)

@@ -1,17 +1,16 @@
-"""Tracks tested against depth and against each other, before anybody believes them.
+"""Checks tracks against depth and against each other, and removes or repairs the wrong ones.
 
-A tracker follows what looks alike. Where something passes in front of a point that stands still, the point is dragged
-along; where a moving point comes to the rim of its object, it slides off. Depth tells both, whatever the tracker:
+A tracker follows similar appearance. When something passes in front of a still point, the track is dragged along; when
+a moving point gets close to the rim of its object, the track slides off. Depth reveals both errors, for any tracker:
 
-* *Depth test.* A point that stands still is, in every frame, where that frame's camera sees its start. If depth there
-  is what it was, the point may still be there; if it is less, something covers it; if it is more, the point has gone. A
-  track that wanders off while its start is still there and looks the same was dragged.
-* *Rigidity test.* Points of one rigid thing keep their distances in 3D. A moving point that touched a depth edge is
-  believed only where it keeps them, and one that plainly does not keep them is not believed at all.
+* *Depth test.* A still point is, in every frame, where that frame's camera sees its start. If the depth there is
+  unchanged, the point may still be there; if it is smaller, something occludes the point; if it is larger, the point
+  has moved. If a track moves away while its start has the same depth and looks the same, it was dragged.
+* *Rigidity test.* Points of a rigid object keep their distances in 3D. A moving point that touched a depth edge is
+  accepted only where it keeps them, and a point that clearly does not keep them is rejected.
 
-Two repairs are made, and each is checked by depth: a point found at its start is put there, and a moving point that was
-lost or has strayed is put where its neighbours' rigid motion carries it, if depth there is what it must be. The second
-is flagged.
+Two repairs are made, each verified by depth. A point found at its start is put there. A moving point that was lost or
+strayed is put where its neighbours' rigid motion carries it, if the depth there is as expected; these are flagged.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -30,21 +29,21 @@ from schemas.scene_flow import SceneFlow
 
 @dataclass(frozen=True)
 class TrustConfig:
-    """Thresholds. Metres are medians of the depth over the episode where depth is relative.
+    """Thresholds. Where depth is relative, the unit of "metres" is the median of the depth over the episode.
 
     Attributes:
-        depth_noise: share of depth by which the depth of one place differs between frames when nothing moves.
-        covered: share of depth by which a thing is nearer than a still point to hide it, or to drag it along.
-        away: farther than this many px from where it would stand still, a track claims to move.
-        alike: mean grey difference (0..255) up to which two patches show the same.
+        depth_noise: noise of depth between frames at a place that does not move, as a share of depth.
+        covered: share of depth by which something must be nearer than a still point to occlude it or drag it along.
+        away: distance in px from the point's still position above which the track counts as moving.
+        alike: mean grey difference (0..255) up to which two patches look the same.
         rim: half the side, in px, of the square in which something nearer can drag a point along.
-        neighbours: as many of the nearest moving points are asked ...
+        neighbours: number of nearest moving points that a point is compared with ...
         reach: ... if they are within this many metres.
         stretch: metres by which the distance to a neighbour may change.
         carry: whether lost and strayed moving points are put where their neighbours carry them.
-        agree: root mean square in metres up to which neighbours move as one.
-        astray: metres from where they carry a point at which its track is not believed.
-        match: metres up to which depth is what it must be where a point was carried.
+        agree: root mean square error in metres up to which neighbours move as one rigid body.
+        astray: distance in metres from the carried position above which a track is rejected.
+        match: largest difference in metres between measured and expected depth at a carried position.
         tolerance: factor on ``stretch``, ``agree``, ``astray`` and ``match``, the bounds on motion: above 1 keeps more
             moving points with larger errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
     """
@@ -77,15 +76,15 @@ class TrustConfig:
 
 @dataclass(frozen=True)
 class StaticHypothesis:
-    """Where points would be seen if they stood still, and what is there; all false where depth does not say.
+    """Where points would be seen if they stood still, and what depth shows there; all false where depth is unknown.
 
     Attributes:
         uv: in px of each step's own camera.
-        away: the track claims to be elsewhere.
-        there: depth is what it would be.
-        covered: something is plainly nearer.
-        gone: depth is larger: the point cannot be there.
-        plainly_gone: by more than ``covered``.
+        away: the track is elsewhere.
+        there: the depth is as expected.
+        covered: something is clearly nearer.
+        gone: the depth is larger: the point cannot be there.
+        plainly_gone: it is larger by more than the threshold ``covered``.
     """
 
     uv: Float[np.ndarray, "K S 2"]
@@ -97,7 +96,7 @@ class StaticHypothesis:
 
 
 class TrackTester:
-    """Tests the tracks of one clip.
+    """Checks the tracks of one clip.
 
     Args:
         grey: its frames.
@@ -125,8 +124,8 @@ class TrackTester:
             nearest[:] = cv2.erode(np.where(np.isfinite(frame), frame, np.inf).astype(np.float32), square)
 
     def test(self, tracks: Tracks2D, lifted: LiftedTracks) -> LiftedTracks:
-        """A window with what is not to be believed taken out: by what lies at each point's start, then by its moving
-        neighbours; what these can carry is put back.
+        """Remove wrong track positions of a window, first by the depth test, then by the rigidity test with moving
+        neighbours; then restore points that their neighbours can carry.
         """
         steps = tracks.reference + np.arange(tracks.uv.shape[1])
         frames, within = np.minimum(steps, len(self.depth) - 1), steps < len(self.depth)
@@ -154,9 +153,9 @@ class TrackTester:
         home: Bool[np.ndarray, "K S"],
         frames: Int[np.ndarray, " S"],
     ) -> SceneFlow:
-        """The flow with points that are at home put there, and steps that show something else taken out."""
+        """The flow with points that are still at their start put there, and steps that show something else removed."""
         doubted = self._dragged(tracks, stand, home, frames)
-        # A track that stays while its place is taken, or has emptied, shows something else.
+        # A track that stays although its start is occluded or empty shows something else.
         doubted |= tracks.visible & ~stand.away & (stand.covered | stand.plainly_gone)
         uvz = np.where(home[..., None], flow.uvz[:, :1], flow.uvz)
         valid = (flow.valid & ~doubted) | (home & flow.valid[:, :1])
@@ -169,7 +168,9 @@ class TrackTester:
         movers: Int[np.ndarray, " M"],
         frames: Int[np.ndarray, " S"],
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
-        """Points that were found lead others, and without those that had strayed more strays are seen."""
+        """Carry points twice: the second pass also uses points recovered by the first, and finds more strayed points
+        because those found by the first no longer lead.
+        """
         first, newly = self._carry(flow, wanted, movers, frames)
         again, later = self._carry(first, wanted, movers, frames, newly | (first.valid != flow.valid))
         return again, newly | later
@@ -181,11 +182,11 @@ class TrackTester:
             pose = invert_pose(cameras.world_from_camera[frames]) @ cameras.world_from_camera[frames[0]]
             expected = project(transform(pose, lift(start, cameras.intrinsics)), cameras.intrinsics)
         else:
-            expected = start  # of one step, which stands for all
+            expected = start  # one step, broadcast to all
         uv, z = expected[..., :2], expected[..., 2]
         found = _at(self.depth, frames, uv)
         sure = flow.valid[:, :1] & np.isfinite(found) & ((uv >= 0) & (uv < cameras.size)).all(axis=-1)
-        if cameras.moving:  # the expected place lies between pixels, where an edge would give either side's depth
+        if cameras.moving:  # the expected position lies between pixels: at an edge its depth is ambiguous
             sure &= ~_at(self.edges, frames, uv)
         off = tracks.uv - uv
         return StaticHypothesis(
@@ -200,9 +201,10 @@ class TrackTester:
     def _still_there(
         self, tracks: Tracks2D, stand: StaticHypothesis, frames: Int[np.ndarray, " S"]
     ) -> Bool[np.ndarray, "K S"]:
-        """Where the tracker is lost or elsewhere, but depth and looks say that the point is at its start.
+        """Where the tracker is lost or elsewhere, but depth and appearance show that the point is at its start.
 
-        A point whose start was ever seen to be empty does move: another part of its own thing may then look like it.
+        Points whose start was empty at some time are excluded: they move, and another place of the same object may then
+        look like them.
         """
         home = stand.there & ~_ever_gone(stand) & (stand.away | ~tracks.visible)
         rows, columns = np.nonzero(home)
@@ -214,8 +216,8 @@ class TrackTester:
     def _dragged(
         self, tracks: Tracks2D, stand: StaticHypothesis, home: Bool[np.ndarray, "K S"], frames: Int[np.ndarray, " S"]
     ) -> Bool[np.ndarray, "K S"]:
-        """Where a track wanders that was found at its start at another step, or that something nearer may have led
-        away.
+        """Where a track is away from its start although the point was found there at another step, or where something
+        nearer may have dragged it along.
         """
         dragged = np.zeros(home.shape, bool)
         who = np.flatnonzero(stand.away.any(axis=1))
@@ -229,7 +231,9 @@ class TrackTester:
     def _ask_neighbours(
         self, uvz: Float[np.ndarray, "M S 3"], valid: Bool[np.ndarray, "M S"], edge: Bool[np.ndarray, "M S"]
     ) -> tuple[Bool[np.ndarray, "M S"], Bool[np.ndarray, "M S"]]:
-        """What moving points' neighbours leave valid, and from where on they had touched an edge."""
+        """Which steps of moving points remain valid after the rigidity test, and the steps from which on each point had
+        touched a depth edge.
+        """
         c = self.config
         points = lift(uvz * [*self.cameras.size, 1], self.cameras.intrinsics)
         asked, stretch = self._stretch(points, valid)
@@ -247,9 +251,9 @@ class TrackTester:
         frames: Int[np.ndarray, " S"],
         changed: Bool[np.ndarray, "K S"] | None = None,
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"]]:
-        """Put lost and strayed points where their neighbours carry them, or take them out; and which were put.
+        """Put lost and strayed points where their neighbours carry them, or remove them; returns also which were put.
 
-        Where none of them has ``changed`` they would say again what they said.
+        Predictions are skipped where no neighbour has ``changed``: the result would be the same as before.
         """
         c, cameras = self.config, self.cameras
         scale = np.array([*cameras.size, 1])
@@ -293,7 +297,7 @@ class TrackTester:
 
 
 def _ever_gone(stand: StaticHypothesis) -> Bool[np.ndarray, "K 1"]:
-    """Points whose start was empty at some step; two, so that one bad depth decides nothing."""
+    """Points whose start was empty in at least two steps, so that a single wrong depth has no effect."""
     return stand.gone.sum(axis=1, keepdims=True) >= 2
 
 
@@ -303,7 +307,9 @@ def _valid_from_there_on(valid: Bool[np.ndarray, "M S"]) -> Bool[np.ndarray, "M 
 
 
 def _at(maps: Any, frames: Int[np.ndarray, " S"], uv: Float[np.ndarray, "*k #S 2"]) -> Shaped[np.ndarray, "*k S"]:
-    """The pixels in which image points lie, the last axis in these frames; points outside take the border's."""
+    """Values of the maps at the pixels that contain image points; the last axis of the points runs over ``frames``.
+    Points outside take the border's value.
+    """
     height, width = maps.shape[1:]
     uv = np.nan_to_num(uv)
     row = np.clip(np.floor(uv[..., 1]).astype(int), 0, height - 1)

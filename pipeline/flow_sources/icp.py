@@ -1,7 +1,7 @@
-"""Flow from depth alone: small patches of each frame's point cloud are registered with the next one's, and carry the
-points.
+"""Flow from depth alone: small patches of each frame's point cloud are registered with the next frame's cloud, and
+points move with their patch.
 
-A second way to labels, for the ablation; it uses no picture. What it cannot see is told in
+An alternative source of labels, for the ablation; it uses no pictures. For its limits see
 ``pipeline.flow_sources._patch_registration``. Needs the extra ``icp``.
 """
 
@@ -42,7 +42,7 @@ class Config(PatchConfig):
     Attributes:
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
-        there: metres by which depth may differ from what it must be for a point to be seen.
+        there: largest difference in metres between measured and expected depth at which a point counts as seen.
         cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``);
             None not to look for cuts.
     """
@@ -115,7 +115,7 @@ class RegisteredFlow:
 
 
 class _Clip:
-    """The clouds of a clip, each registered with the next once, whichever windows ask."""
+    """The clouds of a clip; each is registered with the next only once, for all windows."""
 
     def __init__(
         self, depth: Float[np.ndarray, "T H W"], edges: Bool[np.ndarray, "T H W"], cameras: Cameras, config: Config
@@ -125,8 +125,8 @@ class _Clip:
         self._last: tuple[int, Cloud] | None = None
 
     def window(self, reference: int, keypoints: Float[np.ndarray, "K 2"], horizon: int) -> LiftedTracks:
-        """Points carried from frame to frame; one whose patch could not be registered is lost for good, a hidden one
-        waits.
+        """Points carried from frame to frame. A point whose patch could not be registered is lost for the rest of the
+        window; a hidden point keeps its position.
         """
         world = self._set(reference, keypoints)
         started = np.asarray(np.isfinite(world).all(axis=1))
@@ -138,7 +138,7 @@ class _Clip:
         for step in range(1, min(horizon, len(self.depth) - 1 - reference) + 1):
             visible = seen[:, step - 1]
             moved, known = carry(world, self.motions(reference + step - 1))
-            # A hidden point is not carried by what hides it.
+            # A hidden point must not move with what hides it.
             world = np.where((visible & known).reshape(-1, 1), moved, world)
             followed &= known | ~visible
             seen[:, step] = followed & self._there(world, reference + step)
@@ -167,7 +167,7 @@ class _Clip:
         started: Bool[np.ndarray, " K"],
         reference: int,
     ) -> LiftedTracks:
-        """Positions of the world in the reference camera."""
+        """World positions transformed to the reference camera."""
         pose = invert_pose(self.cameras.world_from_camera[reference])
         there = project(transform(pose, path), self.cameras.intrinsics)
         valid = seen & np.isfinite(there).all(axis=-1)
@@ -179,7 +179,7 @@ class _Clip:
         return LiftedTracks(SceneFlow(uvz, visible, valid), hole, np.zeros_like(seen))
 
     def _cloud(self, frame: int) -> Cloud:
-        """The last one is kept: each serves two pairs."""
+        """The cloud of a frame. The last one is cached, because each is used in two pairs."""
         if self._last is None or self._last[0] != frame:
             made = cloud_of(
                 self.depth[frame],

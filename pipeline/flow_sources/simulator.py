@@ -1,5 +1,5 @@
-"""Exact flow by replaying the simulator's recorded states: no tracking, no estimated depth, and hidden points are known
-too.
+"""Exact flow by replaying the simulator's recorded states: no tracking and no estimated depth; hidden points have exact
+flow too.
 
 Needs the extra ``sim`` and the meshes that the recorded model names (``docs/simulator.md``).
 """
@@ -24,7 +24,7 @@ from schemas.episode import BadEpisode, Episode
 
 @dataclass(frozen=True)
 class Config(AssetOptions):
-    """Where the files lie that recorded models name."""
+    """Where the files are that recorded models name."""
 
 
 def build(config: Config) -> "SimulatedFlow":
@@ -90,14 +90,14 @@ class SimulatedFlow:
         return EpisodeFlow(windows(), cameras, "m", "simulator replay", "simulator")
 
     def _load(self, episode: str, xml: str) -> Any:
-        """The model; kept for the next episode, which most often has the same."""
+        """The model; cached for the next episode, which usually has the same one."""
         if self._model is None or self._model[0] != xml:
             self.close()
             self._model = xml, load_model(episode, xml, self.folders)
         return self._model[1]
 
     def _eye(self, model: Any, camera: str, size: tuple[int, int]) -> SceneCamera:
-        """The renderer of one of the model's cameras, kept with the model."""
+        """The renderer of one of the model's cameras, cached with the model."""
         if (camera, size) not in self._eyes:
             self._eyes[camera, size] = SceneCamera(model, camera, size)
         return self._eyes[camera, size]

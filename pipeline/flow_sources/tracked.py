@@ -1,4 +1,4 @@
-"""Flow from pictures: a tracker follows points in the image, depth and cameras carry them to 3D."""
+"""Flow from pictures: a tracker follows points in the image, and depth and cameras lift them to 3D."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from schemas.plugins import PluginChoice
 
 @dataclass(frozen=True)
 class Config(TrustConfig):
-    """The parts, and how far they are believed.
+    """The parts, and the thresholds of the track checks.
 
     Attributes:
         tracker: of ``pipeline.trackers``.
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
-        test: whether tracks are tested against depth and each other (``pipeline.flow_sources._track_checks``).
+        test: whether tracks are checked against depth and each other (``pipeline.flow_sources._track_checks``).
         cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``);
             None not to look for cuts.
     """

@@ -1,4 +1,4 @@
-"""The options of every part that loads recorded simulator models: where the files lie that they name."""
+"""Options of every part that loads recorded simulator models: the folders of the files that the models name."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ class AssetOptions:
     """
 
     section: ClassVar[str] = "simulator"
-    """What the options are called where a person gives them."""
+    """The name of the options in error messages."""
 
     robosuite: str | None = field(default=None, metadata={"place": True})
     libero_assets: str | None = field(default=None, metadata={"place": True})
@@ -32,7 +32,7 @@ class AssetOptions:
         """The folders.
 
         Args:
-            part: whose options they are, in words, for the sentence that says that a file is missing.
+            part: the part that has these options, in words, for the message about a missing file.
         """
         robosuite, libero = (Path(folder) if folder else None for folder in (self.robosuite, self.libero_assets))
         return AssetFolders(robosuite, libero, f"the options robosuite=DIR and libero-assets=DIR of {part}")

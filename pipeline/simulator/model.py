@@ -1,4 +1,4 @@
-"""A recorded simulator model (MuJoCo XML) made loadable on this machine."""
+"""Loads a recorded simulator model (MuJoCo XML) with this machine's paths of meshes and textures."""
 
 import importlib
 import importlib.util
@@ -19,13 +19,13 @@ ROOTS = (("robosuite/models/assets/", "robosuite"), ("assets/", "libero_assets")
 
 @dataclass(frozen=True)
 class AssetFolders:
-    """Where meshes and textures lie.
+    """Folders of meshes and textures.
 
     Attributes:
-        robosuite: folder of the package robosuite 1.4.0, in which ``models/assets`` lies; None for the installed one.
-        libero_assets: LIBERO's folder ``assets``, in which ``stable_scanned_objects`` lies; None for the installed
+        robosuite: folder of the package robosuite 1.4.0, which contains ``models/assets``; None for the installed one.
+        libero_assets: LIBERO's folder ``assets``, which contains ``stable_scanned_objects``; None for the installed
             package's.
-        options: how the person names them, for the sentence that says that a file is missing.
+        options: how the user sets these folders, for the message about a missing file.
     """
 
     robosuite: Path | None = None
@@ -33,7 +33,7 @@ class AssetFolders:
     options: str = "robosuite=DIR and libero-assets=DIR"
 
     def find(self, recorded: str) -> Path | None:
-        """Where a file that a model names lies here; None if it does not."""
+        """The path on this machine of a file that a model names; None if it does not exist."""
         for marker, kind in ROOTS:
             _, found, rest = recorded.rpartition(marker)
             folder = self._folder(kind)
@@ -52,16 +52,16 @@ class AssetFolders:
 
 @cache
 def simulator_library() -> Any:
-    """The package mujoco, which draws in software unless ``MUJOCO_GL`` says otherwise.
+    """The package mujoco, which renders in software unless ``MUJOCO_GL`` says otherwise.
 
     Raises:
-        BadEpisode: it is not installed, or has no way to draw on this machine.
+        BadEpisode: it is not installed, or cannot render on this machine.
     """
     if importlib.util.find_spec("mujoco") is None:
         raise BadEpisode(
             "no_simulator", "the simulator is not installed: pip install 'lamp-robotics[sim]' (docs/simulator.md)"
         )
-    os.environ.setdefault("MUJOCO_GL", "osmesa")  # read when mujoco is first imported
+    os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
     try:
         mujoco = importlib.import_module("mujoco")
         mujoco.GLContext(8, 8).free()
@@ -106,6 +106,6 @@ def load_model(episode: str, xml: str, folders: AssetFolders) -> Any:
 
 
 def _package(name: str) -> Path | None:
-    """The folder of an installed package, which is not imported."""
+    """The folder of an installed package, found without importing it."""
     found = importlib.util.find_spec(name)
     return Path(found.origin).parent if found is not None and found.origin else None

@@ -1,4 +1,4 @@
-"""What a camera of the simulator sees: depth and which body each pixel shows, or a picture."""
+"""Renders a camera of the simulator: depth and the body in each pixel, or a picture."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class SceneCamera:
         model: ``mujoco.MjModel``.
         camera: its name in the model.
         size: (width, height) in pixels.
-        smooth: multisampling, for pictures; depth must do without, or it is a mixture along every edge.
+        smooth: multisampling, for pictures; depth must not use it, because it mixes depths at every edge.
 
     Raises:
         KeyError: the model has no such camera.
@@ -72,7 +72,7 @@ class SceneCamera:
 
     def _render(self, data: Any, segment: bool) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]]:
         m, (width, height) = self.mujoco, self.size
-        self.context_gl.make_current()  # another camera's renderer may have been at work
+        self.context_gl.make_current()  # another camera's renderer may be current
         m.mjv_updateScene(self.model, data, self.option, None, self.view, m.mjtCatBit.mjCAT_ALL, self.scene)
         self.scene.flags[m.mjtRndFlag.mjRND_SEGMENT] = self.scene.flags[m.mjtRndFlag.mjRND_IDCOLOR] = int(segment)
         colours, buffer = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.float32)

@@ -1,4 +1,4 @@
-"""Exact flow from recorded states: every point is carried by the body it lies on."""
+"""Exact flow from recorded states: every point moves with the body it lies on."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +14,12 @@ from schemas.episode import BadEpisode
 from schemas.scene_flow import SceneFlow
 
 NEARER = 0.01
-"""Metres by which all that is seen in the 3 x 3 pixels around a point must be nearer than it to hide it."""
+"""A point is hidden if everything in the 3 x 3 pixels around it is nearer by more than this, metres."""
 
 UNIT = 0.05
 """By how much the length of a recorded quaternion may differ from 1."""
 NEAREST = 0.01
-"""Metres in front of the reference camera's plane: nearer, image coordinates say nothing."""
+"""Smallest depth in metres in the reference camera; nearer, image coordinates are meaningless."""
 BEYOND = 1.0
 """Widths and heights of the image by which a point may lie outside it; farther out than that (beside a camera that
 moves) it is left out.
@@ -28,10 +28,10 @@ moves) it is left out.
 
 @dataclass(frozen=True)
 class Motion:
-    """Where everything is in each frame.
+    """Poses of all bodies and of the camera in each frame.
 
     Attributes:
-        known: the state of that frame was recorded; the rest repeats the last one that was.
+        known: the state of that frame was recorded; other frames repeat the last recorded state.
         world_from_body: pose of every body.
         world_from_camera: pose of the camera, OpenCV axes.
         intrinsics: of the camera, in px of the rendered size.
@@ -45,7 +45,7 @@ class Motion:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the camera saw of an episode.
+    """The camera's rendered view of an episode.
 
     Attributes:
         depth: along the optical axis in metres, NaN where there is nothing.
@@ -57,8 +57,8 @@ class Seen:
 
     @cached_property
     def cover(self) -> Float[np.ndarray, "T H W"]:
-        """The farthest thing in the 3 x 3 pixels around each: what is farther still is hidden. Once a frame, for all
-        windows.
+        """The largest depth in the 3 x 3 pixels around each pixel: a point that is farther is hidden. Computed once per
+        frame, for all windows.
         """
         import cv2
 
@@ -67,7 +67,7 @@ class Seen:
 
 
 class Replay:
-    """One episode's states set one after the other; nothing is simulated, so nothing drifts.
+    """Sets the states of one episode one after the other. Nothing is simulated, so nothing drifts.
 
     Args:
         episode: its name, for messages.
@@ -103,8 +103,8 @@ class Replay:
         self.motion = self._motion()
 
     def _check_rotations(self, episode: str) -> None:
-        """Refuse states whose numbers stand where a rotation should and are none: they belong to another model, or are
-        damaged.
+        """Refuse states whose numbers are no rotation where the model expects one: they are damaged or belong to
+        another model.
         """
         joints, kinds = self.model.jnt_qposadr, self.model.jnt_type
         free = joints[kinds == self.mujoco.mjtJoint.mjJNT_FREE] + 3
@@ -127,7 +127,7 @@ class Replay:
         state = self.states[np.flatnonzero(self.known[: frame + 1])[-1]]
         self.data.qpos[:] = state[1 : 1 + self.model.nq]
         self.mujoco.mj_kinematics(self.model, self.data)
-        self.mujoco.mj_comPos(self.model, self.data)  # lights and cameras that follow bodies need it
+        self.mujoco.mj_comPos(self.model, self.data)  # needed by lights and cameras that follow bodies
         self.mujoco.mj_camlight(self.model, self.data)
         return self.data
 
@@ -165,8 +165,8 @@ def exact_flow(
     keypoints: Float[np.ndarray, "K 2"],
     horizon: int,
 ) -> SceneFlow:
-    """Flow of keypoints that are pixel centres; valid also where hidden, since a body's pose says where they are,
-    unless that is beside or behind the reference camera.
+    """Flow of keypoints that are pixel centres. It is valid also where they are hidden, because the pose of their body
+    gives their position, unless they are far outside the reference camera's image or behind the camera.
 
     Args:
         motion: of the episode.
@@ -198,7 +198,7 @@ def exact_flow(
 
 
 def _in_front(own: Float[np.ndarray, "K S 3"], seen: Seen, frames: Int[np.ndarray, " S"]) -> Bool[np.ndarray, "K S"]:
-    """Whether points lie in the image and nothing that was rendered is nearer."""
+    """Whether points lie in the image and nothing rendered is nearer."""
     size = seen.depth.shape[:0:-1]
     uv = np.nan_to_num(own[..., :2], nan=-1)
     inside = ((uv >= 0) & (uv < size)).all(axis=-1)

@@ -1,7 +1,7 @@
 """Point trackers: one module each (see ``schemas.plugins``).
 
-A tracker module defines ``Config``, ``build(config)``, which gives a ``Tracker``, and ``LICENCE``, said where it
-restricts use.
+A tracker module defines ``Config``, ``build(config)``, which gives a ``Tracker``, and ``LICENCE``, which is shown where
+it restricts use.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,4 @@
-"""CoTracker3's code and weights: found, loaded without trusting pickles, and refused in a sentence where they cannot
-be.
-"""
+"""Finds and loads CoTracker3's code and weights, without executing pickles; failures are reported as one sentence."""
 
 import contextlib
 import io
@@ -39,7 +37,7 @@ class Origin:
         """Its predictor with weights, on the CPU.
 
         Raises:
-            MissingWeights: code or weights cannot be had, or are those of something else.
+            MissingWeights: code or weights cannot be found or downloaded, or belong to something else.
         """
         try:
             import torch
@@ -49,7 +47,7 @@ class Origin:
             ) from error
         torch.set_num_threads(
             1
-        ) if not torch.cuda.is_available() else None  # a worker a core, and the same sums everywhere
+        ) if not torch.cuda.is_available() else None  # one core per worker, and the same sums everywhere
         predictor = self._predictor()
         try:
             predictor.model.load_state_dict(self._state())
@@ -68,7 +66,7 @@ class Origin:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             if self.repo is None:
                 try:
-                    trusted: Any = True  # the stub wants a word
+                    trusted: Any = True  # the type stub expects a string
                     return torch.hub.load(
                         REPOSITORY, entry, pretrained=False, trust_repo=trusted, skip_validation=True, verbose=False
                     )
@@ -88,7 +86,7 @@ class Origin:
                 raise MissingWeights(f"{self.repo} gives no {entry}: {first_line(error, LONGEST)}") from error
 
     def _state(self) -> Any:
-        """The weights, read without running anything that they hold."""
+        """The weights, read without executing any code they contain."""
         import pickle
 
         import torch

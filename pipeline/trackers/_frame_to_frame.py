@@ -1,8 +1,8 @@
-"""Following points from frame to frame, whatever matches two neighbouring frames.
+"""Tracks points from frame to frame, with any method that matches two neighbouring frames.
 
-Points of all reference frames are matched together. One whose surroundings look just as they did where it was last
-placed is left there and not matched at all: most points of a robot scene never move. That also keeps still points from
-drifting, and finds them again when whatever covered them has gone.
+Points of all reference frames are matched together. A point is not matched if its surroundings are unchanged since it
+was last matched; it stays where it is. Most points of a robot scene never move, so this saves time. It also keeps still
+points from drifting, and recovers them after an occlusion.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from schemas.perception import Tracks2D
 
 @dataclass(frozen=True)
 class ChainConfig:
-    """What chained trackers have in common.
+    """Settings shared by all chained trackers.
 
     Attributes:
-        forward_backward: a point must come back this near to where it was, in px.
+        forward_backward: largest forward-backward error of a match, in px.
         appearance: mean grey difference (0..255) between the patch where the point was set and where it is now, above
-            which it is taken for covered.
+            which it counts as occluded.
         still_window: side in px of the square that must look unchanged for a point to count as not moving, odd.
         still_level: mean grey difference in that square up to which it does.
     """
@@ -34,7 +34,7 @@ class ChainConfig:
     still_level: float = 1.0
 
     def check(self, name: str, odd: Sequence[str] = (), positive: Sequence[str] = ()) -> None:
-        """Refuse nonsense by the tracker's and the field's name; ``odd`` and ``positive`` are the tracker's own fields.
+        """Refuse invalid values, naming the tracker and the field; ``odd`` and ``positive`` are its own fields.
 
         Raises:
             ValueError: a field that must be odd and at least 3, or above 0, is not.
@@ -48,7 +48,7 @@ class ChainConfig:
 
 
 class GreyClip(ABC):
-    """The clip in grey, and what is asked of pairs of its frames."""
+    """The clip in grey levels, and operations on pairs of its frames."""
 
     def __init__(self, frames: UInt8[np.ndarray, "T H W 3"], config: ChainConfig):
         self.chain, self.grey = config, grey_clip(frames)
@@ -64,15 +64,17 @@ class GreyClip(ABC):
     def match(
         self, position: Float[np.ndarray, "M 2"], frame: int
     ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
-        """Where points of a frame are in the next, and whether the match holds both ways and stays in the image."""
+        """Positions of points in the next frame, and whether the match is consistent forward and backward and lies in
+        the image.
+        """
 
     def unchanged(
         self, position: Float[np.ndarray, "M 2"], anchor: Int[np.ndarray, " M"], frame: int
     ) -> Bool[np.ndarray, " M"]:
-        """Whether the surroundings of a point look in a frame as they did in its anchor frame."""
+        """Whether the surroundings of a point look the same in a frame as in its anchor frame."""
         column = np.clip(position[:, 0].astype(int), 0, self.width - 1)
         row = np.clip(position[:, 1].astype(int), 0, self.height - 1)
-        # Only the squares around the points are looked at, all frames in one flat array of bytes.
+        # Only the squares around the points are compared; all frames are in one flat array of bytes.
         place = (row * self.row_length + column)[:, None] + self.square
         before = self.padded.take(anchor[:, None] * self.frame_length + place)
         now = self.padded.take(frame * self.frame_length + place)
@@ -89,9 +91,9 @@ class Points:
     """The points of all reference frames, in one row each."""
 
     position: Float[np.ndarray, "N 2"]  # px, pixel centres at +0.5
-    anchor: Int[np.ndarray, " N"]  # frame in which it was last seen to stand at ``position`` by matching
+    anchor: Int[np.ndarray, " N"]  # frame in which matching last found it at ``position``
     visible: Bool[np.ndarray, " N"]
-    looks: Float[np.ndarray, "N P"]  # of the point where it was set (``pipeline.vision.patches``)
+    looks: Float[np.ndarray, "N P"]  # patch of the point where it was set (``pipeline.vision.patches``)
 
 
 class ChainedTracker:
@@ -132,19 +134,19 @@ class ChainedTracker:
                 own = slice(window * count, (window + 1) * count)
                 uv[window, :, step] = points.position[own]
                 visible[window, :, step] = points.visible[own]
-        for window, start in enumerate(starts):  # after the clip's end nothing moves
+        for window, start in enumerate(starts):  # after the clip's end positions do not change
             uv[window, :, len(frames) - start :] = points.position[window * count : (window + 1) * count, None]
         return [Tracks2D(int(r), uv[i], visible[i]) for i, r in enumerate(references)]
 
 
 def _step(images: GreyClip, frame: int, points: Points, rows: Int[np.ndarray, " M"]) -> None:
-    """Carry points from a frame to the next."""
+    """Move points from a frame to the next."""
     still = images.unchanged(points.position[rows], points.anchor[rows], frame + 1)
     points.visible[rows[still]] = True
     rows = rows[~still & points.visible[rows]]
     if len(rows) == 0:
         return
-    # Points of several windows often stand in one place: matched once.
+    # Points of several windows often have the same position: match each position once.
     place = np.ascontiguousarray(points.position[rows]).view(np.complex128)[:, 0]
     _, first, again = np.unique(place, return_index=True, return_inverse=True)
     moved, good = (found[again] for found in images.match(points.position[rows[first]], frame))

@@ -1,8 +1,8 @@
 """CoTracker3 (Karaev et al. 2024), as its authors publish it through torch.hub; for research only, by its licence.
 
-The windows of an episode overlap, and the model sees all frames of a call at once. So the points of as many windows as
-fit into ``clip`` frames are asked for in one call, and a frame is encoded for them together; where there are too many
-points for the memory, in several.
+The windows of an episode overlap, and the model processes all frames of a call at once. So the points of all windows
+that fit into ``clip`` frames are tracked in one call, which encodes each frame only once. Points that do not fit into
+the memory are tracked in further calls.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ class Config:
     """Settings.
 
     Attributes:
-        mode: ``offline`` sees the frames before and after, ``online`` passes along the clip with bounded memory.
+        mode: ``offline`` uses frames before and after; ``online`` processes the clip in order with bounded memory.
         repo: folder with a clone of CoTracker3's code; None to fetch the published one.
         weights: file with its weights; None to fetch the published ones.
         clip: frames in one call of the model, at least; it was trained on up to 60. A longer horizon makes it longer.
-        memory_gb: what the points of one call may take; more points are asked for in several calls. They see each
-            other, so it decides last digits.
-        support: rows and columns of a coarse grid that is followed too and thrown away; it gives a few points their
-            surroundings.
+        memory_gb: memory limit for the points of one call; more points are tracked in several calls. Points of a call
+            influence each other, so it changes the last digits.
+        support: rows and columns of an extra coarse grid that is tracked and discarded; it gives the model context
+            when there are few points.
         device: ``auto`` takes a GPU when there is one; else cpu, cuda or cuda:N. In bfloat16 on a GPU.
     """
 
@@ -65,15 +65,15 @@ class Config:
         return Origin(self.mode, self.repo, self.weights)
 
     def points(self, frames: int) -> int:
-        """Points that may be asked for in one call of so many frames."""
+        """Largest number of points in one call with so many frames."""
         return max(int(self.memory_gb * 1e9 / (BYTES * frames)), 1)
 
 
 def check(config: Config) -> None:
-    """Have code and weights on this machine, and look whether they fit each other.
+    """Download code and weights if needed, and check that they fit each other.
 
     Raises:
-        MissingDependency: they cannot be had, or do not fit.
+        MissingDependency: they cannot be found or downloaded, or do not fit.
     """
     config.origin.load()
 
@@ -82,7 +82,7 @@ def build(config: Config) -> "CoTracker":
     """The tracker.
 
     Raises:
-        MissingDependency: its code or weights cannot be had, or do not fit each other.
+        MissingDependency: its code or weights cannot be found or downloaded, or do not fit each other.
         ValueError: there is no such device.
     """
     import torch
@@ -90,7 +90,7 @@ def build(config: Config) -> "CoTracker":
     predictor = config.origin.load()
     device = choose_device(config.device)
     if device.type == "cpu":
-        torch.set_num_threads(1)  # a worker a core, and the same sums everywhere
+        torch.set_num_threads(1)  # one core per worker, and the same sums everywhere
     return CoTracker(config, predictor.to(device), device)
 
 
@@ -123,7 +123,7 @@ class CoTracker:
     def _track_clip(
         self, frames: np.ndarray, references: list[int], keypoints: np.ndarray, horizon: int
     ) -> list[Tracks2D]:
-        """Windows that lie in one clip; its first frame is the first reference."""
+        """Track the windows of one clip; its first frame is the first reference frame."""
         height, width = frames.shape[1:3]
         to_model = np.array(self.size[::-1]) / [width, height]
         starts = np.repeat(np.array(references) - references[0], len(keypoints))
@@ -146,8 +146,8 @@ class CoTracker:
         ]
 
     def _video(self, frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "S h w 3"]:
-        """The frames at the size at which the model was trained; a clip that is too short for it goes on with its last
-        frame.
+        """The frames at the size at which the model was trained; a clip that is too short for it is padded with its
+        last frame.
         """
         import cv2
 
@@ -166,7 +166,7 @@ class CoTracker:
         asked = np.concatenate([queries, self._support(queries)])
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
             points = torch.from_numpy(asked.astype(np.float32)).to(self.device)[None]
-            # Bytes travel, and become the floats 0..255 that the model wants where it runs.
+            # Transferred as bytes and converted on the device to the floats 0..255 that the model expects.
             clip = torch.from_numpy(video).to(self.device).permute(0, 3, 1, 2)[None].float()
             tracks, visible = (
                 self._offline(clip, points) if self.config.mode == "offline" else self._online(clip, points)
@@ -178,7 +178,7 @@ class CoTracker:
         return self.predictor(clip, queries=points)
 
     def _online(self, clip: Any, points: Any) -> tuple[Any, Any]:
-        """Overlapping pieces one after the other; each answer is for all frames so far."""
+        """Process overlapping pieces in order; each result covers all frames so far."""
         step = self.predictor.step
         self.predictor(video_chunk=clip[:, : 2 * step], is_first_step=True, queries=points)
         answer = None
@@ -188,7 +188,7 @@ class CoTracker:
         return answer
 
     def _support(self, queries: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "M 3"]:
-        """A coarse grid on the frame of the first point that is asked for."""
+        """A coarse grid of points on the frame of the first query."""
         count, (height, width) = self.config.support, self.size
         x, y = ((np.arange(count) + 0.5) * side / count - 0.5 for side in (width, height))
         grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -196,7 +196,7 @@ class CoTracker:
 
 
 def clips(references: Sequence[int], horizon: int, frames: int) -> list[list[int]]:
-    """Reference frames in groups, each as many as have their windows in so many frames; at least one."""
+    """Reference frames in groups whose windows fit into so many frames; at least one per group."""
     groups: list[list[int]] = []
     for reference in references:
         if groups and reference + horizon < groups[-1][0] + frames:
@@ -214,8 +214,8 @@ def _window(
     seen: Bool[np.ndarray, "K S"],
     horizon: int,
 ) -> Tracks2D:
-    """One window's part of a clip: where a point is not seen, its last place;
-    steps after the clip's end are not seen.
+    """One window's tracks, cut from those of the clip: a point that is not seen keeps its last position; steps after
+    the clip's end are not seen.
     """
     place = np.repeat(keypoints[:, None], horizon + 1, axis=1).astype(np.float64)
     visible = np.zeros((len(keypoints), horizon + 1), bool)

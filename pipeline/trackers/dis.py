@@ -1,8 +1,8 @@
 """Dense inverse search (OpenCV; Kroeger et al. 2016): flow of every pixel between neighbouring frames, chained.
 
-The dense flow of a pair of frames is computed once, forward and back, and serves every point of every window; so the
-images cost and points do not: it pays where much moves, or with many windows. A pair in which nothing moves is not
-matched at all.
+The dense flow of a pair of frames is computed once, forward and backward, and used for every point of every window. The
+time depends on the number of images and not of points, so it is worthwhile where much moves, or with many windows. No
+flow is computed for a pair in which nothing moves.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class _Images(GreyClip):
     def match(
         self, position: Float[np.ndarray, "M 2"], frame: int
     ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
-        """See ``GreyClip.match``. Asked once for each frame, so nothing is kept."""
+        """See ``GreyClip.match``. Called once per frame, so the flow is not cached."""
         moved = position + _sample(self.flow(frame, frame + 1), position)
         back = moved + _sample(self.flow(frame + 1, frame), moved)
         good = np.linalg.norm(back - position, axis=1) < self.chain.forward_backward
@@ -63,7 +63,7 @@ class _Images(GreyClip):
 
 
 def _sample(flow: Float[np.ndarray, "H W 2"], at: Float[np.ndarray, "M 2"]) -> Float[np.ndarray, "M 2"]:
-    """Bilinear; points outside take the border's."""
+    """Flow at points, bilinear; points outside take the border's value."""
     import cv2
 
     # OpenCV puts the centre of the first pixel at 0, this project at 0.5.

@@ -1,8 +1,8 @@
 """Pyramidal Lucas-Kanade (OpenCV): the tracker that needs no weights.
 
-Every point that is alive at a frame, whichever reference frame it was set on, is followed to the next frame in one call
-forward and one back. Points cost and images do not; how points that do not move are spared that is told in
-``_chained``.
+All points that are tracked at a frame, whichever reference frame they were set on, are matched with the next frame in
+one call forward and one backward. The time depends on the number of points and not of images; ``_frame_to_frame`` skips
+points that do not move.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pipeline.vision.lucas_kanade import Matching, match
 
 LICENCE = None
 LEAST_WINDOWS = 3
-"""A window that is most of a picture finds nothing there, and every level costs as much as the full image."""
+"""A window that covers most of a level finds no match, and every level costs as much as the full image."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Config(ChainConfig):
 
     Attributes:
         window: side of the square that is matched, in px, odd.
-        levels: pyramid levels above the full image, at most: none on which ``LEAST_WINDOWS`` do not fit side by side.
+        levels: largest number of pyramid levels above the full image; a level must hold ``LEAST_WINDOWS`` windows side
+            by side.
         iterations: at most, per level.
     """
 

@@ -1,4 +1,4 @@
-"""Models run over frames in batches that shrink when memory runs out."""
+"""Runs models over frames in batches whose size is reduced when memory runs out."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -9,23 +9,23 @@ R = TypeVar("R")
 
 
 class ShrinkingBatches:
-    """Runs a function over slices of a sequence; after an out of memory error, slices of half the size.
+    """Runs a function over slices of a sequence; after an out of memory error, the size of the slices is halved.
 
-    The smaller size is kept: what did not fit once will not fit the next time.
+    The smaller size is kept for later calls.
 
     Args:
-        size: the largest slice.
-        remedy: what a person can do when even one item does not fit; ends the sentence that says so.
+        size: the initial size of the slices.
+        remedy: what the user can do when even one item does not fit; the end of the error message.
 
     Attributes:
-        size: the largest slice that is still tried.
+        size: the current size of the slices.
     """
 
     def __init__(self, size: int, remedy: str):
         self.size, self.remedy = size, remedy
 
     def run(self, function: Callable[[Any], R], items: Any) -> Iterator[tuple[int, R]]:
-        """The function's results with the number of the first item of each, in order.
+        """The function's results, each with the index of its first item, in order.
 
         Args:
             function: takes a slice.
@@ -50,7 +50,7 @@ class ShrinkingBatches:
                 self.size = tried // 2
                 result = None
             if result is None:
-                torch.cuda.empty_cache()  # here and not above: while the error lives, so do its tensors
+                torch.cuda.empty_cache()  # here and not above: the error keeps its tensors alive
                 continue
             yield start, result
             start += self.size

@@ -1,7 +1,7 @@
 """From tracks, depth and cameras to scene flow in one reference camera.
 
-A point tracked in frame t + k is lifted with that frame's depth and camera, carried to the world, brought into the
-camera of frame t and projected there (LaMP, section on scene flow). A moving camera over a still scene therefore gives
+A point tracked in frame t + k is lifted with that frame's depth and camera, transformed to the world and then to the
+camera of frame t, and projected there (LaMP, section on scene flow). A moving camera in a still scene therefore gives
 zero flow.
 """
 
@@ -17,16 +17,15 @@ from schemas.scene_flow import SceneFlow
 
 @dataclass(frozen=True)
 class LiftedTracks:
-    """Scene flow, and where depth gave trouble.
+    """Scene flow, and where depth is missing or uncertain.
 
     Attributes:
-        flow: valid wherever the point is visible and has depth; what to make of the rest is
-            ``pipeline.windows.quality``'s matter.
+        flow: valid wherever the point is visible and has depth; ``pipeline.windows.quality`` decides about the rest.
         hole: visible, but without usable depth.
         edge: visible, and next to a depth discontinuity.
-        carried: put where its neighbours' motion says (``pipeline.flow_sources._track_checks``); None where nobody does
-            that.
-        exact: positions are known, not measured: there is no noise to take out and no slip to look for.
+        carried: placed by its neighbours' motion (``pipeline.flow_sources._track_checks``); None where the flow source
+            does not do that.
+        exact: positions are exact, not measured: no noise filter and no check for slipped tracks is needed.
     """
 
     flow: SceneFlow
@@ -41,7 +40,7 @@ def to_reference(
     intrinsics: Float[np.ndarray, "3 3"],
     world_from_camera: Float[np.ndarray, "S 4 4"],
 ) -> Float[np.ndarray, "K S 3"]:
-    """Positions (u px, v px, z) seen in the camera of each step, as seen in the camera of step 0; NaN behind it."""
+    """Positions (u px, v px, z) in the camera of each step, transformed to the camera of step 0; NaN behind it."""
     reference_from_camera = invert_pose(world_from_camera[0]) @ world_from_camera
     return project(transform(reference_from_camera, lift(uvz, intrinsics)), intrinsics)
 
@@ -77,8 +76,8 @@ def lift_tracks(tracks: Tracks2D, depth: DepthMaps, edges: Bool[np.ndarray, "T H
 def depth_edges(depth: Float[np.ndarray, "T H W"], threshold: float) -> Bool[np.ndarray, "T H W"]:
     """Pixels at a depth discontinuity: inverse depth there is not linear along a row or a column.
 
-    On a plane, however slanted, inverse depth is linear in the pixel, so its second difference vanishes; ``threshold``
-    bounds it as a share of the inverse depth itself.
+    On any plane inverse depth is linear in the pixel coordinates, so its second difference is zero. A pixel is at an
+    edge if the second difference, as a share of the inverse depth, exceeds ``threshold``.
     """
     edge = np.zeros(depth.shape, bool)
     with np.errstate(invalid="ignore"):
@@ -97,14 +96,14 @@ def sample_depth(
 ) -> tuple[Float[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
     """Depth at image points, and whether any pixel used lies at an edge.
 
-    Bilinear in inverse depth, which is exact on a plane, where all four neighbours are smooth; else the nearest pixel's
-    depth. NaN where that pixel has none.
+    Where all four neighbours are smooth, interpolation is bilinear in inverse depth, which is exact on a plane.
+    Elsewhere it is the nearest pixel's depth, NaN where that pixel has none.
     """
     height, width = depth.shape[1:]
     x, y = uv[..., 0] - 0.5, uv[..., 1] - 0.5
     left, top = (np.clip(np.floor(a).astype(int), 0, n - 2) for a, n in ((x, width), (y, height)))
     fx, fy = np.clip(x - left, -0.5, 1.5), np.clip(y - top, -0.5, 1.5)  # half a pixel beyond the outer centres
-    # Numbers into the flat arrays: gathering by three indices takes twice as long.
+    # Flat indices: indexing with three arrays takes twice as long.
     begin = np.asarray(frames) * (height * width)
     place = begin + top * width + left
     corners = [(0, (1 - fx) * (1 - fy)), (1, fx * (1 - fy)), (width, (1 - fx) * fy), (width + 1, fx * fy)]

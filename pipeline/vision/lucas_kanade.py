@@ -1,4 +1,4 @@
-"""Pyramidal Lucas-Kanade (OpenCV), forward and back: where points of one picture are in another."""
+"""Pyramidal Lucas-Kanade (OpenCV), forward and backward: matches points of one picture in another."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,11 @@ class Matching:
     """How two pictures are matched.
 
     Attributes:
-        window: side of the square that is matched, in px, odd. OpenCV goes through its rows by eights: 17 takes two
-            thirds of the time of 15.
+        window: side of the square that is matched, in px, odd. OpenCV processes rows eight pixels at a time: 17 takes
+            two thirds of the time of 15.
         levels: pyramid levels above the full image.
         iterations: at most, per level.
-        forward_backward: a point must come back this near to where it was, in px.
+        forward_backward: largest forward-backward error of a match, in px.
     """
 
     window: int = 17
@@ -32,13 +32,13 @@ def match(
     how: Matching,
     guess: Float[np.ndarray, "M 2"] | None = None,
 ) -> tuple[Float[np.ndarray, "M 2"], Bool[np.ndarray, " M"]]:
-    """Where points of ``one`` are in ``other``, in px (``schemas.cameras``), and whether the match holds both ways.
+    """Positions in ``other`` of points of ``one``, in px (``schemas.cameras``), and whether forward and backward agree.
 
     Args:
         one, other: grey pictures.
         position: in ``one``.
         how: settings.
-        guess: where they may be in ``other``; None to start from ``position``.
+        guess: initial positions in ``other``; None to start from ``position``.
     """
     import cv2
 
@@ -52,14 +52,14 @@ def match(
     }
     # OpenCV puts the centre of the first pixel at 0, this project at 0.5.
     start = (position - 0.5).astype(np.float32)
-    follow: Any = cv2.calcOpticalFlowPyrLK  # its type stubs do not know that the result may be left out
+    follow: Any = cv2.calcOpticalFlowPyrLK  # its type stubs require the output argument, which is optional
     if guess is None:
         ahead, found, _ = follow(one, other, start, None, **options)
         back, found_back, _ = follow(other, one, ahead, None, **options)
     else:
         options["flags"] = cv2.OPTFLOW_USE_INITIAL_FLOW
         ahead, found, _ = follow(one, other, start, (guess - 0.5).astype(np.float32), **options)
-        home = start + (ahead - (guess - 0.5)).astype(np.float32)  # as far from the answer as the guess was
+        home = start + (ahead - (guess - 0.5)).astype(np.float32)  # start as far from the result as the guess was
         back, found_back, _ = follow(other, one, ahead, home, **options)
     good = (found[:, 0] == 1) & (found_back[:, 0] == 1)
     good &= np.linalg.norm(back - start, axis=1) < how.forward_backward

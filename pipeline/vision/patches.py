@@ -1,10 +1,10 @@
-"""What a point looks like: the small square of grey around it."""
+"""Appearance of a point: the small grey patch around it."""
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 PATCH = 5
-"""Side in px of the square by which a point is recognised."""
+"""Side in px of the square that describes the appearance of a point."""
 
 
 def grey_clip(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"]:
@@ -20,12 +20,12 @@ def grey_clip(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T H W"
 def patches(
     clip: UInt8[np.ndarray, "T H W"], frames: Int[np.ndarray, " M"], centres: Float[np.ndarray, "M 2"]
 ) -> Float[np.ndarray, "M P"]:
-    """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels; beyond the border its
-    pixels go on.
+    """Squares around image points (``schemas.cameras``), bilinearly sampled, in grey levels; beyond the border the
+    nearest pixels are repeated.
 
     Args:
         clip: grey frames.
-        frames: of each point.
+        frames: the frame of each point.
         centres: points, in px.
     """
     height, width = clip.shape[1:]

@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 
 def poses_between(poses: Float[np.ndarray, "T 4 4"], frames: Float[np.ndarray, " S"]) -> Float[np.ndarray, "S 4 4"]:
-    """Poses at fractional frames: the shift linear, the rotation about a fixed axis at constant speed."""
+    """Poses interpolated at fractional frames: translation linearly, rotation about a fixed axis at constant speed."""
     import cv2
 
     lower, upper = np.floor(frames).astype(int), np.ceil(frames).astype(int)

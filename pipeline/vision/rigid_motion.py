@@ -1,4 +1,4 @@
-"""Where a point must be if it moves with the things around it: rigid motions fitted to its neighbours in 3D."""
+"""Predicts a point's position from its neighbours, by rigid motions fitted to them in 3D."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FEWEST = 4
 OUTLIER = 0.012
 """Metres from the first fit at which a neighbour is left out of the second."""
 THINNEST = 1e-5
-"""Square metres: neighbours on a line do not say how things turn about it."""
+"""Square metres: collinear neighbours do not determine the rotation about their line."""
 NEWTON, CLOSE = 20, 1e-13
 """Steps to the trace of the best rotation at most, and what the last one may be; points that move as one need about
 five.
@@ -21,7 +21,7 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class Predictions:
-    """N (point, step) pairs and where the neighbours put them, in the camera of the reference frame, in metres."""
+    """N (point, step) pairs and their predicted positions, in the camera of the reference frame, in metres."""
 
     point: Int[np.ndarray, " N"]
     step: Int[np.ndarray, " N"]
@@ -38,16 +38,16 @@ def predict(
     agree: float,
     changed: Bool[np.ndarray, "K S"] | None = None,
 ) -> Predictions:
-    """Carry points from step 0 by the rigid motion of their nearest leaders.
+    """Predict points from step 0 by the rigid motion of their nearest leaders.
 
     Args:
         xyz: positions; only valid ones are used.
-        leaders: points that may lead.
+        leaders: points whose motion may be used.
         wanted: what to predict.
-        neighbours: as many of the nearest leaders are used, if they are valid at that step ...
+        neighbours: number of nearest leaders that are used, if they are valid at that step ...
         reach: ... and within so many metres at step 0.
-        agree: root mean square in metres up to which the leaders move as one; elsewhere there is no prediction.
-        changed: what is new since a prediction before; predict only where a leader is. None for everything.
+        agree: largest root mean square error in metres of the rigid fit; above it there is no prediction.
+        changed: what has changed since an earlier prediction; predict only where a leader has. None for everything.
     """
     who = np.flatnonzero(leaders)
     rows = np.flatnonzero(wanted.any(axis=1))
@@ -69,7 +69,7 @@ def predict(
     row, step, leader, usable = row[enough], step[enough], leader[enough], usable[enough]
     if len(row) == 0:
         return nothing
-    # Coordinates go first: sums over long rows are fast, over rows of three they are not.
+    # Coordinates are the first axis: sums over long rows are faster than over rows of three.
     flat = np.ascontiguousarray(xyz.reshape(-1, 3).T)
     place = leader * xyz.shape[1]
     before, after = flat.take(place, axis=1), np.where(usable, flat.take(place + step[:, None], axis=1), 0)
@@ -95,7 +95,7 @@ def fit_rigid(
     """Least-squares rotations and shifts with ``after = rotation @ before + shift``, over the points used.
 
     Returns:
-        Rotation, shift, and about the second singular value of the covariance: near 0 where the points lie on a line.
+        Rotation, shift, and approximately the second singular value of the covariance: near 0 for collinear points.
     """
     weight = used.astype(np.float64)
     count = np.maximum(used.sum(axis=1), 1)
@@ -109,23 +109,23 @@ def fit_rigid(
 
 
 def _best_rotation(b: Float[np.ndarray, "N 3 3"]) -> tuple[Float[np.ndarray, "N 3 3"], Float[np.ndarray, " N"]]:
-    """Rotations R that make trace(R' b) greatest: the fast optimal attitude matrix (Markley 1993).
+    """Rotations R that maximise trace(R' b): the fast optimal attitude matrix (Markley 1993).
 
-    Polynomials over all N at once take a tenth of the time of as many singular value decompositions.
+    Evaluating polynomials for all N at once takes a tenth of the time of N singular value decompositions.
 
     Args:
         b: covariances, divided by the product of both point sets' root sums of squares, so that the trace is 1 at most.
 
     Returns:
-        Rotation (identity where b says nothing), and |adj b| / |b|, which is the second singular value but for a factor
-        of 0.7 to 1.4.
+        Rotation (identity where b does not determine it), and |adj b| / |b|, which is the second singular value up to a
+        factor of 0.7 to 1.4.
     """
     after, before = np.array([1, 2, 0]), np.array([2, 0, 1])
     low, high = b[:, after], b[:, before]
     cofactors = low[:, :, after] * high[:, :, before] - low[:, :, before] * high[:, :, after]
     determinant = (b[:, 0] * cofactors[:, 0]).sum(axis=1)
     squares, cofactor_squares = (np.einsum("nij,nij->n", m, m) for m in (b, cofactors))
-    trace = np.ones(len(b))  # of R' b at its greatest, found by Newton's method from above
+    trace = np.ones(len(b))  # the maximum of trace(R' b), found by Newton's method from above
     for _ in range(NEWTON):
         above = trace * trace - squares
         slope = 4 * trace * above - 8 * determinant

@@ -1,8 +1,7 @@
-"""Cuts in a video: from one frame to the next everything is another picture, and before and after it hardly anything
-changes.
+"""Detects cuts in a video: the whole picture changes from one frame to the next, with little change before and after.
 
-Frames are compared as small grey pictures of mean 0 and length 1, so that light and exposure do not count; a camera
-that swings changes them much for many frames, a flash comes and goes, a cut is alone.
+Frames are compared as small grey pictures normalised to mean 0 and length 1, so lighting and exposure have no effect. A
+fast camera motion gives large changes over many frames, and a flash gives two; a cut is a single large change.
 """
 
 from collections.abc import Sequence
@@ -17,13 +16,13 @@ from schemas.episode import BadEpisode
 SIDE = 32
 """Px, sides of the small pictures."""
 ALONE = 3.0
-"""Times the change of the frames beside it that a cut must be."""
+"""Smallest ratio of the change at a cut to that of the frames beside it."""
 BESIDE = 2
-"""Frames on each side of it that are asked."""
+"""Number of frames on each side that are compared."""
 
 
 def check_level(name: str, level: float | None) -> None:
-    """Refuse a level at which everything or nothing is a cut, by the name of the part whose option it is.
+    """Refuse a level at which everything or nothing is a cut; the message names the part.
 
     Raises:
         ValueError: it is not between 0 and 2.
@@ -35,7 +34,7 @@ def check_level(name: str, level: float | None) -> None:
 def check_cuts(
     name: str, frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]], level: float
 ) -> None:
-    """Refuse a clip that was cut.
+    """Refuse a clip that contains a cut.
 
     Args:
         name: of its camera, for messages.
@@ -58,7 +57,7 @@ def check_cuts(
 
 
 def changes(frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, " N"]:
-    """One minus the correlation of each two neighbouring frames; N = T - 1. A flat frame is like any other."""
+    """One minus the correlation of each pair of neighbouring frames; N = T - 1. A uniform frame equals any other."""
     small = [_small(frame) for frame in in_turn(frames)]
     return np.array([1.0 - float(one @ other) if one.any() and other.any() else 0.0 for one, other in pairwise(small)])
 
@@ -70,4 +69,4 @@ def _small(frame: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, " P"]:
     grey = cv2.cvtColor(tiny, cv2.COLOR_RGB2GRAY).astype(np.float64).ravel()
     grey -= grey.mean()
     length = np.linalg.norm(grey)
-    return grey / length if length > SIDE else np.zeros_like(grey)  # less than a grey level apiece is noise
+    return grey / length if length > SIDE else np.zeros_like(grey)  # less than one grey level per pixel is noise
