@@ -89,7 +89,7 @@ class Quantiles(Range):
 
 @dataclass(frozen=True)
 class PublishedAction:
-    """Actions of the published checkpoints: the last dimension, the gripper, is 0 or 1 (1 above 0.5) in both directions."""
+    """Actions of the published checkpoints: the last dimension, the gripper, becomes 0 or 1 (1 above 0.5) both ways."""
 
     range: Range
 

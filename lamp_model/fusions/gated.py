@@ -30,7 +30,7 @@ class GatedCrossAttention(nn.Module):
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Guided features. Every token attends to all motion tokens and to no other feature, so padding has no effect."""
+        """Guided features. Every token attends to all motion tokens and to no feature, so padding has no effect."""
         motion = self.norm_motion(self.motion_proj(hidden))
         looked_up, _ = self.cross_attn(self.norm_vl(features), motion, motion, need_weights=False)
         return features + torch.sigmoid(self.gate) * looked_up

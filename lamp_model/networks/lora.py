@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) in an otherwise frozen backbone, and the module that a weight belongs to."""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) in an otherwise frozen backbone, and the module of each weight."""
 
 from torch import nn
 
