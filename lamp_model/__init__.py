@@ -40,10 +40,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """One of ``__all__``, imported when it is first used.
+    """Import a name of ``__all__`` on first use.
 
     Raises:
-        MissingDependency: it needs torch, or another package of an extra, which is not installed.
+        MissingDependency: the name needs torch, or another package of an extra, which is not installed.
     """
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

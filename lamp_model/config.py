@@ -1,7 +1,7 @@
-"""What decides a run, as one tree of frozen configs: the model, its training, its data.
+"""The config of a run, as one tree of frozen dataclasses: the model, its training, its data.
 
-``RunConfig`` is what stands in a run's ``config.json``. Fields with an ``Option`` are what the command line and preset
-files may say. Nothing here imports torch.
+``RunConfig`` is stored in a run's ``config.json``. Fields with an ``Option`` can be set on the command line and in
+preset files. Nothing here imports torch.
 """
 
 import math
@@ -13,7 +13,7 @@ from lamp_model.model_config import ModelConfig
 from lamp_model.options import Option
 
 VERSION = 2
-"""Of ``config.json``. Version 1, which did not say its number, knew neither manifests nor checksums."""
+"""Version of ``config.json``. Version 1 had no version number, manifests or checksums."""
 POSITIVE = (
     "steps",
     "batch_size",
@@ -30,7 +30,7 @@ POSITIVE = (
 
 
 RATES = ("learning_rate", "minimum_rate", "motion_rate")
-"""What a run may go on with other than it was begun with, as when a loss ran away."""
+"""Options that may change when a run is resumed, for example after the loss diverged."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class TrainingConfig:
     """Hyperparameters of a stage.
 
     Attributes:
-        batch_size: samples of a step, over all ranks.
+        batch_size: samples per step, over all ranks.
         learning_rate: at the first step; there is no warm-up.
-        minimum_rate: where the cosine ends.
+        minimum_rate: at the end of the cosine.
         clip: largest norm of the gradient.
         val_fraction: share of the *episodes* that is held out; at least one when there are two.
         validate_every, checkpoint_every, log_every: in steps; the last step always does all three.
-        objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, and the Motion
-            Expert learns on at ``motion_rate``, which follows the same cosine.
-        checkpoint_activations: compute the activations of what learns again in the backward pass, block by
-            block: less memory, more time, the same gradients.
+        objective: of stage 2: ``action`` (paper), or ``joint``: action + ``motion_weight`` * motion, where the Motion
+            Expert is trained on at ``motion_rate``, which follows the same cosine.
+        checkpoint_activations: recompute the activations of trained blocks in the backward pass: less memory, more
+            time, the same gradients.
         path_weight, moving_weight: see ``lamp_model.networks.motion_loss.LossWeights``.
-        instructions: ``own`` learns from the people's own; ``all`` also from those that a model wrote.
-        retarget: learn motion in even steps of distance and not of time (``schemas.retargeting``).
-        val_samples: at most so many held-out samples are looked at each time, spread evenly.
-        earlier_rates: where a run went on with other rates: those that were in force until a step, by that step.
+        instructions: ``own`` trains on the dataset's instructions; ``all`` also on those that a model wrote.
+        retarget: train on motion in equal steps of distance, not of time (``schemas.retargeting``).
+        val_samples: the largest number of held-out samples per validation, spread evenly.
+        earlier_rates: where a run was resumed with other rates: the rates used up to a step, by that step.
     """
 
     stage: int
@@ -162,20 +162,20 @@ class TrainingConfig:
             raise ValueError(f"seed must not be negative, found {self.seed}")
 
     def asked(self, options: Mapping[str, Any]) -> "TrainingConfig":
-        """This with options that were given; the rate ends no higher than it begins.
+        """A copy with the given options. Unless given, the minimum rate is at most the learning rate.
 
         Raises:
-            ValueError: one makes no sense.
+            ValueError: an option has an invalid value.
         """
         first = options.get("learning_rate", self.learning_rate)
         options = {"minimum_rate": min(self.minimum_rate, first), **options}
         return replace(self, **options)
 
     def with_rates(self, options: Mapping[str, Any], done: int) -> "TrainingConfig":
-        """This with the rates among the options, from step ``done`` on; what was in force until then is written down.
+        """A copy with the rates among the options, used from step ``done`` on. The old rates are recorded.
 
         Raises:
-            ValueError: one makes no sense.
+            ValueError: an option has an invalid value.
         """
         changed = self.asked({name: rate for name, rate in options.items() if name in RATES})
         if changed == self:
@@ -189,13 +189,13 @@ class DataSource:
     """The shards that a run reads.
 
     Attributes:
-        path: as given last; shards may be moved.
+        path: the last path given; shards may be moved.
         dataset: its name.
-        digest: of the manifest or the mixture; a run goes on only with the same.
+        digest: of the manifest or the mixture; a run is resumed only with the same digest.
         manifests: SHA-256 of every build's ``manifest.json``, by the build's name.
-        samples: how many.
-        actions: as asked for: ``raw``, ``standard``, or None: the standard form where there is one.
-        normalisation: of states and actions, by ``min_max`` or by ``quantile`` s.
+        samples: number of samples.
+        actions: as requested: ``raw``, ``standard``, or None: the standard form where there is one.
+        normalisation: of states and actions: ``min_max`` or ``quantile``.
     """
 
     path: str
@@ -222,11 +222,11 @@ class DataSource:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What stands in ``config.json``.
+    """The content of ``config.json``.
 
     Attributes:
         motion_run: stage 2: the stage 1 run that the Motion Expert came from.
-        version: of this layout; runs of another are refused by ``lamp_model.storage.run_folder.read_config``.
+        version: of this layout; runs of another version are refused by ``lamp_model.storage.run_folder.read_config``.
     """
 
     preset: str

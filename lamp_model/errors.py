@@ -1,12 +1,12 @@
-"""What can be wrong with a run, its weights and its samples; every message is one sentence for a person."""
+"""Errors of runs, weights and samples; every message is one sentence for the user."""
 
 
 class BadRun(ValueError):
-    """A run's folder is missing, unfinished or not what was expected, or a run cannot be made of what was asked for."""
+    """A run's folder is missing, unfinished or not what was expected, or the requested run is not possible."""
 
 
 class BadCheckpoint(ValueError):
-    """A file of weights is missing, damaged or of another model; the message names it."""
+    """A file of weights is missing, damaged or from another model; the message names it."""
 
 
 class BadSample(ValueError):

@@ -1,4 +1,4 @@
-"""What a vision-language backbone hands to everything after it, and the words it is asked with (paper, section 3.1)."""
+"""The features of a vision-language backbone, its interface, and its prompt (paper, section 3.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ PROMPT = (
     "Your task is {instruction}. To identify the key objects for your task. "
     "Locate their bounding boxes in [x1,y1,x2,y2] format."
 )
-"""The published prompt; the authors' checkpoints know no other."""
+"""The published prompt; the authors' checkpoints were trained with no other."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Features:
     """Last-layer hidden states of the backbone.
 
     Attributes:
-        tokens: of no meaning where the mask is false.
-        mask: true for tokens of the sample, false for padding. None: padding is treated like tokens, as the published
-            code does.
+        tokens: undefined where the mask is false.
+        mask: true for tokens of the sample, false for padding. None: padding is treated like tokens, as in the
+            published code.
     """
 
     tokens: Float[torch.Tensor, "B L D"]
@@ -31,7 +31,7 @@ class Features:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen vision-language model. A plug-in's ``build(config)`` returns an ``nn.Module`` of this kind."""
+    """A frozen vision-language model. A plug-in's ``build(config)`` returns an ``nn.Module`` that implements it."""
 
     @property
     def width(self) -> int:
@@ -44,7 +44,7 @@ class Backbone(Protocol):
         ...
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B H W 3"]], instructions: Sequence[str]) -> Features:
-        """Features of upright RGB images (one tensor for each camera, on the model's device) and one text a sample."""
+        """Features of upright RGB images (one tensor for each camera, on the model's device), one text per sample."""
         ...
 
     def length(self, instruction: str, cameras: int) -> int:
@@ -52,17 +52,15 @@ class Backbone(Protocol):
         ...
 
     def place(self, device: torch.device) -> None:
-        """Move there, in the precision and with the attention that are right there."""
+        """Move to a device, with the precision and the attention for that device."""
         ...
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Whether layers with adapters compute their activations again in the backward pass instead of keeping them."""
+        """Turn activation checkpointing of layers with adapters on or off."""
         ...
 
     def compile_forward(self, mode: str) -> None:
-        """Let torch.compile make one graph of ``encode``'s forward pass; a backbone whose pass is not one stays as it
-        is.
-        """
+        """Compile the forward pass of ``encode`` where it is a single graph; other backbones are left unchanged."""
         ...
 
     def save(self, folder: str) -> None:
@@ -72,22 +70,20 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Writer(Protocol):
-    """A backbone that can also answer in words."""
+    """A backbone that can also generate text."""
 
     def generate(
         self, images: Sequence[UInt8[torch.Tensor, "B H W 3"]], questions: Sequence[str], most_tokens: int
     ) -> list[str]:
-        """The likeliest words, one after the other, in answer to a question about each sample's images; the same every
-        time.
-        """
+        """Answer a question about each sample's images by greedy decoding, which is deterministic."""
         ...
 
 
 def check_prompt(template: object) -> None:
-    """Refuse a prompt in which the instruction has no place: the model would never be told its task.
+    """Refuse a prompt template without ``{instruction}``: the model would not get its task.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the template is not valid.
     """
     if not isinstance(template, str) or "{instruction}" not in template:
         raise ValueError(f"the prompt must be a text with {{instruction}} in it, found {template!r}")
@@ -96,8 +92,8 @@ def check_prompt(template: object) -> None:
 def prompt(instruction: str, template: str = PROMPT, tidy: bool = True) -> str:
     """The prompt for an instruction.
 
-    Tidy, the instruction loses spaces around it and its full stop: the template has its own. The published code puts it
-    in as it stands.
+    With ``tidy``, surrounding spaces and the final full stop of the instruction are removed, because the template has
+    its own. The published code inserts the instruction unchanged.
     """
     told = instruction.strip().rstrip(".") if tidy else instruction
     return template.replace("{instruction}", told)

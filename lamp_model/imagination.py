@@ -1,4 +1,4 @@
-"""What a Motion Expert imagines: raw images and words in, 3D motion out, without a policy."""
+"""Motion prediction without a policy: from raw images and an instruction to 3D motion."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,7 +33,7 @@ from schemas.plugins import configure
 
 
 class MotionPredictor:
-    """A trained Motion Expert and the backbone whose features it takes.
+    """A trained Motion Expert and its backbone.
 
     Attributes:
         expert: the network, frozen, in evaluation mode and float32.
@@ -49,7 +49,7 @@ class MotionPredictor:
         pil_size: int | None = None,
         backbone: Callable[[], MotionModel] | None = None,
     ):
-        """See ``load_motion_expert``; ``backbone`` gives a model that encodes, None for the one that config names."""
+        """See ``load_motion_expert``; ``backbone`` returns the model that encodes; None: the backbone of the config."""
         self.expert, self.config, self.pil_size, self._device = expert.to(device), config, pil_size, device
         self._load_backbone = backbone or (lambda: MotionModel(replace(config, guided=False)))
         self._encoder: MotionModel | None = None
@@ -61,21 +61,21 @@ class MotionPredictor:
 
     @torch.inference_mode()
     def imagine(self, images: Sequence[np.ndarray], instruction: str, seed: int = 0) -> Float[np.ndarray, "K T 3"]:
-        """How the scene will move. The first call loads the backbone.
+        """Predict the scene flow. The first call loads the backbone.
 
         Args:
             images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size.
             instruction: what the robot is to do.
-            seed: decides the noise; the same seed gives the same motion.
+            seed: of the noise; the same seed gives the same motion.
 
         Returns:
-            Increments (du, dv, dz) of the keypoint grid at each step, float32: u and v in shares of width and height, z
-            in the depth unit of the training data. Added up from the keypoints they are positions, as
-            ``open_shards(...)[i]["positions"]`` holds them.
+            Increments (du, dv, dz) of the keypoint grid at each step, float32: u and v as fractions of width and
+            height, z in the depth unit of the training data. Their cumulative sum from the keypoints gives positions
+            as in ``open_shards(...)[i]["positions"]``.
 
         Raises:
             ValueError: an input has the wrong type, shape or number, or the instruction is empty.
-            MissingDependency: the backbone's weights cannot be had.
+            MissingDependency: the backbone's weights cannot be loaded.
         """
         observation.check_images(images, self.cameras)
         observation.check_instruction(instruction)
@@ -83,7 +83,7 @@ class MotionPredictor:
         seen = [observation.as_seen(image, self.config.rotated) for image in images]
         resized = [resized_by_pil(image, self.pil_size) for image in seen]
         pictures = [torch.from_numpy(image).to(self._device)[None] for image in resized]
-        # Drawn on the CPU, so that a seed means the same everywhere.
+        # Drawn on the CPU, so that a seed gives the same noise on every device.
         noise = torch.randn(self.expert.noise_shape(1), generator=torch.Generator().manual_seed(int(seed)))
         with autocast(self._device):
             features = self._backbone().encode(pictures, [instruction])
@@ -101,20 +101,20 @@ class MotionPredictor:
 def load_motion_expert(
     source: str | Path, device: str = "auto", image_orientation: str | None = None
 ) -> MotionPredictor:
-    """The Motion Expert of a finished run of either stage, of published motion weights or of a whole published policy.
+    """Load the Motion Expert of a finished run of either stage, of published motion weights or of a published policy.
 
     Its own weights are loaded and checked now, the backbone's by the first ``imagine``.
 
     Args:
         source: as for ``lamp_model.policy.load_policy``.
         device: ``auto`` takes a GPU when there is one.
-        image_orientation: of published weights, as for ``load_policy``; weights without statistics are taken for
-            LIBERO's. ``imagine`` takes upright images in any case.
+        image_orientation: of published weights, as for ``load_policy``; weights without statistics are assumed to be
+            for LIBERO. ``imagine`` takes upright images in any case.
 
     Raises:
         BadRun: there is no such run, it has not finished, or it has no Motion Expert.
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
-        ValueError: the device is not there, or the run's backbone has adapters, whose features only its policy gives.
+        ValueError: the device is not available, or the run's backbone has adapters, which only its policy can load.
     """
     chosen, pil_size, backbone = choose_device(device), None, None
     if is_published(source):
@@ -139,7 +139,7 @@ def load_motion_expert(
 
 
 def _is_whole(files: PublishedFiles) -> bool:
-    """Whether the weights are those of a whole policy, with its backbone."""
+    """Whether the weights are those of a whole policy, including its backbone."""
     try:
         read_state(fetched(files), POLICY_PARTS)
     except BadCheckpoint:

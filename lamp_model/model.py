@@ -1,4 +1,4 @@
-"""The model in whole: backbone, Motion Expert, Motion Guidance, Action Expert (paper, figure 2).
+"""The whole model: backbone, Motion Expert, Motion Guidance, Action Expert (paper, figure 2).
 
 Attribute names are the prefixes of the published checkpoints.
 """
@@ -25,10 +25,10 @@ from lamp_model.networks.precision import round_weights_once
 
 
 class MotionModel(nn.Module):
-    """What stage 1 trains: the Motion Expert on a frozen backbone."""
+    """The model of stage 1: the Motion Expert on a frozen backbone."""
 
     def __init__(self, config: ModelConfig):
-        """Build it; the backbone loads its weights, everything else is initialised at random.
+        """Build the model. The backbone loads its weights; everything else is initialised at random.
 
         Raises:
             ValueError: a plug-in is unknown, an option does not fit or weights are missing.
@@ -40,35 +40,31 @@ class MotionModel(nn.Module):
             return
         self.motion_head = MotionExpert(config.motion, self.qwen_vl_interface.width)
         if config.padding == "masked":
-            # Only the other mode reads them; weights that cannot learn must not count as learning.
+            # Used by the other padding mode only; weights without a gradient must not count as trainable.
             self.motion_head.decoder.learnable_padding_tokens.requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def place(self, device: torch.device) -> None:
-        """Move to a device in the precision that is right there: the frozen backbone in bfloat16 on a GPU, all else in
-        float32.
-        """
+        """Move to a device. On a GPU the frozen backbone is in bfloat16; everything else is in float32."""
         self.qwen_vl_interface.place(device)
         for name, module in self.named_children():
             if name != "qwen_vl_interface":
                 module.to(device).float()
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Whether blocks that learn, or hold adapters, compute their activations again in the backward pass and keep
-        none.
-        """
+        """Turn activation checkpointing on or off, for blocks that are trained or hold adapters."""
         self.qwen_vl_interface.checkpoint_activations(on)
         for module in self.modules():
             if isinstance(module, MotionTransformer | ActionTransformer):
                 module.checkpointing = on
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
-        """Features of one upright RGB image for each camera and one instruction a sample;
-        no gradient but to adapters.
+        """Features of one upright RGB image for each camera and one instruction per sample. Only adapters get a
+        gradient.
         """
         if len(images) != len(self.config.cameras):
             raise ValueError(
@@ -84,7 +80,7 @@ class MotionModel(nn.Module):
 
 
 class PolicyModel(MotionModel):
-    """What stage 2 trains and what acts: the motion model with guidance and Action Expert."""
+    """The policy, trained in stage 2: the motion model with guidance and Action Expert."""
 
     def __init__(self, config: ModelConfig):
         """See ``MotionModel``."""
@@ -97,16 +93,16 @@ class PolicyModel(MotionModel):
             add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
     def round_weights(self) -> None:
-        """Round the weights of the experts and the guidance once, for acting on a GPU
+        """Round the weights of the experts and the guidance once, for inference on a GPU
         (``lamp_model.networks.precision.round_weights_once``).
         """
         for name, module in self.named_children():
-            if name != "qwen_vl_interface":  # it is in bfloat16 there
+            if name != "qwen_vl_interface":  # the backbone is already in bfloat16
                 round_weights_once(module)
 
     def compile_parts(self, mode: str = "default") -> None:
-        """Let torch.compile make faster kernels of the backbone (where its pass is one graph, as Qwen3-VL's is) and of
-        both experts: the first calls take minutes.
+        """Compile the backbone (where its forward pass is one graph, as Qwen3-VL's is) and both experts with
+        torch.compile. The first calls take minutes.
 
         Args:
             mode: of torch.compile; ``reduce-overhead`` also records CUDA graphs.
@@ -121,17 +117,17 @@ class PolicyModel(MotionModel):
         self.action_model.compile(mode=mode, fullgraph=True)
 
     def motion_noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B F C G G"] | None:
-        """Noise for the Motion Expert, on the generator's device; None, and nothing drawn, when there is none."""
+        """Noise for the Motion Expert, on the generator's device; without one, None, and nothing is drawn."""
         if not self.config.guided:
             return None
         return torch.randn(self.motion_head.noise_shape(batch), generator=generator, device=generator.device)
 
     def action_noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B H A"] | None:
-        """Noise for the action head, on the generator's device; None, and nothing drawn, when it needs none."""
+        """Noise for the action head, on the generator's device; None, with nothing drawn, if the head needs none."""
         return self.action_model.noise(batch, generator)
 
     def guided_features(self, features: Features, noise: Float[torch.Tensor, "B F C G G"] | None) -> Features:
-        """Features as the Action Expert gets them: guided by the Motion Expert, or as they are when there is none."""
+        """Features for the Action Expert: guided by the Motion Expert, or unchanged when there is none."""
         return features if noise is None else self.guide(features, self.guidance_state(features, noise))
 
     def guidance_state(
@@ -139,7 +135,7 @@ class PolicyModel(MotionModel):
     ) -> Float[torch.Tensor, "B M W"]:
         """The Motion Expert's hidden state after one denoising step: the same call in training and inference; no
         gradient, no dropout."""
-        learning = self.motion_head.training  # only where the objective is joint
+        learning = self.motion_head.training  # true only for the joint objective
         self.motion_head.eval()
         with torch.no_grad():
             hidden = self.motion_head.guidance_state(features, noise)
@@ -147,13 +143,13 @@ class PolicyModel(MotionModel):
         return hidden
 
     def guide(self, features: Features, hidden: Float[torch.Tensor, "B M W"]) -> Features:
-        """Features that know how the scene will move."""
+        """Features after Motion Guidance."""
         return Features(self.motion_guidance(features.tokens, hidden), features.mask)
 
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
-        """A normalised action chunk for a normalised state."""
+        """Predict a normalised action chunk for a normalised state."""
         return self.action_model.act(guided, state, noise)
 
 
@@ -173,8 +169,8 @@ Model = TypeVar("Model", bound=MotionModel)
 
 
 def outline(kind: type[Model], config: ModelConfig) -> Model:
-    """A model of names and shapes, whose weights take no memory and are looked for nowhere: of the backbone only config
-    and tokenizer are read.
+    """A model with names and shapes only: no weights are loaded or allocated. Only the backbone's config and tokenizer
+    are read.
 
     Raises:
         ValueError: a plug-in is unknown, an option does not fit, or config or tokenizer are missing.
@@ -185,7 +181,7 @@ def outline(kind: type[Model], config: ModelConfig) -> Model:
 
 
 def check_mode(mode: str) -> None:
-    """Refuse what torch.compile does not know.
+    """Refuse modes that torch.compile does not have.
 
     Raises:
         ValueError: no such mode.

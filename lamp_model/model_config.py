@@ -1,4 +1,4 @@
-"""What decides the module tree: sizes of the networks, and which plug-ins there are. Nothing here imports torch."""
+"""The config of the module tree: sizes of the networks, and the chosen plug-ins. Nothing here imports torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from lamp_model.options import Choice, Option
 from schemas.flow_size import GRID, HORIZON
 
 MOST_LAYERS, LARGEST = 1_000, 65_536
-"""Far above any model; a size beyond them is a mistake that would take all memory or all time."""
+"""Far above any real model; a larger value is a mistake that would exhaust memory or time."""
 
 
 BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
@@ -91,19 +91,19 @@ class MotionConfig:
     """Sizes of the Motion Expert; the defaults are the paper's.
 
     Attributes:
-        time_channels: of the sinusoid that embeds the flow time.
-        steps_per_frame: adjacent steps packed into one frame of tokens; 0: all of them, whatever the horizon.
+        time_channels: channels of the sinusoidal embedding of the flow time.
+        steps_per_frame: adjacent steps packed into one frame of tokens; 0: all steps of the horizon.
         patch_size: keypoints along each side of a token.
-        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``; and how many places in
-            the prompt ``feature_norm``, ``feature_places`` and ``feature_summary`` tell apart. Features further back
-            are treated like the last of these, and are not in the summary.
+        conditioning_tokens: the fixed number of conditioning tokens when padding is ``repeat``; also the number of
+            prompt positions that ``feature_norm``, ``feature_places`` and ``feature_summary`` distinguish. Later
+            features are treated like the last of these, and are not in the summary.
         denoising_steps: Euler steps of a full rollout; guidance takes the first ``guidance_steps`` of them.
-        depth: false masks the depth component, into the network and out of it: a prior of 2D motion (the paper's
+        depth: false masks the depth component in the network's input and output: a prior of 2D motion (the paper's
             ablation).
-        motion_target, motion_input, motion_output: what the network gives, what it sees of the noisy motion, and in
-            what unit it gives it (``lamp_model.networks.flow_matching``). What needs statistics of the training set
-            keeps them in buffers, beside the weights.
-        feature_norm, feature_places, feature_summary: what is done with the features on their way in
+        motion_target, motion_input, motion_output: what the network predicts, how the noisy motion is scaled on input,
+            and the unit of the output (``lamp_model.networks.flow_matching``). Statistics of the training set that
+            these need are kept in buffers and saved with the weights.
+        feature_norm, feature_places, feature_summary: how the features are processed on input
             (``lamp_model.networks.conditioning``).
     """
 
@@ -170,12 +170,12 @@ class MotionConfig:
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether something of the training set is kept beside the weights."""
+        """Whether statistics of the training set are saved with the weights."""
         return self.scaled or self.feature_norm != "none"
 
     @property
     def scaled(self) -> bool:
-        """Whether the standard deviation of the motion is one of them."""
+        """Whether the standard deviation of the motion is one of these statistics."""
         return self.motion_input == "gain" or self.motion_output == "sigma"
 
     @property
@@ -195,7 +195,7 @@ class MotionConfig:
 
     @property
     def frames(self) -> int:
-        """Packed frames."""
+        """Number of packed frames."""
         return self.horizon // self.packed_steps
 
     @property
@@ -209,8 +209,8 @@ class ActionConfig:
     """Sizes of the Action Expert; the defaults are the paper's for LIBERO.
 
     Attributes:
-        action_size: A, numbers in an action.
-        state_size: S, numbers in a state.
+        action_size: A, dimensions of an action.
+        state_size: S, dimensions of a state.
         chunk: H, actions predicted at once.
         positions: the longest sequence of action and feature tokens together.
         denoising_steps: Euler steps of a prediction.
@@ -237,7 +237,7 @@ class ActionConfig:
         sizes = ["width", "heads", "mlp_ratio", "positions"]
         sizes += [
             name for name in ("action_size", "state_size") if getattr(self, name)
-        ]  # plain video has none of either
+        ]  # plain video has neither states nor actions
         check_sizes(self, sizes, counts=("layers", "denoising_steps"))
         check_dropout(self.dropout)
         if self.width % self.heads:
@@ -250,20 +250,20 @@ class ActionConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the module tree.
+    """The config of the module tree.
 
     Attributes:
         backbone: a plug-in of ``lamp_model.backbones``, with its options.
         fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
         action: sizes of the Action Expert.
         action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
-        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: there are none.
-        cameras: roles of the images, in the order in which the backbone sees them.
+        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: no adapters.
+        cameras: roles of the images, in the backbone's input order.
         guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
-        image_orientation: how the networks see images, and so in which image their motion is. Shards and callers have
-            upright ones; the authors' weights were trained on LIBERO's rotated by 180 degrees.
-        padding: ``masked`` keeps padding out of every attention, so that the other samples of a batch cannot change a
-            sample's output; ``repeat`` does what the published checkpoints were trained with.
+        image_orientation: of the networks' input images, and so the image frame of their motion. Shards and callers
+            have upright images; the authors' weights were trained on LIBERO images rotated by 180 degrees.
+        padding: ``masked`` excludes padding from every attention, so that a sample's output does not depend on the
+            other samples of its batch; ``repeat`` is the published checkpoints' training setting.
     """
 
     backbone: Annotated[str, BACKBONE_OPTION] = "qwen3-vl"
@@ -295,15 +295,15 @@ class ModelConfig:
 
     @property
     def rotated(self) -> bool:
-        """Whether the networks see images rotated by 180 degrees."""
+        """Whether the networks' input images are rotated by 180 degrees."""
         return self.image_orientation == "rotated-180"
 
 
 def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> None:
-    """Hold fields of a config to what a network can have: sizes to 1..65,536, counts of layers and steps to 1..1,000.
+    """Check fields of a config: sizes must be in 1..65,536, counts of layers and steps in 1..1,000.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a field is out of range.
     """
     for names, most in ((sizes, LARGEST), (counts, MOST_LAYERS)):
         for name in names:
@@ -313,20 +313,20 @@ def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> 
 
 
 def check_dropout(dropout: float) -> None:
-    """Refuse what is no probability of being dropped, or drops everything.
+    """Refuse a dropout outside [0, 1).
 
     Raises:
-        ValueError: it is one.
+        ValueError: it is outside.
     """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, found {dropout}")
 
 
 def check_rank(rank: int) -> None:
-    """Refuse ranks that make no sense, and any when peft is missing.
+    """Refuse invalid ranks, and any rank above 0 when peft is not installed.
 
     Raises:
-        ValueError: one of the two.
+        ValueError: the rank is invalid, or peft is missing.
     """
 
     from importlib.util import find_spec

@@ -1,6 +1,4 @@
-"""What a policy is given, held to what it takes: every mistake is a sentence. Types are checked too, for callers are
-people.
-"""
+"""Checks of a policy's inputs. Every error message is one sentence; types are checked too, because users call this."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -15,10 +13,10 @@ from schemas.errors import first_line
 
 
 def check_images(images: object, cameras: Sequence[str]) -> None:
-    """Refuse what is not one RGB image, uint8 [height, width, 3], for each camera.
+    """Refuse anything but one RGB image, uint8 [height, width, 3], for each camera.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the images are not valid.
     """
     if not isinstance(images, list | tuple | np.ndarray):
         raise ValueError(f"the images must be a list of arrays, one for each camera, found {type(images).__name__}")
@@ -33,10 +31,10 @@ def check_images(images: object, cameras: Sequence[str]) -> None:
 
 
 def check_instruction(instruction: object) -> None:
-    """Refuse what is not words.
+    """Refuse an instruction that is not text or is empty.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the instruction is not valid.
     """
     if not isinstance(instruction, str):
         raise ValueError(f"the instruction must be one text, found {type(instruction).__name__}")
@@ -47,40 +45,40 @@ def check_instruction(instruction: object) -> None:
 
 
 def check_seed(seed: object) -> None:
-    """Refuse what torch's generators do not take.
+    """Refuse seeds that torch's generators do not take.
 
     Raises:
-        ValueError: it is no whole number of 64 bits.
+        ValueError: the seed is no 64-bit integer.
     """
     if not isinstance(seed, Integral) or not -(2**63) <= int(seed) < 2**63:
         raise ValueError(f"the seed must be a whole number of 64 bits, found {seed!r}")
 
 
 def resized_by_pil(image: UInt8[np.ndarray, "h w 3"], side: int | None) -> UInt8[np.ndarray, "H W 3"]:
-    """An image as the published code first resizes it, to a square; None leaves its size."""
+    """Resize an image to a square with PIL, as the published code does first; None leaves its size."""
     if side is None:
         return np.ascontiguousarray(image)
     return np.array(Image.fromarray(image).resize((side, side)))
 
 
 def as_seen(image: UInt8[np.ndarray, "H W 3"], rotated: bool) -> UInt8[np.ndarray, "H W 3"]:
-    """An upright image as the networks see it."""
+    """An upright image in the networks' orientation."""
     return image[::-1, ::-1] if rotated else image
 
 
 def seen_state(state: object, state_range: Normaliser) -> Float[torch.Tensor, "1 S"]:
-    """A state as the network sees it, normalised, on the CPU.
+    """A normalised state, on the CPU.
 
     Raises:
-        ValueError: it is not as many finite numbers as the range has.
+        ValueError: the state has values that are not finite, or not as many as the range.
     """
     size = state_range.size
     values = _numbers(state, size)
     with np.errstate(over="ignore"):
         told = torch.from_numpy(values.astype(np.float32))
     seen = state_range.normalise(told[None])
-    # Both: the published rule for the last number makes 0 or 1 of anything, and a narrow range infinity of a large
-    # number.
+    # Check before and after: the published rule turns any last value into 0 or 1, and a narrow range can turn a large
+    # value into infinity.
     wrong = ~(told.isfinite() & seen[0].isfinite())
     if wrong.any():
         number = int(wrong.int().argmax())

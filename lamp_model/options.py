@@ -1,7 +1,7 @@
-"""Options: the fields of a run's config that a person may ask for, each declared once, beside its field.
+"""Options: the fields of a run's config that a user can set, each declared once, at its field.
 
-A field says it with an ``Option`` in its annotation. The command line, preset files and refusals derive from that:
-``options_in`` lists them, ``with_options`` puts values into a tree of configs, ``contradictions`` compares.
+An ``Option`` in a field's annotation declares it. The command line, preset files and checks derive from that:
+``options_in`` lists the options, ``with_options`` sets values in a tree of configs, ``contradictions`` compares.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ Tree = TypeVar("Tree")
 
 @dataclass(frozen=True)
 class Choice:
-    """How a plug-in is written: ``name:option=value,...``; its options stand in the field ``<name>_options``.
+    """The choice of a plug-in, written ``name:option=value,...``; its options are in the field ``<name>_options``.
 
     Attributes:
         package: the plug-ins' folder.
-        filled: options that the rest of the model decides.
-        carries: another plug-in keeps what options of the one before it has too.
+        filled: options that are set from the rest of the model.
+        carries: when the plug-in changes, keep those options of the previous one that the new one also has.
     """
 
     package: str
@@ -32,14 +32,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Option:
-    """What is asked for under a field's name.
+    """An option, named like its field.
 
     Attributes:
-        help: for a person.
+        help: help text.
         stage: the only stage that has it; None: both.
-        needs: ``motion``: a policy without one has no use for it; ``joint``: nor has stage 2 without a joint objective.
-        of_motion: decided where the motion is trained; stage 2 takes it over.
-        may_change: a run may go on with another value.
+        needs: ``motion``: only used with a Motion Expert; ``joint``: in stage 2 only used with the joint objective.
+        of_motion: set when the Motion Expert is trained; stage 2 takes the value over.
+        may_change: a run may be resumed with another value.
         plugin: the value names a plug-in.
     """
 
@@ -53,7 +53,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an option lies in a tree of configs.
+    """The location of an option in a tree of configs.
 
     Attributes:
         path: names of fields from the root.
@@ -67,7 +67,7 @@ class Place:
 
     @property
     def flag(self) -> str:
-        """As it is written on the command line."""
+        """The name on the command line."""
         return f"--{self.name.replace('_', '-')}"
 
 
@@ -93,11 +93,11 @@ def value_at(tree: Any, path: tuple[str, ...]) -> Any:
 
 
 def with_options(tree: Tree, asked: Mapping[str, Any]) -> Tree:
-    """The tree with what was asked for, by the options' names. Fields of one config change together: each is held to
-    the others.
+    """A copy of the tree with the requested values, by option name. All fields of one config are set together, because
+    they are checked against each other.
 
     Raises:
-        ValueError: there is no such option, or a value makes no sense.
+        ValueError: there is no such option, or a value is invalid.
     """
     places, changes = options_in(type(tree)), {}
     for name, value in asked.items():
@@ -115,7 +115,7 @@ def with_options(tree: Tree, asked: Mapping[str, Any]) -> Tree:
 
 
 def _changed(tree: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
-    """A frozen tree with other values at some paths."""
+    """A copy of a frozen tree with new values at some paths."""
     own = {path[0]: value for path, value in changes.items() if len(path) == 1}
     for name in {path[0] for path in changes if len(path) > 1}:
         below = {path[1:]: value for path, value in changes.items() if path[0] == name and len(path) > 1}
@@ -124,11 +124,11 @@ def _changed(tree: Any, changes: Mapping[tuple[str, ...], Any]) -> Any:
 
 
 def contradictions(tree: Any, asked: Mapping[str, Any]) -> list[tuple[Place, Any, Any]]:
-    """(option, what the tree has, what was asked for), for all that differ; of a plug-in's options, those count that
-    were asked for.
+    """(option, value in the tree, requested value) for all that differ. Of a plug-in's options, only the requested ones
+    are compared.
 
     Raises:
-        ValueError: a plug-in's options make no sense.
+        ValueError: a plug-in's options are invalid.
     """
     places, differing = options_in(type(tree)), []
     for name, value in asked.items():
@@ -142,8 +142,7 @@ def contradictions(tree: Any, asked: Mapping[str, Any]) -> list[tuple[Place, Any
 
 
 def _other_plugin(choice: Choice, asked: str, has: PluginChoice) -> str | None:
-    """The plug-in that there is, with as many of its options as contradict what is asked for; None where nothing
-    does."""
+    """The configured plug-in with those of its options that differ from the requested ones; None where none differ."""
     if PluginChoice.parse(asked).name != has.name:
         return has.name
     options = plugin_options(choice, asked)
@@ -154,10 +153,10 @@ def _other_plugin(choice: Choice, asked: str, has: PluginChoice) -> str | None:
 
 
 def plugin_options(choice: Choice, text: str, before: PluginChoice | None = None) -> dict[str, Any]:
-    """Options of a plug-in that were given, over those that it keeps of the one before; no weights are looked for.
+    """The given options of a plug-in, merged with those it keeps of the previous one; no weights are read.
 
     Raises:
-        ValueError: the plug-in or an option is unknown, or a value makes no sense.
+        ValueError: the plug-in or an option is unknown, or a value is invalid.
     """
     asked = PluginChoice.parse(text)
     given = {key.replace("-", "_"): value for key, value in asked.options.items()}
@@ -171,13 +170,13 @@ def plugin_options(choice: Choice, text: str, before: PluginChoice | None = None
     taken = {**kept, **given}
     try:
         config = configure(choice.package, asked.name, {**taken, **_width_for(choice, taken)})
-    except ValueError as error:  # a config that is also made in code does not say what its plug-in is called
+    except ValueError as error:  # the config's own message does not name the plug-in
         raise error if asked.name in str(error) else ValueError(f"{asked.name}: {error}") from error
     return {key: getattr(config, key) for key in taken}
 
 
 def _width_for(choice: Choice, options: Mapping[str, Any]) -> dict[str, int]:
-    """A width of the features that the number of heads divides: the real one is not known before there is a model."""
+    """A feature width that is divisible by the number of heads; the real width is not known before the model exists."""
     heads = str(options.get("heads", ""))
     known = "feature_width" in choice.filled and heads.isdecimal() and int(heads)
     return {"feature_width": int(heads)} if known else {}

@@ -1,4 +1,4 @@
-"""The policy as a robot uses it: raw images, words and state in, an action chunk out."""
+"""The policy for inference: from raw images, an instruction and a state to an action chunk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ from schemas.errors import first_line
 
 
 class NotFinite(ValueError):
-    """What the network gave is not made of numbers, and was kept from the robot."""
+    """The network's output holds NaN or infinity; no action is returned."""
 
 
 class LampPolicy:
@@ -40,7 +40,7 @@ class LampPolicy:
     Attributes:
         model: frozen, in evaluation mode.
         state_range, action_range: of the data it was trained on.
-        action_convention: what the numbers of its actions mean; None where the data did not say.
+        action_convention: meaning of the action dimensions; None where the data did not define it.
         pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
@@ -62,7 +62,7 @@ class LampPolicy:
 
     @property
     def image_orientation(self) -> str:
-        """How the networks see images, ``upright`` or ``rotated-180``; ``predict`` takes upright ones in any case."""
+        """Orientation of the networks' input: ``upright`` or ``rotated-180``. ``predict`` takes upright images."""
         return self.model.config.image_orientation
 
     @torch.inference_mode()
@@ -74,16 +74,16 @@ class LampPolicy:
         seed: int = 0,
         return_motion: bool = False,
     ) -> Float[np.ndarray, "H A"] | tuple[Float[np.ndarray, "H A"], Float[np.ndarray, "K T 3"]]:
-        """The next actions (paper, section 3.4).
+        """Predict the next actions (paper, section 3.4).
 
         Args:
             images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size: as
-                in the shards. They are rotated here where the networks see them so (``image_orientation``). LIBERO's
+                in the shards. They are rotated here if the networks need it (``image_orientation``). LIBERO's
                 environment gives them upside down: flip them first (``image[::-1]``).
             instruction: what to do.
             state: proprioception in the convention of the training data.
-            seed: decides the noise of motion and action; the same seed gives the same actions.
-            return_motion: also run the whole motion, which acting does not need.
+            seed: of the noise of motion and action; the same seed gives the same actions.
+            return_motion: also run the whole motion, which the actions do not need.
 
         Returns:
             Actions in the convention of the training data, float32; with ``return_motion`` also the increments (du, dv,
@@ -93,7 +93,7 @@ class LampPolicy:
         Raises:
             ValueError: an input has the wrong type, shape or number, the instruction is empty, or there is no motion to
                 return.
-            NotFinite: the network's actions (or motion) hold NaN or infinity, as damaged weights give.
+            NotFinite: the network's actions (or motion) hold NaN or infinity, for example from damaged weights.
         """
         observation.check_images(images, self.cameras)
         observation.check_instruction(instruction)
@@ -107,7 +107,7 @@ class LampPolicy:
         seen = [observation.as_seen(image, self.model.config.rotated) for image in images]
         resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
         pictures = [torch.from_numpy(image).to(device)[None] for image in resized]
-        # Drawn on the CPU, so that a seed means the same everywhere.
+        # Drawn on the CPU, so that a seed gives the same noise on every device.
         generator = torch.Generator().manual_seed(int(seed))
         motion_noise = self.model.motion_noise(1, generator)
         motion_noise = None if motion_noise is None else motion_noise.to(device)
@@ -122,7 +122,7 @@ class LampPolicy:
                 if motion_noise is not None and return_motion
                 else None
             )
-        # Before it is turned back, which clips: infinity would become the action furthest out.
+        # Check before denormalising, which clips: infinity would become the maximum action.
         own = _finite(actions.float()[..., : self.action_range.size].cpu(), "actions")
         chunk = self.action_range.denormalise(own)[0].numpy()
         if motion is None:
@@ -140,7 +140,7 @@ class LampPolicy:
 
 
 def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
-    """The values, when all are numbers.
+    """Return the values if all are finite.
 
     Raises:
         NotFinite: some are not.
@@ -163,29 +163,28 @@ def load_policy(
     features: str | None = None,
     image_orientation: str | None = None,
 ) -> LampPolicy:
-    """The policy of a finished stage 2 run, or of a published checkpoint.
+    """Load the policy of a finished stage 2 run, or of a published checkpoint.
 
     Args:
         source: a run's folder, e.g. ``runs/stage2``; or a published checkpoint: a folder, a ``.pt`` or a name on the
             Hugging Face hub.
         device: ``auto`` takes a GPU when there is one.
-        statistics_key: whose states come in and whose actions go out: of a run that was trained on several datasets,
-            one of them (its name in the mixture, and after a ``/`` the convention where it holds several robots); of a
-            published checkpoint, by default ``libero``, else ``franka``.
+        statistics_key: selects the normalisation of states and actions. For a run trained on several datasets: one of
+            them (its name in the mixture, followed by ``/`` and the convention where it holds several robots). For a
+            published checkpoint: by default ``libero``, else ``franka``.
         compile: a mode of torch.compile for the backbone and the two experts, e.g. ``default`` or, with CUDA graphs,
-            ``reduce-overhead``. The first prediction then takes minutes, and so does one whose prompt has another
+            ``reduce-overhead``. The first prediction then takes minutes, and so does the first with a new prompt
             length.
-        features: of a published checkpoint: the backbone's last hidden states ``after-norm`` (the default, what
-            transformers 5 gives) or ``before-norm`` (what 4.57 gave); the authors' release allows both. A run knows
-            its own.
-        image_orientation: of a published checkpoint: whether its networks see images ``upright`` or ``rotated-180``. By
-            default rotated with the statistics of LIBERO, which the authors' evaluation and data rotate; a run knows
-            its own. ``predict`` takes upright images in any case.
+        features: of a published checkpoint: the backbone's last hidden states ``after-norm`` (the default, as in
+            transformers 5) or ``before-norm`` (as in 4.57); the authors' release allows both. A run stores its own.
+        image_orientation: of a published checkpoint: whether its networks take images ``upright`` or ``rotated-180``.
+            By default rotated with the statistics of LIBERO, which the authors' evaluation and data rotate; a run
+            stores its own. ``predict`` always takes upright images.
 
     Raises:
         BadRun: there is no such run, or it has not finished.
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
-        ValueError: the device or the mode is not there, or whose actions are wanted has to be said, or is not known.
+        ValueError: the device or mode is not available, or ``statistics_key`` is required or unknown.
     """
     chosen = choose_device(device)
     if compile is not None:

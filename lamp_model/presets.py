@@ -40,8 +40,7 @@ def tiny() -> Preset:
     """Trains on two CPU cores in minutes: a randomly initialised Qwen3-VL of 3.5 million parameters, small experts, and
     motion tokens of 4 x 4 keypoints over all steps in place of 2 x 2 over two.
 
-    Its Motion Expert is trained in the way that learns from thousands of samples and not from millions
-    (docs/learning.md).
+    Its Motion Expert uses the settings for thousands of samples, not millions (docs/learning.md).
     """
     model = ModelConfig(
         backbone_options={"weights": "random:tiny", "image_size": 128, "min_pixels": 0},

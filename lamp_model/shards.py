@@ -16,7 +16,7 @@ from schemas.triplet import Triplet
 class Shards:
     """The samples of a build or of a mixture, decoded; see ``open_shards``.
 
-    It may be sent to other processes: files are opened again there.
+    It can be pickled to other processes, which open the files again.
     """
 
     def __init__(self, path: Path):
@@ -40,7 +40,7 @@ class Shards:
         return decoded(self._opened().read(place))
 
     def triplet(self, number: int) -> Triplet:
-        """One sample with everything that is known of it, its pictures still encoded."""
+        """One sample with all its fields; images stay encoded."""
         return self._opened().read(number)
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ def open_shards(path: str | Path) -> Shards:
     Raises:
         BadManifest: the build or mixture is not finished, or its manifest is damaged.
         CorruptShard: a shard is missing or damaged, by name.
-        ValueError: the path is an address on the net.
+        ValueError: the path is a URL.
     """
     return Shards(local_path(path, "the path"))
 

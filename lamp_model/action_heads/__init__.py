@@ -1,8 +1,8 @@
-"""Action heads: how guided features become a chunk of actions. One module is one head (see ``schemas.plugins``).
+"""Action heads: from guided features to a chunk of actions. One module is one head (see ``schemas.plugins``).
 
 A module defines a frozen ``Config`` with at least ``sizes`` (``ActionConfig``) and ``feature_width``, and
-``build(config)``, which returns an ``nn.Module`` of the kind ``ActionHead``. Actions and states are normalised here,
-[-1, 1] within the range of the data.
+``build(config)``, which returns an ``nn.Module`` that implements ``ActionHead``. Actions and states are normalised:
+[-1, 1] covers the range of the data.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from schemas.plugins import configure, load_plugin
 
 @runtime_checkable
 class ActionHead(Protocol):
-    """What stage 2 trains to act, and what acts."""
+    """Predicts actions; trained in stage 2."""
 
     def noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B H A"] | None:
-        """What a prediction starts from, on the generator's device; None, and nothing drawn, where nothing is left to
-        chance.
+        """The initial noise of a prediction, on the generator's device. A deterministic head returns None and draws
+        nothing.
         """
         ...
 
@@ -35,7 +35,7 @@ class ActionHead(Protocol):
         generator: torch.Generator,
         present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, " "]:
-        """The loss over numbers of actions whose mask is true; the generator decides all chance.
+        """The loss over action dimensions whose mask is true; all random numbers come from the generator.
 
         Args:
             present: false for actions after the episode's end, which no token may attend to; None lets padded actions
@@ -46,11 +46,11 @@ class ActionHead(Protocol):
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
-        """An action chunk from what ``noise`` gave."""
+        """An action chunk, starting from the result of ``noise``."""
         ...
 
     def compile(self, *, mode: str, fullgraph: bool) -> None:
-        """``nn.Module.compile``: ``act``'s forward pass as one graph."""
+        """Compile the forward pass of ``act`` as one graph (``nn.Module.compile``)."""
         ...
 
 

@@ -1,10 +1,10 @@
-"""Binned actions (OpenVLA's, arXiv 2406.09246): each number of an action is one of 256 classes, learnt by
+"""Binned actions (OpenVLA's, arXiv 2406.09246): each dimension of an action is one of 256 classes, trained with
 cross-entropy.
 
-OpenVLA lets its language model say one class after the other. Here all numbers of all actions of a chunk are read off
-at once: a chunk of 10 x 7 would take 70 passes otherwise, and arXiv 2502.19645 found that reading them off in parallel
-loses nothing. The transformer is the Action Expert's, so that the two heads differ in what they learn and in nothing
-else.
+OpenVLA's language model predicts the classes one after the other. Here all dimensions of all actions of a chunk are
+predicted in parallel: a chunk of 10 x 7 would take 70 passes otherwise, and arXiv 2502.19645 found that parallel
+decoding loses nothing. The transformer is the same as the Action Expert's, so the two heads differ only in their
+training target.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Config:
     """Sizes.
 
     Attributes:
-        bins: equally wide, from -1 to 1.
+        bins: number of equally wide bins from -1 to 1.
     """
 
     sizes: ActionConfig = field(default_factory=ActionConfig)
@@ -39,17 +39,17 @@ class Config:
 
 
 def bin_of(actions: Float[torch.Tensor, " *n"], bins: int) -> Int[torch.Tensor, " *n"]:
-    """The bin of a normalised action, from 0; what lies beyond [-1, 1] is in the first or the last."""
+    """The bin of a normalised action, counted from 0; values outside [-1, 1] are in the first or the last bin."""
     return ((actions.float() + 1) / 2 * bins).floor().clamp(0, bins - 1).long()
 
 
 def centre_of(index: Int[torch.Tensor, " *n"], bins: int) -> Float[torch.Tensor, " *n"]:
-    """The middle of a bin: an action is off by at most 1 / bins of its half range."""
+    """The centre of a bin; the quantisation error is at most 1 / bins of an action's half range."""
     return (index.float() + 0.5) / bins * 2 - 1
 
 
 class BinnedActions(ActionTransformer):
-    """Scores of the bins of a normalised action chunk, given guided features and a normalised state."""
+    """Predicts scores of the bins of a normalised action chunk from guided features and a normalised state."""
 
     def __init__(self, config: Config):
         sizes = config.sizes
@@ -62,13 +62,13 @@ class BinnedActions(ActionTransformer):
         state: Float[torch.Tensor, "B S"],
         present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, "B H A N"]:
-        """Unnormalised log-probabilities. Each action token sees the state and knows its place by its position only."""
+        """Logits of the bins. Each action token gets the state; only its position embedding tells it its step."""
         chunk = self.config.chunk
         decoded = self(state[:, None].expand(-1, chunk, -1), self.context(guided), present)
         return decoded.unflatten(-1, (self.config.action_size, self.bins)).float()
 
     def noise(self, batch: int, generator: torch.Generator) -> None:
-        """Nothing is left to chance: the likeliest bin is taken."""
+        """None: the likeliest bin is taken, so the head is deterministic."""
         return None
 
     def loss(
@@ -88,13 +88,11 @@ class BinnedActions(ActionTransformer):
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
-        """The centres of the likeliest bins; NaN where the scores are not finite, which have a largest bin all the
-        same.
-        """
-        best = self.scores(guided, state).max(dim=-1)  # of which NaN counts as the largest
+        """The centres of the likeliest bins; NaN where the scores are not finite."""
+        best = self.scores(guided, state).max(dim=-1)  # max treats NaN as the largest value
         return centre_of(best.indices, self.bins).masked_fill(~best.values.isfinite(), torch.nan)
 
 
 def build(config: Config) -> nn.Module:
-    """The head of a config."""
+    """Build the head from its config."""
     return BinnedActions(config)

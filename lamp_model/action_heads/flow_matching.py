@@ -1,4 +1,4 @@
-"""The paper's action head: the Action Expert, which flow-matches whole action chunks (section 3.4)."""
+"""The paper's action head: the Action Expert, which generates action chunks by flow matching (section 3.4)."""
 
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from lamp_model.networks.flow_matching import action_path, integrate_action, mas
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes; there is nothing else to choose."""
+    """Sizes; there are no other options."""
 
     sizes: ActionConfig = field(default_factory=ActionConfig)
     feature_width: int = 2560
@@ -24,7 +24,7 @@ class FlowMatching(ActionExpert):
     """See ``lamp_model.action_heads.ActionHead``; the names of its weights are those of the published checkpoints."""
 
     def noise(self, batch: int, generator: torch.Generator) -> Float[torch.Tensor, "B H A"]:
-        """Where the Euler steps begin."""
+        """Gaussian noise at which the Euler steps begin."""
         shape = batch, self.config.chunk, self.config.action_size
         return torch.randn(shape, generator=generator, device=generator.device)
 
@@ -47,7 +47,7 @@ class FlowMatching(ActionExpert):
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None
     ) -> Float[torch.Tensor, "B H A"]:
-        """A chunk, in ``denoising_steps`` Euler steps."""
+        """An action chunk after ``denoising_steps`` Euler steps."""
         if noise is None:
             raise ValueError("flow matching starts from noise, and none was given")
         context = self.context(guided)
@@ -59,5 +59,5 @@ class FlowMatching(ActionExpert):
 
 
 def build(config: Config) -> nn.Module:
-    """The head of a config."""
+    """Build the head from its config."""
     return FlowMatching(config.sizes, config.feature_width)

@@ -2,8 +2,8 @@
 
 A module defines a frozen ``Config`` with at least ``weights``, ``revision`` and ``architecture_only``;
 ``feature_width(config)``, the width of the features, which reads no weights; and ``build(config)``, which returns a
-``FrozenBackbone`` of the kind ``lamp_model.features.Backbone``. What learns stands after a backbone, or in adapters
-beside its projections (``lamp_model.networks.lora``).
+``FrozenBackbone`` that implements ``lamp_model.features.Backbone``. Trainable weights come after a backbone, or are
+adapters beside its projections (``lamp_model.networks.lora``).
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from schemas.plugins import configure, load_plugin
 
 
 def make_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
-    """A backbone with its weights.
+    """Build a backbone and load its weights.
 
     Raises:
         ValueError: there is no such backbone, or an option does not fit.
-        MissingWeights: its weights cannot be had.
+        MissingWeights: its weights cannot be loaded.
     """
     return load_plugin(__name__, name).build(configure(__name__, name, options))
 
@@ -28,6 +28,6 @@ def feature_width(name: str, options: Mapping[str, Any]) -> int:
 
     Raises:
         ValueError: there is no such backbone, or an option does not fit.
-        MissingWeights: its config cannot be had.
+        MissingWeights: its config cannot be loaded.
     """
     return load_plugin(__name__, name).feature_width(configure(__name__, name, options))

@@ -1,6 +1,4 @@
-"""What all backbones have in common: frozen weights, their precision and attention on a device,
-and how loading fails.
-"""
+"""The base of all backbones: frozen weights, precision and attention by device, and errors of loading."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -22,7 +20,7 @@ from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights
 
 AUTO = "auto"
-"""The attention that is fastest where the model runs."""
+"""Choose the fastest attention for the device."""
 
 
 class FrozenBackbone(nn.Module):
@@ -38,10 +36,9 @@ class FrozenBackbone(nn.Module):
         raise NotImplementedError
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Whether the language model's layers compute their activations again in a backward pass, which only adapters
-        ask for.
+        """Turn activation checkpointing of the language model's layers on or off. Only adapters need a backward pass.
 
-        transformers' own checkpointing works in training mode alone, and a frozen model is never in it.
+        transformers' own checkpointing works in training mode only, and a frozen model is always in evaluation mode.
         """
         for layer in self.language_model.modules():
             if isinstance(layer, GradientCheckpointingLayer):
@@ -50,13 +47,11 @@ class FrozenBackbone(nn.Module):
                     layer.forward = _computed_again(layer.forward)
 
     def compile_forward(self, mode: str) -> None:
-        """Let torch.compile make one graph of the forward pass, where it is one. transformers' own passes are not: they
-        read lengths and masks back from the device."""
+        """Compile the forward pass where it is a single graph. By default this does nothing: transformers' own forward
+        passes are no single graph, because they read lengths and masks back from the device."""
 
     def place(self, device: torch.device) -> None:
-        """Move to a device, in the precision and with the attention that are right there: bfloat16 on a GPU, float32 on
-        a CPU.
-        """
+        """Move to a device, with its precision (bfloat16 on a GPU, float32 on a CPU) and its attention."""
         self.to_device(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         if self._attention == AUTO:
             for module in self.modules():
@@ -64,10 +59,10 @@ class FrozenBackbone(nn.Module):
                     module.set_attn_implementation(best_attention(device))
 
     def to_device(self, device: torch.device, precision: torch.dtype) -> None:
-        """Move one weight after the other: from 16 bits on disk to 16 bits on a GPU nothing is ever held in 32.
+        """Move one weight at a time, so that 16-bit weights on disk reach the GPU without a 32-bit copy.
 
-        Adapters learn and stay in float32. Buffers keep their precision: rotary frequencies in 16 bits would turn far
-        tokens by whole radians.
+        Adapters are trained and stay in float32. Buffers keep their precision: rotary frequencies in 16 bits would
+        have errors of whole radians at distant tokens.
         """
         for name, parameter in self.named_parameters():
             parameter.data = parameter.data.to(device, torch.float32 if is_adapter(name) else precision)
@@ -86,7 +81,7 @@ def _computed_again(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def first_attention(attention: str) -> str:
-    """The implementation to build with; ``place`` chooses again when it is left open."""
+    """The attention implementation to build with; for ``auto``, ``place`` chooses again."""
     return "sdpa" if attention == AUTO else attention
 
 
@@ -97,14 +92,14 @@ def best_attention(device: torch.device) -> str:
 
 @contextmanager
 def loading(weights: str) -> Iterator[None]:
-    """While something of a backbone is loaded.
+    """Translate errors of transformers while a backbone is loaded.
 
     Raises:
-        MissingWeights: in place of what transformers raises when there is no such thing or it cannot be downloaded.
+        MissingWeights: transformers did not find the model or could not download it.
     """
     shown = logging.is_progress_bar_enabled()
     if Path(weights).is_dir():
-        logging.disable_progress_bar()  # a download deserves one, a file on this machine does not
+        logging.disable_progress_bar()  # show a progress bar for downloads only, not for local files
     try:
         with nullcontext() if Path(weights).is_dir() else hub_at_hand():
             yield
@@ -124,7 +119,7 @@ def loading(weights: str) -> Iterator[None]:
 def likeliest_words(
     model: PreTrainedModel, tokenizer: Any, inputs: Mapping[str, torch.Tensor], most_tokens: int
 ) -> list[str]:
-    """What a model goes on to say, always taking the likeliest token, whatever its own settings for talking are."""
+    """Generate text greedily, whatever the model's own generation settings are."""
     ends = model.generation_config.eos_token_id if model.generation_config else None
     settings = GenerationConfig(
         do_sample=False,

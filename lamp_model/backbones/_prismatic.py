@@ -1,7 +1,7 @@
 """The Prismatic architecture of OpenVLA (arXiv 2402.07865, 2406.09246): two vision transformers, a projector, Llama-2.
 
-Names are those of the published weights, whose vision transformers are timm's. There the last block, the last norm and
-SigLIP's pooling are stored too, although nobody reads them: features are what the block before the last gives.
+Names are those of the published weights, whose vision transformers are timm's. The weights include the last block, the
+last norm and SigLIP's pooling, which are not used: the features are the output of the block before the last.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 EPSILON = 1e-6
-"""Of timm's layer norms."""
+"""Epsilon of timm's layer norms."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class VisionSizes:
 
     Attributes:
         registers: tokens after the class token; with any, there is a class token too. Neither has a position.
-        scaled: each block scales what it adds (DINOv2).
+        scaled: each block scales its residual branches (LayerScale, DINOv2).
         pooled: attention pooling at the end (SigLIP), stored and not used.
     """
 
@@ -38,7 +38,7 @@ class VisionSizes:
 
     @property
     def tokens(self) -> int:
-        """Patches of an image."""
+        """Number of patches of an image."""
         return (self.image // self.patch) ** 2
 
 
@@ -57,7 +57,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(sizes.width, sizes.width)
 
     def forward(self, x: Float[torch.Tensor, "N T W"]) -> Float[torch.Tensor, "N T W"]:
-        """What each token gathers."""
+        """The attention output of each token."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -114,14 +114,14 @@ class Pooling(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Pixels to tokens."""
+    """Embeds pixel patches as tokens."""
 
     def __init__(self, sizes: VisionSizes):
         super().__init__()
         self.proj = nn.Conv2d(3, sizes.width, sizes.patch, sizes.patch)
 
     def forward(self, pixels: Float[torch.Tensor, "N 3 S S"]) -> Float[torch.Tensor, "N T W"]:
-        """Patches, row by row."""
+        """Embedded patches, row by row."""
         return self.proj(pixels).flatten(2).transpose(1, 2)
 
 
@@ -178,12 +178,12 @@ class Projector(nn.Module):
         )
 
     def forward(self, x: Float[torch.Tensor, "N T I"]) -> Float[torch.Tensor, "N T W"]:
-        """Tokens that the language model reads as its own."""
+        """Tokens in the embedding space of the language model."""
         return self.fc3(functional.gelu(self.fc2(functional.gelu(self.fc1(x)))))
 
 
 class Prismatic(nn.Module):
-    """All of it."""
+    """The whole model: vision backbone, projector and language model."""
 
     def __init__(self, dino: VisionSizes, siglip: VisionSizes, text: LlamaConfig):
         super().__init__()

@@ -1,22 +1,21 @@
-"""People's words on their way into a tokenizer: they are words, whatever they look like."""
+"""Escapes special tokens in instructions before they are tokenised."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 def special_tokens(tokenizer: Any, *more: str | None) -> tuple[str, ...]:
-    """What a tokenizer takes for something else than words (turns, pictures, ends of texts), the longest first."""
+    """The special tokens of a tokenizer (turns, images, end of text), the longest first."""
     added = (token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     found = {*added, *tokenizer.all_special_tokens, *filter(None, more)}
     return tuple(sorted((token for token in found if len(token) > 1), key=lambda token: (-len(token), token)))
 
 
 def plain_words(text: str, special: Iterable[str]) -> str:
-    """A text in which nothing is special: a token such as ``<|im_end|>`` gets a space after its first letter and is
-    read as the words that it consists of. Half letters (lone surrogates, which JSON can hold) become U+FFFD. Every
-    other text stays as it is.
+    """A text without special tokens: one such as ``<|im_end|>`` gets a space after its first character and is tokenised
+    as plain text. Lone surrogates, which JSON can hold, become U+FFFD. Every other text stays as it is.
 
-    Otherwise an instruction from outside could end its turn, or stand for a picture that is not there.
+    Otherwise an instruction could end its turn, or insert an image token without an image.
     """
     for token in special:
         text = text.replace(token, f"{token[0]} {token[1:]}")

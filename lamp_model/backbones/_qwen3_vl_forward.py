@@ -1,10 +1,10 @@
-"""Qwen3-VL's forward pass without a question to the device: it never waits for a GPU, and is one graph for
+"""Qwen3-VL's forward pass without synchronising with the device: it never waits for a GPU, and is one graph for
 torch.compile.
 
-transformers' own pass reads lengths, masks and positions back from the device, because its images and texts may be
-anything. Here all images have one size and the host made the texts, so the host knows (``_qwen3_vl_layout``). The
-layers, their weights and the adapters in them are transformers' modules; only what stands between them is written anew,
-and a test holds both passes against each other.
+transformers' own pass reads lengths, masks and positions back from the device, because its images and texts may have
+any size. Here all images have one size and the texts are tokenised on the host, so the host computes these values
+(``_qwen3_vl_layout``). The layers, their weights and the adapters in them are transformers' modules; only the code
+between them is written here, and a test compares both passes.
 """
 
 from typing import Any
@@ -19,16 +19,16 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_
 from lamp_model.backbones._qwen3_vl_layout import Layout
 
 FLASH = "flash_attention"
-"""What the names of all flash attentions begin with."""
+"""Prefix of the names of all flash attention implementations."""
 MASKED = ("sdpa", "eager")
-"""Attentions that take a mask. There are no others."""
+"""The supported attention implementations that take a mask."""
 
 
 def check_attention(attention: str) -> None:
-    """Refuse what this pass cannot ask for.
+    """Refuse an attention implementation that this pass does not support.
 
     Raises:
-        ValueError: the attention is of another kind.
+        ValueError: the attention is not supported.
     """
     if attention not in MASKED and not attention.startswith(FLASH):
         raise ValueError(
@@ -48,14 +48,14 @@ def last_hidden_states(
     layout: Layout,
     normed: bool = True,
 ) -> Float[torch.Tensor, "B L D"]:
-    """What the last layer makes of images and texts.
+    """Hidden states of the last layer.
 
     Args:
-        model: with its weights on the device of everything else here.
-        patches: of all images, those of a sample one after the other, as ``Qwen3VL.patches`` makes them.
+        model: its weights are on the same device as the other arguments.
+        patches: of all images, sample by sample, as ``Qwen3VL.patches`` makes them.
         tables: ``Grid.tables()`` of the images' size.
         layout: of the texts.
-        normed: after the model's final norm; else before it.
+        normed: return the states after the model's final norm; else before it.
     """
     seen, deeper = _see(model.visual, patches, tables)
     text: Any = model.language_model
@@ -66,16 +66,16 @@ def last_hidden_states(
     options = _attention_options(_attention(text), layout, hidden.dtype)
     for number, layer in enumerate(text.layers):
         hidden = layer(hidden, position_embeddings=turn, **options)
-        if number < len(deeper):  # DeepStack: what earlier layers of the vision transformer saw
+        if number < len(deeper):  # DeepStack: features of earlier layers of the vision transformer
             hidden = hidden.flatten(0, 1).index_add(0, layout.images, deeper[number].to(hidden.dtype)).view(shape)
     return _unpacked(text.norm(hidden) if normed else hidden, layout)
 
 
 def unattended_state(model: Qwen3VLModel, token: int, normed: bool = True) -> Float[torch.Tensor, " D"]:
-    """What the last layer makes of a token that attends to nothing: the same wherever it stands.
+    """The last layer's hidden state of a token that attends to nothing. It does not depend on the position.
 
-    transformers' masks leave the rows of padding empty, which gives zeros as the attention's result; the token still
-    passes every layer's MLP. The authors' checkpoints, which use padding like tokens, were trained so.
+    transformers' masks leave the rows of padding empty, so the attention output is zero there; the token still passes
+    through every layer's MLP. The authors' checkpoints, which treat padding like tokens, were trained this way.
     """
     text: Any = model.language_model
     hidden = text.embed_tokens(torch.tensor([[token]], device=text.embed_tokens.weight.device))
@@ -89,9 +89,9 @@ def unattended_state(model: Qwen3VLModel, token: int, normed: bool = True) -> Fl
 def _see(
     visual: Any, patches: Float[torch.Tensor, "P C"], tables: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 ) -> tuple[Float[torch.Tensor, "I D"], list[torch.Tensor]]:
-    """Tokens of all images, and the same from earlier layers. The images are a batch: each attends to itself."""
+    """Tokens of all images, and their DeepStack features from earlier layers. Each image attends only to itself."""
     taps, weights, places = tables
-    first = visual.patch_embed.proj  # a convolution that sees each patch once is a linear map
+    first = visual.patch_embed.proj  # the stride equals the kernel size, so this convolution is a linear map
     x = functional.linear(patches.to(first.weight.dtype), first.weight.flatten(1), first.bias)
     x = x.unflatten(0, (-1, len(places)))
     x = x + (visual.pos_embed(taps) * weights[..., None]).sum(1).to(x.dtype)
@@ -121,24 +121,24 @@ def _attention(module: Any) -> str:
 
 
 def _attention_options(attention: str, layout: Layout, precision: torch.dtype) -> dict[str, Any]:
-    """What the language model's layers are told, so that each token looks at those before it in its own sample and at
-    no padding.
+    """Attention arguments of the language model's layers, so that each token attends to the earlier tokens of its own
+    sample and to no padding.
     """
     if layout.packing is not None:
         ends, longest = layout.packing.boundaries, layout.packing.longest
         lengths = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
         return {"attention_mask": None, **lengths}
     if attention.startswith(FLASH) or (attention == "sdpa" and not layout.padded):
-        return {"attention_mask": None}  # causal by themselves
+        return {"attention_mask": None}  # these implementations are causal by default
     mask = _causal_mask(layout.own)
-    if attention == "eager":  # which adds it to its scores
+    if attention == "eager":  # eager attention adds the mask to its scores
         mask = torch.zeros((), dtype=precision, device=mask.device).where(mask, torch.finfo(precision).min)
     return {"attention_mask": mask}
 
 
 def _causal_mask(own: Bool[torch.Tensor, "B L"]) -> Bool[torch.Tensor, "B 1 L L"]:
-    """True where a token (row) may attend to another. Padding attends to itself, so that no row is empty: that would be
-    not a number.
+    """True where a token (row) may attend to another. Padding attends to itself, because the softmax of an empty row
+    would be NaN.
     """
     places = torch.arange(own.shape[1], device=own.device)
     earlier, itself = places[None] <= places[:, None], places[None] == places[:, None]

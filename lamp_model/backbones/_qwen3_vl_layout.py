@@ -1,6 +1,4 @@
-"""Where a batch's tokens lie and at which positions they stand, settled on the host before the device is asked for
-anything.
-"""
+"""Layout and positions of a batch's tokens, computed on the host before anything runs on the device."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +11,12 @@ from transformers.vision_utils import get_vision_interpolation_indices_and_weigh
 
 @dataclass(frozen=True)
 class Packing:
-    """All samples in one row, without padding: what flash attention takes in place of a mask.
+    """All samples in one row, without padding; flash attention takes this in place of a mask.
 
     Attributes:
-        kept: places of the row's tokens in the flattened batch.
-        boundaries: where in the row each sample begins, and the last ends (int32).
-        longest: sample, in tokens.
+        kept: indices of the row's tokens in the flattened batch.
+        boundaries: where each sample begins in the row, and where the last one ends (int32).
+        longest: number of tokens of the longest sample.
     """
 
     kept: Int[torch.Tensor, " S"]
@@ -31,13 +29,12 @@ class Layout:
     """A batch of texts with images in them.
 
     Attributes:
-        ids: of the tokens, in the rows in which the language model reads them: the batch's, or one when they are
-            packed.
+        ids: token ids, in the rows that the language model gets: those of the batch, or one row when packed.
         positions: of each token in time, height and width; 0 for padding.
-        images: places of image tokens in the flattened rows, in the order of the images.
+        images: indices of image tokens in the flattened rows, in the order of the images.
         own: true for tokens of the sample, false for padding.
         padded: whether there is any padding in ``ids``.
-        packing: None when the rows are the batch's.
+        packing: None when the samples are not packed.
     """
 
     ids: Int[torch.Tensor, "R S"]
@@ -48,7 +45,7 @@ class Layout:
     packing: Packing | None
 
     def to(self, device: torch.device) -> "Layout":
-        """On a device, without waiting for what the device is doing."""
+        """Copy to a device without synchronising with it."""
         packing = self.packing
         if packing is not None:
             packing = Packing(send(packing.kept, device), send(packing.boundaries, device), packing.longest)
@@ -63,11 +60,11 @@ def lay_out(
     grid: tuple[int, int],
     pack: bool,
 ) -> Layout:
-    """The layout of tokens that lie on the host.
+    """Compute the layout of tokens on the host.
 
     Args:
-        ids, own: as the tokenizer made them.
-        image_token: that stands for a piece of an image.
+        ids, own: token ids and attention mask from the tokenizer.
+        image_token: id of an image token.
         grid: rows and columns of tokens of every image.
         pack: leave padding out, if there is any, and put all samples into one row.
     """
@@ -85,8 +82,8 @@ def lay_out(
 def _positions(
     image: Bool[torch.Tensor, "B L"], own: Bool[torch.Tensor, "B L"], grid: tuple[int, int]
 ) -> Int[torch.Tensor, "3 B L"]:
-    """Qwen's multimodal positions: words count on; an image's tokens all stand at one time and at their row and column
-    from there, and what comes after counts on from the image's longer side."""
+    """Qwen's multimodal positions. Text positions increase by one per token. All tokens of an image have the same time
+    position; their row and column are counted from there. The text after it goes on from the image's longer side."""
     rows, columns = grid
     within = (image.long().cumsum(1) - 1) % (rows * columns) * image
     last = image & (within == rows * columns - 1)
@@ -96,11 +93,11 @@ def _positions(
 
 
 class Grid(nn.Module):
-    """What every image of one size has in common, made once; it moves with the model and is no part of its weights.
+    """Position tables for images of one size, computed once. They move with the model but are not saved in its weights.
 
     Attributes:
-        taps: entries of the learned position table between which a patch lies, and ``weights``: how much each of them
-            counts.
+        taps: entries of the learned position table between which a patch is interpolated; ``weights`` holds their
+            interpolation weights.
         places: row and column of a patch.
     """
 
@@ -123,10 +120,10 @@ class Grid(nn.Module):
         self.register_buffer("places", get_vision_position_ids(grid, merge), persistent=False)
 
     def tables(self) -> tuple[Int[torch.Tensor, "T N"], Float[torch.Tensor, "T N"], Int[torch.Tensor, "T 2"]]:
-        """All three."""
+        """``taps``, ``weights`` and ``places``."""
         return self.taps, self.weights, self.places
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Bring a tensor from the host to a device. From pinned memory nobody has to wait for a GPU to become idle."""
+    """Copy a tensor from the host to a device. The copy from pinned memory to a GPU is asynchronous."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""Qwen3-VL without downloaded weights: the same architecture with random ones, and a tokenizer made on the spot."""
+"""Qwen3-VL without downloads: the same architecture with random weights, and a tokenizer that is trained here."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ SENTENCES = (
     "push the red cup to the front of the blue block on the table with the robot arm gripper",
     "move the yellow towel from the right side of the sink into the green pot, fold the cloth, stack the spoon",
 )
-"""What the tokenizer's merges are learnt from. Every other text is spelt with shorter pieces: it is byte level."""
+"""Text from which the tokenizer's merges are learnt. It is byte level, so other text uses shorter tokens."""
 
 SIZES = {
     "tiny": {
@@ -125,7 +125,7 @@ def model(size: str, seed: int, attention: str) -> Qwen3VLForConditionalGenerati
         tie_word_embeddings=True,
     )
     config._attn_implementation = attention
-    with torch.random.fork_rng():  # the weights of what learns must not depend on the backbone's
+    with torch.random.fork_rng():  # the initial weights of trained modules must not depend on the backbone
         torch.manual_seed(seed)
         return Qwen3VLForConditionalGeneration(config)
 

@@ -1,9 +1,9 @@
 """OpenVLA-7B as the backbone (arXiv 2406.09246): DINOv2 and SigLIP, a projector and Llama-2, from its published
 weights.
 
-transformers has no class for it, and the code that comes with the weights is not run: the architecture stands in
-``_prismatic``, under the names of the weights. OpenVLA sees one image; the patches of several stand one camera after
-the other, as in arXiv 2502.19645.
+transformers has no class for it, and the code that comes with the weights is not run: the architecture is implemented
+in ``_prismatic``, with the parameter names of the weights. OpenVLA takes one image; the patches of several cameras are
+concatenated in camera order, as in arXiv 2502.19645.
 """
 
 import copy
@@ -30,9 +30,9 @@ from lamp_model.networks.image_resize import resize
 from lamp_model.networks.weights import check_state
 
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
-"""What OpenVLA was trained with."""
+"""The prompt of OpenVLA's training."""
 LAST_WORD = "▁"
-"""The empty word after the colon, which stood there in OpenVLA's training."""
+"""The empty token after the colon, as in OpenVLA's training."""
 NORMALISATION = (((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
 """Mean and standard deviation of each colour, for DINOv2 and for SigLIP."""
 RANDOM = "random:tiny"
@@ -57,7 +57,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Config:
-    """Which weights.
+    """Weights and prompt.
 
     Attributes:
         weights: a name on the Hugging Face hub, a folder with the same files or one that ``save`` wrote; or
@@ -124,7 +124,7 @@ def _random(config: Config) -> "OpenVLA":
     words.bos_token = "<|im_start|>"
     text = copy.deepcopy(text)
     text._attn_implementation = first_attention(config.attention)
-    with torch.random.fork_rng():  # the weights of what learns must not depend on the backbone's
+    with torch.random.fork_rng():  # the initial weights of trained modules must not depend on the backbone
         torch.manual_seed(config.seed)
         return OpenVLA(config, Prismatic(dino, siglip, text), words)
 
@@ -161,7 +161,7 @@ def _load(model: Prismatic, folder: Path) -> None:
 
 
 class OpenVLA(FrozenBackbone):
-    """A frozen OpenVLA. Its weights stand under ``model``, by their published names."""
+    """A frozen OpenVLA. Its weights are under ``model``, with their published names."""
 
     def __init__(self, config: Config, model: Prismatic, tokenizer: PreTrainedTokenizerFast):
         super().__init__(config.attention)
@@ -199,7 +199,7 @@ class OpenVLA(FrozenBackbone):
         self.tokenizer.save_pretrained(folder)
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
-        """See ``lamp_model.features.Backbone``. [first word ; patches of all cameras ; words], padded on the left."""
+        """See ``lamp_model.features.Backbone``. [first token ; patches of all cameras ; text], padded on the left."""
         patches = torch.cat([self._patches(camera) for camera in images], dim=1)
         device, seen = patches.device, patches.shape[1]
         words = [self._words(instruction) for instruction in instructions]

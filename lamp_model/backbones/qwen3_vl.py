@@ -119,14 +119,14 @@ def _pretrained(config: Config) -> Qwen3VLForConditionalGeneration:
 def _architecture(config: Config) -> Qwen3VLForConditionalGeneration:
     sizes = _sizes(config)
     sizes._attn_implementation = first_attention(config.attention)
-    with no_init_weights():  # drawing billions of numbers to throw them away takes minutes
+    with no_init_weights():  # random initialisation takes minutes and would be overwritten
         model = Qwen3VLForConditionalGeneration(sizes)
     model.tie_weights()
     return model
 
 
 class Qwen3VL(FrozenBackbone):
-    """A frozen Qwen3-VL. Its weights stand under ``model``, as in the published checkpoints."""
+    """A frozen Qwen3-VL. Its weights are under ``model``, as in the published checkpoints."""
 
     def __init__(self, config: Config, model: Qwen3VLForConditionalGeneration, tokenizer):
         super().__init__(config.attention)
@@ -178,14 +178,14 @@ class Qwen3VL(FrozenBackbone):
         if self.config.padding == "unattended" and not told["attention_mask"].all():
             padding = unattended_state(model, int(self.tokenizer.pad_token_id), normed)
             states = torch.where(layout.own[..., None], states, padding)
-        elif self._compiled:  # a CUDA graph writes its next result to the same place
+        elif self._compiled:  # the next replay of a CUDA graph overwrites this result
             states = states.clone()
         return Features(states, layout.own)
 
     def compile_forward(self, mode: str) -> None:
         """See ``FrozenBackbone``."""
         if self.config.attention == AUTO:
-            # flash-attn brings functions of its own, which may break the graph; torch's attention does not.
+            # flash-attn's custom functions may break the graph; torch's attention does not.
             self.model.set_attn_implementation("sdpa")
         self._forward, self._compiled = torch.compile(last_hidden_states, mode=mode, fullgraph=True), True
 
@@ -199,8 +199,8 @@ class Qwen3VL(FrozenBackbone):
     def patches(self, pixels: Float[torch.Tensor, "N 3 H W"]) -> Float[torch.Tensor, "P C"]:
         """Normalised flat patches of images with values 0..255, in the order of Qwen's processor.
 
-        A still image fills all the frames of a temporal patch, and the patches that are merged into a token stand
-        together.
+        A still image is repeated over all frames of a temporal patch, and the patches that are merged into one token
+        are adjacent.
         """
         count, _, height, width = pixels.shape
         patch, merge = self._patch, self._merge

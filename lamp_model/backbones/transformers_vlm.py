@@ -1,8 +1,8 @@
-"""Any vision-language model of transformers as the backbone, by name: its own processor, its own prompt format, its
-last hidden states.
+"""Any vision-language model of transformers as the backbone, by name, with its own processor, prompt format and last
+hidden states.
 
-Pictures pass through the model's own processor on the CPU, which is general and not fast. A backbone that is used much
-deserves a module of its own, as ``qwen3_vl`` is.
+Images pass through the model's own processor on the CPU, which is general but slow. For a backbone that is used often,
+write a separate module, such as ``qwen3_vl``.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,7 @@ class Config:
 
     Attributes:
         weights: a name on the Hugging Face hub, or a folder that ``save`` or transformers wrote.
-        revision: the commit of the hub's repository; a folder has none. Without it the same name could mean other
-            weights tomorrow.
+        revision: the commit of the hub's repository, so that the weights do not change; a folder has none.
         image_size: side in pixels to which images are first resized; the model's processor does the rest.
         attention: transformers' attention implementation; ``auto``: see ``lamp_model.backbones._frozen``.
         prompt: the text, with ``{instruction}`` in it.
@@ -136,7 +135,7 @@ class TransformersVLM(FrozenBackbone):
         """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
         inputs = self._inputs(self._pictures(images), instructions).to(self.model.device)
         base: Any = self.model.base_model
-        # Positions are left to the model: each family counts them in its own way, and all of them are relative.
+        # The model computes positions itself: each family does it differently, and all of them use relative positions.
         states = base(**inputs, use_cache=False).last_hidden_state
         return Features(states, inputs["attention_mask"].bool())
 
@@ -150,7 +149,7 @@ class TransformersVLM(FrozenBackbone):
         return likeliest_words(self.model, self.processor.tokenizer, inputs, most_tokens)
 
     def _pictures(self, images: Sequence[torch.Tensor]) -> list[list[Image.Image]]:
-        """The images of each sample, at the first size."""
+        """The images of each sample, resized to ``image_size``."""
         size = (self.config.image_size, self.config.image_size)
         cameras = [camera.cpu().numpy() for camera in images]
         return [[Image.fromarray(image).resize(size) for image in sample] for sample in zip(*cameras, strict=True)]

@@ -1,4 +1,4 @@
-"""A batch of training samples: what the loader makes and the stages take."""
+"""A batch of training samples, as the loader returns it and the stages take it."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -9,17 +9,17 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples side by side, still in the units of the data.
+    """Stacked samples, in the units of the data (not normalised).
 
     Attributes:
         images: one tensor for each camera role; upright RGB.
         motion: increments (du, dv, dz), unit square and depth unit; zero where the mask is false.
-        motion_mask: both ends of the increment are valid.
-        state, actions: in the convention of the data, filled up with zeros where robots of several widths meet; actions
-            zero where their mask is false.
+        motion_mask: true where both ends of the increment are valid.
+        state, actions: in the convention of the data, padded with zeros where robots have different widths; actions
+            are zero where their mask is false.
         embodiment: number of each sample's robot in the run (``lamp_model.data.embodiments``).
-        number: each sample's, in the run's data; -1 where it has none.
-        scenes: what is needed to measure a rollout in pixels and metres.
+        number: of each sample in the run's data; -1 where it has none.
+        scenes: the ground truth for errors of a rollout in pixels and metres.
     """
 
     images: tuple[UInt8[torch.Tensor, "B _ _ 3"], ...]
@@ -35,11 +35,11 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """B."""
+        """B, the number of samples."""
         return len(self.instructions)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device; pictures travel as bytes."""
+        """Copy the batch to a device; images are copied as uint8."""
         moved = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -51,7 +51,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Scene:
-    """The measured truth of one sample (see ``schemas.scene_flow`` and ``schemas.cameras``).
+    """The ground truth of one sample (see ``schemas.scene_flow`` and ``schemas.cameras``).
 
     Attributes:
         uvz: positions at steps 0..T.

@@ -1,4 +1,4 @@
-"""What is trained on: one build, or a mixture of builds, as one numbered sequence of samples."""
+"""Training data: one build, or a mixture of builds, as one numbered sequence of samples."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ class MemberData:
     """One build.
 
     Attributes:
-        weight: its share of the samples that are drawn, relative to the others'; None in all: as many as it has.
+        weight: its share of the drawn samples, relative to the other members; None for all members: proportional to
+            their numbers of samples.
     """
 
     name: str
@@ -29,12 +30,12 @@ class MemberData:
 
 @dataclass(frozen=True)
 class Embodied:
-    """Samples whose states and actions mean the same: a build's, or those of one robot where a build holds several.
+    """Samples that share the meaning of states and actions: all of a build, or one robot's where it holds several.
 
     Attributes:
-        name: by which its statistics go.
+        name: key of its statistics.
         member: number of the build.
-        convention: of the raw actions; None where the build has one only.
+        convention: of the raw actions; None where the build has only one.
         statistics: see ``schemas.manifest.read_statistics``.
     """
 
@@ -45,16 +46,16 @@ class Embodied:
 
 
 class TrainingData:
-    """Random access to the samples of one build or of all members of a mixture, one after the other.
+    """Random access to the samples of one build or of a mixture; its members' samples are concatenated.
 
     Attributes:
         path: as given.
         name: of the dataset or mixture.
-        digest: of the manifest or the mixture; a run goes on only with the same.
+        digest: of the manifest or the mixture; a run is resumed only with the same digest.
         manifests: SHA-256 of every member's ``manifest.json`` by the member's name.
         members: the builds.
-        embodied: whose states and actions there are.
-        index: one row a sample (``schemas.shard_formats.INDEX_DTYPE``).
+        embodied: the groups of samples that share a convention of states and actions.
+        index: one row per sample (``schemas.shard_formats.INDEX_DTYPE``).
     """
 
     def __init__(self, path: Path):
@@ -86,14 +87,14 @@ class TrainingData:
         return int(self._starts[-1])
 
     def member_of(self, numbers: np.ndarray | int) -> np.ndarray:
-        """Which member holds a sample."""
+        """The number of the member that holds each sample."""
         return np.asarray(np.searchsorted(self._starts, numbers, side="right") - 1)
 
     def embodiment_of(self, number: int, triplet: Triplet) -> int:
-        """Which of ``embodied`` a sample belongs to.
+        """Index in ``embodied`` of the group that a sample belongs to.
 
         Raises:
-            LookupError: the statistics do not know its actions.
+            LookupError: there are no statistics for its actions.
         """
         member = int(self.member_of(number))
         for place, one in enumerate(self.embodied):
@@ -106,10 +107,10 @@ class TrainingData:
         )
 
     def read(self, number: int) -> Triplet:
-        """A sample, its checksum verified.
+        """Read a sample and verify its checksum.
 
         Raises:
-            CorruptShard: naming shard and sample.
+            CorruptShard: the sample is damaged; the message names shard and sample.
             IndexError: there is no such sample.
         """
         if not 0 <= number < len(self):

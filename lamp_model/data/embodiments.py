@@ -1,8 +1,6 @@
-"""Whose states and actions a run learns: their ranges, their conventions, and how robots of different widths share a
-batch.
+"""The embodiments of a run: ranges and conventions of their states and actions, and batches of several robots.
 
-States and actions of narrower robots are filled up with zeros to the widest; those dimensions are masked out of the
-loss.
+States and actions are padded with zeros to the largest width; the padded dimensions are masked out of the loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +24,10 @@ class Embodiment:
     """One robot's normalisation.
 
     Attributes:
-        name: by which a policy is told whose actions are wanted.
-        standard: its actions are the standard ones of the samples, not the raw ones.
+        name: selects the embodiment when a policy is loaded.
+        standard: use the standard actions of the samples, not the raw ones.
         mean_action: in the convention of the data.
-        convention: of the actions that are learnt; None for shards that do not say it beside their statistics.
+        convention: of the actions that are learnt; None for shards whose statistics do not hold it.
     """
 
     name: str
@@ -41,13 +39,13 @@ class Embodiment:
 
 
 def run_statistics(data: TrainingData, actions: str | None) -> dict[str, Any]:
-    """The statistics that a run keeps: of the states, and of those actions that are learnt, under ``action``.
+    """The statistics that a run stores: of the states, and of the actions that are learnt, under ``action``.
 
     Args:
         actions: ``raw``; ``standard``; None takes the standard form where there is one.
 
     Raises:
-        BadRun: the standard form was asked for and is not there.
+        BadRun: the standard form was requested but the data do not have it.
     """
     chosen = {one.name: _chosen(one.name, one.statistics, actions) for one in data.embodied}
     return next(iter(chosen.values())) if len(chosen) == 1 else {"embodiments": chosen}
@@ -71,14 +69,14 @@ def _chosen(name: str, statistics: Mapping[str, Any], actions: str | None) -> di
 
 
 def embodiments_of(statistics: Mapping[str, Any], name: str, normalisation: str) -> "Embodiments":
-    """The embodiments of a run from the statistics that it keeps.
+    """The embodiments of a run from its stored statistics.
 
     Args:
-        name: of the only one, where the statistics hold one.
+        name: of the embodiment, where the statistics hold only one.
         normalisation: ``min_max`` or ``quantile``.
 
     Raises:
-        ValueError: the statistics lack something.
+        ValueError: the statistics are incomplete.
     """
     several = statistics.get("embodiments", {name: statistics})
     return Embodiments([_embodiment(one, values, normalisation) for one, values in several.items()])
@@ -97,10 +95,10 @@ def _embodiment(name: str, statistics: Mapping[str, Any], normalisation: str) ->
 
 
 def convention_of(action: Mapping[str, Any]) -> ActionConvention | None:
-    """What actions mean, from their statistics; None where these do not say it.
+    """The action convention in the statistics; None where they do not hold one.
 
     Raises:
-        ValueError: they say it by halves.
+        ValueError: the convention is incomplete.
     """
     if "convention" not in action:
         return None
@@ -113,10 +111,10 @@ def convention_of(action: Mapping[str, Any]) -> ActionConvention | None:
 
 
 class Embodiments:
-    """All embodiments of a run, and the normalisation of batches in which they are mixed.
+    """All embodiments of a run, and the normalisation of batches that mix them.
 
     Attributes:
-        state_size, action_size: of the widest.
+        state_size, action_size: the largest widths of all embodiments.
     """
 
     def __init__(self, members: Sequence[Embodiment]):
@@ -125,10 +123,10 @@ class Embodiments:
         self.action_size = max(one.action.size for one in self.members)
 
     def __getitem__(self, name: str) -> Embodiment:
-        """By name.
+        """The embodiment of a name.
 
         Raises:
-            ValueError: there is no such embodiment; the message names those that there are.
+            ValueError: there is no such embodiment; the message lists the known names.
         """
         for one in self.members:
             if one.name == name:
@@ -148,14 +146,14 @@ class Embodiments:
         return self._each(actions, which, lambda one, rows: one.action.normalise(rows[..., : one.action.size]))
 
     def mean_actions(self, which: Int[torch.Tensor, " B"]) -> Float[torch.Tensor, "B A"]:
-        """Normalised mean action of each sample's robot."""
+        """The normalised mean action of each sample's embodiment."""
         means = torch.zeros(len(which), self.action_size, device=which.device)
         return self._each(
             means, which, lambda one, rows: one.action.normalise(rows.new_tensor(one.mean_action).expand(len(rows), -1))
         )
 
     def mask(self, mask: Bool[torch.Tensor, "B H"], which: Int[torch.Tensor, " B"]) -> Bool[torch.Tensor, "B H A"]:
-        """Which numbers of the actions there are: those of steps that the episode has, within the robot's width."""
+        """True for action values of steps within the episode and dimensions within the robot's width."""
         sizes = torch.tensor([one.action.size for one in self.members], device=which.device)
         within = torch.arange(self.action_size, device=which.device) < sizes[which][:, None]
         return mask[..., None] & within[:, None]

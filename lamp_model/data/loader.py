@@ -1,7 +1,6 @@
-"""Batches out of shards: which sample comes when is a pure function of (seed, epoch, position).
+"""Batches from shards. The order of samples is a pure function of (seed, epoch, position).
 
-The state of the data in a run is one integer, the step. Threads decode ahead; they decide when a sample is ready, never
-which.
+The state of the data in a run is one integer, the step. Threads decode ahead; their timing does not affect the order.
 """
 
 from collections import deque
@@ -25,11 +24,11 @@ class Samples(Protocol):
 
     @property
     def index(self) -> np.ndarray:
-        """One row a sample (``schemas.shard_formats.INDEX_DTYPE``)."""
+        """One row per sample (``schemas.shard_formats.INDEX_DTYPE``)."""
         ...
 
     def read(self, number: int) -> Triplet:
-        """A sample, its checksum verified."""
+        """Read a sample and verify its checksum."""
         ...
 
 
@@ -37,7 +36,7 @@ class Loader:
     """Batches of a fixed set of samples.
 
     Attributes:
-        numbers: the samples' numbers in the shard set.
+        numbers: numbers of the samples in the shard set.
     """
 
     def __init__(
@@ -52,12 +51,12 @@ class Loader:
         world: int = 1,
         order: Order | None = None,
     ):
-        """Prepare; nothing is read yet.
+        """Set up the loader; no sample is read yet.
 
         Args:
             shards: the samples.
-            numbers: which of them.
-            config: what is taken from a sample, or, where samples differ, how that is found from its number and itself.
+            numbers: of the samples to load.
+            config: what to take from a sample; or a function of its number and the sample that returns this.
             order: of a mixture; else all samples are shuffled together in each epoch.
 
         Raises:
@@ -84,26 +83,26 @@ class Loader:
         """The batch of a step.
 
         Raises:
-            CorruptShard: a sample is damaged, by shard and key.
-            BadSample: a sample does not fit the model, by key.
+            CorruptShard: a sample is damaged; the message names shard and key.
+            BadSample: a sample does not fit the model; the message names its key.
         """
         return collate([self._sample(*sample) for sample in self.samples_of(step)])
 
     def batch_in_order(self, step: int) -> Batch:
-        """Samples as they are stored and their first instruction, for validation; the last batch may be smaller.
+        """Samples in stored order with their first instruction, for validation; the last batch may be smaller.
 
-        Where people gave an instruction, that is it, whatever else is learnt from.
+        The dataset's own instruction is the first where there is one, even if generated ones are also learnt from.
         """
         first = step * self.batch_size
         return self._in_order(self.numbers[first : first + self.batch_size])
 
     def in_order(self, numbers: np.ndarray) -> Iterator[Batch]:
-        """Batches of these samples as they come and their first instruction, decoded ahead by threads."""
+        """Batches of these samples in the given order with their first instruction, decoded ahead by threads."""
         return self._ahead(self._in_order, self._parts(numbers))
 
     def every_text(self, numbers: np.ndarray) -> Iterator[list[Batch]]:
-        """The same with every text that may be learnt from: the batches of a part hold its first texts, its second
-        texts and so on."""
+        """Like ``in_order``, with every text that may be learnt from: each item holds a batch with the first texts of
+        its samples, one with their second texts and so on."""
         return self._ahead(self._every_text, self._parts(numbers))
 
     def _parts(self, numbers: np.ndarray) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """States and actions to [-1, 1] and back, by the minimum and maximum of each dimension over the data set.
 
-``Range`` is this project's rule for both. The published checkpoints treat the gripper apart: ``PublishedState`` and
-``PublishedAction``.
+``Range`` is used for this project's runs. The published checkpoints treat the gripper separately: ``PublishedState``
+and ``PublishedAction``.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ HEIGHT = 2
 
 @runtime_checkable
 class Normaliser(Protocol):
-    """Values in the convention of the data to what the network sees, and back."""
+    """Converts between the convention of the data and the network's normalised values."""
 
     @property
     def size(self) -> int:
@@ -25,7 +25,7 @@ class Normaliser(Protocol):
         ...
 
     def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
-        """To what the network sees."""
+        """To the network's normalised values."""
         ...
 
     def denormalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
@@ -35,9 +35,9 @@ class Normaliser(Protocol):
 
 @dataclass(frozen=True)
 class Range:
-    """Minimum and maximum of each dimension, finite in float32, and so is what lies between them.
+    """Minimum and maximum of each dimension; both, and their difference, are finite in float32.
 
-    A dimension without span becomes 0 and comes back as its one value.
+    A constant dimension is normalised to 0 and denormalised to its constant value.
     """
 
     low: tuple[float, ...]
@@ -65,7 +65,7 @@ class Range:
         return torch.where(span > 0, 2 * (values - low) / span.clamp(min=1e-12) - 1, 0)
 
     def denormalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
-        """Back from [-1, 1], clipped to it first: an action beyond what the data hold is never sent."""
+        """Back from [-1, 1], clipped to it first, so that no action lies outside the range of the data."""
         low, span = self._bounds(values)
         return low + (values.clamp(-1, 1) + 1) / 2 * span
 
@@ -78,18 +78,18 @@ class Range:
 
 @dataclass(frozen=True)
 class Quantiles(Range):
-    """The 1st and 99th percentile of each dimension, as OpenVLA and Octo normalise: what lies beyond them is clipped on
-    both sides.
+    """The 1st and 99th percentile of each dimension, as in OpenVLA and Octo. Values outside are clipped, both when
+    normalising and when denormalising.
     """
 
     def normalise(self, values: Float[torch.Tensor, "*n D"]) -> Float[torch.Tensor, "*n D"]:
-        """To [-1, 1], clipped to it: a stray value does not narrow the rest."""
+        """To [-1, 1], clipped."""
         return super().normalise(values).clamp(-1, 1)
 
 
 @dataclass(frozen=True)
 class PublishedAction:
-    """Actions of the published checkpoints: the last dimension, the gripper, is 0 or 1 (1 above 0.5) on both sides."""
+    """Actions of the published checkpoints: the last dimension, the gripper, becomes 0 or 1 (1 above 0.5) both ways."""
 
     range: Range
 
@@ -112,7 +112,7 @@ class PublishedState(PublishedAction):
     """States of the published checkpoints: the last dimension becomes (value > 0.5).
 
     Attributes:
-        mask_z: z is 0 for the network.
+        mask_z: z is set to 0 in the network's input.
     """
 
     mask_z: bool = False
@@ -133,8 +133,8 @@ def _binary_last(target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
 def range_of(statistics: Mapping[str, Any], name: str, normalisation: str = "min_max") -> Range:
     """The range of ``state`` or ``action`` in a build's statistics.
 
-    Quantiles that coincide (a gripper that is open in 99 of 100 frames) would make a number constant that is not; such
-    a dimension keeps its minimum and maximum.
+    Where both quantiles are equal (a gripper that is open in 99 of 100 frames), quantile normalisation would make the
+    dimension constant; such a dimension keeps its minimum and maximum.
 
     Raises:
         ValueError: the statistics lack it.

@@ -1,4 +1,4 @@
-"""From a triplet to a batch of one, and from those to a batch."""
+"""Converts triplets to batches of one sample, and stacks these."""
 
 from dataclasses import dataclass
 from math import isqrt
@@ -25,17 +25,16 @@ class SampleConfig:
 
     Attributes:
         cameras: roles of the images.
-        chunk: the first so many actions.
-        points, horizon: of the flow: every n-th keypoint along each side, and the first so many steps.
+        chunk: number of actions, from the first.
+        points, horizon: of the flow: every n-th keypoint along each side, and the number of steps, from the first.
         standard: take the standard actions, not the raw ones.
         embodiment: number of the sample's robot in the run (``lamp_model.data.embodiments``).
-        state_size, action_size: to which states and actions are filled up with zeros; None leaves them.
-        image_size: side in pixels to which images are resized, for pictures of several sizes in a batch; None leaves
-            them.
-        black: roles that these samples do not have and of which a black image is shown.
+        state_size, action_size: widths to which states and actions are padded with zeros; None: no padding.
+        image_size: side in pixels to which images are resized, where a batch mixes sizes; None: no resizing.
+        black: roles that these samples do not have; a black image takes their place.
         generated: also take instructions that a model wrote.
-        retargeted: take the flow in even steps of distance (``schemas.retargeting``).
-        rotated: images and flow as a camera sees them that is rotated by 180 degrees about its optical axis.
+        retargeted: take the flow in equal steps of distance (``schemas.retargeting``).
+        rotated: rotate images and flow by 180 degrees about the camera's optical axis.
     """
 
     cameras: tuple[str, ...]
@@ -54,19 +53,19 @@ class SampleConfig:
 
 
 def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
-    """The instructions that may be learnt from, the people's own first; one blank text where there is none."""
+    """The instructions that may be learnt from, the dataset's own first; one empty text where there is none."""
     generated = tuple(g.text for g in triplet.generated_instructions) if config.generated else ()
     return (*triplet.instructions, *generated) or ("",)
 
 
 def to_sample(triplet: Triplet, config: SampleConfig, instruction: str, number: int = -1) -> Batch:
-    """A batch of one.
+    """Convert a triplet to a batch of one sample.
 
     Args:
-        number: the sample's, in the data that it is of.
+        number: of the sample in the run's data.
 
     Raises:
-        BadSample: the triplet does not fit the model, by key.
+        BadSample: the triplet does not fit the model; the message names its key.
     """
     check_fits(triplet, config)
     actions, action_mask = _actions(triplet, config)
@@ -125,7 +124,7 @@ def _actions(triplet: Triplet, config: SampleConfig) -> tuple[np.ndarray, np.nda
 
 
 def _filled(triplet: Triplet, name: str, values: np.ndarray, size: int | None) -> np.ndarray:
-    """The numbers as float32, filled up with zeros to a size."""
+    """The values as float32, padded with zeros to a size."""
     missing = 0 if size is None else size - values.shape[-1]
     if missing < 0:
         raise BadSample(
@@ -135,7 +134,7 @@ def _filled(triplet: Triplet, name: str, values: np.ndarray, size: int | None) -
 
 
 def _image(triplet: Triplet, role: str, config: SampleConfig) -> np.ndarray:
-    """An image as the batch holds it: of its own size, or resized as the backbone would do it first of all."""
+    """An image for the batch: at its own size, or resized in the same way as the backbone's first resize."""
     side = config.image_size
     if role in config.black:
         reference = decode_image(triplet, "image").shape if side is None else (side, side, 3)
@@ -153,7 +152,7 @@ def check_fits(triplet: Triplet, config: SampleConfig) -> None:
     """Refuse a triplet that the model cannot take.
 
     Raises:
-        BadSample: what was expected and found, by key.
+        BadSample: the triplet does not fit; the message says what was expected and found, and names its key.
     """
     points, steps = triplet.flow.uvz.shape[0], triplet.flow.horizon
     if isqrt(points) % isqrt(config.points) or steps < config.horizon:
@@ -186,10 +185,10 @@ def decode_image(triplet: Triplet, role: str) -> np.ndarray:
 
 
 def collate(samples: list[Batch]) -> Batch:
-    """Samples side by side.
+    """Stack samples to a batch.
 
     Raises:
-        BadSample: their images or their states and actions differ in size.
+        BadSample: their images, states or actions differ in size.
     """
 
     def joined(name: str) -> torch.Tensor:

@@ -1,9 +1,8 @@
-"""Which sample comes when: a pure function of (seed, epoch, position), for one build or for a weighted mixture of
-several.
+"""The order of samples: a pure function of (seed, epoch, position), for one build or a weighted mixture of several.
 
-An epoch has as many places as there are samples. Without weights every sample takes one of them. With weights each
-member takes its share of the places (rounded, largest remainders first), and goes through its own samples in an order
-of its own, all of them once before any comes again, however many epochs that takes.
+An epoch has as many positions as there are samples. Without weights every sample appears once. With weights each member
+gets its share of the positions (rounded by largest remainders). A member's samples are drawn in its own shuffled order,
+without replacement across epochs: each is drawn once before any is drawn again.
 """
 
 from collections.abc import Sequence
@@ -13,15 +12,15 @@ from jaxtyping import Int
 
 
 class Order:
-    """The order of samples that stand member by member.
+    """The order of samples that are numbered member by member.
 
     Attributes:
         counts: samples of each member.
-        quotas: places of each member in an epoch.
+        quotas: positions of each member in an epoch.
     """
 
     def __init__(self, seed: int, counts: Sequence[int], weights: Sequence[float] | None = None):
-        """Settle the shares.
+        """Compute the quotas.
 
         Raises:
             ValueError: a member with a weight has no samples.
@@ -38,7 +37,7 @@ class Order:
         return sum(self.counts)
 
     def at(self, epoch: int, position: int) -> int:
-        """The sample (its place among all members' samples) at a position of an epoch."""
+        """The sample (its index among all members' samples) at a position of an epoch."""
         return int(self._order(epoch)[position])
 
     def _order(self, epoch: int) -> Int[np.ndarray, " N"]:
@@ -49,15 +48,15 @@ class Order:
                 first, last = self._starts[member : member + 2]
                 mine = (places >= first) & (places < last)
                 order[mine] = self._bases[member] + self._turns(member, epoch)[places[mine] - first]
-            # A batch can span two epochs, and threads still work on the one before.
+            # A batch can span two epochs, and threads may still decode the previous one.
             self._epochs = {key: kept for key, kept in self._epochs.items() if key >= epoch - 1} | {epoch: order}
         return self._epochs[epoch]
 
     def _turns(self, member: int, epoch: int) -> Int[np.ndarray, " Q"]:
-        """Which of a member's samples have their turn in an epoch."""
+        """The samples of a member that are drawn in an epoch."""
         count, quota = self.counts[member], self.quotas[member]
         if quota == count:
-            return np.arange(count)  # all of them; the epoch's own order shuffles them
+            return np.arange(count)  # all of them; the epoch's permutation shuffles them
         drawn = epoch * quota + np.arange(quota)
         rounds, places = np.divmod(drawn, count)
         turns = np.empty(quota, np.int64)
@@ -68,8 +67,8 @@ class Order:
 
 
 def quotas(total: int, weights: Sequence[float]) -> list[int]:
-    """Whole shares of a total in proportion to weights; the largest remainders are rounded up, the first of equal ones
-    before the others.
+    """Integer shares of a total in proportion to weights. The largest remainders are rounded up; of equal ones, the
+    first.
     """
     exact = np.asarray(weights, np.float64) / np.sum(weights) * total
     shares = np.floor(exact).astype(int)

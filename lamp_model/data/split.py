@@ -1,14 +1,13 @@
-"""Which episodes are held out for validation: decided by the episode itself, wherever it lies and whatever lies beside
-it.
+"""Splits episodes into training and validation. The split depends only on each episode's identity.
 
-An episode is held out when a hash of its identity is below the fraction that was asked for. So one that is held out of
-a set is held out of every larger one. Its identity is what the dataset itself says of it (its id, its number of frames,
-its instructions; from ``episodes.jsonl``) and not the path under which it was found: the same folder read through
-another root, and the same set twice in a mixture, hold the same episodes. Episodes that agree in all three are held out
-together, which costs nothing but evenness. Shards without ``episodes.jsonl`` go by the episodes' digests.
+An episode is held out when a hash of its identity is below the requested fraction. So an episode that is held out of a
+set is also held out of every larger one. Its identity is its id, number of frames and instructions in the dataset (from
+``episodes.jsonl``), not its path: the same folder under another root, or the same set twice in a mixture, holds the
+same episodes. Episodes that agree in all three are held out together, which only makes the split less even. Shards
+without ``episodes.jsonl`` use the episodes' digests.
 
-One exception keeps small sets useful: where no episode of a build lies below the fraction, the one with the smallest
-hash is held out, and where all do, the one with the largest is trained on.
+There is one exception for small sets: where no episode of a build is below the fraction, the one with the smallest hash
+is held out, and where all are, the one with the largest is trained on.
 """
 
 import hashlib
@@ -27,11 +26,11 @@ Split = tuple[Int[np.ndarray, " N"], Int[np.ndarray, " M"]]
 
 
 def split_members(data: TrainingData, val_fraction: float) -> Split:
-    """Numbers of the samples to train on and to validate with: ``split_episodes`` of each member, so that each is in
-    both. An episode that several members hold is held out of all of them if it is of one.
+    """Numbers of the samples to train on and to validate with: ``split_episodes`` of each member, so that both sides
+    hold every member. An episode in several members is held out of all of them if it is held out of one.
 
     Raises:
-        BadManifest: a member's list of episodes is not the file that was written.
+        BadManifest: a member's list of episodes was changed after it was written.
     """
     names = [_identities(member.shards) for member in data.members]
     held_out = set[str]().union(*(_held_out(mine.values(), val_fraction) for mine in names))
@@ -45,7 +44,7 @@ def split_episodes(shards: ShardSet, val_fraction: float) -> Split:
     """Numbers of the samples of one build to train on and to validate with; no episode is on both sides.
 
     Raises:
-        BadManifest: its list of episodes is not the file that was written.
+        BadManifest: its list of episodes was changed after it was written.
     """
     names = _identities(shards)
     is_validation = _rows_of(shards, names, _held_out(names.values(), val_fraction))
@@ -59,7 +58,7 @@ def _rows_of(shards: ShardSet, names: dict[bytes, str], chosen: set[str]) -> np.
 
 
 def _held_out(identities, fraction: float) -> set[str]:
-    """Those below the fraction; at least one, and not all, where there are two."""
+    """The identities below the fraction; at least one, and not all, where there are two or more."""
     order = sorted(set(identities), key=_place)
     if fraction <= 0 or len(order) < 2:
         return set()
@@ -68,13 +67,13 @@ def _held_out(identities, fraction: float) -> set[str]:
 
 
 def _place(identity: str) -> float:
-    """Where an episode lies in [0, 1)."""
+    """Hash of an identity as a number in [0, 1)."""
     digest = hashlib.sha256(b"split:" + identity.encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
 def _identities(shards: ShardSet) -> dict[bytes, str]:
-    """What identifies each episode that has samples, by its digest in the index."""
+    """The identity of each episode that has samples, by its digest in the index."""
     told = _told(shards)
     digests: set[bytes] = set(shards.index["episode"].tolist())
     return {digest: told.get(digest, digest.decode()) for digest in digests}

@@ -1,7 +1,7 @@
-"""Statistics of what is learnt: the states and actions of the samples that are trained on, and of no held-out episode.
+"""Statistics of the states and actions of the training samples, without held-out episodes.
 
-A build's own ``statistics.json`` covers all of its episodes, and the split is decided here. All samples to train on are
-read once, when a run of stage 2 begins, and the result is kept with the run.
+A build's own ``statistics.json`` covers all of its episodes, including those that are held out in training. So all
+training samples are read once when a run of stage 2 begins, and the result is stored with the run.
 """
 
 from collections.abc import Iterator
@@ -16,21 +16,21 @@ from lamp_model.data.embodiments import STANDARD, run_statistics
 from schemas.triplet import Triplet
 
 AHEAD = 256
-"""Samples that are read at once."""
+"""Number of samples that are read at once."""
 
 
 def training_statistics(
     data: TrainingData, numbers: np.ndarray, actions: str | None, chunk: int, threads: int
 ) -> dict[str, Any]:
-    """``lamp_model.data.embodiments.run_statistics``, its numbers taken over samples that are trained on.
+    """``lamp_model.data.embodiments.run_statistics``, computed over the training samples.
 
     Args:
-        numbers: of these samples.
+        numbers: of the training samples.
         actions: ``raw``; ``standard``; None takes the standard form where there is one.
-        chunk: actions of a sample that are learnt.
+        chunk: number of actions of a sample that are learnt.
 
     Raises:
-        BadRun: the standard form was asked for and is not there.
+        BadRun: the standard form was requested but the data do not have it.
         CorruptShard: a sample is damaged.
     """
     kept = run_statistics(data, actions)
@@ -58,14 +58,14 @@ def _read(data: TrainingData, numbers: np.ndarray, threads: int) -> Iterator[tup
 
 
 def _learnt(triplet: Triplet, standard: bool, chunk: int) -> np.ndarray:
-    """The actions of a sample that the episode has, [N, A]."""
+    """The actions of a sample's chunk that lie within the episode, [N, A]."""
     if standard and triplet.standard_actions is not None:
         return triplet.standard_actions.values[:chunk][triplet.standard_actions.mask[:chunk]]
     return triplet.actions[:chunk][triplet.action_mask[:chunk]]
 
 
 def _with_values(kept: dict[str, Any], values: dict[str, list[np.ndarray]] | None) -> dict[str, Any]:
-    """Statistics with other numbers; the build's own where a robot has no sample to train on."""
+    """Statistics with replaced values; the build's own values where a robot has no training sample."""
     if values is None:
         return kept
     counts = {name: value for name, value in kept.items() if not name.startswith("num_")}
@@ -77,8 +77,8 @@ def _with_values(kept: dict[str, Any], values: dict[str, list[np.ndarray]] | Non
 
 
 def _numbers(rows: np.ndarray) -> dict[str, Any]:
-    """Over rows [N, D], in the words of ``schemas.manifest.read_statistics``; none where there is no row or no
-    dimension."""
+    """Statistics over rows [N, D], with the keys of ``schemas.manifest.read_statistics``; empty where there is no row
+    or no dimension."""
     if not rows.size:
         return {}
     rows = rows.astype(np.float64)

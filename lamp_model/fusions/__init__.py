@@ -2,7 +2,7 @@
 ``schemas.plugins``).
 
 A module defines a frozen ``Config`` with at least ``feature_width`` and ``motion_width``, and ``build(config)``, which
-returns an ``nn.Module`` of the kind ``Fusion``.
+returns an ``nn.Module`` that implements ``Fusion``.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from schemas.plugins import configure, load_plugin
 
 @runtime_checkable
 class Fusion(Protocol):
-    """What stage 2 trains to take motion in."""
+    """Adds the Motion Expert's hidden state to the features; trained in stage 2."""
 
     def __call__(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"], /

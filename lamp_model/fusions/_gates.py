@@ -1,4 +1,4 @@
-"""What both gated fusions ask of their sizes."""
+"""Sizes of both gated fusions, and their checks."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class GatedConfig:
     Attributes:
         heads: of the attention.
         dropout: of the attention's weights.
-        gate: what the sigmoid of the gate is taken of at first.
+        gate: initial value of the gate before the sigmoid.
     """
 
     feature_width: int = 2560

@@ -25,7 +25,7 @@ class Addition(nn.Module):
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Guided features. The two sequences differ in length and meaning, hence the mean."""
+        """Guided features. The motion tokens are averaged because the two sequences differ in length and meaning."""
         return features + self.motion_proj(hidden.mean(dim=1, keepdim=True))
 
 

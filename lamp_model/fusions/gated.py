@@ -11,11 +11,11 @@ from lamp_model.fusions._gates import GatedConfig
 
 @dataclass(frozen=True)
 class Config(GatedConfig):
-    """There is nothing else to choose."""
+    """There are no other options."""
 
 
 class GatedCrossAttention(nn.Module):
-    """h + sigmoid(g) * CrossAttn(LN(h), LN(W m)) with one gate g for everything."""
+    """h + sigmoid(g) * CrossAttn(LN(h), LN(W m)) with one scalar gate g."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -30,9 +30,7 @@ class GatedCrossAttention(nn.Module):
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Guided features. Every token looks at all motion tokens,
-        so padding elsewhere in the batch does not matter.
-        """
+        """Guided features. Every token attends to all motion tokens and to no feature, so padding has no effect."""
         motion = self.norm_motion(self.motion_proj(hidden))
         looked_up, _ = self.cross_attn(self.norm_vl(features), motion, motion, need_weights=False)
         return features + torch.sigmoid(self.gate) * looked_up

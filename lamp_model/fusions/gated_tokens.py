@@ -1,6 +1,4 @@
-"""Per-token gated cross-attention: each token decides by itself how much motion it takes in (a second reading of
-section 3.3).
-"""
+"""Gated cross-attention with one gate per token (another interpretation of section 3.3)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +15,7 @@ class Config(GatedConfig):
     """Sizes.
 
     Attributes:
-        layers: cross-attentions after each other, each with its own gates, whose bias begins as ``gate``.
+        layers: number of cross-attention layers, each with its own gates; ``gate`` is the initial bias of the gates.
     """
 
     layers: int = 1
@@ -38,20 +36,20 @@ class TokenGatedLayer(nn.Module):
         self.norm_motion = nn.LayerNorm(width)
         self.cross_attn = nn.MultiheadAttention(width, config.heads, dropout=config.dropout, batch_first=True)
         self.gate = nn.Linear(width, 1)
-        nn.init.zeros_(self.gate.weight)  # all tokens begin alike and learn to differ
+        nn.init.zeros_(self.gate.weight)  # all tokens start with the same gate
         nn.init.constant_(self.gate.bias, config.gate)
 
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Features that have looked once."""
+        """The features after this layer."""
         motion = self.norm_motion(self.motion_proj(hidden))
         looked_up, _ = self.cross_attn(self.norm_vl(features), motion, motion, need_weights=False)
         return features + torch.sigmoid(self.gate(features)) * looked_up
 
 
 class TokenGates(nn.Module):
-    """One or several layers of it."""
+    """One or more layers of per-token gated cross-attention."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -60,9 +58,7 @@ class TokenGates(nn.Module):
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:
-        """Guided features. A token's gate and guidance depend on no other token,
-        so padding cannot leak through them.
-        """
+        """Guided features. A token's gate and attention depend on no other feature token, so padding has no effect."""
         for layer in self.layers:
             features = layer(features, hidden)
         return features

@@ -1,1 +1,1 @@
-"""The networks and what they are made of: both experts, flow matching, LoRA, token layout, precision."""
+"""The networks: both experts, flow matching, LoRA, token layout, precision."""

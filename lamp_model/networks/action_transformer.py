@@ -20,12 +20,12 @@ MAX_PERIOD = 100.0
 
 @dataclass(frozen=True)
 class ActionContext:
-    """What the Euler steps have in common.
+    """Values that are the same in all Euler steps.
 
     Attributes:
-        tokens: projected guided features with their positions, as they enter the first block.
-        first: their queries, keys and values there. Later blocks have none to keep: by then the features have attended
-            to the noisy actions and differ from step to step.
+        tokens: projected guided features with position embeddings, the input of the first block.
+        first: their queries, keys and values in the first block. Those of later blocks cannot be reused: there the
+            features have attended to the noisy actions and differ from step to step.
         mask: true where a token of [actions ; features] may be attended to; None when all may.
     """
 
@@ -46,7 +46,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, qkv: Float[torch.Tensor, "B N QKV"], mask: torch.Tensor | None, asking: int
     ) -> Float[torch.Tensor, "B Q W"]:
-        """What the first ``asking`` tokens get to know, from the queries, keys and values of all."""
+        """The attention output of the first ``asking`` tokens, from the queries, keys and values of all."""
         batch, length, width = qkv.shape
         q, k, v = qkv.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
@@ -79,7 +79,7 @@ class Block(nn.Module):
         self.mlp = FeedForward(config)
 
     def qkv(self, x: Float[torch.Tensor, "B N W"]) -> Float[torch.Tensor, "B N QKV"]:
-        """Queries, keys and values of tokens, each for itself."""
+        """Queries, keys and values of each token."""
         return self.attn.qkv(self.norm1(x))
 
     def forward(
@@ -89,19 +89,17 @@ class Block(nn.Module):
         asking: int,
         qkv: Float[torch.Tensor, "B N QKV"] | None = None,
     ) -> Float[torch.Tensor, "B Q W"]:
-        """The first ``asking`` tokens after this block; ``qkv`` where they are known already."""
+        """The first ``asking`` tokens after this block; ``qkv``: already computed queries, keys and values."""
         attended = self.attn(self.qkv(x) if qkv is None else qkv, mask, asking)
         x = x[:, :asking] + attended
         return x + self.mlp(self.norm2(x))
 
 
 class ActionTransformer(nn.Module):
-    """The transformer that all action heads share; they differ in what an action token is told and in what is read off
-    it.
+    """The transformer that all action heads share. The heads differ in the input and the output of action tokens.
 
     Attributes:
-        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the
-            same gradients.
+        checkpointing: recompute the activations inside a block in the backward pass: less memory, the same gradients.
     """
 
     checkpointing = False
@@ -123,7 +121,7 @@ class ActionTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        # From scratch, the first prediction is "no velocity" and not a random one.
+        # A newly initialised network predicts zero velocity.
         nn.init.zeros_(self.action_decoder.weight)
 
     @property
@@ -131,7 +129,7 @@ class ActionTransformer(nn.Module):
         return cast(Block, self.blocks[0])
 
     def context(self, guided: Features) -> ActionContext:
-        """What does not change over the Euler steps, computed once.
+        """Compute the values that are the same in all Euler steps.
 
         Raises:
             TooLong: there are more tokens than positions.
@@ -148,7 +146,7 @@ class ActionTransformer(nn.Module):
         if guided.mask is None:
             tokens = tokens + self.pos_emb[:, chunk : chunk + length]
         else:
-            # A token's position counts the sample's own tokens, so that left padding cannot move them.
+            # Positions count the sample's own tokens only, so that left padding does not shift them.
             order = (guided.mask.cumsum(1) - 1).clamp(min=0) + chunk
             tokens = tokens + self.pos_emb[0, order]
             attend = torch.cat([guided.mask.new_ones(batch, chunk), guided.mask], dim=1)[:, None, None]
@@ -160,10 +158,10 @@ class ActionTransformer(nn.Module):
         context: ActionContext,
         present: Bool[torch.Tensor, "B H"] | None = None,
     ) -> Float[torch.Tensor, "B H O"]:
-        """What is read off the action tokens, each told something.
+        """The output of the action tokens.
 
         Args:
-            present: false for actions after the episode's end, which no token may attend to; None: all are there.
+            present: false for actions after the episode's end, which no token may attend to; None: all are present.
         """
         chunk, mask = told.shape[1], _without_absent(context, present)
         actions = self.action_encoder(told) + self.pos_emb[:, :chunk]
@@ -172,7 +170,7 @@ class ActionTransformer(nn.Module):
         qkv: torch.Tensor | None = torch.cat([own, context.first.to(own.dtype)], dim=1)
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
-            # Nobody reads the features after the last block.
+            # The features after the last block are not used.
             x = self._run(block, x, mask, chunk if number == last else x.shape[1], qkv)
             qkv = None
         return self.action_decoder(self.norm(x))
@@ -184,7 +182,7 @@ class ActionTransformer(nn.Module):
 
 
 def _without_absent(context: ActionContext, present: torch.Tensor | None) -> torch.Tensor | None:
-    """The mask of a context, without the actions that are not there."""
+    """The mask of a context, with absent actions masked out."""
     if present is None:
         return context.mask
     features = context.mask[..., present.shape[1] :] if context.mask is not None else None
@@ -194,7 +192,7 @@ def _without_absent(context: ActionContext, present: torch.Tensor | None) -> tor
 
 
 class ActionExpert(ActionTransformer):
-    """Velocity of a normalised action chunk, given guided features and a normalised state."""
+    """Predicts the velocity of a normalised action chunk from guided features and a normalised state."""
 
     def __init__(self, config: ActionConfig, feature_width: int):
         inputs = config.action_size + TIME_CHANNELS + config.state_size

@@ -1,8 +1,7 @@
-"""What the Motion Expert sees of the observation: features on their way into it.
+"""The Motion Expert's conditioning: how it processes the backbone's features.
 
-A feature's place is its number among the sample's own tokens, from the start of the prompt; padding has none, wherever
-it lies. The first images and words come first, so that a place means the same in every sample until the instructions
-differ in length.
+A feature's place is its index among the sample's own tokens, from the start of the prompt, without padding. Images and
+fixed words come first, so a place has the same meaning in every sample until the instructions differ in length.
 """
 
 from dataclasses import dataclass
@@ -14,17 +13,17 @@ from torch import nn
 from lamp_model.features import Features
 
 SPREAD = 1e-3
-"""Added to a standard deviation: a channel that does not vary over the training set is not blown up."""
+"""Added to a standard deviation, so that a constant channel is not divided by zero."""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the Motion Expert sees of the observation, the same for every evaluation.
+    """The Motion Expert's conditioning, the same for every evaluation.
 
     Attributes:
-        tokens: as they enter the first block.
+        tokens: input of the first block.
         mask: true where a token may be attended to; None when all may.
-        summary: of all features, which enters the adaptive norms with the flow time; None where there is none.
+        summary: of all features; input of the adaptive norms together with the flow time; None where there is none.
     """
 
     tokens: Float[torch.Tensor, "B C W"]
@@ -33,7 +32,7 @@ class Conditioning:
 
 
 def places(features: Features, most: int) -> Int[torch.Tensor, "B L"]:
-    """Each token's place, 0 .. most - 1; that of padding means nothing."""
+    """Each token's place, 0 .. most - 1; undefined for padding."""
     if features.mask is None:
         count = torch.arange(features.tokens.shape[1], device=features.tokens.device)
         return count.clamp(max=most - 1).expand(features.tokens.shape[:2])
@@ -41,10 +40,10 @@ def places(features: Features, most: int) -> Int[torch.Tensor, "B L"]:
 
 
 class FeatureNorm(nn.Module):
-    """Standardises features for each place and channel by the training set.
+    """Standardises features by the training set's mean and standard deviation of each place and channel.
 
     Attributes:
-        mean, std: of the training set, by place and channel; part of the weights that are saved.
+        mean, std: of the training set, by place and channel; saved with the weights.
     """
 
     mean: torch.Tensor
@@ -56,7 +55,7 @@ class FeatureNorm(nn.Module):
         self.register_buffer("std", torch.ones(places, width))
 
     def forward(self, features: Features) -> Features:
-        """The same tokens, each channel about 0 and 1 wide; padding is 0."""
+        """The tokens with about zero mean and unit standard deviation in each channel; padding is 0."""
         at = places(features, len(self.mean))
         tokens = (features.tokens.float() - self.mean[at]) / self.std[at]
         if features.mask is not None:
@@ -65,7 +64,7 @@ class FeatureNorm(nn.Module):
 
 
 class FeatureSummary(nn.Module):
-    """A few numbers of each feature, in the order of their places, and one vector of all of them."""
+    """Projects each feature to a few channels, concatenates them by place, and projects them to one vector."""
 
     def __init__(self, places: int, feature_width: int, numbers: int, width: int):
         super().__init__()
@@ -76,9 +75,9 @@ class FeatureSummary(nn.Module):
         nn.init.normal_(self.all.weight, std=(places * numbers) ** -0.5)
 
     def forward(self, features: Features) -> Float[torch.Tensor, "B W"]:
-        """Of the first ``places`` tokens; later ones are left out."""
+        """The summary of the first ``places`` tokens; later ones are left out."""
         few = self.few(features.tokens)
-        at = places(features, self.places + 1)  # one more, where later tokens go
+        at = places(features, self.places + 1)  # one extra place for all later tokens
         if features.mask is not None:
             at = at.masked_fill(~features.mask, self.places)
         slots = few.new_zeros(len(few), self.places + 1, few.shape[-1])

@@ -1,4 +1,4 @@
-"""Flow matching: the one home of both time conventions, their paths and their Euler solvers.
+"""Flow matching: both time conventions, their paths and their Euler solvers. They are defined only here.
 
 ======  =======================  ==========================  ============================
 flow    time                     path                        velocity (what is regressed)
@@ -9,8 +9,8 @@ action  1 is noise, 0 is data    t noise + (1 - t) data      noise - data
 
 Both velocities are dx/dt of their own path, so both solvers add ``velocity * dt``; the action's dt is negative.
 
-On the motion path a velocity and an estimate of the data say the same (``motion_velocity``, ``motion_estimate``), so
-that a network may be asked for either and the solver stays one.
+On the motion path a velocity and an estimate of the data can be converted into each other (``motion_velocity``,
+``motion_estimate``), so a network may predict either and the solver stays the same.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Velocity = Callable[[torch.Tensor, float], torch.Tensor]
 """(x at time t, t) to dx/dt."""
 
 TIMESTEPS = 1000
-"""The motion network is told the time as a whole number of thousandths."""
+"""The motion network gets the time as an integer in thousandths."""
 
 
 def motion_path(
@@ -44,23 +44,23 @@ def action_path(
 def motion_velocity(
     x: Float[torch.Tensor, " B *n"], estimate: Float[torch.Tensor, " B *n"], t: Float[torch.Tensor, " B"]
 ) -> Float[torch.Tensor, " B *n"]:
-    """The velocity at x_t that an estimate of the data means: (estimate - x_t) / (1 - t), for t below 1."""
+    """Convert an estimate of the data to the velocity at x_t: (estimate - x_t) / (1 - t), for t below 1."""
     return (estimate - x) / (1 - _broadcast(t, x))
 
 
 def motion_estimate(
     x: Float[torch.Tensor, " B *n"], velocity: Float[torch.Tensor, " B *n"], t: Float[torch.Tensor, " B"]
 ) -> Float[torch.Tensor, " B *n"]:
-    """The estimate of the data that a velocity at x_t means: x_t + (1 - t) velocity; the inverse of
+    """Convert the velocity at x_t to an estimate of the data: x_t + (1 - t) velocity; the inverse of
     ``motion_velocity``."""
     return x + (1 - _broadcast(t, x)) * velocity
 
 
 def motion_gain(t: Float[torch.Tensor, " B"], sigma: Float[torch.Tensor, " "]) -> Float[torch.Tensor, " B"]:
-    """What x_t is multiplied by to become the best linear estimate of data / sigma: t sigma / ((1-t)^2 + t^2 sigma^2).
+    """The factor that makes x_t the best linear estimate of data / sigma: t sigma / ((1-t)^2 + t^2 sigma^2).
 
-    sigma is the standard deviation of the data, that of the noise is 1. At t = 0, where x_t is noise alone, it is 0;
-    at t = 1 it is 1 / sigma.
+    sigma is the standard deviation of the data; that of the noise is 1. The factor is 0 at t = 0, where x_t is pure
+    noise, and 1 / sigma at t = 1.
     """
     return t * sigma / ((1 - t) ** 2 + t**2 * sigma**2)
 
@@ -79,15 +79,15 @@ def sample_action_time(batch: int, generator: torch.Generator) -> Float[torch.Te
 
 
 def motion_timestep(t: float) -> int:
-    """The whole number that the motion network is told for time t."""
+    """The motion network's integer input for time t."""
     return int(t * TIMESTEPS)
 
 
 def integrate_motion(velocity: Velocity, noise: torch.Tensor, steps: int, first: int | None = None) -> torch.Tensor:
-    """Euler from noise at t = 0 in equal steps of 1 / ``steps``: to data at t = 1, or only the first so many of them.
+    """Euler from noise at t = 0 in equal steps of 1 / ``steps``: to data at t = 1, or only the ``first`` steps.
 
     Raises:
-        ValueError: steps is not positive, or there are not so many of them.
+        ValueError: steps is not positive, or ``first`` is above it.
     """
     taken = steps if first is None else first
     if steps < 1 or not 0 <= taken <= steps:
@@ -115,7 +115,7 @@ def integrate_action(velocity: Velocity, noise: torch.Tensor, steps: int) -> tor
 
 
 def masked_mean(values: Float[torch.Tensor, " *n"], mask: Bool[torch.Tensor, " *n"]) -> Float[torch.Tensor, " "]:
-    """The mean of losses over entries whose mask is true; 0 when there are none. What is masked has no gradient."""
+    """The mean of losses over entries whose mask is true; 0 when there are none. Masked entries get no gradient."""
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 
 

@@ -1,13 +1,11 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) in a backbone that is frozen otherwise, and the module of the model that a
-weight belongs to.
-"""
+"""Low-rank adapters (LoRA, arXiv 2106.09685) in an otherwise frozen backbone, and the module of each weight."""
 
 from torch import nn
 
 ADAPTERS = "adapters"
-"""Stands for all adapters, wherever in the backbone they are, beside the names of the model's modules."""
+"""Name for all adapters of the backbone, used like the name of a module of the model."""
 PROJECTIONS = ("q_proj", "k_proj")
-"""Query and key projections: where attention looks is what they change, not what it finds there."""
+"""Query and key projections: adapters change the attention weights, not the values."""
 
 
 def is_adapter(name: str) -> bool:
@@ -21,9 +19,9 @@ def module_of(name: str) -> str:
 
 
 def add_adapters(language_model: nn.Module, rank: int) -> None:
-    """Put adapters beside all query and key projections of a language model, in place.
+    """Add adapters to all query and key projections of a language model, in place.
 
-    They begin without effect: one of the two factors is zero. Their scale is 1 and they have no dropout.
+    Initially they have no effect: one of the two factors is zero. Their scale is 1 and they have no dropout.
 
     Raises:
         ValueError: the model has no such projections, or they are narrower than the rank.
@@ -40,6 +38,6 @@ def add_adapters(language_model: nn.Module, rank: int) -> None:
     narrowest = min(min(weight.shape) for weight in weights)
     if rank > narrowest:
         raise ValueError(f"lora-rank must not be above the {narrowest} of the narrowest projection, found {rank}")
-    # The names in full: what looks at images only, with projections of the same name, is not meant.
+    # Full names, so that projections of the same name in a vision transformer are not matched.
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, language_model)

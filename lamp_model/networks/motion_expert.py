@@ -1,6 +1,6 @@
 """The Motion Expert: a CogVideoX-style 3D transformer that turns noise into scene flow (paper, section 3.2).
 
-Built from diffusers' pieces under the names of the published checkpoints (``motion_head.*``).
+Built from diffusers' modules, with the parameter names of the published checkpoints (``motion_head.*``).
 """
 
 import torch
@@ -28,15 +28,14 @@ from lamp_model.networks.flow_matching import (
 from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights, far_points, increment_error, path_error
 
 SPATIAL_SCALE = 1.875
-"""CogVideoX's interpolation scale of the spatial positions; part of the checkpoints' meaning."""
+"""CogVideoX's interpolation scale of the spatial positions; the checkpoints were trained with it."""
 
 
 class MotionTransformer(nn.Module):
     """Joint attention over conditioning and motion tokens with adaptive layer norm from the flow time.
 
     Attributes:
-        checkpointing: keep no activations inside a block for the backward pass and compute them again: less memory, the
-            same gradients.
+        checkpointing: recompute the activations inside a block in the backward pass: less memory, the same gradients.
     """
 
     seen: torch.Tensor
@@ -52,7 +51,7 @@ class MotionTransformer(nn.Module):
             in_channels=c.channels,
             embed_dim=c.width,
             text_embed_dim=c.width,
-            # Its positions assume a fixed number of conditioning tokens, where they are zero; see below.
+            # Its position table assumes a fixed number of conditioning tokens, for which it is zero; see below.
             use_positional_embeddings=False,
             use_learned_positional_embeddings=False,
         )
@@ -73,7 +72,7 @@ class MotionTransformer(nn.Module):
         self.norm_final = nn.LayerNorm(c.width, 1e-5)
         self.norm_out = AdaLayerNorm(c.width, output_dim=2 * c.width, norm_elementwise_affine=True, chunk_dim=1)
         self.proj_out = nn.Linear(c.width, c.patch_size**2 * c.channels)
-        # From scratch, the first prediction is "no velocity" and not a random one.
+        # A newly initialised network predicts zero.
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
         side = c.grid // c.patch_size
@@ -84,14 +83,13 @@ class MotionTransformer(nn.Module):
     def forward(
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> tuple[Float[torch.Tensor, "B F C G G"], Float[torch.Tensor, "B M W"]]:
-        """What the network is asked for (paper: the velocity), and the last block's motion tokens before the final
-        norm."""
+        """The network's prediction (paper: the velocity), and the last block's motion tokens before the final norm."""
         words, count = conditioning.tokens, conditioning.tokens.shape[1]
         packed = packed if self.config.depth else packed * self.seen
         temb = self.time_embedding(self.time_proj(timestep).to(packed.dtype))
         if conditioning.summary is not None:
             temb = temb + conditioning.summary
-        # The words are projected already: the library's module is given none of them.
+        # The conditioning tokens are already projected, so the library's module gets none.
         motion = self.patch_embed(words[:, :0], packed)
         motion = motion + self.positions.to(motion.dtype)
         joint = self.embedding_dropout(torch.cat([words.to(motion.dtype), motion], dim=1))
@@ -107,7 +105,7 @@ class MotionTransformer(nn.Module):
         return given if self.config.depth else given * self.seen, hidden
 
     def project(self, tokens: Float[torch.Tensor, "B C W"]) -> Float[torch.Tensor, "B C W"]:
-        """Conditioning tokens as they enter the first block."""
+        """Conditioning tokens as input of the first block."""
         return self.patch_embed.text_proj(tokens)
 
     def _attention_options(self, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
@@ -124,12 +122,12 @@ class MotionTransformer(nn.Module):
 
 
 class MotionDecoder(nn.Module):
-    """The transformer with what fits the conditioning to it."""
+    """The transformer with the projection of the conditioning."""
 
     def __init__(self, config: MotionConfig):
         super().__init__()
         self.learnable_padding_tokens = nn.Parameter(torch.randn(1, config.conditioning_tokens, config.width) * 0.01)
-        self.trunk_to_text_proj = nn.Identity()  # the widths agree, as in the published sizes: no weights
+        self.trunk_to_text_proj = nn.Identity()  # the widths are equal, as in the published sizes: no weights
         self.cogvideox = MotionTransformer(config)
 
 
@@ -150,7 +148,7 @@ class MotionExpert(nn.Module):
         self.vlm_proj = nn.Linear(feature_width, config.width, bias=False)
         self.decoder = MotionDecoder(config)
         c, room = config, config.conditioning_tokens
-        # What the paper does not have has no entry among the weights where it is off.
+        # Extensions to the paper add no entries to the state dictionary when they are off.
         self.feature_norm = FeatureNorm(room, feature_width) if c.feature_norm == "index" else None
         self.feature_places = nn.Parameter(torch.randn(room, c.width) * 0.3) if c.feature_places == "learned" else None
         self.feature_summary = (
@@ -160,10 +158,10 @@ class MotionExpert(nn.Module):
             self.register_buffer("sigma", torch.ones(()))
 
     def condition(self, features: Features) -> Conditioning:
-        """Project the features, once, however many evaluations follow.
+        """Project the features once for all evaluations.
 
-        With a mask all tokens are used and padding is attended to by nobody. Without one (the published checkpoints)
-        the sequence is repeated as often as it fits into the fixed number of tokens and filled up with learned ones.
+        With a mask all tokens are used and no token attends to padding. Without one (the published checkpoints) the
+        sequence is repeated as often as it fits into the fixed number of tokens, and padded with learned ones.
         """
         if self.feature_norm is not None:
             features = self.feature_norm(features)
@@ -187,13 +185,13 @@ class MotionExpert(nn.Module):
     def velocity(
         self, packed: Float[torch.Tensor, "B F C G G"], timestep: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> Float[torch.Tensor, "B F C G G"]:
-        """The velocity at a time given as a whole number of thousandths."""
+        """The velocity at a time given as an integer in thousandths."""
         return self._velocity(packed, timestep / TIMESTEPS, timestep, conditioning)
 
     def estimate(
         self, packed: Float[torch.Tensor, "B F C G G"], t: Float[torch.Tensor, " B"], conditioning: Conditioning
     ) -> Float[torch.Tensor, "B F C G G"]:
-        """The motion that one evaluation at time t, 0..1, makes of a state."""
+        """The estimate of the motion from one evaluation of a state at time t, 0..1."""
         given = self._evaluate(packed, t, (t * TIMESTEPS).floor(), conditioning)[0]
         return given if self.config.motion_target == "data" else motion_estimate(packed, given, t)
 
@@ -205,13 +203,13 @@ class MotionExpert(nn.Module):
         generator: torch.Generator,
         weights: LossWeights = PUBLISHED_WEIGHTS,
     ) -> Float[torch.Tensor, " "]:
-        """Mean squared error of what the network is asked for (paper, section 3.2: the velocity), over increments whose
-        mask is true, and without depth where it is masked.
+        """Mean squared error of the network's prediction (paper, section 3.2: the velocity), over increments whose mask
+        is true, without the depth component where the config masks it.
 
         Args:
             motion: increments in the units of the data.
-            generator: decides noise and time.
-            weights: of what counts beside, or more.
+            generator: of noise and time.
+            weights: of the path error and of moving points.
         """
         steps = self.config.packed_steps
         data = motion_layout.pack(motion_layout.normalise(motion), steps)
@@ -238,9 +236,9 @@ class MotionExpert(nn.Module):
         """The hidden state after ``guidance_steps`` denoising steps (paper, section 3.3): the same call in training and
         inference.
 
-        ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at the time
-        reached, whose last block's motion tokens are the result: two evaluations in all. The release is known for one
-        step only; here N steps are the rollout's first N, at the same times.
+        This runs ``guidance_steps`` (1) of ``denoising_steps`` (10) Euler steps from noise, then one more evaluation at
+        the time reached. The motion tokens of its last block are the result: two evaluations in all. The authors'
+        release defines this for one step only; here N steps are the rollout's first N, at the same times.
         """
         first, steps = self.config.guidance_steps, self.config.denoising_steps
         conditioning = self.condition(features)
@@ -249,7 +247,7 @@ class MotionExpert(nn.Module):
         return self._evaluate(state, _filled(t, state), _filled(motion_timestep(t), state), conditioning)[1]
 
     def rollout(self, features: Features, noise: Float[torch.Tensor, "B F C G G"]) -> Float[torch.Tensor, "B K T 3"]:
-        """The whole motion, normalised. Only ever run to look at it; guidance takes its beginning."""
+        """The whole motion, normalised. For inspection and validation only; guidance runs just the first steps."""
         conditioning = self.condition(features)
         packed = integrate_motion(self._velocity_at(conditioning), self._seen(noise), self.config.denoising_steps)
         return motion_layout.unpack(packed, self.config.packed_steps)
@@ -257,7 +255,7 @@ class MotionExpert(nn.Module):
     def first_estimate(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
     ) -> Float[torch.Tensor, "B K T 3"]:
-        """The motion, normalised, as the first evaluation of a rollout estimates it: what the guidance begins with."""
+        """The normalised motion estimated by the first evaluation of a rollout, which guidance also starts with."""
         noise = self._seen(noise)
         packed = self.estimate(noise, _filled(0.0, noise), self.condition(features))
         return motion_layout.unpack(packed, self.config.packed_steps)
@@ -270,7 +268,7 @@ class MotionExpert(nn.Module):
     def _evaluate(
         self, x: torch.Tensor, t: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the network is asked for, in the units of x, and its hidden state."""
+        """The network's prediction in the units of x, and its hidden state."""
         if self.config.motion_input == "gain":
             x = x * motion_gain(t, self.sigma).view(-1, 1, 1, 1, 1)
         given, hidden = self.decoder.cogvideox(x, timestep, conditioning)

@@ -1,4 +1,4 @@
-"""Layout of motion: the one home of normalisation, of the order of keypoints and of packing steps into channels.
+"""Layout of motion: normalisation, the order of keypoints and packing of steps into channels, defined only here.
 
 * A motion is ``[B, K, T, 3]``: increments (du, dv, dz) of K = grid * grid keypoints, row by row, over T steps.
 * Normalised, it is divided by ``MOTION_SCALE`` (0.05, 0.05, 0.04), so that it lies in about [-1, 1].
@@ -26,8 +26,8 @@ def denormalise(motion: Float[torch.Tensor, "*n 3"]) -> Float[torch.Tensor, "*n 
 
 
 def upright(motion: Float[torch.Tensor, "B K T 3"], rotated: bool) -> Float[torch.Tensor, "B K T 3"]:
-    """Motion in the upright image, of networks that see the image rotated by 180 degrees: keypoints stand in reverse
-    order, and u and v change their signs. It is its own inverse.
+    """Convert motion between the upright image and the image rotated by 180 degrees: the order of keypoints is reversed
+    and u and v change their signs. It is its own inverse.
     """
     return motion.flip(1) * motion.new_tensor([-1, -1, 1]) if rotated else motion
 
@@ -57,7 +57,7 @@ def unpack(packed: Float[torch.Tensor, "B F C G G"], steps: int = 2) -> Float[to
 
 
 def component_mask(steps: int, depth: bool) -> Float[torch.Tensor, "C 1 1"]:
-    """1 for the channels of a packed frame that are seen, 0 for those of depth when it is masked."""
+    """1 for the channels of a packed frame that are used, 0 for those of depth when it is masked."""
     seen = torch.ones(3, steps, 1, 1)
     seen[2] = float(depth)
     return seen.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What of the Motion Expert's error counts how much; by default all that was measured counts alike (paper)."""
+"""Weights of the Motion Expert's loss; by default all valid increments have equal weight (paper)."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from lamp_model.networks import motion_layout
 from lamp_model.networks.flow_matching import masked_mean
 
 FAR = 1 / 128
-"""Of the picture's side: a point that goes further from its start moves."""
+"""As a fraction of the image side: a point that goes further than this from its start is moving."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Beside the mean squared error of the increments.
+    """Weights relative to the mean squared error of the increments.
 
     Attributes:
-        path: of the mean squared error of the positions that the increments add up to.
-        moving: how many times more a point counts that moves than one that stands still.
+        path: weight of the mean squared error of the positions, the cumulative sums of the increments.
+        moving: weight of a moving point; a static one has weight 1.
     """
 
     path: float = 0.0
@@ -26,7 +26,7 @@ class LossWeights:
 
 
 PUBLISHED_WEIGHTS = LossWeights()
-"""Increments only, and all alike (paper)."""
+"""Increments only, with equal weights (paper)."""
 
 
 def increment_error(
@@ -34,7 +34,7 @@ def increment_error(
     counted: Bool[torch.Tensor, "B F C G G"],
     weight: Float[torch.Tensor, "B F C G G"] | None,
 ) -> Float[torch.Tensor, " "]:
-    """Mean squared error over entries that are counted; a weight changes what an entry adds, not their number."""
+    """Mean squared error over valid entries. Weights multiply the errors; the divisor stays the number of entries."""
     squares = error**2 if weight is None else error**2 * weight
     return masked_mean(squares, counted)
 
@@ -45,7 +45,7 @@ def path_error(
     weight: Float[torch.Tensor, "B F C G G"] | None,
     steps: int,
 ) -> Float[torch.Tensor, " "]:
-    """The same of the positions that increments add up to, over steps until one was not counted.
+    """Mean squared error of positions (cumulative sums of increments), over steps before the first invalid one.
 
     Args:
         steps: packed into one frame.
@@ -57,7 +57,7 @@ def path_error(
 
 
 def far_points(motion: Float[torch.Tensor, "B K T 3"], mask: Bool[torch.Tensor, "B K T"]) -> Bool[torch.Tensor, "B K"]:
-    """Points that, while they were followed, went further than ``FAR`` from where they began.
+    """True for points that went further than ``FAR`` from their start while they were valid.
 
     Args:
         motion: increments in the unit square.

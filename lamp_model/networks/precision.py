@@ -1,19 +1,19 @@
-"""In which precision the model runs: bfloat16 on a GPU, float32 on a CPU."""
+"""The precision of the model: bfloat16 on a GPU, float32 on a CPU."""
 
 import torch
 from torch import nn
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Compute in bfloat16 where that is what the hardware is for."""
+    """Compute in bfloat16 on a GPU."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
 
 
 def round_weights_once(model: nn.Module) -> None:
-    """Store in bfloat16 the weights of linear layers and attention, for a model that learns no more.
+    """Store the weights of linear layers and attention in bfloat16, for a model that is not trained any more.
 
-    They are what ``autocast`` rounds at every use (it remembers only weights that learn): the same numbers, without the
-    work. Norms, positions and gates stay in float32, as autocast leaves them.
+    ``autocast`` rounds these weights at every use (it caches only weights with gradients). Rounding them once gives the
+    same values without that cost. Norms, positions and gates stay in float32, as with autocast.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -1,4 +1,4 @@
-"""Weights by name: held to a model's names and shapes, and copied into it."""
+"""Loads weights by name, after checking names and shapes."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], na
     """Copy tensors into exactly the named entries of a model's state.
 
     Raises:
-        BadCheckpoint: an entry is missing, left over or of another shape.
+        BadCheckpoint: an entry is missing, unexpected or of another shape.
     """
     state = model.state_dict()
     missing, left_over = sorted(names - set(tensors)), sorted(set(tensors) - names)
@@ -25,9 +25,7 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], na
             raise BadCheckpoint(
                 f"{where} is of another size: {name} is {list(tensor.shape)}, the model has {list(state[name].shape)}"
             )
-        if (
-            state[name].is_floating_point() and not tensor.is_floating_point()
-        ):  # a copy would turn it into numbers silently
+        if state[name].is_floating_point() and not tensor.is_floating_point():  # a copy would silently convert it
             raise BadCheckpoint(
                 f"{where} is damaged: {name} holds {str(tensor.dtype).removeprefix('torch.')}, no weights"
             )
@@ -37,10 +35,10 @@ def load_weights(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], na
 
 
 def check_state(expected: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: str) -> None:
-    """Hold names and shapes to a model's.
+    """Check names and shapes against a model's.
 
     Raises:
-        BadCheckpoint: a name is missing or left over, or a shape differs; the first few are named.
+        BadCheckpoint: a name is missing or unexpected, or a shape differs; the message lists the first few.
     """
     shapes = {name: tensor.shape for name, tensor in expected.state_dict().items()}
     missing, left_over = sorted(set(shapes) - set(tensors)), sorted(set(tensors) - set(shapes))

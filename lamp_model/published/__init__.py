@@ -10,6 +10,6 @@ OWN = "lamp"
 ``backbone``.
 """
 POLICY_PARTS = ("qwen_vl_interface", "motion_head", "motion_guidance", "action_model")
-"""The first words of every name in a policy's state dictionary, no more and no fewer."""
+"""The prefixes of the names in a policy's state dictionary; exactly these occur."""
 MOTION_PARTS = ("motion_head",)
 """Those of a file of motion weights."""

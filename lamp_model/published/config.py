@@ -1,6 +1,6 @@
-"""``config.yaml`` of a published checkpoint as a ``ModelConfig``, and the other way.
+"""Converts ``config.yaml`` of a published checkpoint to a ``ModelConfig`` and back.
 
-Runs of this project that were exported say under ``lamp`` what the published layout has no word for.
+Exported runs of this project store settings that the published layout does not have under ``lamp``.
 """
 
 from collections.abc import Mapping
@@ -50,17 +50,17 @@ FIXED_MOTION = {
     "action_max": list(MOTION_SCALE),
 }
 FIXED_ACTION = {"dim_time": TIME_CHANNELS, "use_adaln": False, "use_proprio": True, "past_action_window_size": 0}
-"""Settings that the published code has and that can have one value here."""
+"""Settings of the published code for which only one value is supported here."""
 
 
 @dataclass(frozen=True)
 class PublishedConfig:
-    """What a ``config.yaml`` decides.
+    """The content of a ``config.yaml``.
 
     Attributes:
-        mask_z: the network does not see the state's z.
+        mask_z: the state's z is masked in the network's input.
         own_normalisation: the checkpoint is an exported run of this project, which normalises all dimensions alike.
-        feature_width: of the backbone, where the config says it.
+        feature_width: of the backbone, where the config has it.
     """
 
     model: ModelConfig
@@ -70,11 +70,11 @@ class PublishedConfig:
 
 
 def read_config(path: Path) -> PublishedConfig:
-    """The config of a published checkpoint, in compatibility mode: padding repeated and not masked, the prompt as it
-    stands.
+    """Read the config of a published checkpoint, in compatibility mode: padding is repeated, not masked, and the prompt
+    is unchanged.
 
     Raises:
-        BadCheckpoint: it is no such config, or asks for what there is not here.
+        BadCheckpoint: it is no such config, or needs something that is not supported here.
     """
     try:
         values = read_structured(path)
@@ -106,7 +106,7 @@ def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
         backbone="qwen3-vl",
         backbone_options={
             "weights": _backbone(str(qwen["base_vlm"]), Path(where).parent),
-            # The released loader, too, takes the pinned revision whatever the file says.
+            # Like the released loader, use the pinned revision and ignore the file's.
             "image_size": _image_size(data["image_size"]),
             "prompt": prompt,
             "tidy": False,
@@ -129,7 +129,7 @@ def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
 
 
 def _whole(values: Mapping[str, Any], key: str, default: int) -> int:
-    """A whole number, also one that is written 4.0."""
+    """An integer, also if it is written as 4.0."""
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
         raise ValueError(f"{key} must be a whole number, found {value!r}")
@@ -160,10 +160,9 @@ def _motion(values: Mapping[str, Any]) -> MotionConfig:
 
 
 def _backbone(name: str, folder: Path) -> str:
-    """Where sizes and tokenizer of the backbone come from: the hub, a folder beside the config or one on this machine.
+    """The source of the backbone's sizes and tokenizer: the hub, a folder beside the config or one on this machine.
 
-    A path of the machine that trained means nothing elsewhere: as in the released loader, the pinned model takes its
-    place.
+    A path that does not exist on this machine is replaced by the pinned model, as in the released loader.
     """
     if not name.startswith((".", "/")):
         return name
@@ -184,7 +183,7 @@ def _own_model(values: Mapping[str, Any], folder: Path) -> ModelConfig:
 
 
 def to_values(model: ModelConfig, feature_width: int) -> dict[str, Any]:
-    """What ``config.yaml`` says of a model: the published words, and ours under ``lamp``."""
+    """The content of ``config.yaml`` for a model: the published keys, and ours under ``lamp``."""
     backbone = Qwen3VLConfig(**model.backbone_options)
     motion, action = model.motion, model.action
     return {
@@ -213,7 +212,7 @@ def to_values(model: ModelConfig, feature_width: int) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists in place of tuples: YAML without tags that only Python knows."""
+    """Convert tuples to lists, so that the YAML has no Python-specific tags."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,6 +1,4 @@
-"""A finished run in the layout of the published checkpoints, so that one file of weights and its papers can be handed
-on.
-"""
+"""Exports a finished run in the layout of the published checkpoints: one file of weights with its config files."""
 
 import json
 import secrets
@@ -33,7 +31,7 @@ OURS = (
     "feature_places",
     "feature_summary",
 )
-"""Of the Motion Expert, what only this project has: a run to export has all of it off."""
+"""Settings of the Motion Expert that only this project has; all must be off in a run to export."""
 
 
 def export_policy(run: Path, output: Path) -> Path:
@@ -43,9 +41,9 @@ def export_policy(run: Path, output: Path) -> Path:
         The output.
 
     Raises:
-        BadRun: the run has not finished, the output exists, or the published layout has no words for the model.
+        BadRun: the run has not finished, the output exists, or the published layout cannot express the model.
         BadCheckpoint: the run's weights are damaged.
-        MissingDependency: those of its backbone cannot be had.
+        MissingDependency: the backbone's weights cannot be loaded.
         OSError: the output cannot be written; nothing is left there.
     """
     config = run_folder.finished_run(run, 2)
@@ -55,7 +53,7 @@ def export_policy(run: Path, output: Path) -> Path:
     _check_normalisation(run, config)
     output.parent.mkdir(parents=True, exist_ok=True)
     aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    aside.mkdir()  # before the weights are read: there it shows whether anything can be written
+    aside.mkdir()  # before the weights are read, so that an unwritable output fails early
     try:
         model, _ = run_folder.load_model(run)
         _write(aside, run, model, config)
@@ -71,7 +69,7 @@ def _write(folder: Path, run: Path, model: PolicyModel, config: RunConfig) -> No
     torch.save({name: tensor.cpu() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
     written = config.model
     if (run / BACKBONE).is_dir():
-        # The weights are in the state dictionary; sizes and tokenizer are not.
+        # The state dictionary holds the weights, but not the sizes and the tokenizer.
         shutil.copytree(run / BACKBONE, folder / BACKBONE, ignore=shutil.ignore_patterns("*.safetensors*", "*.bin"))
         written = replace(written, backbone_options={**written.backbone_options, "weights": f"./{BACKBONE}"})
     values = to_values(written, model.qwen_vl_interface.width)
@@ -99,10 +97,10 @@ def _records(folder: Path, paths: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def check_expressible(run: Path, model: ModelConfig) -> None:
-    """Refuse a run for which the published layout has no words.
+    """Refuse a run that the published layout cannot express.
 
     Raises:
-        BadRun: it is one.
+        BadRun: the layout cannot express it.
     """
     if not model.guided or not model.motion.depth:
         raise BadRun(
@@ -137,7 +135,7 @@ def _check_normalisation(run: Path, config: RunConfig) -> None:
 
 
 def differences(model: ModelConfig) -> list[str]:
-    """What the published code would do otherwise with an exported run than this project does, one sentence each."""
+    """Differences between the published code and this project on an exported run, one sentence each."""
     backbone = Qwen3VLConfig(**model.backbone_options)
     said = [
         "it makes 0 or 1 of the gripper in the actions (1 above 0.5), where this run's actions keep their range",

@@ -1,7 +1,6 @@
-"""Files of a published checkpoint: found, held to the manifest and read without running anything.
+"""Finds the files of a published checkpoint, checks them against the manifest and reads them without running code.
 
-What is small comes first: a hub's ``.pt`` is downloaded, and any hashed, when everything that can be known without has
-been looked at.
+Small files are checked first. The ``.pt`` is downloaded and hashed only after all other checks.
 """
 
 import pickle
@@ -25,19 +24,19 @@ from schemas.locations import local_path
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 """OWNER/NAME, or OWNER/NAME@REVISION."""
 SMALL, LARGE = ["*.yaml", "*.json", "*.jinja", "*.txt"], ["*.pt"]
-"""What is fetched from the hub first, and what last."""
+"""Files that are fetched from the hub first, and those that are fetched last."""
 PRECISIONS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """Where a checkpoint's files are.
+    """The locations of a checkpoint's files.
 
     Attributes:
         file: the ``.pt``; None while it is still on the hub.
-        hub: where it is there, OWNER/NAME and a commit.
-        listed: what the manifest says, by name; empty without a manifest.
+        hub: its location on the hub, OWNER/NAME and a commit.
+        listed: the manifest's entries, by name; empty without a manifest.
     """
 
     folder: Path
@@ -57,31 +56,31 @@ class PublishedFiles:
 
     @property
     def weights(self) -> Path:
-        """The ``.pt``, once it is here."""
+        """The ``.pt``, once it is downloaded."""
         assert self.file is not None, "fetch it first"
         return self.file
 
 
 def is_published(source: str | Path) -> bool:
-    """Whether a path looks like a published checkpoint, or a text like its name on the hub.
+    """Whether a path looks like a published checkpoint, or a string like a name on the hub.
 
     Raises:
-        ValueError: it is an address on the net.
+        ValueError: it is a URL.
     """
     path = local_path(source, "the source")
     if path.is_dir():
         return (path / CONFIG).is_file() or any(path.glob("*.pt"))
-    # Where the folder above exists, the name is a mistyped path and not a name on the hub.
+    # If the parent folder exists, this is a mistyped path and not a name on the hub.
     is_hub_id = isinstance(source, str) and HUB_ID.fullmatch(source) and not path.parent.exists()
     return path.suffix == ".pt" or bool(is_hub_id)
 
 
 def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
-    """The small files of a checkpoint, held to its manifest: a folder, a ``.pt`` in one, or a name on the Hugging Face
-    hub; ``@COMMIT`` after the name pins it. Of the ``.pt`` only the size is looked at, where it is here.
+    """Find the small files of a checkpoint and check them against its manifest. The source is a folder, a ``.pt`` in
+    one, or a name on the Hugging Face hub, pinned by ``@COMMIT``. Of a local ``.pt`` only the size is checked.
 
     Raises:
-        BadCheckpoint: a file is missing, there is more than one ``.pt``, the manifest does not agree, or the download
+        BadCheckpoint: a file is missing, there is more than one ``.pt``, the manifest does not match, or the download
             failed.
     """
     path = Path(source)
@@ -106,7 +105,7 @@ def find(source: str | Path, needs_statistics: bool = True) -> PublishedFiles:
 
 
 def fetched(files: PublishedFiles) -> PublishedFiles:
-    """The same with the ``.pt`` here: downloaded, if it was on the hub.
+    """The same files with a local ``.pt``, downloaded if it was on the hub.
 
     Raises:
         BadCheckpoint: the download failed, or there is not exactly one.
@@ -119,7 +118,7 @@ def fetched(files: PublishedFiles) -> PublishedFiles:
 
 
 def verify_weights(files: PublishedFiles) -> None:
-    """Hold the ``.pt`` to the manifest's SHA-256, if there is one: of gigabytes it takes a while.
+    """Check the ``.pt`` against the manifest's SHA-256, if there is one. This is slow for large files.
 
     Raises:
         BadCheckpoint: it differs.
@@ -140,10 +139,10 @@ def _only_weights(folder: Path) -> Path:
 def _on_hub(source: str) -> PublishedFiles:
     name, _, revision = source.partition("@")
     folder = _downloaded(name, revision or None, SMALL)
-    # A snapshot's folder is called by its commit: weights of a later one would belong to another config.
+    # A snapshot's folder is named by its commit. Weights of a later commit may belong to another config.
     commit = folder.name if _COMMIT.fullmatch(folder.name) else revision or None
     if (folder / MANIFEST).is_file():
-        # The authors' manifests also list what no loader reads, such as README.md; it is verified like the rest.
+        # The authors' manifests also list files that no loader reads, such as README.md; these are verified too.
         listed = read_published_manifest(folder / MANIFEST)
         absent = [file for file in listed if not file.endswith(".pt") and not (folder / file).is_file()]
         if absent:
@@ -188,7 +187,7 @@ def _verify_small(files: PublishedFiles) -> None:
 
 
 def _check_listed(files: PublishedFiles) -> None:
-    """The ``.pt`` by name and size."""
+    """Check name and size of the ``.pt``."""
     weights = files.weights
     if not files.listed:
         return
@@ -201,12 +200,12 @@ def _check_listed(files: PublishedFiles) -> None:
 
 
 def read_state(files: PublishedFiles, parts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """The tensors of the ``.pt``, on the CPU; nothing in it is run. A file of today's form is mapped: only its index is
-    read, and what it weighs is to be verified before it is used. One of the old form is read whole, and so verified
-    first.
+    """Read the tensors of the ``.pt`` on the CPU, without running code from it. A file in torch's zip format is memory
+    mapped: only its index is read, and the caller must verify it before using the weights. A file in the old format is
+    read whole, so it is verified first.
 
     Raises:
-        BadCheckpoint: it holds anything but tensors of floating-point numbers, or parts of another model.
+        BadCheckpoint: it holds anything but floating-point tensors, or modules of another model.
     """
     path, mapped = files.weights, zipfile.is_zipfile(files.weights)
     if not mapped:
@@ -241,7 +240,7 @@ def _check_parts(path: Path, found: set[str], parts: tuple[str, ...]) -> None:
 
 
 def _unfit(tensor: torch.Tensor) -> str:
-    """Why a tensor cannot be a weight; nothing when it can."""
+    """Why a tensor cannot be a weight; an empty text when it can."""
     if tensor.dtype not in PRECISIONS:
         return str(tensor.dtype).removeprefix("torch.")
     if tensor.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""A published checkpoint as a model, strictly: no name missing, none left over, every shape right."""
+"""Loads a published checkpoint strictly: names and shapes must match the model exactly."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class LoadedPolicy:
 
     Attributes:
         pil_size: side to which PIL resizes images first, as the published code does; None leaves it to the backbone.
-        convention: of the actions, where the statistics say it, as those of an exported run do.
+        convention: of the actions, where the statistics hold it, as in an exported run.
     """
 
     model: PolicyModel
@@ -53,14 +53,14 @@ def load_published_policy(
     """Load a whole policy.
 
     Args:
-        features: see ``lamp_model.backbones.qwen3_vl.Config``; None takes those that the config says.
-        image_orientation: see ``lamp_model.model_config.ModelConfig``; None takes what an exported run says, and for
-            the authors' rotated images with LIBERO's statistics, else upright ones.
+        features: see ``lamp_model.backbones.qwen3_vl.Config``; None takes those of the config.
+        image_orientation: see ``lamp_model.model_config.ModelConfig``; None takes an exported run's own; for the
+            authors' checkpoints, rotated images with LIBERO's statistics, else upright ones.
 
     Raises:
         ValueError: there are no such features or no such orientation.
         BadCheckpoint: it is incomplete, tampered with, of another model or of another size.
-        MissingDependency: the backbone's architecture and tokenizer cannot be had.
+        MissingDependency: the backbone's architecture and tokenizer cannot be loaded.
     """
     files = find(source)
     config = read_config(files.config)
@@ -77,10 +77,9 @@ def load_published_policy(
     model = outline(PolicyModel, config.model)
     check_state(model, tensors, str(files.weights))
     verify_weights(files)
-    # The file's own tensors become the model's, mapped and in their precision: nothing is copied until it goes to a
-    # device.
+    # The model uses the file's memory-mapped tensors in their precision; they are copied only when moved to a device.
     model.load_state_dict(tensors, assign=True)
-    backbone: Any = model.qwen_vl_interface  # Qwen3-VL, the only one that the layout knows
+    backbone: Any = model.qwen_vl_interface  # always Qwen3-VL in this layout
     backbone.model.tie_weights()
     model.requires_grad_(False).eval()
     if config.own_normalisation:
@@ -92,7 +91,7 @@ def load_published_policy(
 
 
 def oriented(config: PublishedConfig, statistics: str | None, asked: str | None) -> ModelConfig:
-    """The model with the orientation of images that was asked for, or that these weights were trained with.
+    """The model config with the requested image orientation, or else the one these weights were trained with.
 
     Args:
         statistics: the data set whose statistics are used; None where there are none, as beside motion weights.
@@ -109,11 +108,11 @@ def oriented(config: PublishedConfig, statistics: str | None, asked: str | None)
 
 
 def check_parts(config: PublishedConfig, path: Path) -> None:
-    """Hold what a config asks for to what there is, from the backbone's own config and without a weight.
+    """Check that the parts of a config exist and fit, from the backbone's own config, without reading weights.
 
     Raises:
-        BadCheckpoint: a part is unknown or refuses its sizes, or the features have another width than the config says.
-        MissingDependency: the backbone's config cannot be had.
+        BadCheckpoint: a part is unknown or refuses its sizes, or the width of the features differs from the config.
+        MissingDependency: the backbone's config cannot be loaded.
     """
     model = config.model
     try:
@@ -142,8 +141,8 @@ def load_published_motion(source: str | Path) -> MotionExpert:
 
 
 def read_published_motion(source: str | Path) -> tuple[ModelConfig, dict[str, torch.Tensor], str]:
-    """What motion weights, or those of a whole policy, hold of the Motion Expert: the model that they belong to, the
-    tensors by their names in ``MotionExpert`` (mapped, and not yet read), and the file.
+    """Read the Motion Expert from motion weights or from a whole policy: the config of its model, the tensors by their
+    names in ``MotionExpert`` (memory mapped, not read yet), and the file.
 
     Raises:
         BadCheckpoint: it is incomplete or tampered with.
@@ -166,7 +165,7 @@ def read_published_motion(source: str | Path) -> tuple[ModelConfig, dict[str, to
 
 
 def _expected_motion(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> int:
-    """Hold names and shapes to the config; the width of the features is the weights' own."""
+    """Check names and shapes against the config; return the width of the features, taken from the weights."""
     projection = tensors.get("vlm_proj.weight")
     width = projection.shape[-1] if projection is not None and projection.ndim == 2 else 1
     with torch.device("meta"):
@@ -175,7 +174,7 @@ def _expected_motion(config: ModelConfig, tensors: Mapping[str, torch.Tensor], w
 
 
 def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> MotionExpert:
-    """A Motion Expert with these weights; the width of the features is theirs.
+    """A Motion Expert with these weights; the width of the features is taken from them.
 
     Raises:
         BadCheckpoint: they are of another model or size.
@@ -186,7 +185,7 @@ def motion_expert(config: ModelConfig, tensors: Mapping[str, torch.Tensor], wher
 
 
 def read_statistics(path: Path, key: str | None = None) -> tuple[str, dict[str, Any]]:
-    """One data set's name and statistics: those of the key, else of ``libero``, else of ``franka``.
+    """Name and statistics of one dataset: that of the key, else ``libero``, else ``franka``.
 
     Raises:
         BadCheckpoint: the file is damaged or lacks them.
@@ -206,7 +205,7 @@ def read_statistics(path: Path, key: str | None = None) -> tuple[str, dict[str, 
 
 
 def _ranges(statistics: Mapping[str, Any], model: ModelConfig, path: Path) -> tuple[Range, Range]:
-    """Of states and of actions."""
+    """The ranges of states and of actions."""
     found = []
     for name, size in (("state", model.action.state_size), ("action", model.action.action_size)):
         try:

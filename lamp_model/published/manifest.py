@@ -15,15 +15,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Listed:
-    """What a manifest says of a file."""
+    """A manifest's entry for a file."""
 
     size: int
     sha256: str
 
 
 def read_published_manifest(path: Path) -> dict[str, Listed]:
-    """What a manifest says, by name: of files beside it by their plain names, and in its section ``lamp`` of those in
-    ``backbone/``.
+    """Read a manifest's entries, by name. Files beside it have plain names; those in ``backbone/`` are in its section
+    ``lamp``.
 
     Raises:
         BadCheckpoint: it is damaged, lists nothing, lacks a size or a SHA-256, or names a file elsewhere.
@@ -58,7 +58,7 @@ def read_published_manifest(path: Path) -> dict[str, Listed]:
 
 
 def check_size(file: Path, listed: Listed) -> None:
-    """Hold a file to its size in the manifest.
+    """Check a file's size against the manifest.
 
     Raises:
         BadCheckpoint: it differs.
@@ -70,5 +70,5 @@ def check_size(file: Path, listed: Listed) -> None:
 
 
 def differs(file: Path) -> BadCheckpoint:
-    """What is said of a file that has another SHA-256."""
+    """The error for a file whose SHA-256 differs."""
     return BadCheckpoint(f"{file} is not what was published: its SHA-256 differs from that in {MANIFEST}")

@@ -1,1 +1,1 @@
-"""What a run keeps on disk: its folder and its checkpoints."""
+"""Files of a run on disk: its folder, its checkpoints and cached features."""

@@ -1,7 +1,8 @@
-"""Checkpoints: safetensors and JSON only, and a folder that is whole or absent.
+"""Checkpoints: folders of safetensors and JSON, written atomically.
 
-``step-000150/`` holds ``weights.safetensors`` (what learns), ``optimizer.safetensors`` (its moments, by parameter name)
-and ``state.json`` (the step, and the SHA-256 of the other two). It is written aside, synced and renamed.
+``step-000150/`` holds ``weights.safetensors`` (trained weights), ``optimizer.safetensors`` (moments, by parameter name)
+and ``state.json`` (the step, and the SHA-256 of the other two). It is written to a temporary folder, synced and
+renamed.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is needed to go on.
+    """The state that resuming needs.
 
     Attributes:
         step: optimiser steps done.
@@ -44,7 +45,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     """Write a checkpoint and remove all but the newest ``keep``.
 
     Raises:
-        OSError: the disk is full or failing; the checkpoints that stood before still stand.
+        OSError: the disk is full or failing; earlier checkpoints are kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"step-{checkpoint.step:06d}"
@@ -55,7 +56,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
         write_tensors(aside / OPTIMIZER, checkpoint.optimizer)
         digests = {name: sha256_of(aside / name) for name in (WEIGHTS, OPTIMIZER)}
         write_whole(aside / STATE, json.dumps({"step": checkpoint.step, "sha256": digests}, indent=1).encode() + b"\n")
-        if final.exists():  # left by a run that was killed after this step and has now come here again
+        if final.exists():  # left by a run that was killed after this step and was resumed from an earlier one
             shutil.rmtree(final)
         os.rename(aside, final)
         sync_folder(folder)
@@ -75,10 +76,10 @@ def steps_in(folder: Path) -> list[int]:
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest complete checkpoint, its digests checked; None when there is none. Removes what killed writers left.
+    """Load the newest complete checkpoint and check its digests; None when there is none. Removes incomplete ones.
 
     Raises:
-        BadCheckpoint: it is not what was written.
+        BadCheckpoint: the digests do not match.
     """
     for partial in folder.glob(".step-*.partial"):
         shutil.rmtree(partial, ignore_errors=True)
@@ -112,7 +113,7 @@ def write_sealed_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> Non
 
 
 def seal_of(path: Path) -> Path:
-    """Where the checksum of a file of tensors lies."""
+    """Path of the checksum of a file of tensors."""
     return path.with_name(f"{path.name}.sha256")
 
 
@@ -120,7 +121,7 @@ def read_sealed_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file that ``write_sealed_tensors`` wrote, on the CPU.
 
     Raises:
-        BadCheckpoint: the file or its checksum is missing, or it is not what was written.
+        BadCheckpoint: the file or its checksum is missing, or they do not match.
     """
     if not path.is_file():
         raise BadCheckpoint(f"{path} is missing")

@@ -1,15 +1,15 @@
-"""Features of a frozen backbone kept on disk, so that each window is encoded once and not at every visit.
+"""Cache of a frozen backbone's features on disk, so that each window is encoded only once.
 
-A cache is a folder named by what decides its content: the backbone's weights, the shards, the cameras. It holds two
-files of fixed size, made sparse and mapped into memory:
+A cache is a folder named by a digest of its inputs: the backbone's weights, the shards, the cameras. It holds two
+sparse, memory-mapped files of fixed size:
 
 ==============  ========================================================================================
 ``features``    rows of ``length`` x ``width`` numbers of 16 bits, a sample's own tokens first
 ``index``       one record a row: the sample's number, a hash of its text, its tokens, a checksum
 ==============  ========================================================================================
 
-Rows are written one after the other, each before its record, and are held to their checksums when they are read: what
-a killed process or a full disk left half written is encoded anew.
+Rows are written in sequence, each before its record, and their checksums are verified on reading. Rows that were left
+incomplete by a killed process or a full disk are encoded again.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ from schemas.files import digest_of
 
 RECORD = np.dtype([("number", "<i8"), ("text", "<u8"), ("tokens", "<u4"), ("checksum", "<u4")])
 LARGEST = 60_000.0
-"""Numbers beyond it do not fit into 16 bits: such a sample is not kept."""
+"""Larger values do not fit into 16 bits; a sample that has any is not cached."""
 
 
 class FeatureCache:
     """Rows of features by (sample number, text).
 
     Attributes:
-        rows: how many there is room for; further samples are not kept.
+        rows: capacity; further samples are not cached.
     """
 
     def __init__(self, folder: Path, length: int, width: int, most_bytes: int, samples: int):
         """Open a cache or begin one.
 
         Args:
-            length: the longest sample's tokens; longer ones are not kept.
-            most_bytes: that the rows may take on disk.
-            samples: how many rows are wanted at most.
+            length: largest number of tokens of a sample; longer ones are not cached.
+            most_bytes: largest size of the rows on disk.
+            samples: largest number of rows.
 
         Raises:
             OSError: the folder cannot be written.
@@ -69,11 +69,11 @@ class FeatureCache:
 
     @property
     def last(self) -> int:
-        """Number of the sample that was kept last; -1 where there is none."""
+        """Number of the sample that was cached last; -1 where there is none."""
         return int(self._index["number"][self._next - 1]) if self._next else -1
 
     def get(self, number: int, text: str) -> np.ndarray | None:
-        """A sample's own tokens, [L, D] of 16 bits; None where there is no whole row of it."""
+        """A sample's own tokens, [L, D] of 16 bits; None where it has no complete row."""
         key = (number, _hash(text))
         place = self._places.get(key)
         if place is None:
@@ -86,7 +86,7 @@ class FeatureCache:
         return row
 
     def put(self, number: int, text: str, tokens: torch.Tensor) -> None:
-        """Keep a sample's own tokens, [L, D], where there is room for them and they fit into 16 bits."""
+        """Cache a sample's own tokens, [L, D], if there is room and they fit into 16 bits."""
         key = (number, _hash(text))
         if key in self._places or self.full or len(tokens) > self.length:
             return
@@ -94,7 +94,7 @@ class FeatureCache:
             return
         row, place = tokens.half().cpu().numpy().tobytes(), self._next
         record = np.array((*key, len(tokens), zlib.crc32(row)), RECORD)
-        try:  # written and not through the map: a full disk is then an error and no signal that ends the process
+        try:  # write(), not the memory map: a full disk then raises an error in place of SIGBUS
             features, index = self._files
             os.pwrite(features, row, place * self.length * self.width * 2)
             os.pwrite(index, record.tobytes(), place * RECORD.itemsize)
@@ -110,7 +110,7 @@ class FeatureCache:
             os.close(file)
 
     def features(self, numbers: Sequence[int], texts: Sequence[str], device: torch.device) -> Features | None:
-        """Samples side by side, padded in front as backbones do it; None where one of them is not there."""
+        """Features of a batch, padded on the left like those of backbones; None if any sample is not cached."""
         rows = [self.get(number, text) for number, text in zip(numbers, texts, strict=True)]
         found = [row for row in rows if row is not None]
         if len(found) < len(rows):
@@ -125,14 +125,13 @@ class FeatureCache:
 
 
 def cache_folder() -> Path:
-    """Where caches lie: ``$XDG_CACHE_HOME/lamp/features``, else below ``~/.cache``."""
+    """Folder of all caches: ``$XDG_CACHE_HOME/lamp/features``, else below ``~/.cache``."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "lamp" / "features"
 
 
 def digest_of_features(backbone: nn.Module, *said: object) -> str:
-    """A name for what decides features: every weight of the backbone, the kind of device it is on, and what else is
-    said."""
+    """Digest of everything that affects features: all weights of the backbone, its kind of device, and ``said``."""
     weights = hashlib.sha256()
     device = "cpu"
     for name, tensor in backbone.state_dict().items():

@@ -1,14 +1,14 @@
-"""A run's folder: what training leaves and ``load_policy`` and stage 2 read.
+"""A run's folder: written by training, read by ``load_policy`` and stage 2.
 
 =======================  ==================================================================================
 ``config.json``          the model, the training, the data; written when the run begins
 ``statistics.json``      stage 2: of the states and actions that are learnt, without held-out episodes
 ``backbone/``            weights and tokenizer, when they were made here and not downloaded
-``motion.safetensors``   stage 2: the frozen Motion Expert, so that the run stands alone
+``motion.safetensors``   stage 2: the frozen Motion Expert, so that the run is self-contained
 ``checkpoints/``         see ``lamp_model.storage.checkpoints``
 ``metrics.jsonl``        curves, one JSON object a line; ``curves.png`` at the end
 ``model.safetensors``    what learnt; written last and the sign that the run is finished
-``*.safetensors.sha256`` checksums of both, held to them whenever they are loaded
+``*.safetensors.sha256`` checksums of both, verified on every load
 ``.lock``                held by the process that trains
 =======================  ==================================================================================
 """
@@ -102,7 +102,7 @@ def save_backbone(folder: Path, model: MotionModel) -> None:
 
 
 def copy_backbone(source: Path, folder: Path) -> None:
-    """Take another run's backbone along; whole or absent."""
+    """Copy another run's backbone into this one's folder; whole or absent."""
     final = folder / BACKBONE
     if final.exists() or not (source / BACKBONE).is_dir():
         return
@@ -161,8 +161,8 @@ def load_motion_weights(folder: Path, model: MotionModel) -> None:
 
 
 def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
-    """The Motion Expert of a finished run of either stage: the model that it belongs to, the tensors by their names in
-    ``MotionExpert``, and where they were.
+    """Read the Motion Expert of a finished run of either stage: the config of its model, the tensors by their names in
+    ``MotionExpert``, and the file they were read from.
 
     Raises:
         BadRun: there is no such run, it has not finished, or it has no Motion Expert.
@@ -172,7 +172,7 @@ def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
     if not config.model.guided:
         raise BadRun(f"{folder} was trained with --motion none: it has no Motion Expert")
     kept = read_sealed_tensors(folder / MOTION) if config.training.stage == 2 else {}
-    learnt = read_sealed_tensors(folder / MODEL)  # where both stages taught it, the last word is here
+    learnt = read_sealed_tensors(folder / MODEL)  # after joint training, these weights are the newest
     found = {**kept, **{name: tensor for name, tensor in learnt.items() if name.startswith(head)}}
     where = folder / (MODEL if config.training.stage == 1 else MOTION)
     return config.model, {name.removeprefix(head): tensor for name, tensor in found.items()}, str(where)
