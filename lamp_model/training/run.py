@@ -203,7 +203,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _statistics(prepared: Prepared) -> dict[str, Any] | None:
-    """Statistics that normalise states and actions; a resumed run keeps its own. None in stage 1, which uses neither."""
+    """Statistics that normalise states and actions; a resumed run keeps its own. None in stage 1."""
     config = prepared.config
     if config.training.stage == 1:
         return None
