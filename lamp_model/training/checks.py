@@ -1,4 +1,4 @@
-"""What of a run its data or its backbone make impossible, found before anything is loaded."""
+"""Checks of a run against its data and backbone, before anything is loaded."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def check_actions(data: TrainingData, stage: int) -> None:
     """Refuse to learn actions where none were recorded, as of plain video.
 
     Raises:
-        BadRun: stage 2 was asked for, and some of the data have no actions; the message names them.
+        BadRun: this is stage 2, and some of the data have no actions; the message names them.
     """
     without = [one.name for one in data.embodied if one.statistics.get("action", {}).get("dimensions") == []]
     if stage == 2 and without:
@@ -25,11 +25,11 @@ def check_actions(data: TrainingData, stage: int) -> None:
 
 
 def check_depth(data: TrainingData, config: RunConfig, allowed: bool) -> None:
-    """Refuse to learn motion from depth without a scale, unasked: a motion of 1 means another distance in every
+    """Refuse to learn motion from relative depth unless allowed: a motion of 1 is a different distance in every
     episode.
 
     Args:
-        allowed: it was asked for.
+        allowed: relative depth was requested.
 
     Raises:
         BadRun: some of the motion that would be learned is relative.
@@ -48,8 +48,7 @@ def check_depth(data: TrainingData, config: RunConfig, allowed: bool) -> None:
 
 
 def check_backbone_files(model: ModelConfig) -> None:
-    """Refuse a backbone's folder that has everything but weights, as exported policies have one: theirs are in the
-    ``.pt``.
+    """Refuse a backbone's folder without weights, as in exported policies, whose weights are in the ``.pt``.
 
     Raises:
         MissingWeights: the folder has none.
@@ -64,11 +63,11 @@ def check_backbone_files(model: ModelConfig) -> None:
 
 
 def check_room(data: TrainingData, policy: PolicyModel) -> None:
-    """Refuse an action chunk that the data do not have or that leaves the features no room, by the first sample of each
-    build.
+    """Refuse an action chunk that is longer than the data's, or too long beside the features. Only the first sample of
+    each build is checked.
 
     Args:
-        policy: its outline is enough.
+        policy: may be an outline without weights.
 
     Raises:
         BadRun: the samples have fewer actions.
@@ -94,7 +93,7 @@ def check_room(data: TrainingData, policy: PolicyModel) -> None:
 
 
 def _relative_samples(member: MemberData) -> int:
-    """How many samples have relative depth; builds before that was counted have all or none."""
+    """Number of samples with relative depth; in old builds without this count, all or none."""
     shards = member.shards
     counted = shards.manifest.counts.get("relative_depth")
     if counted is not None:

@@ -1,4 +1,4 @@
-"""What a run takes from its data: sizes, actions, and how samples of several datasets come to share a batch."""
+"""Sets up a run from its data: sizes, actions, and batches that mix samples of several datasets."""
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -21,14 +21,14 @@ from schemas.triplet import Triplet
 
 ROLES = ("image", "wrist")
 IMAGE_SIZE = 224
-"""Side in pixels, for backbones that do not say theirs."""
+"""Side in pixels, for backbones without a setting of their own."""
 
 
 def embodiments_in(data: TrainingData, source: DataSource) -> Embodiments:
-    """Whose states and actions a run learns.
+    """The embodiments of a run.
 
     Raises:
-        BadRun: a form of the actions was asked for that is not there.
+        BadRun: the data do not have the requested form of the actions.
     """
     return embodiments_of(run_statistics(data, source.actions), data.embodied[0].name, source.normalisation)
 
@@ -36,14 +36,14 @@ def embodiments_in(data: TrainingData, source: DataSource) -> Embodiments:
 def fitted(
     config: RunConfig, data: TrainingData, asked: Container[str] = (), motion: MotionSource | None = None
 ) -> ModelConfig:
-    """The model with the sizes that the data decide, and all images that any member has.
+    """The model config with the sizes of the data and the cameras of all members.
 
     Args:
-        asked: options that were given: a grid or a horizon among them stays.
-        motion: where the Motion Expert comes from; its sizes and cameras stay.
+        asked: the given options; a grid or a horizon among them is kept.
+        motion: source of the Motion Expert; its sizes and cameras are kept.
 
     Raises:
-        BadRun: there is nothing to train on, or the data do not fit what stays.
+        BadRun: there is nothing to train on, or the data do not fit the kept settings.
     """
     if not len(data):
         raise BadRun(f"{data.path} has no samples: look into its episodes.jsonl for the reasons")
@@ -65,8 +65,7 @@ def fitted(
 def _fitted_motion(
     sizes: MotionConfig, data: TrainingData, asked: Container[str], motion: MotionSource | None
 ) -> MotionConfig:
-    """Grid and horizon: what was asked for or what the Motion Expert has, if the shards can give it; else the shards'
-    own."""
+    """Grid and horizon: as requested or as in the Motion Expert, if the shards have them; else those of the shards."""
     there = {m.name: _flow_size(m.shards.read(0)) for m in data.members if len(m.shards)}
     chosen = {}
     for place, name in enumerate(("grid", "horizon")):
@@ -108,8 +107,8 @@ def _check_flow_size(name: str, wanted: int, has: int, where: str, motion: Motio
 def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
     """What is taken from the samples of each of ``data.embodied``.
 
-    Where there are several, or several cameras in one, pictures come in several sizes: they are resized to that of the
-    backbone before they share a batch, and a camera that a member does not have is shown black.
+    With several of them, or several cameras in one, images have different sizes: they are resized to the backbone's
+    size before batching, and a camera that a member does not have is replaced by a black image.
     """
     options = configure(BACKBONES, model.backbone, model.backbone_options)
     several = len(data.embodied) > 1
@@ -152,7 +151,7 @@ def loaders(
     training: TrainingConfig,
     threads: int,
 ) -> tuple[Loader, Loader | None]:
-    """Batches to train on, and to look at; None where nothing is held out.
+    """Loaders for training and validation; the second is None where nothing is held out.
 
     Args:
         split: numbers of the samples to train on and of those held out.
@@ -182,7 +181,7 @@ def loaders(
 def described(
     data: TrainingData, numbers: np.ndarray, held_out: np.ndarray, taken: Sequence[SampleConfig]
 ) -> list[str]:
-    """What is trained on, in lines for a person."""
+    """A readable description of the training data."""
     episodes = data.index["episode"]
     lines = [
         f"data: {len(numbers)} samples of {len(set(episodes[numbers].tolist()))} episodes to train on, "

@@ -1,7 +1,7 @@
-"""Features of a batch out of a cache on disk, where the backbone is frozen.
+"""Features of a batch from a cache on disk, where the backbone is frozen.
 
-The cache is filled before the first step, sample by sample in their order: what stands in it does not depend on who
-fills it or how often it was broken off, so that a run that goes on sees the same features.
+The cache is filled before the first step, in the order of the samples. Its content does not depend on which run fills
+it or on interruptions, so a resumed run gets the same features.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from schemas.locks import held
 from schemas.progress import open_progress
 
 LONGER = 16
-"""Tokens that a row has beyond the first samples' longest prompt."""
+"""Extra tokens of a row, beyond the longest prompt of the first samples."""
 TOGETHER = 16
 """Samples that are encoded at once to fill a cache."""
 
 
 class CachedEncoder:
-    """The features of samples that are kept; those of a batch of which one is not, from the backbone."""
+    """Returns cached features; a batch with any sample that is not cached is encoded by the backbone."""
 
     def __init__(self, model: MotionModel, cache: FeatureCache):
         self.model, self.cache = model, cache
@@ -39,7 +39,7 @@ class CachedEncoder:
         return found or self.model.encode(batch.images, batch.instructions)
 
     def fill(self, loader: Loader, samples: int) -> None:
-        """Encode all samples that are not kept yet, with every text of theirs, as far as there is room."""
+        """Encode all samples that are not cached yet, with each of their texts, until the cache is full."""
         first = max(self.cache.last, 0) // TOGETHER * TOGETHER
         numbers = np.arange(first, samples)
         if self.cache.last == samples - 1 or self.cache.full:
@@ -63,7 +63,7 @@ class CachedEncoder:
 
 
 def uncacheable(config: ModelConfig) -> str | None:
-    """Why a model's features cannot be kept; None where they can."""
+    """Why a model's features cannot be cached; None where they can."""
     if config.lora_rank:
         return "adapters change the features while they learn"
     if config.padding != "masked":
@@ -73,10 +73,10 @@ def uncacheable(config: ModelConfig) -> str | None:
 
 @contextlib.contextmanager
 def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float) -> Iterator[CachedEncoder | None]:
-    """An encoder with a full cache for as long as it is used; None, with a word, where another run uses it just now.
+    """Open an encoder with a filled cache. If another run is using the cache, print a message and yield None.
 
     Args:
-        loader: says what is taken of a sample.
+        loader: of the samples to cache.
 
     Raises:
         OSError: the cache cannot be written.
@@ -105,6 +105,6 @@ def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: fl
 
 
 def _rows(data: TrainingData) -> int:
-    """How many (sample, text) there may be; the first samples tell how many texts each has."""
+    """Estimate of the number of (sample, text) pairs, from the number of texts of the first samples."""
     texts = [len(t.instructions) + len(t.generated_instructions) for t in data.first_samples()]
     return len(data) * max([1, *texts])

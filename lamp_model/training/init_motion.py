@@ -1,4 +1,4 @@
-"""Where stage 2's Motion Expert comes from: a finished run of stage 1, or weights as the authors publish them."""
+"""Loads stage 2's Motion Expert from a finished run of stage 1 or from weights in the authors' layout."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +18,18 @@ from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import write_sealed_tensors
 
 FROM_STAGE_1 = ("backbone", "backbone_options", "motion", "cameras", "padding", "image_orientation")
-"""What stage 2 takes over: a Motion Expert means nothing behind another backbone, and in other sizes it does not load.
-"""
+"""Settings that stage 2 takes over: a Motion Expert only works with its own backbone and sizes."""
 
 
 @dataclass(frozen=True)
 class MotionSource:
-    """A Motion Expert that was found.
+    """The source of a Motion Expert.
 
     Attributes:
-        where: the run's folder, or where the published weights are.
+        where: the run's folder, or the location of the published weights.
         preset: of the run; None for published weights.
-        model: what it was trained in.
-        authors: the weights are the authors', and not those of an exported run of this project.
+        model: config of the model it was trained in.
+        authors: the weights are the authors' own, not those of an exported run of this project.
     """
 
     where: str
@@ -55,13 +54,13 @@ def find_run(folder: Path) -> MotionSource:
 
 
 def find_published(source: str) -> MotionSource:
-    """Weights in the authors' layout: a folder, a ``.pt`` or a name on the Hugging Face hub. Their names and shapes are
-    held to their config and to the backbone that it names; no model is made.
+    """Find weights in the authors' layout: a folder, a ``.pt`` or a name on the Hugging Face hub. Names and shapes are
+    checked against their config and its backbone, without building a model.
 
     Raises:
         BadRun: it does not look like one.
         BadCheckpoint: it is incomplete, tampered with, or of another size.
-        MissingDependency: the backbone cannot be had.
+        MissingDependency: the backbone cannot be loaded.
     """
     if not is_published(source):
         raise BadRun(
@@ -79,13 +78,13 @@ def find_published(source: str) -> MotionSource:
 
 
 def backbone_source(folder: Path, where: str | None) -> Path:
-    """The run whose kept backbone a run of stage 2 is built with: its own, or, before there is one, that of stage 1."""
+    """The run folder whose stored backbone stage 2 uses: its own, or that of stage 1 if it has none yet."""
     own = (folder / run_folder.BACKBONE).is_dir()
     return folder if own or where is None or is_published(where) else Path(where)
 
 
 def initialise_motion(folder: Path, where: str, policy: PolicyModel) -> None:
-    """Load the Motion Expert that the run keeps or, before it does, from where it comes.
+    """Load the Motion Expert that is stored in the run or, if there is none yet, from its source.
 
     Raises:
         BadCheckpoint: its weights are damaged or of another size.
@@ -101,8 +100,8 @@ def initialise_motion(folder: Path, where: str, policy: PolicyModel) -> None:
 
 
 def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
-    """Keep the Motion Expert and the backbone of a run of stage 1 with that of stage 2, so that it stands alone.
-    Published weights name a backbone that can be had again."""
+    """Copy the Motion Expert and the backbone of stage 1 into the run of stage 2, so that it is self-contained. The
+    backbone of published weights is not copied, because it can be downloaded again."""
     if not is_published(where):
         run_folder.copy_backbone(Path(where), folder)
     if not (folder / run_folder.MOTION).is_file():

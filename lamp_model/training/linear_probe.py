@@ -1,5 +1,5 @@
 """The linear probe: ridge regression from the frozen features to the motion, the baseline that a Motion Expert must
-beat to be worth its training."""
+beat to be useful."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-"""Of the ridge, relative to the mean squared length of a sample's features."""
+"""Ridge strengths, relative to the mean squared length of a sample's features."""
 LEFT_OUT = 5
 """Episodes of the training set, at most a fifth of them, on which the strength is chosen."""
 LOOKED_AT = 4
@@ -19,21 +19,21 @@ Score = Callable[[Float[torch.Tensor, "N R"], Int[np.ndarray, " N"]], float]
 
 
 class Ridge:
-    """Ridge regression in its dual form: many more features than samples.
+    """Ridge regression in its dual form, because there are many more features than samples.
 
-    The features are those of the samples that are fitted, already standardised; a constant is added.
+    The features must be standardised over the fitted samples; a constant is added.
     """
 
     def __init__(self, gram: Float[torch.Tensor, "N N"]):
         """Take the inner products of all samples to be fitted."""
         self.gram = gram.double()
-        # One sample alone, standardised, is all zeros: then the mean motion is predicted, whatever the strength.
+        # A single sample is all zeros after standardising; then every strength predicts the mean motion.
         self._scale = float(self.gram.diagonal().mean()) or 1.0
 
     def weights(
         self, rows: Int[np.ndarray, " n"], inner: Float[torch.Tensor, "m n"], strength: float
     ) -> Float[torch.Tensor, "m n"]:
-        """What each of the fitted rows adds to a prediction, beside the mean of them all.
+        """The weight of each fitted row in a prediction, in addition to the mean of all fitted rows.
 
         Args:
             rows: numbers of the samples that are fitted.
@@ -52,8 +52,8 @@ def predict(weights: Float[torch.Tensor, "m n"], target: Float[torch.Tensor, "n 
 
 
 def chosen_strength(ridge: Ridge, episodes: Sequence[int], target: Float[torch.Tensor, "N R"], score: Score) -> float:
-    """The strength that is best on a few whole episodes when the others are fitted; the middle one where there is one
-    episode only."""
+    """The strength with the lowest error on a few held-out episodes when the others are fitted; the middle one where
+    there is only one episode."""
     numbers = np.unique(np.asarray(episodes))
     count = min(LEFT_OUT, len(numbers) // 5 or len(numbers) - 1)
     if count < 1:

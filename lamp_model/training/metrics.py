@@ -1,4 +1,4 @@
-"""Curves: one JSON object a line while training, a picture at the end."""
+"""Curves: one JSON object per line during training, a plot at the end."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ class MetricsLog:
         write_whole(path, b"".join(_line(values) for values in kept))
 
     def write(self, **values: Any) -> None:
-        """Append a line and hand it to the system at once, so that it can be watched."""
+        """Append a line and flush it, so that it can be followed."""
         with open(self.path, "ab") as file:
             file.write(_line(values))
 
@@ -39,8 +39,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(metrics: Path, picture: Path, title: str) -> None:
-    """Draw loss and validation over the steps, and what else the stage was judged by: errors of actions, or, of motion,
-    the error on moving points over that of "nothing moves"."""
+    """Plot training and validation loss over the steps, and the stage's other metrics: errors of actions, or for motion
+    the error on moving points divided by that of "nothing moves"."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
 
 
 def _ratios(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Errors on moving points in units of "nothing moves", where motion was looked at."""
+    """Errors on moving points divided by that of "nothing moves", for lines with motion metrics."""
     found = []
     for line in lines:
         still = line.get("still_px_moving")
@@ -78,7 +78,7 @@ def _ratios(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _look_of(name: str) -> tuple[str, str]:
-    """Label and line of an error: what the model is compared with is dashed, in the colour of what it is beside."""
+    """Label and line style of an error. Baselines are dashed, in the colour of the error they are compared with."""
     labels = {
         "rollout_px_all": ("generated flow, all points", "C0-"),
         "still_px_all": ("if nothing moved, all points", "C0--"),

@@ -1,4 +1,4 @@
-"""What a person is told of a Motion Expert: its errors in pixels beside "nothing moves" and the linear probe."""
+"""Report on a Motion Expert: its errors in pixels, compared with "nothing moves" and the linear probe."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ BASELINES = {"still": "nothing moves", "probe": "linear probe"}
 
 
 def validation_line(metrics: Mapping[str, float]) -> str | None:
-    """One line of figures on held-out episodes; None where motion was not looked at."""
+    """One line of metrics on held-out episodes; None where there are no motion metrics."""
     groups = [text for group in GROUPS if (text := _group(metrics, group))]
     return "; ".join(groups) or None
 

@@ -1,4 +1,4 @@
-"""Which parameters learn: chosen, asserted and said."""
+"""Selects, checks and describes the trained parameters, and computes their learning rate."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from lamp_model.networks.lora import ADAPTERS, module_of
 
 
 def set_learning(model: nn.Module, modules: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """Let the named modules of a model learn and freeze everything else, dropout included.
+    """Make the named modules of a model trainable and freeze everything else, dropout included.
 
     Parameters that were built frozen (weights that the chosen mode never reads) stay frozen.
 
@@ -26,7 +26,7 @@ def set_learning(model: nn.Module, modules: tuple[str, ...]) -> dict[str, nn.Par
 
 
 def training_mode(model: nn.Module, modules: tuple[str, ...]) -> None:
-    """Training mode for the learning modules only; a frozen one with its dropout on would guide with noise.
+    """Set training mode for the trained modules only; dropout in a frozen module would add noise to the guidance.
 
     Adapters have no mode of their own: they have no dropout, and the backbone around them is frozen.
     """

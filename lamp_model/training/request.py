@@ -1,4 +1,4 @@
-"""What a person asks of a stage of training, and which of it cannot be, settled before anything is read."""
+"""A user's request for a stage of training, and its checks before any data is read."""
 
 import math
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ OPTIONS = options_in(RunConfig)
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for. What is not said is as in the run that goes on, else as in the preset.
+    """A user's request. Unset values are those of the resumed run, else of the preset.
 
     Attributes:
         motion: stage 2: a finished run of stage 1.
         prior: ``3d`` (paper), ``2d`` (depth masked; decided in stage 1) or ``none`` (stage 2 without stage 1).
         motion_weights: stage 2: published motion weights in place of a run of stage 1.
         options: values by the names of ``OPTIONS``.
-        threads: that decode samples.
+        threads: number of threads that decode samples.
         relative_depth: motion may be learned from depth without a scale.
         cache_features: keep the backbone's features on disk; ``auto``: where the backbone runs on the CPU.
         cache_gb: GiB that they may take.
@@ -47,13 +47,13 @@ class Request:
 
 
 def check(request: Request, objective: str) -> None:
-    """Refuse what cannot be, with the reason.
+    """Refuse an impossible request, with the reason.
 
     Args:
-        objective: of the run that goes on, where the request says none.
+        objective: of the resumed run, where the request has none.
 
     Raises:
-        ValueError: what was asked for contradicts itself or the stage, a name is unknown or a number makes no sense.
+        ValueError: the request contradicts itself or the stage, a name is unknown or a number is invalid.
     """
     if request.threads < 1:
         raise ValueError(f"threads must be at least 1, found {request.threads}")

@@ -1,6 +1,4 @@
-"""All chance in training is a pure function of (seed, purpose, step): a run that goes on draws what it would have
-drawn.
-"""
+"""Random numbers in training are a pure function of (seed, purpose, step), so a resumed run draws the same numbers."""
 
 from enum import IntEnum
 
@@ -9,7 +7,7 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What is drawn for; the numbers keep the streams apart."""
+    """The purpose of a random stream; each has its own number, so that streams differ."""
 
     WEIGHTS = 0
     NOISE = 1

@@ -1,4 +1,4 @@
-"""How far an imagined motion is from the measured one, in pixels and in metres, beside "nothing moves"."""
+"""Errors of predicted motion against the measured one, in pixels and metres, compared with "nothing moves"."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,8 @@ from schemas.scene_flow import moving_points
 class RolloutErrors:
     """Collects errors of rollouts.
 
-    Most points of a robot scene stand still, so a figure over all points mostly measures stillness: points that move
-    (``schemas.scene_flow.MOVES``) are told apart.
+    Most points of a robot scene are static and dominate a mean over all points, so moving points
+    (``schemas.scene_flow.MOVES``) are also reported separately.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class RolloutErrors:
         """Measure one motion: increments (du, dv, dz) in the unit square and the scene's depth unit.
 
         Args:
-            name: under which it is counted; beside the one called ``rollout``, "nothing moves" is counted too.
+            name: of the metric; for ``rollout``, the error of "nothing moves" is added too.
         """
         start = scene.uvz[:, :1]
         generated = start + np.cumsum(increments, axis=1)
@@ -39,8 +39,8 @@ class RolloutErrors:
                     self._count(f"{one}_{unit}_{group}", errors[chosen])
 
     def add_samples(self, samples: Sequence[Float[np.ndarray, "K T 3"]], scene: Scene) -> None:
-        """Measure several motions that were imagined of one scene, in pixels: ``mean``, their mean, and ``best``, the
-        one that is nearest to the truth, chosen for each group of points."""
+        """Measure several predicted motions of one scene, in pixels: ``mean``, their mean, and ``best``, the one with
+        the lowest error, chosen for each group of points."""
         start = scene.uvz[:, :1]
         positions = [start + np.cumsum(increments, axis=1) for increments in samples]
         each = [_pixels(where, scene) for where in positions]
@@ -50,7 +50,7 @@ class RolloutErrors:
             self._count(f"best_px_{group}", min((errors[chosen] for errors in each), key=np.sum))
 
     def add_positions(self, displacement: Float[np.ndarray, "K T 2"], scene: Scene, name: str) -> None:
-        """Measure a guess of where points go in the image, as their displacement from the start in the unit square."""
+        """Measure predicted displacements of points from their start in the image, in the unit square."""
         errors = _pixels(scene.uvz[:, :1, :2] + displacement, scene)
         for group, chosen in groups_of(scene).items():
             self._count(f"{name}_px_{group}", errors[chosen])
@@ -67,7 +67,7 @@ class RolloutErrors:
 
 
 def groups_of(scene: Scene) -> dict[str, Bool[np.ndarray, "K T"]]:
-    """Which positions of steps 1..T count, of all points and of those that move."""
+    """Masks of the valid positions of steps 1..T, for all points and for moving ones."""
     usable = scene.valid & scene.valid[:, :1]
     moving = moving_points(lift(scene.uvz * [*scene.size, 1], scene.intrinsics), usable)
     return {"all": usable[:, 1:], "moving": usable[:, 1:] & moving[:, None]}
@@ -76,7 +76,7 @@ def groups_of(scene: Scene) -> dict[str, Bool[np.ndarray, "K T"]]:
 def _distances(positions: np.ndarray, scene: Scene) -> dict[str, np.ndarray]:
     to_pixels = np.array([*scene.size, 1.0])
     a, b = positions * to_pixels, scene.uvz[:, 1:] * to_pixels
-    # Not schemas.cameras.project: an imagined point may lie behind the camera, and is then simply far off.
+    # Not schemas.cameras.project: a predicted point may lie behind the camera, which counts as a large error.
     distances = np.linalg.norm(lift(a, scene.intrinsics) - lift(b, scene.intrinsics), axis=-1)
     unit = "m" if scene.depth_unit == "m" else "relative"
     return {"px": _pixels(positions, scene), unit: distances}

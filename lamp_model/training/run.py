@@ -1,4 +1,4 @@
-"""A run from request to finished folder: settle the config, build the model, train, leave what others read."""
+"""A run from request to finished folder: make the config, build the model, train, write the results."""
 
 import os
 from collections.abc import Iterator
@@ -38,15 +38,15 @@ from schemas.files import remove_partials
 from schemas.locks import held
 
 SHARDS = Path("shards/libero")
-"""Where shards are looked for when nobody says."""
+"""Default folder of shards."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that was found to be possible: nothing was trained yet.
+    """A checked request, before training.
 
     Attributes:
-        cache_gb: GiB that features may take on disk; None: they are not kept.
+        cache_gb: GiB that features may take on disk; None: they are not cached.
     """
 
     config: RunConfig
@@ -65,12 +65,13 @@ class Prepared:
 
 
 def prepare(request: Request) -> Prepared:
-    """Settle everything that can be refused before any work.
+    """Run all checks that are possible before training.
 
     Raises:
-        BadRun: the output exists and was not asked to go on, goes on differently, or the Motion Expert is missing.
+        BadRun: the output exists and resuming was not requested, it contradicts the request, or the Motion Expert is
+            missing.
         BadManifest, CorruptShard: the shards are not finished or damaged.
-        ValueError: an option makes no sense.
+        ValueError: an option is invalid.
     """
     _check_alone()
     folder = request.output
@@ -87,8 +88,8 @@ def prepare(request: Request) -> Prepared:
 
 
 def _room_for_features(request: Request, config: RunConfig, device: torch.device) -> float | None:
-    """GiB for features on disk; None where they are not kept: on a GPU the backbone is fast, and a sample that is seen
-    once need not be remembered."""
+    """GiB for features on disk; None where they are not cached: on a GPU the backbone is fast, and a sample that is
+    used only once needs no cache."""
     reason = uncacheable(config.model)
     if request.cache_features == "on" and reason:
         raise ValueError(f"--cache-features on is not possible here: {reason}; leave it out")
@@ -135,13 +136,13 @@ def _data_of(request: Request, stored: RunConfig | None) -> Path:
 
 
 def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, float]:
-    """Train and leave a finished run.
+    """Train and write a finished run.
 
     Args:
-        stop: looked at after every step.
+        stop: checked after every step.
 
     Returns:
-        The last figures on held-out episodes.
+        The last metrics on held-out episodes.
 
     Raises:
         BadRun: another process trains in the folder, or has begun a run there.
@@ -168,7 +169,7 @@ def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, floa
 
 @contextmanager
 def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]:
-    """Let a stage take features from a cache on disk, where that was found to be possible."""
+    """Let a stage take features from a cache on disk, if the prepared run has one."""
     if prepared.cache_gb is None:
         yield
         return
@@ -180,10 +181,10 @@ def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder against a second process. A start that fails leaves neither folder nor lock.
+    """Lock a run's folder against other processes. A failed start leaves neither folder nor lock.
 
     Raises:
-        BadRun: another process has it.
+        BadRun: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / run_folder.LOCK
@@ -197,13 +198,12 @@ def _alone_in(folder: Path) -> Iterator[None]:
         finally:
             if not (folder / run_folder.CONFIG).is_file():
                 lock.unlink(missing_ok=True)
-                with suppress(OSError):  # something else lies there
+                with suppress(OSError):  # the folder is not empty
                     folder.rmdir()
 
 
 def _statistics(prepared: Prepared) -> dict[str, Any] | None:
-    """What normalises states and actions: of a run that goes on, what it was begun with; None in stage 1, which has
-    neither."""
+    """Statistics that normalise states and actions; a resumed run keeps its own. None in stage 1."""
     config = prepared.config
     if config.training.stage == 1:
         return None
@@ -214,7 +214,7 @@ def _statistics(prepared: Prepared) -> dict[str, Any] | None:
 
 
 def _begin(prepared: Prepared, stage: Stage, statistics: dict[str, Any] | None) -> None:
-    """Write what a run begins with, once everything was built: a start that failed leaves nothing."""
+    """Write the initial files of a run, after everything is built, so that a failed start leaves nothing."""
     folder, config = prepared.folder, prepared.config
     remove_partials(folder)
     run_folder.write_config(folder, config)
@@ -227,7 +227,7 @@ def _begin(prepared: Prepared, stage: Stage, statistics: dict[str, Any] | None) 
 
 
 def _build(prepared: Prepared, statistics: dict[str, Any] | None) -> Stage:
-    """The stage's model, as it is before the first step, on its device."""
+    """Build the stage with its initial model on the device."""
     config, folder = prepared.config, prepared.folder
     torch.manual_seed(stream_seed(config.training.seed, Purpose.WEIGHTS))
     source = run_folder.local_backbone(backbone_source(folder, config.motion_run), config.model)

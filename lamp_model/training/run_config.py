@@ -1,5 +1,5 @@
-"""The config of a run: made of a preset, what was asked for, the data and the Motion Expert of stage 1; or the stored
-one, once nothing that was asked for contradicts it."""
+"""The config of a run: a new one from a preset, the request, the data and the Motion Expert of stage 1; or the stored
+one of a resumed run, if the request does not contradict it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,11 @@ from schemas.plugins import PluginChoice
 
 
 def new_config(request: Request, data: TrainingData) -> RunConfig:
-    """The config of a run that begins, once it is known that such a model can be.
+    """The config of a new run, after checking that the model can be built.
 
     Raises:
-        BadRun: the Motion Expert is missing, or it, the data and what was asked for do not fit each other.
-        ValueError: an option makes no sense, or the model's modules do not fit each other.
+        BadRun: the Motion Expert is missing, or it, the data and the request do not fit each other.
+        ValueError: an option is invalid, or the model's modules do not fit each other.
     """
     motion = _motion_source(request)
     config = _begun(request, data, motion)
@@ -56,7 +56,7 @@ def _motion_source(request: Request) -> MotionSource | None:
 
 
 def _begun(request: Request, data: TrainingData, motion: MotionSource | None) -> RunConfig:
-    """The preset's config on these data, with what stage 2 takes over from stage 1."""
+    """The preset's config for these data, with the settings that stage 2 takes over from stage 1."""
     of_motion = motion.preset if motion else None
     name = request.preset or of_motion or ("paper" if motion else "tiny")
     if of_motion is not None and motion is not None and name != of_motion:
@@ -76,10 +76,10 @@ def _begun(request: Request, data: TrainingData, motion: MotionSource | None) ->
 
 
 def _authors_orientation(request: Request, data: TrainingData) -> Literal["upright", "rotated-180"]:
-    """How the authors' motion weights see these data: as was asked for, else as they saw LIBERO where it is LIBERO.
+    """The image orientation for the authors' motion weights on these data: as requested, else rotated for LIBERO.
 
     Raises:
-        BadRun: it is LIBERO and others, of which they saw one rotated and the others not.
+        BadRun: the data mix LIBERO, which the authors rotated, with other datasets, which they did not.
     """
     asked = request.options.get("image_orientation")
     if asked is not None:
@@ -94,19 +94,19 @@ def _authors_orientation(request: Request, data: TrainingData) -> Literal["uprig
 
 
 def _authors_features(request: Request, model: ModelConfig) -> dict[str, str]:
-    """The one option of their backbone that the authors' weights leave open, where it was asked for."""
+    """The requested ``features`` option of the backbone, which the authors' weights do not determine."""
     asked = PluginChoice.parse(request.options.get("backbone") or model.backbone)
     chosen = asked.options.get("features")
     return {} if chosen is None or asked.name != model.backbone else {"features": chosen}
 
 
 def source_of(data: TrainingData) -> DataSource:
-    """What a run remembers of the shards that it reads."""
+    """The record of the shards in a run's config."""
     return DataSource(str(data.path), data.name, data.digest, data.manifests, len(data))
 
 
 def _without_what_stage_1_decided(config: RunConfig, options: dict, motion: MotionSource) -> dict:
-    """The options but those that are the Motion Expert's, which must agree with it."""
+    """The options without those of the Motion Expert, which must agree with it."""
     decided = {name: value for name, value in options.items() if OPTIONS[name].option.of_motion}
     for place, has, value in contradictions(config, decided):
         raise BadRun(
@@ -154,11 +154,11 @@ def _check_outline(config: RunConfig, folder: Path, data: TrainingData) -> None:
 
 
 def resumed_config(request: Request, stored: RunConfig, data: TrainingData) -> RunConfig:
-    """The stored config, once nothing that was asked for contradicts it but rates, which may change on the way. The
-    shards are the same ones, and may lie elsewhere.
+    """The stored config of a resumed run. The request may only change rates. The shards must be the same, but may have
+    been moved.
 
     Raises:
-        BadRun: something contradicts it.
+        BadRun: the request or the data contradict the stored config.
     """
     options = dict(request.options)
     done = max(steps_in(request.output / run_folder.CHECKPOINTS), default=0)

@@ -1,4 +1,4 @@
-"""What the two stages learn and how they are judged; the loop is theirs in common."""
+"""Losses and metrics of the two stages, which share one training loop."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -16,10 +16,10 @@ from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights
 from lamp_model.training.rollout_error import RolloutErrors
 
 ROLLOUTS = 8
-"""Of each held-out window, when a run of stage 1 ends."""
+"""Number of rollouts of each held-out window at the end of a run of stage 1."""
 Encode = Callable[[Batch], Features]
 Losses = dict[str, Float[torch.Tensor, " "]]
-"""Terms of a loss by name, weighted: their sum is what is minimised."""
+"""Weighted terms of a loss by name; their sum is minimised."""
 
 
 @runtime_checkable
@@ -27,7 +27,7 @@ class Stage(Protocol):
     """One stage of training.
 
     Attributes:
-        encode: the backbone's features of a batch; what fills or reads a cache may take its place.
+        encode: returns the backbone's features of a batch; may be replaced by a cached encoder.
     """
 
     number: int
@@ -35,24 +35,24 @@ class Stage(Protocol):
 
     @property
     def model(self) -> MotionModel:
-        """The whole model, with what learns and what is frozen."""
+        """The whole model, with trained and frozen modules."""
         ...
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """The terms of a batch's loss on the model's device; the generator decides all noise."""
+        """The terms of a batch's loss on the model's device; all noise comes from the generator."""
         ...
 
     def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
-        """The terms of a held-out batch's loss, and beside them what the model makes of it, for ``metrics``. The batch
-        is encoded once.
+        """The terms of a held-out batch's loss. Also records the model's predictions for ``metrics``. The batch is
+        encoded once.
 
         Args:
-            last: the run ends here: look more closely, however long it takes.
+            last: this is the last validation of the run; slower metrics are computed too.
         """
         ...
 
     def metrics(self) -> dict[str, float]:
-        """Figures over all batches evaluated since the last metrics."""
+        """Metrics over all batches evaluated since the last call."""
         ...
 
 
@@ -61,7 +61,7 @@ class MotionStage:
 
     Attributes:
         encode: the backbone's features of a batch.
-        baselines: figures that every look at the held-out episodes is set beside, under their own names.
+        baselines: metrics of baselines by name, added to the metrics of every validation.
     """
 
     number = 1
@@ -77,8 +77,8 @@ class MotionStage:
         return self._losses(self.encode(batch), batch, generator)
 
     def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
-        """Run the whole motion, and the first evaluation of it alone, and measure both against the truth; in the end
-        run it ``ROLLOUTS`` times, for their mean and the best of them."""
+        """Measure a whole rollout and the estimate of its first evaluation against the ground truth; in the last
+        validation run ``ROLLOUTS`` rollouts, for their mean and the best of them."""
         features = self.encode(batch)
         losses = self._losses(features, batch, generator)
         head, samples = self.model.motion_head, []
@@ -95,7 +95,7 @@ class MotionStage:
         return losses
 
     def metrics(self) -> dict[str, float]:
-        """See ``RolloutErrors``; beside them the baselines."""
+        """See ``RolloutErrors``; also holds the baselines."""
         means, self._errors = self._errors.means(), RolloutErrors()
         return {**means, **self.baselines}
 
@@ -111,8 +111,8 @@ def _increments(motion: torch.Tensor) -> np.ndarray:
 class PolicyStage:
     """Stage 2: Motion Guidance and the Action Expert learn; backbone and Motion Expert are frozen (paper, section 3.4).
 
-    With ``motion_weight`` the objective is joint: the Motion Expert learns on, by its own loss only; guidance passes it
-    no gradient.
+    With ``motion_weight`` the objective is joint: the Motion Expert is trained on with its own loss only; it gets no
+    gradient through the guidance.
     """
 
     number = 2
@@ -129,7 +129,7 @@ class PolicyStage:
         self._errors, self._count = [0.0, 0.0], 0
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """The action head's, over actions that the episode has; when joint, the weighted motion loss beside it."""
+        """The action loss over actions within the episode; for the joint objective also the weighted motion loss."""
         return self._losses(self.encode(batch), batch, generator)
 
     def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
@@ -149,8 +149,8 @@ class PolicyStage:
         return losses
 
     def metrics(self) -> dict[str, float]:
-        """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always the mean
-        action.
+        """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always predicting
+        the mean action.
         """
         means = [error / max(self._count, 1) for error in self._errors]
         self._errors, self._count = [0.0, 0.0], 0
@@ -161,7 +161,7 @@ class PolicyStage:
         actions = self.embodiments.actions(batch.actions, batch.embodiment)
         state = self.embodiments.states(batch.state, batch.embodiment)
         mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
-        # With padding repeated, all is as in the authors' code, which lets padded actions be attended to.
+        # With repeated padding this follows the authors' code, in which padded actions are attended to.
         present = batch.action_mask if self.model.config.padding == "masked" else None
         losses = {"action": self.model.action_model.loss(guided, state, actions, mask, generator, present)}
         if self.motion_weight:

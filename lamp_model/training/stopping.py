@@ -1,4 +1,4 @@
-"""Being told to stop from outside, as by a scheduler that ends a job."""
+"""Requests to stop training from outside, for example by a scheduler that ends a job."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,11 @@ class Stopped(Exception):
 
 @dataclass
 class StopRequest:
-    """Set by whoever is told to stop, read by the trainer between two steps.
+    """Set by a signal handler or another caller, read by the trainer between two steps.
 
     Attributes:
-        asked: stop as soon as the state is whole.
-        heeded: the trainer is running and looks; before and after, whoever asks ends the process.
+        asked: stop after the current step.
+        heeded: the trainer is running and checks ``asked``; before and after that, the caller must end the process.
     """
 
     asked: bool = False

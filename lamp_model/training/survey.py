@@ -1,5 +1,5 @@
-"""What a run of stage 1 learns of its training set before the first step: statistics that stay with the weights, and
-how far the linear probe gets.
+"""Statistics of the training set and errors of the linear probe, computed before the first step of stage 1. The
+statistics are saved with the weights.
 
 At most ``MOST`` windows, spread evenly, are encoded for it, and no more than fit into ``ROOM``.
 """
@@ -40,7 +40,7 @@ PROBE = "probe_px_all"
 
 @dataclass(frozen=True)
 class Survey:
-    """Windows side by side, on the CPU.
+    """Encoded windows, stacked, on the CPU.
 
     Attributes:
         tokens: features at their places in the prompt, 0 beyond its end.
@@ -57,8 +57,8 @@ class Survey:
 
 
 def look_at_data(stage: Stage, training: Loader, validation: Loader | None, folder: Path) -> None:
-    """Before the first step of stage 1: the statistics that the Motion Expert wants, and the linear probe's errors as
-    the stage's baseline. A run that goes on has the first in its checkpoint and the second in its curves."""
+    """Before the first step of stage 1, compute the statistics that the Motion Expert needs, and the linear probe's
+    errors as the stage's baseline. A resumed run has the first in its checkpoint and the second in its curves."""
     if not isinstance(stage, MotionStage):
         return
     known = [line for line in read_metrics(folder / METRICS) if PROBE in line]
@@ -118,8 +118,8 @@ def aligned(features: Features) -> tuple[Float[torch.Tensor, "B L D"], Bool[torc
 def standard(survey: Survey) -> tuple[Float[torch.Tensor, "L D"], Float[torch.Tensor, "L D"]]:
     """Mean and standard deviation of features by place and channel.
 
-    A place that few windows reach, as the end of a long instruction, has the deviation that others have on average: its
-    own would be that of one task, and blow up every other.
+    A place that few windows reach, such as the end of a long instruction, gets the average deviation of the other
+    places: its own would come from one task only, and be too small for all others.
     """
     means, deviations = [], []
     for place in range(survey.tokens.shape[1]):
@@ -134,8 +134,8 @@ def standard(survey: Survey) -> tuple[Float[torch.Tensor, "L D"], Float[torch.Te
 
 
 def keep_statistics(expert: MotionExpert, survey: Survey) -> None:
-    """Write the statistics of a training set into a Motion Expert that wants them; places beyond the longest prompt are
-    treated like its last."""
+    """Write the statistics of a training set into a Motion Expert that needs them; places beyond the longest prompt get
+    those of its last place."""
     if isinstance(expert.feature_norm, FeatureNorm):
         for name, values in zip(("mean", "std"), standard(survey), strict=True):
             buffer = getattr(expert.feature_norm, name)
@@ -148,7 +148,7 @@ def keep_statistics(expert: MotionExpert, survey: Survey) -> None:
 
 
 def probe_errors(survey: Survey, held_out: Survey) -> dict[str, float]:
-    """How far the linear probe is from the truth on held-out windows: ``probe_px_moving`` and ``probe_px_all``."""
+    """Errors of the linear probe on held-out windows: ``probe_px_moving`` and ``probe_px_all``."""
     began = time.perf_counter()
     mean, deviation = standard(survey)
     places = len(mean)
@@ -184,7 +184,7 @@ def probe_errors(survey: Survey, held_out: Survey) -> dict[str, float]:
 
 
 def _displacements(survey: Survey, steps: np.ndarray) -> Float[torch.Tensor, "N R"]:
-    """Of all points at some steps, in the unit square; 0 where unknown."""
+    """Displacements of all points at some steps, in the unit square; 0 where unknown."""
     rows = []
     for scene in survey.scenes:
         moved = scene.uvz[:, steps + 1, :2] - scene.uvz[:, :1, :2]

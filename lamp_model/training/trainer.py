@@ -1,4 +1,4 @@
-"""The training loop of both stages: batch, loss, step, and now and then a look and a checkpoint."""
+"""The training loop of both stages: batch, loss, step, and regular validation and checkpoints."""
 
 import math
 import sys
@@ -43,7 +43,7 @@ class Trainer:
     """Trains one stage in a run's folder.
 
     Attributes:
-        done: optimiser steps done; with the run's config this is the whole state of data and chance.
+        done: optimiser steps done; with the run's config it determines the next batches and random numbers.
     """
 
     def __init__(self, stage: Stage, config: TrainingConfig, folder: Path, train: Loader, validation: Loader | None):
@@ -76,7 +76,7 @@ class Trainer:
             The last validation's figures.
 
         Raises:
-            Stopped: it was asked to, and a checkpoint of the last step stands.
+            Stopped: stopping was requested; a checkpoint of the last step was written.
             TrainingFailed: the loss or its gradient is not finite; the weights are those of the step before.
             CorruptShard, BadSample: a sample cannot be used.
             OSError: the disk is full or failing.
@@ -124,7 +124,7 @@ class Trainer:
             self._check_gradients()
         gradients = [p.grad for p in self.learning.values() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        value, length = torch.stack([loss.detach().float(), norm.float()]).tolist()  # one question to the device
+        value, length = torch.stack([loss.detach().float(), norm.float()]).tolist()  # one device synchronisation
         if not math.isfinite(value + length):
             self._fail(losses, length)
         torch.nn.utils.clip_grads_with_norm_(list(self.learning.values()), self.config.clip, norm)
@@ -136,7 +136,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Look at the held-out episodes with the same noise each time, and log it."""
+        """Evaluate the held-out episodes, with the same noise each time, and log the metrics."""
         if self.validation is None:
             return {}
         began = time.perf_counter()
@@ -156,7 +156,7 @@ class Trainer:
         if told := validation_line(metrics):
             over = "\r\033[K" if sys.stdout.isatty() and sys.stderr.isatty() else ""  # the bar's line
             print(f"{over}step {self.done}: {told}", flush=True)
-        self._began += time.perf_counter() - began  # samples per second are of training
+        self._began += time.perf_counter() - began  # validation does not count for samples per second
         return metrics
 
     def save(self) -> None:
