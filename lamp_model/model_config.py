@@ -22,6 +22,16 @@ GRID_OPTION = Option(
 HORIZON_OPTION = Option(
     "Steps of motion: the first so many of the shards'. [default: the shards']", needs="motion", of_motion=True
 )
+LAYERS_OPTION = Option(
+    "Layers of the Motion Expert. [default: tiny 2, paper 12]", name="motion_layers", needs="motion", of_motion=True
+)
+HEADS_OPTION = Option(
+    "Attention heads of the Motion Expert; its width is heads times 32 in tiny, times 64 in paper. [default: tiny 4, "
+    "paper 16]",
+    name="motion_heads",
+    needs="motion",
+    of_motion=True,
+)
 MOTION_TARGET_OPTION = Option(
     "What the motion network gives: velocity (paper), or data, from which the velocity follows: motion is 30 times "
     "smaller than the noise, and a velocity is mostly noise. [default: tiny data, paper velocity]",
@@ -107,8 +117,8 @@ class MotionConfig:
             (``lamp_model.networks.conditioning``).
     """
 
-    layers: int = 12
-    heads: int = 16
+    layers: Annotated[int, LAYERS_OPTION] = 12
+    heads: Annotated[int, HEADS_OPTION] = 16
     head_dim: int = 64
     time_channels: int = 512
     patch_size: int = 2

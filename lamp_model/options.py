@@ -32,10 +32,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Option:
-    """An option, named like its field.
+    """An option.
 
     Attributes:
         help: help text.
+        name: where another config has a field of the same name; None: named like its field.
         stage: the only stage that has it; None: both.
         needs: ``motion``: only used with a Motion Expert; ``joint``: in stage 2 only used with the joint objective.
         of_motion: set when the Motion Expert is trained; stage 2 takes the value over.
@@ -44,6 +45,7 @@ class Option:
     """
 
     help: str
+    name: str | None = None
     stage: Literal[1, 2] | None = None
     needs: Literal["motion", "joint"] | None = None
     of_motion: bool = False
@@ -79,7 +81,8 @@ def options_in(kind: type, path: tuple[str, ...] = ()) -> dict[str, Place]:
         if typing.get_origin(hint) is Annotated:
             hint, *notes = typing.get_args(hint)
             for option in (note for note in notes if isinstance(note, Option)):
-                found[one.name] = Place(one.name, here, hint, option)
+                name = option.name or one.name
+                found[name] = Place(name, here, hint, option)
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             found |= options_in(hint, here)
     return found
