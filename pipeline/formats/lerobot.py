@@ -15,7 +15,7 @@ from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.lerobot_meta import INFO, BadMeta, EpisodeRow, LeRobotMeta, meta_files, read_meta
 from pipeline.formats.lerobot_rows import first_row, row_numbers
-from pipeline.formats.video import NEAR, VideoSpan, frame_count
+from pipeline.formats.video import NEAR, VideoSpan, count_frames
 from schemas.episode import BadEpisode, EpisodeRef
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
@@ -202,7 +202,7 @@ class LeRobotEpisode:
         before the first picture; in the second case there are as many pictures as rows.
         """
         late = first * self.meta.fps > NEAR
-        return first if late and frame_count(self.ref.name, span.path) == self.length else 0.0
+        return first if late and count_frames(self.ref.name, span.path) == self.length else 0.0
 
     def check_rows(self) -> None:
         """Refuse a table that does not match the dataset's list of episodes.

@@ -46,14 +46,14 @@ class VideoSpan:
         return self.start_s + number / (self.fps or 1) if self.times is None else self.times[number]
 
 
-def frame_count(name: str, path: Path) -> int | None:
-    """The number of frames in a file's header; None if the header does not give it.
+def count_frames(name: str, path: Path) -> int:
+    """The number of frames of a video, from its header, or from its packets if the header does not give it.
 
     Raises:
         BadEpisode: the file is missing or not a video.
     """
-    with opened_video(name, path) as (_, stream):
-        return stream.frames or None
+    with opened_video(name, path) as (container, stream):
+        return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
 
 
 def check_end(name: str, span: VideoSpan, most: int = 1) -> int:
@@ -73,16 +73,6 @@ def check_end(name: str, span: VideoSpan, most: int = 1) -> int:
     if missing > most:
         raise _too_short(name, span, max(span.length - missing, 0))
     return missing
-
-
-def count_frames(name: str, path: Path) -> int:
-    """The number of frames of a video, from its header, or from its packets if the header does not give it.
-
-    Raises:
-        BadEpisode: the file is missing or not a video.
-    """
-    with opened_video(name, path) as (container, stream):
-        return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
 
 
 def first_frame(name: str, span: VideoSpan) -> UInt8[np.ndarray, "H W 3"]:
