@@ -10,16 +10,13 @@ import torch
 from jaxtyping import Float
 
 from lamp_model import backbones, observation
-from lamp_model.errors import BadCheckpoint
 from lamp_model.model import MotionModel
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks import motion_layout
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.precision import autocast
 from lamp_model.observation import resized_by_pil
-from lamp_model.published import POLICY_PARTS
-from lamp_model.published.config import read_config
-from lamp_model.published.files import PublishedFiles, fetched, find, is_published, read_state
+from lamp_model.published.files import is_published
 from lamp_model.published.loading import (
     load_published_policy,
     motion_expert,
@@ -118,14 +115,13 @@ def load_motion_expert(
     """
     chosen, pil_size, backbone = choose_device(device), None, None
     if is_published(source):
-        config, tensors, where = read_published_motion(source)
-        files = find(source, needs_statistics=False)
-        published = read_config(files.config)
-        name = read_statistics(files.statistics)[0] if files.statistics.is_file() else None
-        config = replace(config, image_orientation=oriented(published, name, image_orientation).image_orientation)
-        if not published.own_normalisation:
+        found = read_published_motion(source)
+        tensors, where, statistics = found.tensors, found.where, found.files.statistics
+        name = read_statistics(statistics)[0] if statistics.is_file() else None
+        config = oriented(found.config, name, image_orientation)
+        if not found.config.own_normalisation:
             pil_size = configure(backbones.__name__, config.backbone, config.backbone_options).image_size
-        if _is_whole(files):
+        if found.whole:
             backbone = partial(_backbone_of_policy, source)
     else:
         config, tensors, where = run_folder.motion_weights(Path(source))
@@ -136,15 +132,6 @@ def load_motion_expert(
             )
         config = run_folder.local_backbone(Path(source), config)
     return MotionPredictor(motion_expert(config, tensors, where), config, chosen, pil_size, backbone)
-
-
-def _is_whole(files: PublishedFiles) -> bool:
-    """Whether the weights are those of a whole policy, including its backbone."""
-    try:
-        read_state(fetched(files), POLICY_PARTS)
-    except BadCheckpoint:
-        return False
-    return True
 
 
 def _backbone_of_policy(source: str | Path) -> MotionModel:

@@ -19,7 +19,7 @@ from lamp_model.networks.weights import check_state, load_weights
 from lamp_model.options import with_options
 from lamp_model.published import MOTION_PARTS, POLICY_PARTS
 from lamp_model.published.config import PublishedConfig, read_config
-from lamp_model.published.files import fetched, find, read_state, verify_weights
+from lamp_model.published.files import PublishedFiles, fetched, find, read_state, verify_weights
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
 from schemas.plugins import MissingDependency, configure
@@ -42,6 +42,27 @@ class LoadedPolicy:
     action: Normaliser
     pil_size: int | None
     convention: ActionConvention | None
+
+
+@dataclass(frozen=True)
+class PublishedMotion:
+    """A Motion Expert of a published checkpoint.
+
+    Attributes:
+        config: of the checkpoint; says whose weights they are (``own_normalisation``).
+        tensors: by their names in ``MotionExpert``, memory mapped, not read yet.
+        whole: the file holds a whole policy, including its backbone.
+    """
+
+    config: PublishedConfig
+    tensors: dict[str, torch.Tensor]
+    files: PublishedFiles
+    whole: bool
+
+    @property
+    def where(self) -> str:
+        """The file that holds the tensors."""
+        return str(self.files.weights)
 
 
 def load_published_policy(
@@ -137,31 +158,31 @@ def load_published_motion(source: str | Path) -> MotionExpert:
     Raises:
         BadCheckpoint: it is incomplete, tampered with, of another model or of another size.
     """
-    return motion_expert(*read_published_motion(source))
+    found = read_published_motion(source)
+    return motion_expert(found.config.model, found.tensors, found.where)
 
 
-def read_published_motion(source: str | Path) -> tuple[ModelConfig, dict[str, torch.Tensor], str]:
-    """Read the Motion Expert from motion weights or from a whole policy: the config of its model, the tensors by their
-    names in ``MotionExpert`` (memory mapped, not read yet), and the file.
+def read_published_motion(source: str | Path) -> PublishedMotion:
+    """Read the Motion Expert from motion weights or from a whole policy.
 
     Raises:
         BadCheckpoint: it is incomplete or tampered with.
     """
     files = find(source, needs_statistics=False)
-    config = read_config(files.config).model
-    files = fetched(files)
+    config = read_config(files.config)
+    files, whole = fetched(files), False
     try:
         state = read_state(files, MOTION_PARTS)
     except BadCheckpoint as error:
         try:
-            state = read_state(files, POLICY_PARTS)
+            state, whole = read_state(files, POLICY_PARTS), True
         except BadCheckpoint:
             raise error from None
     head = f"{MOTION_PARTS[0]}."
     tensors = {name.removeprefix(head): tensor for name, tensor in state.items() if name.startswith(head)}
-    _expected_motion(config, tensors, str(files.weights))
+    _expected_motion(config.model, tensors, str(files.weights))
     verify_weights(files)
-    return config, tensors, str(files.weights)
+    return PublishedMotion(config, tensors, files, whole)
 
 
 def _expected_motion(config: ModelConfig, tensors: Mapping[str, torch.Tensor], where: str) -> int:

@@ -11,8 +11,7 @@ from lamp_model.model import PolicyModel
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.weights import check_state, load_weights
-from lamp_model.published.config import read_config
-from lamp_model.published.files import find, is_published
+from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_motion, read_published_motion
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import write_sealed_tensors
@@ -68,13 +67,13 @@ def find_published(source: str) -> MotionSource:
             "the .pt, or a "
             "name on the Hugging Face hub; a run of lamp-train is given as --motion"
         )
-    model, tensors, where = read_published_motion(source)
+    found = read_published_motion(source)
+    model = found.config.model
     width = feature_width(model.backbone, model.backbone_options)
     with torch.device("meta"):
         expected = MotionExpert(model.motion, width)
-    check_state(expected, tensors, where)
-    own = read_config(find(source, needs_statistics=False).config).own_normalisation
-    return MotionSource(source, None, model, authors=not own)
+    check_state(expected, found.tensors, found.where)
+    return MotionSource(source, None, model, authors=not found.config.own_normalisation)
 
 
 def backbone_source(folder: Path, where: str | None) -> Path:

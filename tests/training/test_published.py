@@ -25,6 +25,7 @@ from lamp_model.published import files
 from lamp_model.published.config import read_config, to_values
 from lamp_model.published.export import differences
 from lamp_model.published.files import is_published
+from lamp_model.published.loading import read_published_motion
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import read_tensors, write_sealed_tensors
 from schemas.episode import ActionConvention
@@ -103,6 +104,8 @@ def test_the_motion_expert_of_run_and_checkpoint_is_the_same(made, tmp_path):
         found = load_motion_expert(source, device="cpu").expert
         assert not any(m.training for m in found.modules())
         assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())
+        read = read_published_motion(source)
+        assert read.config.own_normalisation and read.whole == (source != tmp_path / "motion")
     shutil.copy(made / "export/dataset_statistics.json", tmp_path / "motion")
     with pytest.raises(BadCheckpoint, match=r"lacks action_model, motion_guidance, qwen_vl_interface"):
         load_policy(tmp_path / "motion", device="cpu")
