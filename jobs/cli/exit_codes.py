@@ -121,10 +121,15 @@ def _interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
     return _interrupt_behind(before)
 
 
+def code_of(number: int) -> int:
+    """The exit code of a process that a signal ended."""
+    return 128 + number
+
+
 def _say_interrupted(interrupt: KeyboardInterrupt) -> int:
     if isinstance(interrupt, Terminated):
-        return _say(f"ended by {signal.Signals(interrupt.number).name}; {GOES_ON}", 128 + interrupt.number)
-    return _say(f"interrupted; {GOES_ON}", 130)
+        return _say(f"ended by {signal.Signals(interrupt.number).name}; {GOES_ON}", code_of(interrupt.number))
+    return _say(f"interrupted; {GOES_ON}", code_of(signal.SIGINT))
 
 
 def _say(message: str, code: int) -> int:

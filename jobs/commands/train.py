@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.cli.command_line import check_paths
-from jobs.cli.exit_codes import Failed, UsageError
+from jobs.cli.exit_codes import Failed, UsageError, code_of
 from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import let_threads_sleep, quieten
 from jobs.cli.train_options import Train, request_of, with_recipe
@@ -17,9 +17,6 @@ from schemas.structured import BadFile
 if TYPE_CHECKING:
     from lamp_model.training.run import Prepared
     from lamp_model.training.stopping import StopRequest
-
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes of a process that SIGINT or SIGTERM ended."""
 
 
 class _Ended(Exception):
@@ -98,9 +95,9 @@ def _train(prepared: "Prepared") -> dict[str, float]:
             return train(prepared, stop)
     except Stopped as stopped:
         kept = f"step {stopped.saved} is kept; " if stopped.saved else ""
-        raise _Ended(TERMINATED, f"told to stop (SIGTERM); {kept}{_way_on(prepared)}") from None
+        raise _Ended(code_of(signal.SIGTERM), f"told to stop (SIGTERM); {kept}{_way_on(prepared)}") from None
     except KeyboardInterrupt:
-        raise _Ended(INTERRUPTED, f"interrupted; {_way_on(prepared)}") from None
+        raise _Ended(code_of(signal.SIGINT), f"interrupted; {_way_on(prepared)}") from None
     except MissingDependency as error:
         raise Failed(f"{error}; --preset tiny needs none, to try the rest") from error
     except (BadCheckpoint, TooLong, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
