@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas.files import write_whole, written_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RATIOS = ("first_px_moving", "rollout_px_moving", "still_px_moving", "probe_px_moving")
 """What is drawn of the error on moving points, over that of "nothing moves"."""
@@ -41,14 +44,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def draw_curves(metrics: Path, picture: Path, title: str) -> None:
     """Plot training and validation loss over the steps, and the stage's other metrics: errors of actions, or for motion
     the error on moving points divided by that of "nothing moves"."""
+    figure = figure_of(read_metrics(metrics), title)
+    with written_whole(picture) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def figure_of(lines: list[dict[str, Any]], title: str) -> "Figure":
+    """The figure that ``draw_curves`` saves."""
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.use("agg")
-    lines = read_metrics(metrics)
     ratios = _ratios(lines)
     errors = sorted({k for line in lines for k in line if k.startswith(("action_error", "mean_action_error"))})
-    figure = Figure(figsize=(11 if errors or ratios else 6, 4), layout="constrained")
+    figure = Figure(figsize=(11 if errors or ratios else 6, 4.5), layout="constrained")
     axes = figure.subplots(1, 2 if errors or ratios else 1, squeeze=False)[0]
     for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
         _draw(axes[0], lines, name, label)
@@ -62,9 +71,9 @@ def draw_curves(metrics: Path, picture: Path, title: str) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend()
-    with written_whole(picture) as file:
-        figure.savefig(file, format="png", dpi=110)
+            # Below the plot: inside it covers the curves, which may run anywhere.
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
+    return figure
 
 
 def _ratios(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,11 +89,9 @@ def _ratios(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _look_of(name: str) -> tuple[str, str]:
     """Label and line style of an error. Baselines are dashed, in the colour of the error they are compared with."""
     labels = {
-        "rollout_px_all": ("generated flow, all points", "C0-"),
-        "still_px_all": ("if nothing moved, all points", "C0--"),
-        "rollout_px_moving": ("generated flow, points that move", "C1-"),
-        "still_px_moving": ("if nothing moved, points that move", "C1--"),
         "first_px_moving": ("first step's estimate", "C0-"),
+        "rollout_px_moving": ("rollout", "C1-"),
+        "still_px_moving": ("nothing moves", "C1--"),
         "probe_px_moving": ("linear probe", "C2--"),
         "action_error": ("generated actions", "C0-"),
         "mean_action_error": ("the data's mean action", "C0--"),
