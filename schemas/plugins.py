@@ -19,6 +19,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
+import sys
 import typing
 from functools import cache
 from pathlib import Path
@@ -121,7 +122,14 @@ def own_plugin_names(package: str) -> tuple[str, ...]:
 
 def _entry_points(package: str) -> dict[str, str]:
     """Dotted paths of modules by the folder's entry point names; the folder's own plug-ins take precedence."""
-    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=entry_point_group(package))}
+    return _entry_points_on(entry_point_group(package), tuple(sys.path))
+
+
+@cache
+def _entry_points_on(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """Entry points of a group with this ``sys.path``. Finding them opens a file of every installed package, and a build
+    asks several times for each episode."""
+    return {entry.name: entry.value for entry in importlib.metadata.entry_points(group=group)}
 
 
 @cache

@@ -1,5 +1,6 @@
 """Plug-ins of other packages: by a dotted path, and by an entry point."""
 
+import importlib.metadata
 import sys
 
 import pytest
@@ -82,3 +83,12 @@ def test_an_option_is_given_once():
     assert PluginChoice.said("lk:window=9", ["levels=2"]).options == {"window": "9", "levels": "2"}
     with pytest.raises(ValueError, match="lk: the option window is given twice"):
         PluginChoice.said("lk:window=9", ["window=7"])
+
+
+def test_installed_packages_are_looked_through_once(own, monkeypatch):
+    """It opens a file of each, and a build asks several times for every episode."""
+    looked = []
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: looked.append(group) or ())
+    for _ in range(3):
+        plugin_names("pipeline.cameras")
+    assert looked == ["lamp.cameras"]
