@@ -57,8 +57,11 @@ def figure_of(lines: list[dict[str, Any]], title: str) -> "Figure":
     matplotlib.use("agg")
     ratios = _ratios(lines)
     errors = sorted({k for line in lines for k in line if k.startswith(("action_error", "mean_action_error"))})
-    figure = Figure(figsize=(11 if errors or ratios else 6, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2 if errors or ratios else 1, squeeze=False)[0]
+    plots = 2 if errors or ratios else 1
+    figure = Figure(figsize=(5.5 * plots, 4.5))
+    axes = figure.subplots(1, plots, squeeze=False)[0]
+    # matplotlib's automatic layouts draw everything twice or more, which takes longer than a short run.
+    figure.subplots_adjust(left=0.15 / plots, right=0.98, bottom=0.27, top=0.93, wspace=0.2)
     for name, label in (("loss", "training loss"), ("val_loss", "validation loss")):
         _draw(axes[0], lines, name, label)
     axes[0].set(xlabel="step", ylabel="flow matching loss", title=title, yscale="log")
@@ -72,7 +75,7 @@ def figure_of(lines: list[dict[str, Any]], title: str) -> "Figure":
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             # Below the plot: inside it covers the curves, which may run anywhere.
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     return figure
 
 
