@@ -1,11 +1,13 @@
 """How well a run of stage 1 imagines motion on windows that it never saw, beside "nothing moves" and the linear probe.
 
     python benchmarks/motion_error.py RUN [--data SHARDS] [--windows 256] [--threads 1] [--pictures FOLDER]
+        [--solver-steps 1 2 4 10 20]
 
 Without ``--data`` the windows are those of the run's held-out episodes; with it, those of other shards, as of episodes
 that were recorded later. The probe is fitted on the run's own training episodes. Errors are over that of "nothing
 moves", on the same windows. With ``--pictures`` a good, a typical and a bad window are drawn: the 10th, 50th and 90th
-percentile of the first step's error on moving points.
+percentile of the first step's error on moving points. With ``--solver-steps`` only one rollout with each of these
+numbers of Euler steps is measured; one step is the first step's estimate.
 """
 
 import argparse
@@ -47,6 +49,29 @@ def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[
     return stage.metrics(), each
 
 
+def print_by_solver_steps(stage: MotionStage, loader: Loader, numbers: np.ndarray, counts: list[int]) -> None:
+    """One rollout of each window with each number of Euler steps, from the same noise."""
+    head = stage.model.motion_head
+    config, errors = head.config, {count: RolloutErrors() for count in counts}
+    with torch.no_grad():
+        for index, batch in enumerate(loader.in_order(numbers)):
+            chance = generator(torch.device("cpu"), 0, Purpose.VALIDATION, index)
+            features = stage.encode(batch)
+            noise = torch.randn(head.noise_shape(batch.size), generator=chance)
+            for count, found in errors.items():
+                head.config = replace(config, denoising_steps=count, guidance_steps=0)
+                motions = motion_layout.denormalise(head.rollout(features, noise)).numpy()
+                for motion, scene in zip(motions, batch.scenes, strict=True):
+                    found.add(motion, scene)
+    head.config = config
+    print(f"{len(numbers)} windows; one rollout, over nothing moves")
+    print("| solver steps | moving points | all points |\n|---|---|---|")
+    for count, found in errors.items():
+        means = found.means()
+        ratios = [means[f"rollout_px_{group}"] / means[f"still_px_{group}"] for group in ("moving", "all")]
+        print(f"| {count} | {ratios[0]:.3f} | {ratios[1]:.3f} |")
+
+
 def draw(folder: Path, stage: MotionStage, loader: Loader, number: int, name: str, ratio: float) -> None:
     """The measured flow of a window beside the first step's estimate."""
     from pipeline.inspection.pictures import write_picture
@@ -77,6 +102,7 @@ def main() -> None:
     parser.add_argument("--windows", type=at_least_one, default=256)
     parser.add_argument("--threads", type=at_least_one, default=1)
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--solver-steps", type=at_least_one, nargs="+")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"{describe()}; torch {torch.__version__}, {args.threads} thread(s)")
@@ -85,6 +111,9 @@ def main() -> None:
     assert held_out is not None, "nothing is held out: give --data"
     numbers = held_out.numbers[np.linspace(0, len(held_out.numbers) - 1, args.windows).round().astype(int)]
     numbers = np.unique(numbers)
+    if args.solver_steps:
+        print_by_solver_steps(stage, held_out, numbers, args.solver_steps)
+        return
     metrics, each = errors_of(stage, held_out, numbers)
     probed = Loader(held_out.shards, numbers, held_out.config, held_out.batch_size, 0)
     metrics |= probe_errors(
