@@ -142,9 +142,13 @@ class RunOptions:
     """How the build runs; none of these changes a byte of the samples."""
 
     executor: Literal["ray", "local"] = "ray"
-    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
+    """ray joins a running cluster or starts one on this machine; local runs in this process, on one GPU. The bytes are
+    the same."""
     executor_options: tuple[str, ...] = ()
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    gpus_per_worker: float | None = None
+    """GPUs of each worker that runs a model, with --executor ray: 0.5 puts two on every GPU of every node, 0 runs
+    models on CPUs. [default: 1 where the cluster has GPUs]"""
     chunk_megapixels: float = 32.0
     """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
     worked on in chunks. Less for less memory; the samples are the same."""

@@ -36,6 +36,12 @@ def summary_text(summary: "BuildSummary") -> str:
         lines.append(
             f"  relative     {summary.relative_depth} triplets have depth without a scale: nothing to align it to"
         )
+    for device, count in summary.devices.items():
+        lines.append(f"  models ran   on {device} for {count} episodes")
+    if len(summary.devices) > 1:
+        lines.append(
+            "               results of different devices differ in their last digits: a build of one kind is exact"
+        )
     for reason, count in summary.skipped_cameras.items():
         lines.append(f"  skipped      {count} cameras {reason}")
     for note, count in summary.notes.items():

@@ -122,13 +122,30 @@ def plan_of(args: Build) -> Plan:
             source=(args.input or Path("data") / recipe.info.name).resolve(),
             output=args.output or Path("shards") / recipe.info.name,
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
-            executor_options=executor_config(args.executor, parse_options(args.executor_options)),
+            executor_options=_executor_options(args),
             chunks=ChunkConfig(args.chunk_megapixels),
         )
     except MissingDependency as error:
         raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _executor_options(args: Build) -> Any:
+    """The executor's config.
+
+    Raises:
+        ValueError: an unknown option or value.
+    """
+    options = parse_options(args.executor_options)
+    if args.gpus_per_worker is not None:
+        if args.executor == "local":
+            raise ValueError(
+                f"--gpus-per-worker {args.gpus_per_worker:g} is for --executor ray; --executor local is one process, "
+                "which uses one GPU where there is one"
+            )
+        options["gpus_per_worker"] = str(args.gpus_per_worker)
+    return executor_config(args.executor, options)
 
 
 def _build(args: Build, plan: Plan) -> Outcome:

@@ -7,6 +7,7 @@ complete.
 """
 
 import json
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -44,6 +45,7 @@ class EpisodeReport:
         skipped_cameras: why cameras were skipped, by name, where all cameras were chosen.
         relative_depth: samples whose depth has no known scale.
         seconds: time spent by stage; not written to the output.
+        device: the kind of device that ran models (``schemas.devices.kind_of_device``); None where there is no model.
     """
 
     key: str
@@ -60,6 +62,7 @@ class EpisodeReport:
     skipped_cameras: dict[str, str] = field(default_factory=dict)
     relative_depth: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    device: str | None = None
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -107,9 +110,14 @@ def episode_key(recipe: Recipe, ref: EpisodeRef) -> str:
         ref.source,
         ref.episode,
         ref.fingerprint,
-        _versions(recipe.libraries),
+        library_versions(recipe),
     ]
     return digest_of(identity)
+
+
+def library_versions(recipe: Recipe) -> dict[str, str]:
+    """The installed versions of the libraries that affect pixels."""
+    return _versions(recipe.libraries)
 
 
 @cache
@@ -176,6 +184,18 @@ def stored_report(folder: Path, key: str) -> EpisodeReport | None:
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return report if whole and webdataset.index_path(tar).is_file() else None
+
+
+def stored_keys(folder: Path) -> set[str]:
+    """The names of the stored episodes. Folders are listed and no file is opened, so that it takes about a second for
+    100,000 episodes; ``stored_report`` looks whether one is whole.
+    """
+    found: set[str] = set()
+    for below in os.scandir(folder) if folder.is_dir() else ():
+        if below.is_dir():
+            with os.scandir(below.path) as files:
+                found.update(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
+    return found
 
 
 def _report_path(folder: Path, key: str) -> Path:

@@ -92,7 +92,7 @@ class Poisoned:
     def __init__(self, episode: str, notes):
         self.episode, self.notes, self.inner = episode, notes, executor(2)
 
-    def run(self, make_worker, tasks):
+    def run(self, make_worker, tasks, **options):
         episode, notes = self.episode, self.notes
 
         def make():
@@ -284,8 +284,48 @@ def test_a_cluster_of_others_is_asked_with_its_token_and_its_loss_is_one_sentenc
 
 def test_a_build_of_which_every_episode_died_says_so(source, tmp_path):
     class Dead:
-        def run(self, make_worker, tasks):
+        def run(self, make_worker, tasks, **options):
             yield from ((task, WorkerDied("the machine is gone")) for task in tasks)
 
     with pytest.raises(BuildError, match=r"4 quarantined, the first because a_demo.hdf5:demo_0: the machine is gone"):
         run(source, tmp_path / "out", Dead())
+
+
+def test_every_gpu_is_shared_by_as_many_workers_as_it_holds(running_ray, tmp_path):
+    """Two GPUs, half a GPU a worker: four processes, two on each GPU, and each sees its own GPU only."""
+
+    def make():
+        def work(task):
+            (tmp_path / f"{os.environ['CUDA_VISIBLE_DEVICES']}-{os.getpid()}").touch()
+            until = time.monotonic() + 180
+            while len(list(tmp_path.iterdir())) < 4 and time.monotonic() < until:
+                time.sleep(0.02)
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
+        return work
+
+    ran = ray_executor.build(ray_executor.Config(address="local", gpus_per_worker=0.5)).run(
+        make, range(4), device="auto"
+    )
+    assert sorted(device for _, device in ran) == ["0", "0", "1", "1"]
+
+
+def test_a_worker_without_models_holds_no_gpu_and_sees_none(running_ray):
+    def make():
+        return lambda task: os.environ["CUDA_VISIBLE_DEVICES"]
+
+    seen = [executor(1).run(make, [0], device=device) for device in (None, "cpu")]
+    assert [device for ran in seen for _, device in ran] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "says"),
+    [
+        ("cuda:1", None, "Ray assigns the GPUs"),
+        ("auto", 4.0, "no node of the Ray cluster has that many, the most is 2"),
+    ],
+)
+def test_gpus_that_the_cluster_cannot_give_are_one_sentence(running_ray, device, gpus, says):
+    config = ray_executor.Config(address="local", gpus_per_worker=gpus)
+    with pytest.raises(BuildError, match=says):
+        list(ray_executor.build(config).run(lambda: str, [0], device=device))
