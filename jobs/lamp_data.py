@@ -13,14 +13,23 @@ from jobs.commands.evaluate import Evaluate, evaluate_command
 from jobs.commands.inspect import Inspect, inspect_command
 from jobs.commands.instruct import Instruct, instruct_command
 from jobs.commands.parts import Parts, parts_command
+from jobs.commands.status import Status, status_command
 
-OPTIONS = {"build": in_groups(Build), "inspect": Inspect, "evaluate": Evaluate, "instruct": Instruct, "parts": Parts}
+OPTIONS = {
+    "build": in_groups(Build),
+    "status": Status,
+    "inspect": Inspect,
+    "evaluate": Evaluate,
+    "instruct": Instruct,
+    "parts": Parts,
+}
 HANDLERS: dict[type, Any] = {
     Build: build_command,
     Inspect: inspect_command,
     Evaluate: evaluate_command,
     Instruct: instruct_command,
     Parts: parts_command,
+    Status: status_command,
 }
 DESCRIPTION = (
     "Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they "
