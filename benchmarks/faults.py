@@ -26,9 +26,9 @@ from faults_places import PLACES, Place, digests_of
 from machine import describe
 
 SHIPPED = Path(__file__).parents[1] / "data" / "libero" / "libero_object"
-EPISODE_KILLS = ("driver", "driver", "worker", "worker", "worker", "raylet", "raylet", "node", "node", "head")
+EPISODE_KILLS = (*("worker",) * 9, *("driver",) * 5, *("raylet",) * 3, *("node",) * 2, "head")
 """Kinds of kills while episodes are made, drawn at random; a head's end takes the cluster with it."""
-SHARD_KILLS = ("packer", "packer", "packer", "driver", "raylet", "node")
+SHARD_KILLS = (*("packer",) * 6, *("driver",) * 2, "raylet", "node")
 """The same while shards are packed."""
 LONGEST_S = 900.0
 """Seconds after which a driver is taken to hang."""
@@ -95,8 +95,8 @@ def words_for(source: Path, output: str) -> list[str]:
 
 def planned(rng: random.Random) -> list[tuple[str, str]]:
     """Stage and kind of the kills of one build."""
-    early = [("episodes", rng.choice(EPISODE_KILLS)) for _ in range(rng.randint(2, 6))]
-    return early + [("shards", rng.choice(SHARD_KILLS)) for _ in range(rng.randint(1, 3))]
+    early = [("episodes", rng.choice(EPISODE_KILLS)) for _ in range(rng.randint(3, 8))]
+    return early + [("shards", rng.choice(SHARD_KILLS)) for _ in range(rng.randint(1, 4))]
 
 
 def disturbed_build(
@@ -128,7 +128,7 @@ def disturbed_build(
                     before = place.finished_tasks()
             elif plan and plan[0][0] == "episodes" and place.stage() == "shards":
                 plan.pop(0)  # the build was quicker than the plan
-            time.sleep(0.05)
+            time.sleep(0.1)
         said = driver.communicate()[1].strip().splitlines()
         found.partial_files += len(place.half_written(driver.returncode == 0))
         if driver.returncode == 0:

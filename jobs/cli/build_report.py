@@ -76,7 +76,7 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) 
         f"  triplets     {_about(totals['triplets'])}",
         f"  size         {size} in {shards} shard(s), as much again for parts until it is done; {free / 1e6:.0f} MB "
         "are free",
-        f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on this machine",
+        f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on {trial.where}",
     ]
     if not trial.exact and totals["triplets"].low is None:
         lines.append("  one episode was tried, which does not tell how far the others differ")

@@ -22,6 +22,7 @@ from schemas.structured import SUFFIXES
 from schemas.suggestions import did_you_mean
 
 if TYPE_CHECKING:
+    from pipeline.build.listing import Listing
     from pipeline.build.run import ShardConfig
     from pipeline.episodes.chunks import ChunkConfig
 
@@ -186,8 +187,7 @@ def _try(args: Build, plan: Plan) -> Outcome:
         raise BadSelection(
             f"no episode of {plan.source} is left to try: {counted(listing.chosen.left_out) or 'none is listed'}"
         )
-    workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
-    trial = try_build(plan.recipe, listing, plan.selection, workers, chunks=plan.chunks)
+    trial = try_build(plan.recipe, listing, plan.selection, chunks=plan.chunks, **_where_tried(args, plan, listing))
     free = free_bytes(plan.output.resolve())
     failure = None
     if all(tried.outcome == "quarantined" for tried in trial.tried):
@@ -197,6 +197,20 @@ def _try(args: Build, plan: Plan) -> Outcome:
     if refused is not None:
         text += f"\nthe build would be refused: {refused}"
     return Outcome({**trial.as_dict(), "free_bytes": free, "refused": refused}, text, failure)
+
+
+def _where_tried(args: Build, plan: Plan, listing: "Listing") -> dict[str, Any]:
+    """Where a trial runs, and the number of workers that the build would have: on the Ray cluster that it would join,
+    else in this process.
+    """
+    if args.executor == "local":
+        return {"workers": 1}
+    executor = make_executor(args.executor, plan.executor_options)
+    capacity = executor.capacity(len(listing.chosen.refs), plan.recipe.device)
+    if capacity is None:
+        return {"workers": plan.executor_options.workers}
+    where = f"{capacity.where}, which has {capacity.nodes} nodes, {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    return {"workers": capacity.workers, "executor": executor, "where": where}
 
 
 def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:

@@ -55,6 +55,15 @@ def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals)
     return _current
 
 
+def cluster_at_hand(address: str) -> bool:
+    """Whether ``connect`` would join a cluster, or has joined one, and not start one."""
+    import ray
+
+    return (
+        ray.is_initialized() or _named(address)[0] is not None or (address != "local" and _running_here() is not None)
+    )
+
+
 def _connect(address: str, workers: int | None, wait_s: float, held: HeldSignals) -> Cluster:
     named, where = _named(address)
     if named is not None:

@@ -26,6 +26,23 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Capacity:
+    """What a cluster offers.
+
+    Attributes:
+        where: the cluster, in words.
+        nodes, cpus, gpus: how many it has.
+        workers: how many would run.
+    """
+
+    where: str
+    nodes: int
+    cpus: float
+    gpus: float
+    workers: int
+
+
+@dataclass(frozen=True)
 class NodeResources:
     """The CPUs and GPUs that a node of the cluster offers."""
 

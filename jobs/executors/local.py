@@ -1,6 +1,6 @@
 """Runs all tasks in this process, one after the other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ class LocalExecutor:
         *,
         device: str | None = None,
         begun: Callable[[T], None] = unnoticed,
-    ) -> Iterator[tuple[T, R]]:
+    ) -> Generator[tuple[T, R], None, None]:
         """See ``pipeline.build.executor.Executor.run``."""
         if device is not None:
             try:

@@ -6,14 +6,14 @@ worker sees only its own, so that ``cuda`` is not the same GPU for all of them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from jobs.executors._held_signals import HeldSignals, held_signals
 from jobs.executors._ray_cluster import Cluster, ClusterLost
-from jobs.executors._ray_connect import WITHOUT, connect, say
-from jobs.executors._ray_placement import Placement, check_share, place, running_nodes
+from jobs.executors._ray_connect import WITHOUT, cluster_at_hand, connect, say
+from jobs.executors._ray_placement import Capacity, Placement, check_share, place, running_nodes
 from jobs.executors._ray_pool import Actor, Death, Pool
 from pipeline.build.executor import WorkerDied, unnoticed
 from pipeline.errors import BuildError
@@ -73,7 +73,7 @@ class RayExecutor:
         *,
         device: str | None = None,
         begun: Callable[[T], None] = unnoticed,
-    ) -> Iterator[tuple[T, R | WorkerDied]]:
+    ) -> Generator[tuple[T, R | WorkerDied], None, None]:
         """See ``pipeline.build.executor.Executor.run``. Each actor runs at most one task at a time.
 
         Requests to end (``_held_signals``) are handled between tasks; a cluster that was started here is then stopped.
@@ -96,6 +96,20 @@ class RayExecutor:
                     if cluster.ours:
                         cluster.leave()
                     raise
+
+    def capacity(self, tasks: int, device: str | None) -> Capacity | None:
+        """What the cluster that would be joined offers for a number of tasks; None where one would be started here.
+
+        Raises:
+            BuildError: no cluster answers, or it lacks the device.
+        """
+        if not cluster_at_hand(self.config.address):
+            return None
+        with held_signals() as held:
+            cluster = connect(self.config.address, self.config.workers, self.config.wait, held)
+            nodes, placement = running_nodes(), self._place(tasks, device)
+        cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+        return Capacity(f"the Ray cluster at {cluster.where}", len(nodes), cpus, gpus, placement.workers)
 
     def _place(self, tasks: int, device: str | None) -> Placement:
         return place(running_nodes(), tasks, self.config.workers, self.config.gpus_per_worker, device)

@@ -8,9 +8,10 @@ complete.
 
 import json
 import os
+import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
@@ -178,7 +179,7 @@ def stored_report(folder: Path, key: str) -> EpisodeReport | None:
     try:
         values = json.loads(_report_path(folder, key).read_bytes())
         lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
-        report = EpisodeReport(**{**values, **lists})
+        report = slim(EpisodeReport(**{**values, **lists}))
         whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
         whole &= values_path(folder, key).stat().st_size == report.value_bytes
     except (FileNotFoundError, ValueError, TypeError, KeyError):
@@ -196,6 +197,24 @@ def stored_keys(folder: Path) -> set[str]:
             with os.scandir(below.path) as files:
                 found.update(file.name.removesuffix(".json") for file in files if file.name.endswith(".json"))
     return found
+
+
+def slim(report: EpisodeReport) -> EpisodeReport:
+    """The report with values that many episodes have in common kept once for all, and without its times: a driver holds
+    the reports of all episodes.
+    """
+    return replace(
+        report,
+        embodiment=_kept_once(canonical_json(report.embodiment)),
+        instructions=_kept_once(canonical_json(report.instructions)),
+        rejected_windows=[(sys.intern(c), f, sys.intern(reason), m) for c, f, reason, m in report.rejected_windows],
+        seconds={},
+    )
+
+
+@lru_cache(maxsize=1024)
+def _kept_once(data: bytes) -> Any:
+    return json.loads(data)
 
 
 def _report_path(folder: Path, key: str) -> Path:

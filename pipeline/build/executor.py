@@ -1,6 +1,6 @@
 """Interfaces that a build needs to run its tasks and to show progress."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -30,8 +30,10 @@ class Executor(Protocol):
         *,
         device: str | None = None,
         begun: Callable[[T], None] = unnoticed,
-    ) -> Iterator[tuple[T, R | WorkerDied]]:
+    ) -> Generator[tuple[T, R | WorkerDied], None, None]:
         """Each task with its result, in the order in which they finish. An exception in a worker is raised here.
+
+        Closing the generator ends the workers.
 
         Args:
             device: on which the workers run models (``auto``, ``cpu``, ``cuda``, ``cuda:N``); None if they run none and

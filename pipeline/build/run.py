@@ -17,6 +17,7 @@ from pipeline.build.episode_store import (
     Quarantined,
     episode_key,
     library_versions,
+    slim,
     stored_keys,
     stored_report,
 )
@@ -228,7 +229,7 @@ def _make_missing(
         elif isinstance(result, LeftOut):
             summary.left_out[result.reason] = summary.left_out.get(result.reason, 0) + 1
         else:
-            made[ref.digest] = result
+            made[ref.digest] = slim(result)
             summary.made += 1
             seconds.update(result.seconds)
     summary.seconds = dict(seconds)

@@ -10,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from fixtures.command import ENVIRONMENT, ended_lamp_data, lamp_data
-from fixtures.libero import FAST, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
+from fixtures.libero import FAST, QUALITY, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
 from fixtures.ray_session import ray_place, running_ray
 
+from jobs.cli.build_options import Build
+from jobs.commands.build import build_command
 from jobs.executors import ray as ray_executor
+from jobs.executors._ray_placement import NodeResources, Placement, place
 from jobs.executors.local import LocalExecutor
 from pipeline.build.executor import WorkerDied
 from pipeline.build.run import ShardConfig, build
@@ -329,3 +333,39 @@ def test_gpus_that_the_cluster_cannot_give_are_one_sentence(running_ray, device,
     config = ray_executor.Config(address="local", gpus_per_worker=gpus)
     with pytest.raises(BuildError, match=says):
         list(ray_executor.build(config).run(lambda: str, [0], device=device))
+
+
+def test_a_trial_on_a_cluster_runs_there_and_counts_its_cpus_and_gpus(running_ray, source, tmp_path, capsys):
+    """With a recipe that runs no model, the two CPUs count; a stage with models is counted by the two GPUs."""
+    command = Build(dataset="libero", input=source, output=tmp_path / "out", quality=QUALITY, dry_run=True)
+    assert build_command(replace(command, stride=4, horizon_steps=8, grid=6, action_horizon=4)) == 0
+    said = capsys.readouterr().out
+    assert "with 2 worker(s) on the Ray cluster at" in said
+    assert "which has 1 nodes, 2 CPUs and 2 GPUs" in said and not (tmp_path / "out").exists()
+    shared = ray_executor.build(ray_executor.Config(gpus_per_worker=0.25)).capacity(100, "auto")
+    assert shared is not None and (shared.cpus, shared.gpus, shared.workers) == (2, 2, 8)
+    assert ray_executor.build(ray_executor.Config()).capacity(100, "auto").workers == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "wanted"),
+    [
+        ([(8, 0), (16, 8), (16, 8)], None, Placement(16, 1.0, 1.0)),
+        ([(8, 0), (4, 8)], 0.5, Placement(16, 0.25, 0.5)),
+        ([(8, 0), (32, 1), (2, 4)], 1.0, Placement(5, 0.5, 1.0)),
+        ([(64, 8), (64, 3)], 2.0, Placement(5, 1.0, 2.0)),
+        ([(8, 0), (4, 0)], None, Placement(12, 1.0, 0.0)),
+    ],
+)
+def test_all_gpus_of_all_nodes_are_used_and_every_worker_fits_beside_them(nodes, gpus, wanted):
+    """A head without GPUs takes no part; the node with the fewest CPUs for its GPUs decides how many a worker wants."""
+    assert place([NodeResources(*node) for node in nodes], 1000, None, gpus, "auto") == wanted
+
+
+def test_a_module_that_only_the_driver_has_is_one_sentence(running_ray, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def make():\n    return str\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here  # pyright: ignore[reportMissingImports]
+
+    with pytest.raises(BuildError, match="no Python module only_here, which is there on this machine"):
+        list(executor(1).run(only_here.make, [1]))
