@@ -8,6 +8,7 @@ worker sees only its own, so that ``cuda`` is not the same GPU for all of them.
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from jobs.executors._held_signals import HeldSignals, held_signals
@@ -32,6 +33,8 @@ class Config:
         address: of a cluster; ``auto`` joins the one that RAY_ADDRESS names or ``ray start`` started here, and else
             starts one on this machine; ``local`` always starts one.
         workers: actors; None for one to each CPU of the cluster, or where models run as many as its GPUs hold.
+        ship_code: send this installation's own code to the workers, for nodes on which LaMP is not installed or is of
+            another version; the packages that it needs must be there. Only where a cluster is joined.
         gpus_per_worker: GPUs of each worker that runs models, such as 0.5; None for one where the cluster has GPUs.
         attempts: times that a task is tried when its worker dies.
         wait: seconds that a cluster which is named may take to answer.
@@ -42,6 +45,7 @@ class Config:
     attempts: int = 3
     wait: float = 20.0
     gpus_per_worker: float | None = None
+    ship_code: bool = False
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -86,9 +90,10 @@ class RayExecutor:
         with held_signals() as held:
             while not queue.done():
                 workers = self.config.workers and min(self.config.workers, len(tasks))
-                cluster = connect(self.config.address, workers, self.config.wait, held)
+                cluster = self._connect(workers, held)
                 try:
-                    yield from _work(cluster, held, lambda tasks: self._place(tasks, device), make_worker, queue)
+                    pool = partial(self._pool, make_worker, device)
+                    yield from _work(cluster, held, pool, queue)
                 except ClusterLost as loss:
                     cluster.leave()
                     self._recover(cluster, loss)
@@ -106,13 +111,37 @@ class RayExecutor:
         if not cluster_at_hand(self.config.address):
             return None
         with held_signals() as held:
-            cluster = connect(self.config.address, self.config.workers, self.config.wait, held)
+            cluster = self._connect(self.config.workers, held)
             nodes, placement = running_nodes(), self._place(tasks, device)
         cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
         return Capacity(f"the Ray cluster at {cluster.where}", len(nodes), cpus, gpus, placement.workers)
 
+    def _connect(self, workers: int | None, held: HeldSignals) -> Cluster:
+        return connect(self.config.address, workers, self.config.wait, held, self.config.ship_code)
+
     def _place(self, tasks: int, device: str | None) -> Placement:
         return place(running_nodes(), tasks, self.config.workers, self.config.gpus_per_worker, device)
+
+    def _pool(
+        self, make_worker: Callable[[], Callable], device: str | None, tasks: int, check: Callable[[], None]
+    ) -> Pool:
+        """Starts the workers for a number of tasks."""
+        import ray
+
+        placement = self._place(tasks, device)
+        wants = f"{placement.cpus:g} CPU{f' and {placement.gpus:g} GPU' if placement.gpus else ''}"
+        actor = ray.remote(
+            num_cpus=placement.cpus,
+            num_gpus=placement.gpus,
+        )(Actor)
+        pool = Pool(
+            lambda: actor.remote(make_worker),
+            check,
+            lambda: say(f"waiting for the Ray cluster to have room for a worker, which wants {wants}"),
+        )
+        for _ in range(placement.workers):
+            pool.start()
+        return pool
 
     def _recover(self, cluster: Cluster, loss: ClusterLost) -> None:
         stays = "what was finished stays, and the same command goes on from there"
@@ -178,37 +207,21 @@ class _Queue:
 
 
 def _work(
-    cluster: Cluster,
-    held: HeldSignals,
-    place_workers: Callable[[int], Placement],
-    make_worker: Callable[[], Any],
-    queue: _Queue,
+    cluster: Cluster, held: HeldSignals, make_pool: Callable[[int, Callable[[], None]], Pool], queue: _Queue
 ) -> Iterator[tuple[Any, Any]]:
     """Each task with its result, from a pool of actors on a cluster.
-
-    Args:
-        place_workers: says how a number of tasks is spread.
 
     Raises:
         ClusterLost: the cluster is lost; the running tasks are queued again.
     """
-    import ray
 
     def check() -> None:
         held.check()
         cluster.check()
 
-    def waiting() -> None:
-        wants = f"{placement.cpus:g} CPU{f' and {placement.gpus:g} GPU' if placement.gpus else ''}"
-        say(f"waiting for the Ray cluster to have room for a worker, which wants {wants}")
-
     check()
-    placement = place_workers(len(queue.waiting))
-    actor = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(Actor)
-    pool = Pool(lambda: actor.remote(make_worker), check, waiting)
+    pool = make_pool(len(queue.waiting), check)
     try:
-        for _ in range(placement.workers):
-            pool.start()
         while not queue.done():
             actor_done, number, result = pool.next()
             if isinstance(result, Death):

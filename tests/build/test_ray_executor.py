@@ -274,12 +274,16 @@ def cluster(ray_place):
 
 
 def test_a_cluster_of_others_is_asked_with_its_token_and_its_loss_is_one_sentence(source, cluster, ray_place, tmp_path):
+    """Its workers are sent the driver's code."""
     words = [*words_for(source, tmp_path / "out"), "--executor-options", f"address={cluster}", "wait=60"]
     ran = lamp_data(*words, folder=tmp_path, env=ray_place.environment)
     assert ran.returncode == 1
     assert f"the Ray cluster at {cluster} wants a token: set RAY_AUTH_MODE=token" in lines_of(ran)[-1]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    words += ["ship_code=yes"]
     ran = ended_lamp_data("raylet@result:1", *words, folder=tmp_path, env={**ray_place.environment, **token})
+    sent = ray_place.folder.glob("ray/session_*/runtime_resources/py_modules_files/_ray_pkg_*/*/build/run.py")
+    assert {path.parts[-3] for path in sent} == {"pipeline"}
     assert ran.returncode == 1
     _, last = lines_of(ran)
     assert f"the Ray cluster at {cluster} is lost: its node daemon on this machine (raylet) has ended" in last
