@@ -127,6 +127,7 @@ class TestCluster:
             node = self.cluster.head_node if kind == "head" else rng.choice(list(self.cluster.worker_nodes) or [None])
             raylet = self._raylet(node) if node else 0
             if not raylet:
+                self.mend()
                 return False
             if kind != "raylet":  # the workers of the node first, then its daemon
                 self._end(list(self._children(raylet)))

@@ -134,6 +134,7 @@ def build(
             plans = plan_shards(reports, recipe.info.name, shards.samples_per_shard, shards.seed)
             written = _pack(plans, _ShardWorkerFactory(output, work, shards.format), executor, progress, state)
             remove_stale(output, work, {shard.name for shard in written}, recipe.info.name)
+            clear_partials(output, work)  # of workers that died in this run
             summary.count_shards(written)
             state.enter("statistics", 0)
             _publish(recipe, reports, output, shards.format, layout, written, summary)

@@ -318,3 +318,16 @@ def test_a_flip_in_a_stored_episode_never_reaches_a_shard(source, kept, tmp_path
 def test_the_size_of_a_chunk_decides_no_build(source, finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "out")
     assert run(source, tmp_path / "out", chunks=ChunkConfig(0.001)).already_complete
+
+
+def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_has_finished(source, tmp_path):
+    class Dying(LocalExecutor):
+        def run(self, make_worker, tasks, **options):
+            for result in super().run(make_worker, tasks, **options):
+                (tmp_path / "out" / f".{getattr(tasks[0], 'stem', 'episode')}.tar.0badcafe.partial").write_bytes(
+                    b"half"
+                )
+                yield result
+
+    build(fast_recipe(), source, tmp_path / "out", ShardConfig(), Dying(), lambda *a: a[2])
+    assert not partials_in(tmp_path / "out")
