@@ -151,20 +151,22 @@ def compare(place: Place, wanted: dict[str, str], keys: Counter[str], found: Res
     found.different_files += len(there.keys() - wanted.keys())
 
 
-def run_kills(kills: int, place_name: str, files: int, path: Path, moto: str | None) -> None:
+def run_kills(args: argparse.Namespace) -> None:
     """Disturb builds until so many kills in that place have been counted."""
+    kills, place_name, path = args.kills, args.place, args.results
     found = Results.read(path)
     rng = random.Random(f"{found.killed(place_name)} {place_name}")
     with tempfile.TemporaryDirectory(prefix="lf", dir="/tmp") as folder:
-        source = write_source(Path(folder) / "in", files)
-        with TestCluster(Path(folder)) as cluster, PLACES[place_name](Path(folder), moto) as place:
+        source = write_source(Path(folder) / "in", args.files)
+        with TestCluster(Path(folder), args.nodes) as cluster, PLACES[place_name](Path(folder), args.moto) as place:
             reference = Path(folder) / "wanted"
             cluster.undisturbed(words_for(source, str(reference)))
             wanted, keys = digests_of(reference)
             while found.killed(place_name) < kills:
                 place.begin()
                 cluster.environment |= place.environment
-                disturbed_build(cluster, place, words_for(source, place.output), planned(rng), rng, found)
+                plan = [(stage, kind) for stage, _, kind in (one.partition(":") for one in args.plan)] or planned(rng)
+                disturbed_build(cluster, place, words_for(source, place.output), plan, rng, found)
                 compare(place, wanted, keys, found)
                 found.write(path)
                 print(summary(found), flush=True)
@@ -193,11 +195,15 @@ def main() -> None:
     parser.add_argument("--place", choices=list(PLACES), default="local")
     parser.add_argument("--moto", metavar="PYTHON", help="a Python with moto[server], for --place s3")
     parser.add_argument("--files", type=int, default=8, help="files of two episodes each")
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument(
+        "--plan", nargs="*", default=[], help="kills of each build, such as episodes:node shards:packer"
+    )
     parser.add_argument("--results", type=Path, default=Path("faults.json"))
     args = parser.parse_args()
     print(describe())
     if args.kills:
-        run_kills(args.kills, args.place, args.files, args.results, args.moto)
+        run_kills(args)
     found = Results.read(args.results)
     with tempfile.TemporaryDirectory(prefix="lf", dir="/tmp") as folder:
         if args.flips or args.poison:
