@@ -8,8 +8,9 @@ complete.
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.recipe import Recipe
 from schemas import sample_metadata
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
+from schemas.locations import StorePath, in_parallel
 from schemas.shard_formats import webdataset
 
 EPISODE_VERSION = 5
@@ -176,6 +178,16 @@ def stored_report(folder: Path, key: str) -> EpisodeReport | None:
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     return report if whole and webdataset.index_path(tar).is_file() else None
+
+
+def stored_reports(folder: Path, keys: Sequence[str]) -> dict[str, EpisodeReport | None]:
+    """``stored_report`` of each key. A store is listed once, and only the reports that it has are read."""
+    wanted: Sequence[str] = keys
+    if isinstance(folder, StorePath):
+        there = {path.name.removesuffix(".json") for path in folder.files_below() if path.name.endswith(".json")}
+        wanted = [key for key in keys if key in there]
+    found = dict(zip(wanted, in_parallel(partial(stored_report, folder), wanted, folder), strict=True))
+    return {key: found.get(key) for key in keys}
 
 
 def _report_path(folder: Path, key: str) -> Path:
