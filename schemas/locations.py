@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from schemas.errors import StoreFailed
 from schemas.store_listing import Listings
@@ -285,14 +285,14 @@ class StorePath(type(Path())):
         """The whole object as text, UTF-8 by default."""
         return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding or "utf-8", errors, newline).read()
 
-    def open(self, mode: str = "r", *_: Any, **named: Any) -> IO[Any]:  # type: ignore[override]
+    def open(self, mode: str = "r", *_: Any, **named: Any) -> Any:
         """An object to read by ranges (``rb``), or its text.
 
         Raises:
             StoreFailed: for writing; ``schemas.files.written_whole`` does that.
         """
         if mode == "rb":
-            return StoreFile(self)  # type: ignore[return-value]
+            return StoreFile(self)
         if mode in ("r", "rt"):
             return io.StringIO(self.read_text(named.get("encoding"), named.get("errors")))
         raise StoreFailed(f"{self} cannot be opened to be changed: an object of a store is written as a whole")

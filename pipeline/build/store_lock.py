@@ -31,6 +31,8 @@ DEAD_S = 120.0
 
 _LOG = logging.getLogger(__name__)
 _HELD: dict[str, "_StoreLock"] = {}
+_LIVING: set[str] = set()
+"""Tokens of this process's locks that were not released."""
 
 
 @contextlib.contextmanager
@@ -76,6 +78,7 @@ class _StoreLock:
             if self._path(last + 1).put_if_absent(self._said()):
                 self.number = last + 1
                 break
+        _LIVING.add(self.token)
         for number in self._numbers():
             if number < self.number:
                 self._path(number).unlink()
@@ -89,6 +92,7 @@ class _StoreLock:
             )
 
     def release(self) -> None:
+        _LIVING.discard(self.token)
         self._ended.set()
         self._thread.join()
         with contextlib.suppress(StoreFailed, BuildError):
@@ -127,10 +131,11 @@ class _StoreLock:
         """Refuse while the holder lives: its process on this machine, or its last sign of life by the store's clock."""
         holder = self._holder(number)
         if holder.get("host") == _host():
-            if holder.get("started") != _started(int(holder.get("process", 0))):
+            process, own = int(holder.get("process", 0)), os.getpid()
+            if holder.get("started") != _started(process) or (process == own and holder["token"] not in _LIVING):
                 return
             raise BuildError(
-                f"another build, process {holder['process']}, is writing into {self.work.parent}; wait for it or "
+                f"another build, process {process}, is writing into {self.work.parent}; wait for it or "
                 "choose another --output"
             )
         quiet = self._quiet_s(number)

@@ -44,7 +44,6 @@ class Forms:
     """
 
     def __init__(self, root: Path):
-        list_once(root)
         self.found: list[tuple[str, Path]] = []
         tree = FolderTree(root, _is_opened)
         self.faults = tree.faults
@@ -93,6 +92,7 @@ def _is_opened(name: str) -> bool:
 
 def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
     """Form and folder of every dataset below a folder; see ``Forms.found``."""
+    list_once(root)
     yield from Forms(root).found
 
 
