@@ -3,7 +3,7 @@
 Credentials are those of huggingface_hub: ``HF_TOKEN``, or what ``hf auth login`` has stored.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -83,6 +83,39 @@ class HubStore:
         raise StoreFailed(
             f"{self.url}/{name} cannot be written file by file: build into a folder or bucket, and use lamp-data push"
         )
+
+    def create(self, private: bool) -> None:
+        """Make the data set, if there is none.
+
+        Raises:
+            StoreFailed: it may not be made.
+        """
+        from huggingface_hub import HfApi
+
+        name = self._repository()
+        self._tried(
+            "making", "", lambda: HfApi().create_repo(name, private=private, repo_type="dataset", exist_ok=True)
+        )
+
+    def commit(self, files: Mapping[str, bytes | Path], message: str) -> None:
+        """Add or replace files by one commit, by their names; a ``Path`` is a file of this machine.
+
+        Raises:
+            StoreFailed: they may not be written, or the hub does not answer.
+        """
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
+        name = self._repository()
+        self._tried(
+            "writing",
+            "",
+            lambda: HfApi().create_commit(name, added, commit_message=message, repo_type="dataset"),
+        )
+        self._files.invalidate_cache()
+
+    def _repository(self) -> str:
+        return self.root.removeprefix("datasets/")
 
     def put_if_absent(self, name: str, data: bytes) -> NoReturn:
         """Refuse, as ``put``."""
