@@ -75,7 +75,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BadManifest: it is missing, unreadable, of a later version or names a file outside its folder.
     """
-    path = path / NAME if path.is_dir() else path
+    path = path / NAME if is_folder(path) else path
     with told(path, "manifest of shards", "the build has not finished, or this is no folder of shards"):
         values = read_sealed(path, VERSION)
         manifest = Manifest(**{**values, "shards": [ShardFile(**s) for s in values["shards"]]})
@@ -85,6 +85,17 @@ def read_manifest(path: Path) -> Manifest:
         except ValueError as error:
             raise BadManifest(f"{path} is refused: {error}") from error
     return manifest
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is that of a folder and not of a file in it; a URL is one unless it names a file of JSON, as a web
+    server may not say what a folder holds."""
+    return path.suffix != ".json" if isinstance(path, StorePath) else path.is_dir()
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of a build or mixture, of which the folder or its JSON file is given."""
+    return path if is_folder(path) else path.parent
 
 
 def write_sealed(path: Path, values: dict[str, Any]) -> None:

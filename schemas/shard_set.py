@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from schemas.locations import StorePath
-from schemas.manifest import BadManifest, Manifest, read_manifest, read_statistics
+from schemas.manifest import BadManifest, Manifest, folder_of, read_manifest, read_statistics
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Shard, open_shard
 from schemas.triplet import Triplet
 
@@ -29,7 +29,7 @@ class ShardSet:
                 left out.
         """
         self.manifest: Manifest = read_manifest(path)
-        self.folder = path if path.is_dir() else path.parent
+        self.folder = folder_of(path)
         self._shards: list[Shard] = self._opened()
         for entry, shard in zip(self.manifest.shards, self._shards, strict=True):
             if len(shard) != entry.samples:
@@ -43,7 +43,7 @@ class ShardSet:
 
     def _opened(self) -> list[Shard]:
         if isinstance(self.folder, StorePath):
-            from schemas.store_shards import open_stored
+            from schemas.shard_formats._stored import open_stored
 
             return open_stored(self.folder, self.manifest.shards)
         return [open_shard(self.folder / entry.name) for entry in self.manifest.shards]

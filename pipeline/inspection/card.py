@@ -81,8 +81,8 @@ def _body(manifest: Manifest, repository: str, picture: str | None) -> str:
     urls = f"https://huggingface.co/datasets/{repository}/resolve/main/"
     return f"""# {dataset.get("name", "?")}: observation, instruction, 3D scene flow
 
-Samples of robot episodes, made by the data pipeline of [LaMP](https://arxiv.org/abs/2603.25399): an image, the instruction,
-and how every point of a grid moves in 3D over the steps that follow.
+Samples of robot episodes, made by the data pipeline of [LaMP](https://arxiv.org/abs/2603.25399): an image, the
+instruction, and how every point of a grid moves in 3D over the steps that follow.
 {f"{chr(10)}![samples]({picture}){chr(10)}" if picture else ""}
 |  |  |
 |---|---|

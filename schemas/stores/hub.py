@@ -3,12 +3,14 @@
 Credentials are those of huggingface_hub: ``HF_TOKEN``, or what ``hf auth login`` has stored.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from schemas.errors import MissingDependency, StoreFailed, first_line
+from schemas.errors import StoreFailed, first_line
+from schemas.optional import missing_package
 from schemas.stores import Entry
 from schemas.stores.trying import Passing, trying
 
@@ -25,10 +27,14 @@ def open_store(scheme: str, root: str) -> "HubStore":
     try:
         from huggingface_hub import HfFileSystem
     except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "huggingface_hub is not installed, which hf:// needs: pip install 'lamp-robotics[train]'"
-        ) from error
-    return HubStore(root, HfFileSystem())
+        raise missing_package(error) or error from error
+    return HubStore(root, HfFileSystem(endpoint=os.environ.get("HF_ENDPOINT"), skip_instance_cache=True))
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
 
 
 class HubStore:
@@ -46,12 +52,18 @@ class HubStore:
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """See ``Store.entries``."""
-        found = self._tried("listing", prefix, lambda: self._files.find(self._place(prefix), detail=True))
+        try:
+            found = self._tried("listing", prefix, lambda: self._files.find(self._place(prefix), detail=True))
+        except FileNotFoundError:  # a store of objects has no empty folders either
+            return
         yield from (self._entry(found[name]) for name in sorted(found))
 
     def children(self, prefix: str) -> tuple[list[str], list[Entry]]:
         """See ``Store.children``."""
-        found = self._tried("listing", prefix, lambda: self._files.ls(self._place(prefix), detail=True))
+        try:
+            found = self._tried("listing", prefix, lambda: self._files.ls(self._place(prefix), detail=True))
+        except FileNotFoundError:
+            return [], []
         folders = [self._name(entry) for entry in found if entry["type"] == "directory"]
         return folders, [self._entry(entry) for entry in found if entry["type"] == "file"]
 
@@ -90,12 +102,8 @@ class HubStore:
         Raises:
             StoreFailed: it may not be made.
         """
-        from huggingface_hub import HfApi
-
-        name = self._repository()
-        self._tried(
-            "making", "", lambda: HfApi().create_repo(name, private=private, repo_type="dataset", exist_ok=True)
-        )
+        api, name = _api(), self._repository()
+        self._tried("making", "", lambda: api.create_repo(name, private=private, repo_type="dataset", exist_ok=True))
 
     def commit(self, files: Mapping[str, bytes | Path], message: str) -> None:
         """Add or replace files by one commit, by their names; a ``Path`` is a file of this machine.
@@ -103,15 +111,11 @@ class HubStore:
         Raises:
             StoreFailed: they may not be written, or the hub does not answer.
         """
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import CommitOperationAdd
 
         added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in files.items()]
-        name = self._repository()
-        self._tried(
-            "writing",
-            "",
-            lambda: HfApi().create_commit(name, added, commit_message=message, repo_type="dataset"),
-        )
+        api, name = _api(), self._repository()
+        self._tried("writing", "", lambda: api.create_commit(name, added, commit_message=message, repo_type="dataset"))
         self._files.invalidate_cache()
 
     def _repository(self) -> str:

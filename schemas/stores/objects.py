@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from schemas.errors import MissingDependency, StoreFailed, first_line
+from schemas.optional import missing_package
 from schemas.stores import Entry
 from schemas.stores.trying import Passing, timeout_s, trying
 
@@ -20,6 +21,9 @@ T = TypeVar("T")
 ONE_PUT = 256 << 20
 """Larger files are sent in several requests; the object still appears by the last one."""
 PIECE = 16 << 20
+CONNECT = timedelta(seconds=5)
+METADATA = ("169.254.169.254", "metadata.google.internal")
+"""Servers that give a machine in the cloud its credentials; they are asked last, and not there elsewhere."""
 MOST_REMOVED = 1000
 """Objects that are removed by one request."""
 
@@ -55,9 +59,7 @@ def imported() -> Any:
         import obstore.exceptions
         import obstore.store
     except ModuleNotFoundError as error:
-        raise MissingDependency(
-            "obstore is not installed, which URLs need: pip install 'lamp-robotics[stores]'"
-        ) from error
+        raise missing_package(error) or error from error
     return obstore
 
 
@@ -66,7 +68,7 @@ def client_options() -> dict[str, Any]:
     endpoints = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
     plain = any(os.environ.get(name, "").startswith("http://") for name in endpoints)
     limit = timedelta(seconds=timeout_s())
-    options = {"timeout": limit * 10, "read_timeout": limit, "connect_timeout": limit}
+    options = {"timeout": limit * 10, "read_timeout": limit, "connect_timeout": min(limit, CONNECT)}
     return {**options, "allow_http": True} if plain else options
 
 
@@ -204,6 +206,11 @@ class ObjectStore:
         except (known.InvalidPathError, known.UnknownConfigurationKeyError) as error:
             raise StoreFailed(f"{url} cannot be used: {first_line(error, 300)}") from error
         except (known.BaseError, OSError) as error:
+            if any(host in str(error) for host in METADATA):
+                raise StoreFailed(
+                    f"there are no credentials for {url}; LAMP_STORE_ANONYMOUS=1 reads public buckets without any, and "
+                    "docs/object-stores.md says what else to set"
+                ) from error
             raise Passing(first_line(error, 300)) from error
 
 

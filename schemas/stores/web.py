@@ -43,7 +43,10 @@ class WebStore(ObjectStore):
     def children(self, prefix: str) -> tuple[list[str], list[Entry]]:
         """See ``Store.children``."""
         url = f"{self.url}/{urllib.parse.quote(prefix)}".rstrip("/") + "/"
-        page = trying(f"listing {url}", lambda _: _page(url))
+        try:
+            page = trying(f"listing {url}", lambda _: _page(url))
+        except FileNotFoundError:
+            return [], []
         folders, files = [], []
         for link in sorted(_links(page)):
             target = urllib.parse.urlsplit(urllib.parse.urljoin(url, link))
@@ -95,7 +98,7 @@ def _page(url: str) -> str:
         with urllib.request.urlopen(url, timeout=timeout_s()) as answer:
             return answer.read(LARGEST_PAGE).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
-        if error.code == 404:
+        if error.code in (403, 404, 405):  # there is no such folder, or the server does not list it
             raise FileNotFoundError(2, "there is no such folder, or the server does not list it", url) from error
         if error.code < 500 and error.code != 429:
             raise StoreFailed(f"{url} cannot be listed: the server answered {error.code} {error.reason}") from error

@@ -1,16 +1,13 @@
 """``lamp-data copy``: builds between folders and stores, resumed, every checksum verified, nothing replaced."""
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 from fixtures.libero import outputs_of
 from fixtures.object_server import store_folder
 from fixtures.shard import write_shards
+from fixtures.typed import typed
 
-from jobs.lamp_data import main
 from schemas.files import sha256_of
 from schemas.locations import locate
 from schemas.manifest import NAME
@@ -18,18 +15,6 @@ from schemas.mixture import Member, Mixture
 
 pytest.importorskip("obstore")
 THERE = "s3://bucket/there"
-
-
-def typed(*words):
-    """The command in this process: exit code, standard output, standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, ["lamp-data", *map(str, words)]
-    try:
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main()
-    finally:
-        sys.argv = before
-    return ended.value.code, out.getvalue(), err.getvalue()
 
 
 def copied(*words):

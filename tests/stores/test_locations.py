@@ -163,3 +163,19 @@ def test_equal_names_and_sizes_within_a_second_have_other_stamps(server, monkeyp
         server.modified["bucket/x"] = 1e9
         stamps.append(path.stat().st_mtime_ns)
     assert stamps[0] != stamps[1] and {stamp // 10**9 for stamp in stamps} == {10**9}
+
+
+def test_missing_credentials_are_said_at_once(monkeypatch, tmp_path):
+    """Where there are none, the library asks the cloud's own server for them."""
+    from schemas import stores
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9/169.254.169.254")
+    stores._opened.cache_clear()
+    try:
+        with pytest.raises(StoreFailed, match=r"no credentials for s3://bucket/x; LAMP_STORE_ANONYMOUS=1"):
+            locate("s3://bucket/x").read_bytes()
+    finally:
+        stores._opened.cache_clear()

@@ -9,12 +9,12 @@ from fixtures.object_server import store_folder
 from fixtures.shard import write_shards
 
 from lamp_model.shards import open_shards
-from schemas import store_shards
 from schemas.errors import StoreFailed
 from schemas.file_cache import limit_cache
 from schemas.locations import locate
 from schemas.manifest import read_manifest
 from schemas.shard_formats import CorruptShard
+from schemas.shard_formats import _stored as store_shards
 from schemas.shard_set import ShardSet
 
 pytest.importorskip("obstore")
