@@ -2,11 +2,17 @@
 
 import hashlib
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from schemas.locations import locate
 from schemas.shard_formats import open_shard
 
 WORK = ".lamp"
@@ -82,4 +88,77 @@ class Place:
             return {}
 
 
-PLACES: dict[str, type[Place]] = {"local": Place}
+class S3Place(Place):
+    """A bucket of moto's server, which keeps it in its memory and speaks S3."""
+
+    name = "s3"
+
+    def __init__(self, folder: Path, moto: str | None):
+        super().__init__(folder, moto)
+        self.python, self.number = moto or sys.executable, 0
+        self.copied = folder / "copied"
+
+    def __enter__(self) -> "S3Place":
+        code = "from moto.server import ThreadedMotoServer as S; import time; s = S('127.0.0.1', 0, verbose=False); "
+        code += "s.start(); print(s.get_host_and_port()[1], flush=True); time.sleep(1e6)"
+        # The server is not among the cluster's processes, which are known by this variable.
+        clean = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"}
+        self.server = subprocess.Popen(
+            [self.python, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=clean
+        )
+        assert self.server.stdout is not None
+        url = f"http://127.0.0.1:{int(self.server.stdout.readline())}"
+        urllib.request.urlopen(urllib.request.Request(f"{url}/bucket", method="PUT")).read()
+        self.environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "LAMP_CACHE": str(self.folder.parent / "cache"),
+        }
+        os.environ.update(self.environment)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.server.kill()
+        self.server.wait()
+
+    def begin(self) -> None:
+        """Begin below another name."""
+        self.number += 1
+        self.output = f"s3://bucket/out{self.number}"
+
+    def finished_tasks(self) -> int:
+        """Episodes and shards that are finished."""
+        names = [str(path) for path in self._path(WORK).files_below()]
+        return sum(bool(re.search(r"/(episodes/../|records/)[^/]*[.]json$", name)) for name in names)
+
+    def half_written(self, ended_well: bool) -> list[str]:
+        """A manifest that is there before a good end; an object is whole or absent."""
+        return [] if ended_well or not self._path("manifest.json").is_file() else ["manifest.json"]
+
+    def digests(self) -> dict[str, str]:
+        """See ``digests_of``."""
+        shutil.rmtree(self.copied, ignore_errors=True)
+        for path in self._path().files_below():
+            name = str(path).removeprefix(f"{self.output}/")
+            if not name.startswith(WORK):
+                (self.copied / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.copied / name).write_bytes(path.read_bytes())
+        return digests_of(self.copied)[0]
+
+    def keys(self) -> Counter[str]:
+        """See ``digests_of``; of what ``digests`` has read."""
+        return digests_of(self.copied)[1]
+
+    def _path(self, *names: str) -> Any:
+        return locate("/".join([self.output, *names]))
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            return json.loads(self._path(WORK, "state.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+
+
+PLACES: dict[str, type[Place]] = {"local": Place, "s3": S3Place}

@@ -1,8 +1,10 @@
 """``lamp-data build``: check the options, run the build and report its result."""
 
 import json
+import math
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import MissingDependency
+from schemas.file_cache import limit_cache
+from schemas.locations import StorePath, locate
 from schemas.plugins import is_module_elsewhere, parse_options, plugin_names
 from schemas.shard_formats import check_format
 from schemas.structured import SUFFIXES
@@ -79,6 +83,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     from pipeline.licences import licences_of, restriction_words
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
+    limit_cache(args.cache)
     if (warning := restriction_words(licences_of(plan.recipe))) is not None:
         print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
     try:
@@ -112,16 +117,19 @@ def plan_of(args: Build) -> Plan:
             f"--dataset must be one of {', '.join(known)}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
             f"{did_you_mean(dataset, [*known, *shipped_names('mappings')])}"
         )
+    if not 0 <= args.cache < math.inf:
+        raise UsageError(f"--cache is a number of GB, 0 or more, found {args.cache}")
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
     try:
         recipe = recipe_of(args)
         check_format(args.format)
+        check_place(args.format, args.output, args.input)
         return Plan(
             recipe=recipe,
             selection=selection_of(args),
-            source=(args.input or Path("data") / recipe.info.name).resolve(),
-            output=args.output or Path("shards") / recipe.info.name,
+            source=locate(args.input or Path("data") / recipe.info.name).resolve(),
+            output=locate(args.output or Path("shards") / recipe.info.name),
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
             executor_options=_executor_options(args),
             chunks=ChunkConfig(args.chunk_megapixels),
@@ -147,6 +155,25 @@ def _executor_options(args: Build) -> Any:
             )
         options["gpus_per_worker"] = str(args.gpus_per_worker)
     return executor_config(args.executor, options)
+
+
+def check_place(format_name: str, output: Path | None, source: Path | None) -> None:
+    """Refuse an output that cannot hold this format, or that lies within the input, which is taken as unchanging.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if output is None or not isinstance(locate(output), StorePath):
+        return
+    if source is not None and locate(output).is_relative_to(locate(source)):
+        raise UsageError(f"--output {locate(output)} lies within --input {locate(source)}: give a folder beside it")
+    if str(locate(output)).startswith(("hf://", "http://", "https://")):
+        raise UsageError(
+            f"--output {locate(output)} cannot be written file by file: build into a folder or a bucket (s3://, gs://, "
+            "az://), then use lamp-data push for the hub"
+        )
+    if format_name != "webdataset":
+        raise UsageError(f"--format {format_name} needs a folder of this machine; stores take --format webdataset")
 
 
 def _build(args: Build, plan: Plan) -> Outcome:
@@ -226,7 +253,10 @@ def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds the folder, which need not exist yet."""
+    """Free bytes on the disk that holds the folder, which need not exist yet; of the disk for temporary files, where a
+    shard for a store is made."""
+    if isinstance(folder, StorePath):
+        return shutil.disk_usage(tempfile.gettempdir()).free
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -10,6 +10,7 @@ import tyro
 
 from jobs.cli.build_report import summary_json, summary_text
 from jobs.cli.exit_codes import GOES_ON, UsageError
+from schemas.locations import locate
 
 if TYPE_CHECKING:
     from pipeline.build.build_state import BuildState
@@ -23,22 +24,25 @@ NAMED = 8
 class Status:
     """Show how far a build is: done, under way, quarantined, rate and time left; or the summary of a finished one."""
 
+    URLS = ("output",)
+
     output: tyro.conf.Positional[Path]
-    """Folder that a build writes to (--output), or one whose folders hold builds, as of a recipe of several datasets.
-    """
+    """Folder or URL that a build writes to (--output), or one whose folders hold builds, as of a recipe of several
+    datasets."""
     json: bool = False
     """Print JSON."""
 
 
 def status_command(args: Status) -> int:
     """Print the status of every build in a folder; returns the exit code."""
-    folders = _builds(args.output)
+    output = locate(args.output)
+    folders = _builds(output)
     if not folders:
         raise UsageError(f"{args.output} holds no build, begun or finished; give the folder of --output")
     found = [_status(folder) for folder in folders]
     if args.json:
         values = [values for values, _ in found]
-        print(json.dumps(values[0] if folders == [args.output] else values, indent=1))
+        print(json.dumps(values[0] if folders == [output] else values, indent=1))
     else:
         print("\n".join(text for _, text in found))
     return 0

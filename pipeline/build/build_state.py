@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.build.episode_store import Quarantined
+from schemas.errors import StoreFailed
 from schemas.files import canonical_json
+from schemas.locations import StorePath
 
 STATE = "state.json"
 EVERY_S = 5.0
-"""Seconds from one writing to the next."""
+STORE_EVERY_S = 15.0
+"""Seconds from one writing to the next, into a folder and into an object store."""
 SILENT_S = 60.0
 """Seconds without a writing after which a build on another machine is taken for ended."""
 NAMED = 5
@@ -99,7 +102,7 @@ def read_state(work: Path) -> BuildState | None:
     """The state in a work folder; None if there is none that this program can read."""
     try:
         return BuildState(**json.loads((work / STATE).read_bytes()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, StoreFailed, ValueError, TypeError):
         return None
 
 
@@ -154,16 +157,20 @@ class StateWriter:
             state.workers, state.quarantined = len(self._names), dict(sorted(self._codes.items()))
             state.under_way = dict(list(self._names.items())[:SHOWN])
             data = canonical_json(asdict(state))
-        aside = self.work / f".{STATE}.{os.getpid()}.partial"
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StoreFailed):
+            if isinstance(self.work, StorePath):
+                (self.work / STATE).put(data)
+                return
+            aside = self.work / f".{STATE}.{os.getpid()}.partial"
             aside.write_bytes(data)
             os.rename(aside, self.work / STATE)
 
 
 @contextlib.contextmanager
-def kept_state(work: Path, every_s: float = EVERY_S) -> Iterator[StateWriter]:
+def kept_state(work: Path, every_s: float | None = None) -> Iterator[StateWriter]:
     """Keep the state of the build that the block runs; its end, or the error that ended it, is written too."""
     writer, over = StateWriter(work), threading.Event()
+    every_s = every_s or (STORE_EVERY_S if isinstance(work, StorePath) else EVERY_S)
 
     def keep() -> None:
         while not over.wait(every_s):

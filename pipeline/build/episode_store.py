@@ -10,8 +10,9 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.recipe import Recipe
 from schemas import sample_metadata
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
+from schemas.locations import StorePath, in_parallel
 from schemas.shard_formats import webdataset
 
 EPISODE_VERSION = 5
@@ -191,6 +193,8 @@ def stored_keys(folder: Path) -> set[str]:
     """The names of the stored episodes. Folders are listed and no file is opened, so that it takes about a second for
     100,000 episodes; ``stored_report`` looks whether one is whole.
     """
+    if isinstance(folder, StorePath):
+        return {path.name.removesuffix(".json") for path in folder.files_below() if path.name.endswith(".json")}
     found: set[str] = set()
     for below in os.scandir(folder) if folder.is_dir() else ():
         if below.is_dir():
@@ -215,6 +219,11 @@ def slim(report: EpisodeReport) -> EpisodeReport:
 @lru_cache(maxsize=1024)
 def _kept_once(data: bytes) -> Any:
     return json.loads(data)
+
+
+def stored_reports(folder: Path, keys: Sequence[str]) -> dict[str, EpisodeReport | None]:
+    """``stored_report`` of each key."""
+    return dict(zip(keys, in_parallel(partial(stored_report, folder), keys, folder), strict=True))
 
 
 def _report_path(folder: Path, key: str) -> Path:

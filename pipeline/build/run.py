@@ -7,6 +7,7 @@ interruptions or on the number of workers.
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,15 @@ from pipeline.build.episode_store import (
     library_versions,
     slim,
     stored_keys,
-    stored_report,
+    stored_reports,
 )
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
 from pipeline.build.packing import ShardPlan, ShardWorker, finished_shard, plan_shards, stands
 from pipeline.build.replacing import Asked, check_replacing
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
-from pipeline.build.statistics import dataset_statistics
+from pipeline.build.statistics import dataset_statistics, local_values
+from pipeline.build.store_lock import check_held
 from pipeline.build.summary import BuildSummary
 from pipeline.build.work_folder import COMPLETE, EPISODE_STORE, WORK, clear_partials, clear_work, locked, remove_stale
 from pipeline.build.workers import EpisodeWorker, check_versions
@@ -35,7 +37,9 @@ from pipeline.errors import BuildError
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
+from schemas.file_cache import GIGABYTE, file_cache, limit_cache
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
+from schemas.locations import in_parallel
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
 from schemas.shard_formats import ShardFile
 
@@ -123,7 +127,8 @@ def build(
             if not overwrite and selection.needs_words:
                 check_replacing(output, asked, wanted.refs)
             asked.write(work)
-            factory = _EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks, library_versions(recipe))
+            versions, cache_bytes = library_versions(recipe), file_cache().limit
+            factory = _EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks, cache_bytes, versions)
             summary, reports = _make_episodes(factory, wanted.refs, executor, progress, state)
             summary.output, summary.left_out = output, {**left_out, **summary.left_out}
             bad = [*unreadable, *silent, *summary.quarantined]
@@ -154,7 +159,7 @@ def _nothing_came_out(
 ) -> BuildError:
     """The error of a build without triplets. Reasons are listed by episode, unless a finished build's list is there."""
     said = f"no triplet came out of {source}: {summary.why_nothing()}"
-    if (output / NAME).exists():  # a finished build, whose manifest has the digest of its episodes.jsonl
+    if (output / NAME).is_file():  # a finished build, whose manifest has the digest of its episodes.jsonl
         return BuildError(said)
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
     return BuildError(f"{said}; {output / EPISODES} names every episode with its reason")
@@ -165,6 +170,7 @@ class _EpisodeWorkerFactory:
     recipe: Recipe
     store: Path
     chunks: ChunkConfig
+    cache_bytes: int
     versions: dict[str, str]
 
     def __call__(self) -> EpisodeWorker:
@@ -174,6 +180,7 @@ class _EpisodeWorkerFactory:
             BuildError: on this machine a library has another version than on the driver's.
         """
         check_versions(self.recipe, self.versions)
+        limit_cache(self.cache_bytes / GIGABYTE)
         return EpisodeWorker(self.recipe, self.store, self.chunks)
 
 
@@ -199,7 +206,8 @@ def _make_episodes(
         if missing:
             made |= _make_missing(make_worker, missing, executor, progress, state, summary)
         # An episode of which a file is missing or cut is made again.
-        made |= {d: report for d, key in keys.items() if d not in made and (report := stored_report(store, key))}
+        unread = {key: digest for digest, key in keys.items() if digest not in made}
+        made |= {unread[key]: report for key, report in stored_reports(store, list(unread)).items() if report}
         missing = [ref for ref in refs if ref.digest not in made]
     reports = [report for ref in refs if (report := made[ref.digest]) is not None]
     summary.count(reports)
@@ -269,16 +277,18 @@ def _pack(
     Raises:
         BuildError: the worker died every time that a shard was tried.
     """
+    check_held(make_worker.work)
     (make_worker.output / NAME).unlink(missing_ok=True)
     (make_worker.work / COMPLETE).unlink(missing_ok=True)
-    missing = [plan for plan in plans if make_worker.finished(plan) is None]
+    before = in_parallel(make_worker.finished, plans, make_worker.output)
+    missing = [plan for plan, shard in zip(plans, before, strict=True) if shard is None]
     state.enter("shards", len(plans), len(plans) - len(missing))
     results = executor.run(make_worker, missing, begun=lambda plan: state.begun(plan.stem)) if missing else iter(())
     for plan, result in progress("shards", len(missing), results):
         state.finished(plan.stem)
         if isinstance(result, WorkerDied):
             raise BuildError(f"shard {plan.stem} could not be written: {result.message}")
-    written = [shard for plan in plans if (shard := make_worker.finished(plan)) is not None]
+    written = [s for s in in_parallel(make_worker.finished, plans, make_worker.output) if s is not None]
     assert len(written) == len(plans), "every planned shard was written"
     return written
 
@@ -315,8 +325,9 @@ def _publish(
 ) -> None:
     """Write the files beside the shards, the manifest last."""
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
-    write_statistics(output, dataset_statistics(reports, output / WORK / EPISODE_STORE))
-    Manifest(
+    with local_values(reports, output / WORK / EPISODE_STORE) as store:
+        write_statistics(output, dataset_statistics(reports, store))
+    manifest = Manifest(
         dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),
         recipe_digest=recipe.digest,
@@ -327,7 +338,15 @@ def _publish(
         samples=summary.kept,
         counts=summary.counts(),
         files={name: sha256_of(output / name) for name in (EPISODES, STATISTICS)},
-    ).write(output)
+    )
+    check_held(output / WORK)
+    try:
+        manifest.write(output)
+    except FileExistsError as error:
+        raise BuildError(
+            f"another build has finished in {output} meanwhile; choose another --output, or run this one again with "
+            "--overwrite"
+        ) from error
 
 
 def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
@@ -339,6 +358,6 @@ def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError, BadManifest):
         return None
     beside = all((output / name).is_file() and sha256_of(output / name) == sha for name, sha in manifest.files.items())
-    if not beside or not all(stands(output, shard) for shard in manifest.shards):
+    if not beside or not all(in_parallel(partial(stands, output), manifest.shards, output)):
         return None
     return BuildSummary.of_manifest(output, manifest)
