@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Reached(Exception):
 class StopsAtEpisodes:
     """An executor that ends the build at the first task."""
 
-    def run(self, make_worker: Any, tasks: Any, **options: Any) -> Iterator[Any]:
+    def run(self, make_worker: Any, tasks: Any, **options: Any) -> Generator[Any, None, None]:
         """See ``pipeline.build.executor.Executor.run``."""
         raise Reached(f"{len(tasks)} tasks")
         yield

@@ -11,7 +11,7 @@ import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from machine import at_least_one, describe
 
 from jobs.executors import ray as ray_executor
+from pipeline.build.executor import unnoticed
 from pipeline.build.run import ShardConfig, build
 from pipeline.recipe import Recipe
 from schemas.plugins import PluginChoice
@@ -38,8 +39,13 @@ class Timed:
     started: dict[str, float] = field(default_factory=dict)
 
     def run(
-        self, make_worker: Callable[[], Any], tasks: Sequence[Any], *, begun: Callable[[Any], None], **options: Any
-    ) -> Iterator[tuple[Any, Any]]:
+        self,
+        make_worker: Callable[[], Any],
+        tasks: Sequence[Any],
+        *,
+        begun: Callable[[Any], None] = unnoticed,
+        **options: Any,
+    ) -> Generator[tuple[Any, Any], None, None]:
         """See ``pipeline.build.executor.Executor.run``."""
         stage, asked, first = type(tasks[0]).__name__, time.perf_counter(), []
 

@@ -14,6 +14,7 @@ from jobs.cli.build_report import summary_json, summary_text, trial_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import shipped_names
 from jobs.executors import executor_config, make_executor
+from jobs.executors.ray import RayExecutor
 from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
@@ -232,7 +233,7 @@ def _where_tried(args: Build, plan: Plan, listing: "Listing") -> dict[str, Any]:
     """
     if args.executor == "local":
         return {"workers": 1}
-    executor = make_executor(args.executor, plan.executor_options)
+    executor = RayExecutor(plan.executor_options)
     capacity = executor.capacity(len(listing.chosen.refs), plan.recipe.device)
     if capacity is None:
         return {"workers": plan.executor_options.workers}

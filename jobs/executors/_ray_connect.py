@@ -173,9 +173,9 @@ def _join(address: str | None, where: str, ship_code: bool) -> Cluster:
     """
     import ray
 
-    environment = {"runtime_env": {"py_modules": own_code()}} if ship_code else {}
+    environment: dict[str, Any] | None = {"py_modules": own_code()} if ship_code else None
     try:
-        ray.init(address=address, **OPTIONS, **environment)
+        ray.init(address=address, runtime_env=environment, **OPTIONS)
     except Exception as error:
         ray.shutdown()
         why = " ".join(str(error.__cause__ or error).split())

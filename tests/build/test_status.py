@@ -16,6 +16,7 @@ from jobs.executors.local import LocalExecutor
 from pipeline.build import run
 from pipeline.build.build_state import BuildState, StateWriter, kept_state, read_state
 from pipeline.build.episode_store import Quarantined
+from pipeline.build.executor import unnoticed
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.work_folder import WORK
 
@@ -34,7 +35,7 @@ def test_a_running_build_says_what_is_done_under_way_and_quarantined(source, tmp
     output, told = tmp_path / "out", []
 
     class Watched(LocalExecutor):
-        def run(self, make_worker, tasks, *, begun, **options):
+        def run(self, make_worker, tasks, *, begun=unnoticed, **options):
             def noted(task):
                 begun(task)
                 if getattr(task, "source", "") != "b_demo.hdf5":
