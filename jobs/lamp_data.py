@@ -9,18 +9,33 @@ from jobs.cli.build_options import Build
 from jobs.cli.command_line import COMMON_HELP, check_choices, check_paths, check_subcommand, in_groups, start, ungrouped
 from jobs.cli.exit_codes import run_command
 from jobs.commands.build import build_command
+from jobs.commands.copy import Copy, copy_command
 from jobs.commands.evaluate import Evaluate, evaluate_command
 from jobs.commands.inspect import Inspect, inspect_command
 from jobs.commands.instruct import Instruct, instruct_command
 from jobs.commands.parts import Parts, parts_command
+from jobs.commands.push import Push, push_command
+from jobs.commands.status import Status, status_command
 
-OPTIONS = {"build": in_groups(Build), "inspect": Inspect, "evaluate": Evaluate, "instruct": Instruct, "parts": Parts}
+OPTIONS = {
+    "build": in_groups(Build),
+    "status": Status,
+    "inspect": Inspect,
+    "copy": Copy,
+    "push": Push,
+    "evaluate": Evaluate,
+    "instruct": Instruct,
+    "parts": Parts,
+}
 HANDLERS: dict[type, Any] = {
     Build: build_command,
     Inspect: inspect_command,
     Evaluate: evaluate_command,
     Instruct: instruct_command,
     Parts: parts_command,
+    Status: status_command,
+    Copy: copy_command,
+    Push: push_command,
 }
 DESCRIPTION = (
     "Robot episodes to shards of (observation, instruction, dense 3D scene flow), a look at them, and how true they "

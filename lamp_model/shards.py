@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from lamp_model.data.dataset import TrainingData
 from schemas.jpeg import START, decode_jpeg
-from schemas.locations import local_path
+from schemas.locations import locate
 from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
 
@@ -62,7 +62,8 @@ def open_shards(path: str | Path) -> Shards:
     """Open what ``lamp-data build`` has made.
 
     Args:
-        path: a folder of shards, its ``manifest.json``, or the folder of a mixture.
+        path: a folder of shards, its ``manifest.json``, or the folder of a mixture; or the URL of one, such as
+            ``s3://bucket/shards`` (docs/object-stores.md).
 
     Returns:
         A sequence: ``len(shards)`` and ``shards[i]``, a dict of numpy arrays (``decoded``). A torch ``DataLoader``
@@ -71,9 +72,10 @@ def open_shards(path: str | Path) -> Shards:
     Raises:
         BadManifest: the build or mixture is not finished, or its manifest is damaged.
         CorruptShard: a shard is missing or damaged, by name.
-        ValueError: the path is a URL.
+        ValueError: the path is a URL of no known kind.
+        StoreFailed: the store of a URL cannot be read.
     """
-    return Shards(local_path(path, "the path"))
+    return Shards(locate(path))
 
 
 def decoded(triplet: Triplet) -> dict[str, Any]:

@@ -155,15 +155,25 @@ class Recipe:
         named = getattr(self.dataset.configure("pipeline.readers"), "action_convention", None)
         return PluginChoice(standard_of(self.dataset.name, named), self.actions.options)
 
-    def check(self) -> None:
+    @property
+    def device(self) -> str | None:
+        """The device of the plug-ins that run models: the one that is named, if one is; None if there is no model."""
+        names = [config.device for _, _, config in self.plugins() if hasattr(config, "device")]
+        named = [name for name in names if name not in ("auto", "cpu")]
+        return next(iter([*named, *(name for name in ("auto", "cpu") if name in names)]), None)
+
+    def check(self, own_devices: bool = True) -> None:
         """Fetch what the plug-ins need, before any work (``schemas.plugins``).
+
+        Args:
+            own_devices: check that this machine has the devices; not where others do the work.
 
         Raises:
             BuildError: something is unavailable: weights, a library, the device.
         """
         try:
             for _, module, config in self.plugins():
-                if hasattr(config, "device"):
+                if own_devices and hasattr(config, "device"):
                     choose_device(config.device, "depth" if module.__name__.startswith("pipeline.depth.") else None)
                 if hasattr(module, "check"):
                     module.check(config)

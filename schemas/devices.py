@@ -5,6 +5,18 @@ from typing import Any
 from schemas.optional import missing_package
 
 
+def is_cuda(name: str) -> bool:
+    """Whether a device's name asks for a GPU."""
+    return name.partition(":")[0] == "cuda"
+
+
+def kind_of_device(device: Any) -> str:
+    """The kind of a torch device: ``cpu``, or the GPU's model. On one kind the same input gives the same bytes."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def choose_device(name: str, extra: str | None = None) -> Any:
     """A torch device by name; ``auto`` takes a GPU when there is one.
 

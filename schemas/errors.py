@@ -20,3 +20,11 @@ class MissingDependency(ValueError):
 
 class MissingWeights(MissingDependency):
     """A model's weights cannot be loaded."""
+
+
+class StoreFailed(Exception):
+    """An object store, or the cache of its files, did not do what was asked, after several tries.
+
+    It is no ``OSError``: a reader takes that for a damaged file and leaves the episode out, but here the episode is not
+    to blame. The message is a sentence for the user.
+    """

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and digests to verify their contents."""
+"""Atomic writing of files and of objects in stores, and digests to verify their contents."""
 
 import contextlib
 import errno
@@ -7,11 +7,15 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from schemas.locations import StorePath
+
+PIECE = 16 << 20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Write errors whose message does not name the file."""
 
@@ -21,11 +25,17 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that appears under ``path`` only when the block ends without an error.
 
     It is a temporary file in the same folder, synced to disk and renamed. On any error it is removed and what stood
-    under ``path`` before is unchanged.
+    under ``path`` before is unchanged. For a store it is a file in the system's folder for temporary files, which is
+    then sent, and the object appears by one request.
 
     Raises:
         OSError: the disk is full, read-only or failing; the message names the file.
+        StoreFailed: the store does not take it.
     """
+    if isinstance(path, StorePath):
+        with _sent_whole(path) as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
@@ -42,8 +52,23 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+@contextlib.contextmanager
+def _sent_whole(path: StorePath) -> Iterator[BinaryIO]:
+    with tempfile.NamedTemporaryFile(prefix="lamp-", suffix=path.suffix) as file:
+        try:
+            yield file  # type: ignore[misc]
+            file.flush()
+        except BaseException as error:
+            name_file(error, Path(file.name))
+            raise
+        path.put(Path(file.name))
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file so that it is whole or absent; see ``written_whole``."""
+    if isinstance(path, StorePath):
+        path.put(data)
+        return
     with written_whole(path) as file:
         file.write(data)
 
@@ -55,8 +80,13 @@ def name_file(error: BaseException, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder such that it is never seen partly deleted under its name."""
-    if path.is_dir() and not path.is_symlink():
+    """Delete a file, or a folder such that it is never seen partly deleted under its name (in a store: object by
+    object)."""
+    if isinstance(path, StorePath):
+        if path.is_file():
+            path.unlink()
+        path.remove_below()
+    elif path.is_dir() and not path.is_symlink():
         aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         os.replace(path, aside)
         shutil.rmtree(aside)
@@ -65,7 +95,9 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync a folder, so that renames in it are durable."""
+    """Sync a folder, so that renames in it are durable; objects of a store are durable when they appear."""
+    if isinstance(folder, StorePath):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -74,7 +106,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_partials(folder: Path) -> None:
-    """Delete temporary files that killed writers left in a folder."""
+    """Delete temporary files that killed writers left in a folder; a store has none."""
+    if isinstance(folder, StorePath):
+        return
     for aside in folder.glob(".*.partial"):
         shutil.rmtree(aside) if aside.is_dir() else aside.unlink(missing_ok=True)
 
@@ -90,9 +124,18 @@ def digest_of(value: Any) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file or object."""
+    if isinstance(path, StorePath):
+        return _sha256_of_object(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_object(path: StorePath) -> str:
+    digest, size = hashlib.sha256(), path.entry().size
+    for start in range(0, size, PIECE):
+        digest.update(path.read_range(start, min(start + PIECE, size)))
+    return digest.hexdigest()
 
 
 def contents_digest(path: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.files import canonical_json, digest_of, inside, sha256_of, write_whole
+from schemas.locations import StorePath
 from schemas.shard_formats import ShardFile
 
 NAME = "manifest.json"
@@ -56,8 +57,16 @@ class Manifest:
     version: int = VERSION
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` atomically."""
-        write_sealed(folder / NAME, asdict(self))
+        """Write ``manifest.json`` atomically.
+
+        Raises:
+            FileExistsError: in a store, where another build has written one meanwhile.
+        """
+        path, values = folder / NAME, asdict(self)
+        if not isinstance(path, StorePath):
+            write_sealed(path, values)
+        elif not path.put_if_absent(sealed(values)):
+            raise FileExistsError(17, "there is one already", str(path))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -66,7 +75,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BadManifest: it is missing, unreadable, of a later version or names a file outside its folder.
     """
-    path = path / NAME if path.is_dir() else path
+    path = path / NAME if is_folder(path) else path
     with told(path, "manifest of shards", "the build has not finished, or this is no folder of shards"):
         values = read_sealed(path, VERSION)
         manifest = Manifest(**{**values, "shards": [ShardFile(**s) for s in values["shards"]]})
@@ -78,10 +87,26 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is that of a folder and not of a file in it; a URL is one unless it names a file of JSON, as a web
+    server may not say what a folder holds."""
+    return path.suffix != ".json" if isinstance(path, StorePath) else path.is_dir()
+
+
+def folder_of(path: Path) -> Path:
+    """The folder of a build or mixture, of which the folder or its JSON file is given."""
+    return path if is_folder(path) else path.parent
+
+
 def write_sealed(path: Path, values: dict[str, Any]) -> None:
     """Write a JSON file atomically, with the SHA-256 of its contents in it."""
-    sealed = {**values, "sha256": digest_of(values)}
-    write_whole(path, json.dumps(sealed, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    write_whole(path, sealed(values))
+
+
+def sealed(values: dict[str, Any]) -> bytes:
+    """The bytes that ``write_sealed`` writes."""
+    whole = {**values, "sha256": digest_of(values)}
+    return json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def read_sealed(path: Path, version: int) -> dict[str, Any]:

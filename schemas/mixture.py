@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.files import digest_of, inside, sha256_of
 from schemas.manifest import NAME as MANIFEST
-from schemas.manifest import BadManifest, read_sealed, told, write_sealed
+from schemas.manifest import BadManifest, folder_of, is_folder, read_sealed, told, write_sealed
 
 NAME = "mixture.json"
 VERSION = 1
@@ -85,7 +85,7 @@ def check_weights(weights: list[float | None]) -> None:
 
 def is_mixture(path: Path) -> bool:
     """Whether a path is that of a mixture: the file, or a folder that holds one and is no build itself."""
-    if path.is_dir():
+    if is_folder(path):
         return (path / NAME).is_file() and not (path / MANIFEST).is_file()
     return path.name == NAME
 
@@ -96,7 +96,7 @@ def read_mixture(path: Path) -> Mixture:
     Raises:
         BadManifest: it is missing, damaged, of a later version or names a folder outside its own.
     """
-    path = path / NAME if path.is_dir() else path
+    path = path / NAME if is_folder(path) else path
     with told(path, "mixture", "the mixture has not been built to its end"):
         values = read_sealed(path, VERSION)
         mixture = Mixture(values["name"], tuple(Member(**member) for member in values["members"]))
@@ -111,7 +111,7 @@ def member_folder(path: Path, member: Member) -> Path:
     Raises:
         BadManifest: the build is missing or was made again since.
     """
-    base = path if path.is_dir() else path.parent
+    base = folder_of(path)
     folder = inside(base, member.folder)
     manifest = folder / MANIFEST
     if not manifest.is_file():

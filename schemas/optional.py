@@ -15,6 +15,7 @@ EXTRAS = {
     "mujoco": "sim",
     "plotly": "html",
     "small_gicp": "icp",
+    "obstore": "stores",
 }
 """Keyed by import name."""
 

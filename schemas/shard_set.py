@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from schemas.manifest import BadManifest, Manifest, read_manifest, read_statistics
+from schemas.locations import StorePath
+from schemas.manifest import BadManifest, Manifest, folder_of, read_manifest, read_statistics
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard, Shard, open_shard
 from schemas.triplet import Triplet
 
@@ -28,19 +29,24 @@ class ShardSet:
                 left out.
         """
         self.manifest: Manifest = read_manifest(path)
-        self.folder = path if path.is_dir() else path.parent
-        self._shards: list[Shard] = []
-        for entry in self.manifest.shards:
-            shard = open_shard(self.folder / entry.name)
+        self.folder = folder_of(path)
+        self._shards: list[Shard] = self._opened()
+        for entry, shard in zip(self.manifest.shards, self._shards, strict=True):
             if len(shard) != entry.samples:
                 raise CorruptShard(f"{shard.path} has {len(shard)} samples, the manifest says {entry.samples}")
             if shard.index_sha256 != entry.index_sha256:
                 raise CorruptShard(f"{shard.path}: its index is not the one that was written: its SHA-256 differs")
-            self._shards.append(shard)
         self._starts = np.cumsum([0] + [len(s) for s in self._shards])
         self.index = np.concatenate([np.zeros(0, INDEX_DTYPE), *(s.index for s in self._shards)])
         if len(self) != self.manifest.samples:
             raise BadManifest(f"{path} names {self.manifest.samples} samples, its shards hold {len(self)}")
+
+    def _opened(self) -> list[Shard]:
+        if isinstance(self.folder, StorePath):
+            from schemas.shard_formats._stored import open_stored
+
+            return open_stored(self.folder, self.manifest.shards)
+        return [open_shard(self.folder / entry.name) for entry in self.manifest.shards]
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -15,6 +15,7 @@ from jobs.cli.shipped import dataset_said
 from pipeline.build.selection import Selection
 from pipeline.readers import dataset_choice, dataset_info
 from pipeline.recipe import QualityConfig, Recipe, WindowConfig
+from schemas.file_cache import DEFAULT_GIGABYTES
 from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, parse_options
 from schemas.scene_flow import HORIZON
@@ -33,7 +34,8 @@ class InputOptions:
     """Instead of a dataset: a file that names several, with their options and weights (docs/mixtures.md), or the name
     of a shipped one. Each dataset is built into a folder of its own below --output, from one below --input."""
     input: Path | None = None
-    """Folder of the dataset's files. [default: data/<dataset>]"""
+    """Folder of the dataset's files, or its URL: s3://, gs://, az://, https:// or hf://datasets/OWNER/NAME
+    (docs/object-stores.md). [default: data/<dataset>]"""
     dataset_options: tuple[str, ...] = ()
     """Options of the dataset's reader as NAME=VALUE ..."""
     form: str | None = None
@@ -142,14 +144,20 @@ class RunOptions:
     """How the build runs; none of these changes a byte of the samples."""
 
     executor: Literal["ray", "local"] = "ray"
-    """ray joins a running cluster or starts one on this machine; local runs in this process. The bytes are the same."""
+    """ray joins a running cluster or starts one on this machine; local runs in this process, on one GPU. The bytes are
+    the same."""
     executor_options: tuple[str, ...] = ()
     """Options of the executor as NAME=VALUE ..., e.g. workers=8 address=local"""
+    gpus_per_worker: float | None = None
+    """GPUs of each worker that runs a model, with --executor ray: 0.5 puts two on every GPU of every node, 0 runs
+    models on CPUs. [default: 1 where the cluster has GPUs]"""
     chunk_megapixels: float = 32.0
     """Pixels, in millions, of a camera's frames that are worked on at a time, some 20 bytes each; longer episodes are
     worked on in chunks. Less for less memory; the samples are the same."""
     max_quarantined: float = 0.01
     """Share of episodes that may be unusable before the exit code is 1. The rest is built in any case."""
+    cache: float = DEFAULT_GIGABYTES
+    """GB of each machine's disk for files of an --input that is a URL (docs/object-stores.md)."""
     keep_episodes: bool = False
     """Keep the finished episodes of a complete build, so that more episodes or another layout need no new tracking."""
     dry_run: bool = False
@@ -162,6 +170,7 @@ class RunOptions:
 class Build(RunOptions, ShardOptions, SampleOptions, WindowOptions, FlowOptions, EpisodeOptions, InputOptions):
     """Make shards of (observation, instruction, 3D scene flow) from a folder of robot episodes."""
 
+    URLS = ("input", "output")
     quality: Annotated[QualityConfig, tyro.conf.arg(constructor=refusing(QualityConfig))] = field(
         default_factory=QualityConfig
     )

@@ -36,6 +36,12 @@ def summary_text(summary: "BuildSummary") -> str:
         lines.append(
             f"  relative     {summary.relative_depth} triplets have depth without a scale: nothing to align it to"
         )
+    for device, count in summary.devices.items():
+        lines.append(f"  models ran   on {device} for {count} episodes")
+    if len(summary.devices) > 1:
+        lines.append(
+            "               results of different devices differ in their last digits: a build of one kind is exact"
+        )
     for reason, count in summary.skipped_cameras.items():
         lines.append(f"  skipped      {count} cameras {reason}")
     for note, count in summary.notes.items():
@@ -70,7 +76,7 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) 
         f"  triplets     {_about(totals['triplets'])}",
         f"  size         {size} in {shards} shard(s), as much again for parts until it is done; {free / 1e6:.0f} MB "
         "are free",
-        f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on this machine",
+        f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on {trial.where}",
     ]
     if not trial.exact and totals["triplets"].low is None:
         lines.append("  one episode was tried, which does not tell how far the others differ")

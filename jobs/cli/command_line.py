@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from jobs.cli.exit_codes import UsageError
-from schemas.locations import local_path
+from schemas.locations import local_path, locate
 from schemas.progress import show_progress
 from schemas.suggestions import did_you_mean
 from schemas.version import VERSION
@@ -136,15 +136,19 @@ def _values(option: str, words: Sequence[str]) -> Iterator[str]:
 
 
 def check_paths(options: Any) -> None:
-    """Refuse addresses such as ``s3://bucket`` where options are paths.
+    """Refuse addresses such as ``s3://bucket`` where options are paths of this machine; those named in the options'
+    ``URLS`` may be addresses.
 
     Raises:
-        UsageError: there is one.
+        UsageError: there is one, or one of no known kind.
     """
     for one in fields(options):
         value = getattr(options, one.name)
         if isinstance(value, Path):
             try:
+                if one.name in getattr(type(options), "URLS", ()):
+                    locate(value)
+                    continue
                 local_path(value, one.name if one.default is MISSING else f"--{one.name.replace('_', '-')}")
             except ValueError as error:
                 raise UsageError(str(error)) from error

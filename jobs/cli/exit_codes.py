@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
+from schemas.errors import StoreFailed
 from schemas.optional import missing_package
 from schemas.plugins import MissingDependency
 
@@ -64,6 +65,8 @@ def run_command(command: Callable[[], int]) -> int:
         return _say(str(error), 2)
     except (Failed, MissingDependency) as error:
         return _say(str(error), 1)
+    except StoreFailed as error:
+        return _say(f"{error}; {GOES_ON}", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -21,11 +21,12 @@ from typing import Any
 from jobs.cli.build_options import Build
 from jobs.cli.option_tables import given, known_options
 from jobs.cli.shipped import recipe_path
+from schemas.locations import locate
 from schemas.mixture import check_weights
 from schemas.structured import SUFFIXES, BadFile, read_structured, structure
 
 TOP = ("name", "defaults", "datasets")
-FOR_ALL = ("executor", "executor_options", "chunk_megapixels", "keep_episodes", "overwrite", "dry_run", "json")
+FOR_ALL = ("executor", "executor_options", "chunk_megapixels", "cache", "keep_episodes", "overwrite", "dry_run", "json")
 WHERE_AND_HOW = ("recipe", "input", "output", *FOR_ALL)
 """Options that say where and how to run and not what to make: they are given on the command line, for all datasets."""
 OPTIONS = tuple(f.name for f in dataclasses.fields(Build) if f.name not in WHERE_AND_HOW)
@@ -67,7 +68,7 @@ def read_recipe_file(args: Build) -> RecipeFile:
         raise BadFile(f"{path}: datasets must name at least one dataset")
     if not isinstance(name, str):
         raise BadFile(f"{path}: name must be text, found {name!r}")
-    output = args.output or Path("shards") / name
+    output = locate(args.output or Path("shards") / name)
     sections = tuple(_section(args, path, str(section), defaults, table, output) for section, table in tables.items())
     try:
         check_weights([section.weight for section in sections])
@@ -90,7 +91,7 @@ def _section(args: Build, path: Path, name: str, defaults: dict[str, Any], table
     values = {key: _as_on_the_command_line(key, value, path.parent) for key, value in merged.items()}
     run = {key: getattr(args, key) for key in FOR_ALL}
     build = structure(Build, values, where)
-    build = dataclasses.replace(build, **run, input=(args.input or Path("data")) / below, output=output / name)
+    build = dataclasses.replace(build, **run, input=locate(args.input or Path("data")) / below, output=output / name)
     return Section(name, None if weight is None else float(weight), build)
 
 

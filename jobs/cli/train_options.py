@@ -14,12 +14,14 @@ from jobs.cli.help_text import optional_in_words
 from jobs.cli.option_tables import with_options_file
 from lamp_model.config import RunConfig
 from lamp_model.options import Option, options_in
+from schemas.file_cache import DEFAULT_GIGABYTES
+from schemas.locations import locate
 
 if TYPE_CHECKING:
     from lamp_model.training.request import Request
 
 Kind = TypeVar("Kind", bound=type)
-WHERE_AND_HOW = ("recipe", "resume", "device", "threads", "cache_features", "cache_gb")
+WHERE_AND_HOW = ("recipe", "resume", "device", "threads", "cache", "cache_features", "cache_gb")
 """Options that say where and how to run and not what to train: a file has none of them."""
 OPTIONS = options_in(RunConfig)
 
@@ -52,6 +54,7 @@ class Train:
     lamp-train export RUN --output FOLDER writes a run as the authors publish their checkpoints.
     """
 
+    URLS = ("data",)
     stage: Literal[1, 2] | None = None
     """1: motion, 2: policy."""
     recipe: Path | None = None
@@ -59,8 +62,8 @@ class Train:
     runs/NAME of the file.
     """
     data: Path | None = None
-    """Folder of shards, or a mixture (docs/mixtures.md). With --resume, where the same shards are now. [default:
-    shards/libero]"""
+    """Folder of shards, or a mixture (docs/mixtures.md), or the URL of one (docs/object-stores.md). With --resume,
+    where the same shards are now. [default: shards/libero]"""
     output: Path | None = None
     """Folder of the run. [default: runs/stage1 or runs/stage2]"""
     motion: Path | None = None
@@ -81,6 +84,8 @@ class Train:
     """auto takes a GPU when there is one; else cpu, cuda or cuda:N."""
     threads: int = 2
     """Threads that decode samples."""
+    cache: float = DEFAULT_GIGABYTES
+    """GB of this machine's disk for the shards of a URL. Shards beyond are read sample by sample. 0: all of them."""
     cache_features: Literal["auto", "on", "off"] = "auto"
     """Encode each sample once and keep the features on disk, below ~/.cache/lamp/features, for both stages and later
     runs on the same shards. auto: on where the backbone runs on the CPU and a sample is visited twice or more."""
@@ -111,7 +116,7 @@ def request_of(args: Train, output: Path) -> "Request":
     values = {name: getattr(args, name) for name in OPTIONS}
     return Request(
         stage=args.stage,
-        data=args.data,
+        data=args.data and locate(args.data),
         output=output,
         motion=None if prior else args.motion,
         prior=cast(Any, prior),

@@ -1,8 +1,10 @@
 """``lamp-data build``: check the options, run the build and report its result."""
 
 import json
+import math
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,16 +14,20 @@ from jobs.cli.build_report import summary_json, summary_text, trial_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import shipped_names
 from jobs.executors import executor_config, make_executor
+from jobs.executors.ray import RayExecutor
 from pipeline.build.selection import Selection
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.errors import MissingDependency
+from schemas.file_cache import limit_cache
+from schemas.locations import StorePath, locate
 from schemas.plugins import is_module_elsewhere, parse_options, plugin_names
 from schemas.shard_formats import check_format
 from schemas.structured import SUFFIXES
 from schemas.suggestions import did_you_mean
 
 if TYPE_CHECKING:
+    from pipeline.build.listing import Listing
     from pipeline.build.run import ShardConfig
     from pipeline.episodes.chunks import ChunkConfig
 
@@ -78,6 +84,7 @@ def build_one(args: Build, plan: Plan) -> Outcome:
     from pipeline.licences import licences_of, restriction_words
     from schemas.shard_formats import CorruptShard, UnfitSamples
 
+    limit_cache(args.cache)
     if (warning := restriction_words(licences_of(plan.recipe))) is not None:
         print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
     try:
@@ -111,24 +118,63 @@ def plan_of(args: Build) -> Plan:
             f"--dataset must be one of {', '.join(known)}, or a mapping file ({', '.join(SUFFIXES)}), found {dataset!r}"
             f"{did_you_mean(dataset, [*known, *shipped_names('mappings')])}"
         )
+    if not 0 <= args.cache < math.inf:
+        raise UsageError(f"--cache is a number of GB, 0 or more, found {args.cache}")
     if not 0 <= args.max_quarantined <= 1:
         raise UsageError(f"--max-quarantined is a share between 0 and 1, found {args.max_quarantined}")
     try:
         recipe = recipe_of(args)
         check_format(args.format)
+        check_place(args.format, args.output, args.input)
         return Plan(
             recipe=recipe,
             selection=selection_of(args),
-            source=(args.input or Path("data") / recipe.info.name).resolve(),
-            output=args.output or Path("shards") / recipe.info.name,
+            source=locate(args.input or Path("data") / recipe.info.name).resolve(),
+            output=locate(args.output or Path("shards") / recipe.info.name),
             shards=ShardConfig(args.format, args.samples_per_shard, args.seed),
-            executor_options=executor_config(args.executor, parse_options(args.executor_options)),
+            executor_options=_executor_options(args),
             chunks=ChunkConfig(args.chunk_megapixels),
         )
     except MissingDependency as error:
         raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _executor_options(args: Build) -> Any:
+    """The executor's config.
+
+    Raises:
+        ValueError: an unknown option or value.
+    """
+    options = parse_options(args.executor_options)
+    if args.gpus_per_worker is not None:
+        if args.executor == "local":
+            raise ValueError(
+                f"--gpus-per-worker {args.gpus_per_worker:g} is for --executor ray; --executor local is one process, "
+                "which uses one GPU where there is one"
+            )
+        options["gpus_per_worker"] = str(args.gpus_per_worker)
+    return executor_config(args.executor, options)
+
+
+def check_place(format_name: str, output: Path | None, source: Path | None) -> None:
+    """Refuse an output that cannot hold this format, or that lies within the input, which is taken as unchanging.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if output is None or not isinstance(locate(output), StorePath):
+        return
+    if source is not None and locate(output).is_relative_to(locate(source)):
+        raise UsageError(f"--output {locate(output)} lies within --input {locate(source)}: give a folder beside it")
+    if str(locate(output)).startswith(("hf://", "http://", "https://")):
+        raise UsageError(
+            f"--output {locate(output)} cannot be written file by file: build into a folder or a bucket (s3://, gs://, "
+            "az://), then use lamp-data push for the hub"
+        )
+    if format_name != "webdataset":
+        raise UsageError(f"--format {format_name} needs a folder of this machine; stores take --format webdataset")
 
 
 def _build(args: Build, plan: Plan) -> Outcome:
@@ -169,8 +215,7 @@ def _try(args: Build, plan: Plan) -> Outcome:
         raise BadSelection(
             f"no episode of {plan.source} is left to try: {counted(listing.chosen.left_out) or 'none is listed'}"
         )
-    workers = 1 if args.executor == "local" else getattr(plan.executor_options, "workers", None)
-    trial = try_build(plan.recipe, listing, plan.selection, workers, chunks=plan.chunks)
+    trial = try_build(plan.recipe, listing, plan.selection, chunks=plan.chunks, **_where_tried(args, plan, listing))
     free = free_bytes(plan.output.resolve())
     failure = None
     if all(tried.outcome == "quarantined" for tried in trial.tried):
@@ -180,6 +225,20 @@ def _try(args: Build, plan: Plan) -> Outcome:
     if refused is not None:
         text += f"\nthe build would be refused: {refused}"
     return Outcome({**trial.as_dict(), "free_bytes": free, "refused": refused}, text, failure)
+
+
+def _where_tried(args: Build, plan: Plan, listing: "Listing") -> dict[str, Any]:
+    """Where a trial runs, and the number of workers that the build would have: on the Ray cluster that it would join,
+    else in this process.
+    """
+    if args.executor == "local":
+        return {"workers": 1}
+    executor = RayExecutor(plan.executor_options)
+    capacity = executor.capacity(len(listing.chosen.refs), plan.recipe.device)
+    if capacity is None:
+        return {"workers": plan.executor_options.workers}
+    where = f"{capacity.where}, which has {capacity.nodes} nodes, {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    return {"workers": capacity.workers, "executor": executor, "where": where}
 
 
 def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:
@@ -195,7 +254,10 @@ def _replaces(plan: Plan, refs: list[EpisodeRef]) -> str | None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes on the disk that holds the folder, which need not exist yet."""
+    """Free bytes on the disk that holds the folder, which need not exist yet; of the disk for temporary files, where a
+    shard for a store is made."""
+    if isinstance(folder, StorePath):
+        return shutil.disk_usage(tempfile.gettempdir()).free
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,7 +1,7 @@
 """``lamp-data inspect``: look at shards, or at a dataset's own folder."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,7 @@ from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.help_text import optional_in_words
 from jobs.cli.shipped import dataset_said
 from schemas.errors import MissingDependency
+from schemas.locations import locate
 
 if TYPE_CHECKING:
     from jobs.commands.inspect_shards import View
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 class Inspect:
     """Show what is in shards: counts, sizes, languages, flow, integrity; or one sample with everything. Of a dataset's
     own folder: form, cameras, words, conventions, faults."""
+
+    URLS = ("path", "input")
 
     path: tyro.conf.Positional[Path]
     """A shard (.tar or .zarr), a folder of shards, a manifest, a folder of such folders, or a folder of a dataset's
@@ -69,6 +72,7 @@ def inspect_command(args: Inspect) -> int:
     from pipeline.inspection.shard_paths import CannotInspect
     from pipeline.inspection_datasets.report import is_dataset_folder
 
+    args = replace(args, path=locate(args.path), input=args.input and locate(args.input))
     if args.input is not None and args.html is None:
         raise UsageError("--input serves the page: give --html FILE with it")
     try:

@@ -1,5 +1,6 @@
 """``lamp-train`` itself: prepare a run, train it and report the result."""
 
+import math
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from jobs.cli.exit_codes import Failed, UsageError, code_of
 from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import let_threads_sleep, quieten
 from jobs.cli.train_options import Train, request_of, with_recipe
+from schemas.errors import StoreFailed
+from schemas.file_cache import limit_cache
+from schemas.locations import locate
 from schemas.structured import BadFile
 
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ def train_command(args: Train) -> int:
     """Train with these options and report the result; returns the exit code."""
     args = _with_recipe(args)
     check_paths(args)
+    if not 0 <= args.cache < math.inf:
+        raise UsageError(f"--cache is a number of GB, 0 or more, found {args.cache}")
+    limit_cache(args.cache)
     output = args.output or Path(f"runs/stage{args.stage}")
     _check_data(args, output)
     let_threads_sleep()
@@ -102,6 +109,8 @@ def _train(prepared: "Prepared") -> dict[str, float]:
         raise Failed(f"{error}; --preset tiny needs none, to try the rest") from error
     except (BadCheckpoint, TooLong, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
         raise Failed(str(error)) from error
+    except StoreFailed as error:
+        raise Failed(f"{error}; when that is mended, {_way_on(prepared)}") from error
     except OSError as error:
         if error.strerror is None:
             raise
@@ -183,7 +192,7 @@ def _say_results(prepared: "Prepared", metrics: dict[str, float]) -> None:
 
 def _check_data(args: Train, output: Path) -> None:
     """Raise an error if there is nothing to train on, before torch is imported."""
-    data = args.data or Path("shards/libero")
+    data = locate(args.data or Path("shards/libero"))
     goes_on = args.data is None and args.resume and (output / "config.json").is_file()
     if goes_on or data.is_file() or any((data / name).is_file() for name in ("manifest.json", "mixture.json")):
         return

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from jobs.executors._held_signals import HeldSignals, without_signals
@@ -25,7 +26,7 @@ _current: Cluster | None = None
 _tamed = False
 
 
-def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals) -> Cluster:
+def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals, ship_code: bool = False) -> Cluster:
     """The cluster that this process is connected to; else join the named one or one that runs here, or start one.
 
     Args:
@@ -33,6 +34,7 @@ def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals)
         workers: the number of workers, for the message that a cluster is being started.
         wait_s: how long a named cluster may take to answer, in seconds.
         held: holds signals, and takes them back after Ray has replaced the handlers.
+        ship_code: send the code of this installation to the workers of a cluster that is joined.
 
     Raises:
         BuildError: no cluster answers, it refuses the token, or none can be started.
@@ -47,7 +49,7 @@ def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals)
             _current = Cluster(ray.get_runtime_context().gcs_address, ours=False)
         else:
             try:
-                _current = _connect(address, workers, wait_s, held)
+                _current = _connect(address, workers, wait_s, held, ship_code)
             finally:
                 held.install()
                 if held.noted == signal.SIGTERM:
@@ -55,15 +57,24 @@ def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals)
     return _current
 
 
-def _connect(address: str, workers: int | None, wait_s: float, held: HeldSignals) -> Cluster:
+def cluster_at_hand(address: str) -> bool:
+    """Whether ``connect`` would join a cluster, or has joined one, and not start one."""
+    import ray
+
+    return (
+        ray.is_initialized() or _named(address)[0] is not None or (address != "local" and _running_here() is not None)
+    )
+
+
+def _connect(address: str, workers: int | None, wait_s: float, held: HeldSignals, ship_code: bool) -> Cluster:
     named, where = _named(address)
     if named is not None:
         say(f"joining the Ray cluster at {where}")
         _await_cluster(named, where, wait_s, held)
-        return _join(named, where)
+        return _join(named, where, ship_code)
     if address != "local" and (found := _running_here()) is not None:
         with contextlib.suppress(BuildError):  # the address that `ray start` left may be out of date
-            return _join(None, f"{found} (ray start)")
+            return _join(None, f"{found} (ray start)", ship_code)
     return _start(workers)
 
 
@@ -147,14 +158,24 @@ def _running_here() -> str | None:
     return found
 
 
-def _join(address: str | None, where: str) -> Cluster:
+def own_code() -> list[str]:
+    """The folders of this installation's packages that a worker imports."""
+    import jobs
+    import pipeline
+    import schemas
+
+    return [str(Path(str(package.__file__)).parent) for package in (jobs, pipeline, schemas)]
+
+
+def _join(address: str | None, where: str, ship_code: bool) -> Cluster:
     """Join a cluster; None for the one of `ray start`. Ray's own "auto" would also join a cluster that another program
     on this machine has started for itself, and fail when that program ends.
     """
     import ray
 
+    environment: dict[str, Any] | None = {"py_modules": own_code()} if ship_code else None
     try:
-        ray.init(address=address, **OPTIONS)
+        ray.init(address=address, runtime_env=environment, **OPTIONS)
     except Exception as error:
         ray.shutdown()
         why = " ".join(str(error.__cause__ or error).split())

@@ -35,6 +35,7 @@ from lamp_model.training.survey import look_at_data
 from lamp_model.training.trainer import Trainer
 from schemas.devices import choose_device
 from schemas.files import remove_partials
+from schemas.locations import locate
 from schemas.locks import held
 
 SHARDS = Path("shards/libero")
@@ -126,7 +127,7 @@ def _check_output(request: Request, stored: RunConfig | None) -> None:
 def _data_of(request: Request, stored: RunConfig | None) -> Path:
     if request.data is not None or stored is None:
         return request.data or SHARDS
-    path = Path(stored.data.path)
+    path = locate(stored.data.path)
     if not path.exists():
         raise BadRun(
             f"{request.output} was begun on the shards in {path}, which are not there any more: where they were moved, "

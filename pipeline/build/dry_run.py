@@ -4,15 +4,18 @@ Episodes are tried in an order that stays evenly spread over the listing whereve
 representative sample.
 """
 
+import contextlib
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pipeline.build.episode_store import LeftOut, MadeEpisode, Quarantined
+from pipeline.build.executor import Executor, WorkerDied
 from pipeline.build.listing import Listing
 from pipeline.build.selection import Selection
 from pipeline.build.workers import EpisodeMaker
@@ -23,6 +26,8 @@ from pipeline.timing import Stopwatch
 from schemas.episode import BadEpisode, EpisodeRef
 
 SECONDS = 20.0
+MOST = 10_000
+"""Episodes that are tried at most."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -63,6 +68,7 @@ class Trial:
         tried: those of them that were tried.
         seconds: duration of the trial.
         workers: processes that the build would use.
+        where: on which machines, in words.
         totals: estimates of ``episodes``, ``frames``, ``windows``, ``triplets``, ``bytes`` and ``hours``.
         reasons: share of the tried windows that were rejected, by reason.
     """
@@ -74,6 +80,7 @@ class Trial:
     tried: list[Tried]
     seconds: float
     workers: int
+    where: str
     totals: dict[str, Estimate]
     reasons: dict[str, float]
 
@@ -98,6 +105,7 @@ class Trial:
             "tried_quarantined": self.outcomes("quarantined"),
             "seconds": self.seconds,
             "workers": self.workers,
+            "where": self.where,
             "exact": self.exact,
             "rejected_share": self.reasons,
             **{name: vars(estimate) for name, estimate in self.totals.items()},
@@ -111,6 +119,8 @@ def try_build(
     workers: int | None = None,
     seconds: float = SECONDS,
     chunks: ChunkConfig = DEFAULT_CHUNKS,
+    executor: Executor | None = None,
+    where: str = "this machine",
 ) -> Trial:
     """Make some episodes and discard them.
 
@@ -118,18 +128,29 @@ def try_build(
         workers: processes of the build; None for one to each CPU that this process may use.
         seconds: time after which no further episode is begun.
         chunks: how much of an episode is worked on at a time.
+        executor: makes the episodes where the build would run; None to make them in this process.
+        where: see ``Trial``.
 
     Raises:
         BuildError: something that a plug-in needs is unavailable.
     """
-    recipe.check()
+    recipe.check(own_devices=executor is None)
     refs = listing.chosen.refs
-    maker, tried, start = EpisodeMaker(recipe, chunks), [], time.perf_counter()
-    for number in spread(len(refs)):
-        elapsed = time.perf_counter() - start
-        if tried and elapsed + elapsed / len(tried) > seconds:
-            break
-        tried.append(_try(maker, selection, refs[number]))
+    maker, tried, begun = TrialWorkerFactory(recipe, selection, chunks), [], []
+    some = [refs[number] for number in islice(spread(len(refs)), MOST)]
+
+    def begins(_: EpisodeRef) -> None:
+        begun.append(time.perf_counter())
+
+    made = executor.run(maker, some, device=recipe.device, begun=begins) if executor else _in_turn(maker, some, begins)
+    with contextlib.closing(made):
+        for _, one in made:
+            if isinstance(one, WorkerDied):
+                one = Tried("quarantined", 0.0, reason="worker_died", message=one.message)
+            tried.append(one)
+            elapsed = time.perf_counter() - begun[0]  # without the time in which workers start
+            if elapsed + elapsed / len(tried) > seconds:
+                break
     workers = workers or len(os.sched_getaffinity(0))
     windows = sum(t.triplets + sum(t.rejected.values()) for t in tried)
     reasons = sum((Counter(t.rejected) for t in tried), Counter[str]())
@@ -139,8 +160,9 @@ def try_build(
         unreadable=len(listing.unreadable),
         candidates=len(refs),
         tried=tried,
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - begun[0],
         workers=workers,
+        where=where,
         totals=_totals(tried, len(refs), selection.limit, workers),
         reasons={reason: count / windows for reason, count in sorted(reasons.items())},
     )
@@ -183,21 +205,49 @@ def summed(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(about, about - below, about + above)
 
 
-def _try(maker: EpisodeMaker, selection: Selection, ref: EpisodeRef) -> Tried:
-    start = time.perf_counter()
-    try:
-        reason = selection.takes(ref, words_of(maker.reader, ref)) if selection.needs_words else None
-        made = LeftOut(ref.source, ref.episode, reason) if reason else maker.make(ref, Stopwatch())
-    except BadEpisode as error:
-        made = Quarantined.of(ref, error)
-    seconds = time.perf_counter() - start
-    if isinstance(made, LeftOut):
-        return Tried("left out", seconds, reason=made.reason)
-    if isinstance(made, Quarantined):
-        return Tried("quarantined", seconds, reason=made.code, message=made.message)
-    assert isinstance(made, MadeEpisode)
-    size = sum(len(data) for _, _, data in made.regions)
-    return Tried("taken", seconds, made.report.frames, len(made.regions), size, made.report.rejected)
+def _in_turn(
+    make_worker: "TrialWorkerFactory", refs: Sequence[EpisodeRef], begins: Callable[[EpisodeRef], None]
+) -> Generator[tuple[EpisodeRef, Tried | WorkerDied], None, None]:
+    worker = make_worker()
+    for ref in refs:
+        begins(ref)
+        yield ref, worker(ref)
+
+
+@dataclass(frozen=True)
+class TrialWorkerFactory:
+    """Makes a ``TrialWorker`` in a worker's process."""
+
+    recipe: Recipe
+    selection: Selection
+    chunks: ChunkConfig
+
+    def __call__(self) -> "TrialWorker":
+        return TrialWorker(EpisodeMaker(self.recipe, self.chunks), self.selection)
+
+
+class TrialWorker:
+    """Makes episodes and keeps only what is counted of them."""
+
+    def __init__(self, maker: EpisodeMaker, selection: Selection):
+        self.maker, self.selection = maker, selection
+
+    def __call__(self, ref: EpisodeRef) -> Tried:
+        """Try one episode."""
+        maker, selection, start = self.maker, self.selection, time.perf_counter()
+        try:
+            reason = selection.takes(ref, words_of(maker.reader, ref)) if selection.needs_words else None
+            made = LeftOut(ref.source, ref.episode, reason) if reason else maker.make(ref, Stopwatch())
+        except BadEpisode as error:
+            made = Quarantined.of(ref, error)
+        seconds = time.perf_counter() - start
+        if isinstance(made, LeftOut):
+            return Tried("left out", seconds, reason=made.reason)
+        if isinstance(made, Quarantined):
+            return Tried("quarantined", seconds, reason=made.code, message=made.message)
+        assert isinstance(made, MadeEpisode)
+        size = sum(len(data) for _, _, data in made.regions)
+        return Tried("taken", seconds, made.report.frames, len(made.regions), size, made.report.rejected)
 
 
 def _totals(tried: Sequence[Tried], candidates: int, limit: int | None, workers: int) -> dict[str, Estimate]:

@@ -64,5 +64,5 @@ def values_bytes(values: Mapping[str, np.ndarray]) -> bytes:
 
 def read_values(path: Path) -> dict[str, np.ndarray]:
     """Read the values that ``values_bytes`` encoded."""
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

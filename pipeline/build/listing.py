@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.build.build_state import StateWriter
 from pipeline.build.episode_store import Quarantined
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.selection import BadSelection, Chosen, Selection, choose_by_words, choose_listed
@@ -99,6 +100,7 @@ def wanted_episodes(
     work: Path,
     executor: Executor,
     progress: Progress,
+    state: StateWriter,
 ) -> tuple[Chosen, list[Quarantined]]:
     """The episodes selected by instructions and outcome, and those that could not be read.
 
@@ -107,6 +109,7 @@ def wanted_episodes(
     Args:
         refs: the episodes left by the listing (``pipeline.build.selection.choose_listed``).
         work: the work folder.
+        state: where the reading is noted.
     """
     if not selection.needs_words:
         return Chosen(list(refs), {}), []
@@ -119,12 +122,15 @@ def wanted_episodes(
     bad: list[Quarantined] = []
 
     def look(some: Sequence[EpisodeRef]) -> Iterator[tuple[EpisodeRef, EpisodeTexts | None]]:
-        results = executor.run(_WordsWorkerFactory(recipe.dataset), some)
+        state.enter("words", len(some))
+        results = executor.run(_WordsWorkerFactory(recipe.dataset), some, begun=lambda ref: state.begun(ref.name))
         for ref, result in progress("words", len(some), results):
+            state.finished(ref.name)
             if isinstance(result, WorkerDied):
                 result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
             if isinstance(result, Quarantined):
                 bad.append(result)
+                state.quarantine(result)
             yield ref, None if isinstance(result, Quarantined) else result
 
     chosen = choose_by_words(selection, refs, look)

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.build.episode_store import EpisodeReport, samples_path
 from schemas.files import digest_of, sync_folder, write_whole
+from schemas.locations import in_parallel
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
 
 
@@ -78,17 +79,23 @@ class ShardWorker:
 
     def _regions(self, plan: ShardPlan):
         sums: dict[str, dict[str, int]] = {}
-        for key, episode, stored, offset, size in plan.samples:
+        regions = in_parallel(self._read, plan.samples, self.store)
+        for (key, episode, stored, _, _), region in zip(plan.samples, regions, strict=True):
             path = samples_path(self.store, stored)
             if stored not in sums:
-                index = webdataset.read_index(path)
-                sums[stored] = {row["key"].decode(): int(row["crc32c"]) for row in index}
-            with open(path, "rb") as file:
-                file.seek(offset)
-                region = file.read(size)
+                sums[stored] = self._sums(stored)
             if google_crc32c.value(region) != sums[stored].get(key):
                 raise CorruptShard(f"{path}: sample {key} is damaged; delete this file and run the build again")
             yield key, episode, region
+
+    def _sums(self, stored: str) -> dict[str, int]:
+        """The CRC-32C of each sample of a stored episode."""
+        index = webdataset.read_index(samples_path(self.store, stored))
+        return {row["key"].decode(): int(row["crc32c"]) for row in index}
+
+    def _read(self, sample: tuple[str, str, str, int, int]) -> bytes:
+        _, _, stored, offset, size = sample
+        return webdataset.read_region(samples_path(self.store, stored), offset, size)
 
 
 def finished_shard(output: Path, records: Path, plan: ShardPlan, format_name: str) -> ShardFile | None:
@@ -105,9 +112,10 @@ def finished_shard(output: Path, records: Path, plan: ShardPlan, format_name: st
 def stands(output: Path, shard: ShardFile) -> bool:
     """Whether a shard exists in its full size and with its index; its bytes are not read."""
     path = output / shard.name
-    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
-    return (
-        path.exists()
-        and sum(file.stat().st_size for file in files) == shard.bytes
-        and (not shard.index_sha256 or webdataset.index_path(path).is_file())
-    )
+    if shard.index_sha256:  # a tar
+        try:
+            return path.stat().st_size == shard.bytes and webdataset.index_path(path).is_file()
+        except FileNotFoundError:
+            return False
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else []
+    return bool(files) and sum(file.stat().st_size for file in files) == shard.bytes

@@ -7,25 +7,39 @@ interruptions or on the number of workers.
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.build.episode_store import EpisodeReport, LeftOut, Quarantined, episode_key, stored_report
+from pipeline.build.build_state import StateWriter, kept_state
+from pipeline.build.episode_store import (
+    EpisodeReport,
+    LeftOut,
+    Quarantined,
+    episode_key,
+    library_versions,
+    slim,
+    stored_keys,
+    stored_reports,
+)
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
 from pipeline.build.packing import ShardPlan, ShardWorker, finished_shard, plan_shards, stands
 from pipeline.build.replacing import Asked, check_replacing
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
-from pipeline.build.statistics import dataset_statistics
+from pipeline.build.statistics import dataset_statistics, local_values
+from pipeline.build.store_lock import check_held
 from pipeline.build.summary import BuildSummary
 from pipeline.build.work_folder import COMPLETE, EPISODE_STORE, WORK, clear_partials, clear_work, locked, remove_stale
-from pipeline.build.workers import EpisodeWorker
+from pipeline.build.workers import EpisodeWorker, check_versions
 from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
 from pipeline.errors import BuildError
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
+from schemas.file_cache import GIGABYTE, file_cache, limit_cache
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
+from schemas.locations import in_parallel
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
 from schemas.shard_formats import ShardFile
 
@@ -101,30 +115,43 @@ def build(
         asked = Asked.of(recipe, asdict(shards), selection, source)
         if not overwrite and chosen.refs:
             check_replacing(output, asked, chosen.refs, unreadable[0].message if unreadable else None)
-        wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress)
-        left_out = {**chosen.left_out, **wanted.left_out}
-        if left_out and not wanted.refs and not silent:
-            raise BadSelection(f"no episode of {source} is left: {counted(left_out)} of {listing.total} were left out")
-        if not overwrite and selection.needs_words:
-            check_replacing(output, asked, wanted.refs)
-        asked.write(work)
-        factory = _EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks)
-        summary, reports = _make_episodes(factory, wanted.refs, executor, progress)
-        summary.output, summary.left_out = output, {**left_out, **summary.left_out}
-        summary.quarantined = sorted([*unreadable, *silent, *summary.quarantined], key=lambda q: (q.source, q.episode))
-        if not any(report.rows for report in reports):
-            raise _nothing_came_out(recipe, source, output, reports, summary)
-        plans = plan_shards(reports, recipe.info.name, shards.samples_per_shard, shards.seed)
-        written = _pack(plans, _ShardWorkerFactory(output, work, shards.format), executor, progress)
-        remove_stale(output, work, {shard.name for shard in written}, recipe.info.name)
-        summary.count_shards(written)
-        layout = {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed, "selection": selection.as_dict()}
-        _publish(recipe, reports, output, shards.format, layout, written, summary)
-        if not summary.quarantined:
-            write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
-            if not keep_episodes:
-                clear_work(work)
+        with kept_state(work) as state:
+            state.quarantine(*unreadable)
+            wanted, silent = wanted_episodes(recipe, selection, chosen.refs, work, executor, progress, state)
+            left_out = {**chosen.left_out, **wanted.left_out}
+            state.leave_out(left_out)
+            if left_out and not wanted.refs and not silent:
+                raise BadSelection(
+                    f"no episode of {source} is left: {counted(left_out)} of {listing.total} were left out"
+                )
+            if not overwrite and selection.needs_words:
+                check_replacing(output, asked, wanted.refs)
+            asked.write(work)
+            versions, cache_bytes = library_versions(recipe), file_cache().limit
+            factory = _EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks, cache_bytes, versions)
+            summary, reports = _make_episodes(factory, wanted.refs, executor, progress, state)
+            summary.output, summary.left_out = output, {**left_out, **summary.left_out}
+            bad = [*unreadable, *silent, *summary.quarantined]
+            summary.quarantined = sorted(bad, key=lambda q: (q.source, q.episode))
+            if not any(report.rows for report in reports):
+                raise _nothing_came_out(recipe, source, output, reports, summary)
+            layout = {**_size_and_seed(shards), "selection": selection.as_dict()}
+            plans = plan_shards(reports, recipe.info.name, shards.samples_per_shard, shards.seed)
+            written = _pack(plans, _ShardWorkerFactory(output, work, shards.format), executor, progress, state)
+            remove_stale(output, work, {shard.name for shard in written}, recipe.info.name)
+            clear_partials(output, work)  # of workers that died in this run
+            summary.count_shards(written)
+            state.enter("statistics", 0)
+            _publish(recipe, reports, output, shards.format, layout, written, summary)
+            if not summary.quarantined:
+                write_whole(work / COMPLETE, canonical_json({"inputs": inputs}))
+                if not keep_episodes:
+                    clear_work(work)
     return summary
+
+
+def _size_and_seed(shards: ShardConfig) -> dict[str, int]:
+    return {"samples_per_shard": shards.samples_per_shard, "seed": shards.seed}
 
 
 def _nothing_came_out(
@@ -132,7 +159,7 @@ def _nothing_came_out(
 ) -> BuildError:
     """The error of a build without triplets. Reasons are listed by episode, unless a finished build's list is there."""
     said = f"no triplet came out of {source}: {summary.why_nothing()}"
-    if (output / NAME).exists():  # a finished build, whose manifest has the digest of its episodes.jsonl
+    if (output / NAME).is_file():  # a finished build, whose manifest has the digest of its episodes.jsonl
         return BuildError(said)
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
     return BuildError(f"{said}; {output / EPISODES} names every episode with its reason")
@@ -143,38 +170,79 @@ class _EpisodeWorkerFactory:
     recipe: Recipe
     store: Path
     chunks: ChunkConfig
+    cache_bytes: int
+    versions: dict[str, str]
 
     def __call__(self) -> EpisodeWorker:
+        """The worker.
+
+        Raises:
+            BuildError: on this machine a library has another version than on the driver's.
+        """
+        check_versions(self.recipe, self.versions)
+        limit_cache(self.cache_bytes / GIGABYTE)
         return EpisodeWorker(self.recipe, self.store, self.chunks)
 
 
 def _make_episodes(
-    make_worker: _EpisodeWorkerFactory, refs: list[EpisodeRef], executor: Executor, progress: Progress
+    make_worker: _EpisodeWorkerFactory,
+    refs: list[EpisodeRef],
+    executor: Executor,
+    progress: Progress,
+    state: StateWriter,
 ) -> tuple[BuildSummary, list[EpisodeReport]]:
-    """Reports of all episodes in the order of their refs; those made before are only read."""
-    recipe = make_worker.recipe
-    found = {ref.digest: stored_report(make_worker.store, episode_key(recipe, ref)) for ref in refs}
-    missing = [ref for ref in refs if found[ref.digest] is None]
+    """Reports of all episodes in the order of their refs; those made before are only read.
+
+    They are read when the missing ones are made, so that resuming a build begins with its work.
+    """
+    recipe, store = make_worker.recipe, make_worker.store
+    keys = {ref.digest: episode_key(recipe, ref) for ref in refs}
+    there = stored_keys(store)
+    missing = [ref for ref in refs if keys[ref.digest] not in there]
     summary = BuildSummary(output=Path())
-    if missing:
-        recipe.check()
-    results = executor.run(make_worker, missing) if missing else iter(())
-    seconds: Counter[str] = Counter()
-    for ref, result in progress("episodes", len(missing), results):
+    made: dict[str, EpisodeReport | None] = {}
+    state.enter("episodes", len(refs), len(refs) - len(missing))
+    while len(made) < len(keys):
+        if missing:
+            made |= _make_missing(make_worker, missing, executor, progress, state, summary)
+        # An episode of which a file is missing or cut is made again.
+        unread = {key: digest for digest, key in keys.items() if digest not in made}
+        made |= {unread[key]: report for key, report in stored_reports(store, list(unread)).items() if report}
+        missing = [ref for ref in refs if ref.digest not in made]
+    reports = [report for ref in refs if (report := made[ref.digest]) is not None]
+    summary.count(reports)
+    return summary, reports
+
+
+def _make_missing(
+    make_worker: _EpisodeWorkerFactory,
+    refs: list[EpisodeRef],
+    executor: Executor,
+    progress: Progress,
+    state: StateWriter,
+    summary: BuildSummary,
+) -> dict[str, EpisodeReport | None]:
+    """Make episodes and count them in the summary; returns their reports by digest, None for those without."""
+    make_worker.recipe.check(own_devices=False)
+    made: dict[str, EpisodeReport | None] = {}
+    seconds = Counter(summary.seconds)
+    results = executor.run(make_worker, refs, device=make_worker.recipe.device, begun=lambda ref: state.begun(ref.name))
+    for ref, result in progress("episodes", len(refs), results):
+        state.finished(ref.name)
+        made[ref.digest] = None
         if isinstance(result, WorkerDied):
             result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
         if isinstance(result, Quarantined):
             summary.quarantined.append(result)
+            state.quarantine(result)
         elif isinstance(result, LeftOut):
             summary.left_out[result.reason] = summary.left_out.get(result.reason, 0) + 1
         else:
-            found[ref.digest] = result
+            made[ref.digest] = slim(result)
             summary.made += 1
             seconds.update(result.seconds)
-    reports = [report for ref in refs if (report := found[ref.digest]) is not None]
-    summary.count(reports)
     summary.seconds = dict(seconds)
-    return summary, reports
+    return made
 
 
 @dataclass(frozen=True)
@@ -196,7 +264,11 @@ class _ShardWorkerFactory:
 
 
 def _pack(
-    plans: list[ShardPlan], make_worker: _ShardWorkerFactory, executor: Executor, progress: Progress
+    plans: list[ShardPlan],
+    make_worker: _ShardWorkerFactory,
+    executor: Executor,
+    progress: Progress,
+    state: StateWriter,
 ) -> list[ShardFile]:
     """All planned shards; missing ones are written.
 
@@ -205,14 +277,18 @@ def _pack(
     Raises:
         BuildError: the worker died every time that a shard was tried.
     """
+    check_held(make_worker.work)
     (make_worker.output / NAME).unlink(missing_ok=True)
     (make_worker.work / COMPLETE).unlink(missing_ok=True)
-    missing = [plan for plan in plans if make_worker.finished(plan) is None]
-    results = executor.run(make_worker, missing) if missing else iter(())
+    before = in_parallel(make_worker.finished, plans, make_worker.output)
+    missing = [plan for plan, shard in zip(plans, before, strict=True) if shard is None]
+    state.enter("shards", len(plans), len(plans) - len(missing))
+    results = executor.run(make_worker, missing, begun=lambda plan: state.begun(plan.stem)) if missing else iter(())
     for plan, result in progress("shards", len(missing), results):
+        state.finished(plan.stem)
         if isinstance(result, WorkerDied):
             raise BuildError(f"shard {plan.stem} could not be written: {result.message}")
-    written = [shard for plan in plans if (shard := make_worker.finished(plan)) is not None]
+    written = [s for s in in_parallel(make_worker.finished, plans, make_worker.output) if s is not None]
     assert len(written) == len(plans), "every planned shard was written"
     return written
 
@@ -231,6 +307,7 @@ def _episode_lines(recipe: Recipe, reports: list[EpisodeReport], summary: BuildS
             "success": report.success,
             "notes": report.notes,
             "skipped_cameras": report.skipped_cameras,
+            **({} if report.device is None else {"device": report.device}),
         }
         for report in reports
     ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
@@ -248,8 +325,9 @@ def _publish(
 ) -> None:
     """Write the files beside the shards, the manifest last."""
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
-    write_statistics(output, dataset_statistics(reports, output / WORK / EPISODE_STORE))
-    Manifest(
+    with local_values(reports, output / WORK / EPISODE_STORE) as store:
+        write_statistics(output, dataset_statistics(reports, store))
+    manifest = Manifest(
         dataset=asdict(recipe.info),
         recipe=recipe.as_dict(),
         recipe_digest=recipe.digest,
@@ -260,7 +338,15 @@ def _publish(
         samples=summary.kept,
         counts=summary.counts(),
         files={name: sha256_of(output / name) for name in (EPISODES, STATISTICS)},
-    ).write(output)
+    )
+    check_held(output / WORK)
+    try:
+        manifest.write(output)
+    except FileExistsError as error:
+        raise BuildError(
+            f"another build has finished in {output} meanwhile; choose another --output, or run this one again with "
+            "--overwrite"
+        ) from error
 
 
 def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
@@ -272,6 +358,6 @@ def _complete(output: Path, work: Path, inputs: str) -> BuildSummary | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError, BadManifest):
         return None
     beside = all((output / name).is_file() and sha256_of(output / name) == sha for name, sha in manifest.files.items())
-    if not beside or not all(stands(output, shard) for shard in manifest.shards):
+    if not beside or not all(in_parallel(partial(stands, output), manifest.shards, output)):
         return None
     return BuildSummary.of_manifest(output, manifest)

@@ -5,6 +5,8 @@ chunk's first frame: every action of every sample). The values are read from fil
 order of the episodes, so the result does not depend on the workers or the order in which they finish.
 """
 
+import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,7 @@ from pipeline.build.episode_store import EpisodeReport, values_path
 from pipeline.build.episode_values import KINDS, read_values
 from pipeline.build.quantiles import exact_quantiles
 from pipeline.errors import BuildError
+from schemas.locations import StorePath, in_parallel
 
 BATCH = 1 << 16
 """Rows that are processed together."""
@@ -46,6 +49,25 @@ def dataset_statistics(reports: Sequence[EpisodeReport], store: Path) -> dict[st
     if len(made) == 1:
         return next(iter(made.values()))
     return {**_counts(reports), "embodiments": made}
+
+
+@contextlib.contextmanager
+def local_values(reports: Sequence[EpisodeReport], store: Path) -> Iterator[Path]:
+    """The folder of stored episodes with the values that ``dataset_statistics`` reads several times: the folder itself,
+    or a temporary one with what a store has."""
+    if not isinstance(store, StorePath):
+        yield store
+        return
+    with tempfile.TemporaryDirectory(prefix="lamp-") as folder:
+
+        def fetch(report: EpisodeReport) -> None:
+            here = values_path(Path(folder), report.key)
+            here.parent.mkdir(exist_ok=True)
+            here.write_bytes(values_path(store, report.key).read_bytes())
+
+        for _ in in_parallel(fetch, reports, store):
+            pass
+        yield Path(folder)
 
 
 def _counts(reports: Sequence[EpisodeReport]) -> dict[str, int]:

@@ -43,6 +43,7 @@ class BuildSummary:
         notes: readers' notes, and the number of episodes of each (``kind_of_note``).
         rejected: windows by reason.
         quarantined: episodes and files that could not be used.
+        devices: episodes by the kind of device that ran models; empty where there are none.
         made: episodes made in this run.
         seconds: worker time of those episodes by stage.
     """
@@ -61,6 +62,7 @@ class BuildSummary:
     quarantined: list[Quarantined] = field(default_factory=list)
     shards: int = 0
     bytes: int = 0
+    devices: dict[str, int] = field(default_factory=dict)
     made: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     already_complete: bool = False
@@ -78,7 +80,7 @@ class BuildSummary:
             shards=len(manifest.shards),
             bytes=sum(s.bytes for s in manifest.shards),
             already_complete=True,
-            **{name: manifest.counts[name] for name in COUNTED if name in manifest.counts},
+            **{name: manifest.counts[name] for name in (*COUNTED, "devices") if name in manifest.counts},
         )
 
     def count(self, reports: Sequence[EpisodeReport]) -> None:
@@ -94,6 +96,7 @@ class BuildSummary:
         self.outcomes = dict(sorted(Counter(OUTCOMES[r.success] for r in reports).items()))
         self.rejected, self.skipped_cameras = dict(sorted(rejected.items())), dict(sorted(skipped.items()))
         self.notes = dict(sorted(notes.items()))
+        self.devices = dict(sorted(Counter(r.device for r in reports if r.device is not None).items()))
 
     def count_shards(self, shards: Sequence[ShardFile]) -> None:
         """Count the shards that were written."""
@@ -104,6 +107,7 @@ class BuildSummary:
         """Counts for the manifest."""
         return {
             **{name: getattr(self, name) for name in COUNTED},
+            **({"devices": self.devices} if self.devices else {}),
             "left_out": dict(sorted(self.left_out.items())),
             "quarantined": dict(sorted(Counter(q.code for q in self.quarantined).items())),
         }

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.build.store_lock import held_in_store
 from pipeline.errors import BuildError
 from schemas.files import remove, remove_partials
+from schemas.locations import StorePath
 from schemas.locks import held
 from schemas.plugins import plugin_names
 from schemas.shard_formats import suffix_of, webdataset
@@ -31,6 +33,10 @@ def locked(output: Path) -> Iterator[Path]:
         BuildError: the folder cannot be created or is in use.
     """
     work = output / WORK
+    if isinstance(work, StorePath):
+        with held_in_store(work):
+            yield work
+        return
     try:
         work.mkdir(parents=True, exist_ok=True)
         (work / LOCK).touch()
@@ -50,7 +56,9 @@ def locked(output: Path) -> Iterator[Path]:
 
 
 def clear_partials(output: Path, work: Path) -> None:
-    """Remove temporary files that killed writers left."""
+    """Remove temporary files that killed writers left; a store has none."""
+    if isinstance(output, StorePath):
+        return
     for folder in (output, work, work / "records", *(work / EPISODE_STORE).glob("??")):
         if folder.is_dir():
             remove_partials(folder)
@@ -59,6 +67,9 @@ def clear_partials(output: Path, work: Path) -> None:
 def clear_work(work: Path) -> None:
     """Remove what a complete build no longer needs."""
     for name in (EPISODE_STORE, "records"):
+        if isinstance(work, StorePath):
+            (work / name).remove_below()
+            continue
         shutil.rmtree(work / name, ignore_errors=True)
     (work / CHOSEN).unlink(missing_ok=True)
 

@@ -1,5 +1,7 @@
 """First step of a build: makes and stores the samples of an episode (``pipeline.build.episode_store``)."""
 
+import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +13,18 @@ from pipeline.build.episode_store import (
     Quarantined,
     Region,
     episode_key,
+    library_versions,
     rows_of,
     write_episode,
 )
 from pipeline.build.episode_values import embodiment_of, episode_values, values_bytes
 from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
+from pipeline.errors import BuildError
 from pipeline.readers import make_reader
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.maker import SkippedCamera, TripletMaker
+from schemas.devices import choose_device, kind_of_device
 from schemas.episode import BadEpisode, Episode, EpisodeRef
 from schemas.flow_quanta import FlowTooLarge
 from schemas.sample_codec import encode_triplet
@@ -50,6 +55,7 @@ class EpisodeMaker:
         self.reader = make_reader(recipe.dataset)
         self.standard = make_action_standard(recipe.chosen_actions)
         self.maker = TripletMaker(recipe, chunks)
+        self.device = None if recipe.device is None else kind_of_device(choose_device(recipe.device))
 
     def make(self, ref: EpisodeRef, watch: Stopwatch) -> MadeEpisode | Quarantined | LeftOut:
         """An episode's report, and its samples as stored in a tar."""
@@ -88,6 +94,7 @@ class EpisodeMaker:
             skipped_cameras=skipped,
             relative_depth=sum(sample.relative_depth for sample in samples),
             seconds=watch.seconds,
+            device=self.device,
         )
         return MadeEpisode(report, regions, values)
 
@@ -103,6 +110,23 @@ def _encoded(window: Triplet | Rejected, watch: Stopwatch) -> EncodedSample | Re
         return window.source.camera, window.source.frame, "flow_too_large", None
     region = (window.key, window.episode, packed)
     return EncodedSample(region, window.standard_actions, window.depth_unit == "relative")
+
+
+def check_versions(recipe: Recipe, expected: Mapping[str, str]) -> None:
+    """Refuse libraries that would give other pixels than the driver's.
+
+    Args:
+        expected: ``pipeline.build.episode_store.library_versions`` on the driver's machine.
+
+    Raises:
+        BuildError: one has another version here.
+    """
+    for name, here in library_versions(recipe).items():
+        if expected.get(name) != here:
+            raise BuildError(
+                f"the machine {socket.gethostname()} has {name} {here} and the driver's has {expected.get(name)}, "
+                "which may give other pixels: install the same versions on every node"
+            )
 
 
 class EpisodeWorker:

@@ -12,14 +12,15 @@ import json
 import os
 import secrets
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.formats.archives import Unpacked, archive_key, unpack
 from schemas.files import remove, write_whole
+from schemas.locks import lock_file, locked
 
 REPORT = "report.json"
 SKELETON, FILES = "skeleton", "files"
@@ -69,7 +70,7 @@ class ArchiveCache:
             OSError: the archive cannot be read, or the cache cannot be written.
         """
         place = self._place(archive)
-        with _locked(place, fcntl.LOCK_EX):
+        with locked(_lock_path(place), fcntl.LOCK_EX):
             result = _report(place)
             if result is None or (not result.complete and result.most_bytes < self.limit):
                 for before in (place / SKELETON, place / FILES):
@@ -87,13 +88,13 @@ class ArchiveCache:
         """
         place = self._place(archive)
         while True:
-            lock = _lock(place, fcntl.LOCK_SH)
+            lock = lock_file(_lock_path(place), fcntl.LOCK_SH)
             if (place / FILES).is_dir():
                 os.utime(_lock_path(place))
                 return Lease(place / FILES, lock)
             os.close(lock)
             _, report = self.skeleton(archive)
-            with _locked(place, fcntl.LOCK_EX):
+            with locked(_lock_path(place), fcntl.LOCK_EX):
                 if not (place / FILES).is_dir():
                     self._make_room(report.bytes, place)
                     self._unpack(archive, place / FILES, lambda name: True)
@@ -130,7 +131,7 @@ class ArchiveCache:
                 return
             if place == keep:
                 continue
-            with suppress(BlockingIOError), _locked(place, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            with suppress(BlockingIOError), locked(_lock_path(place), fcntl.LOCK_EX | fcntl.LOCK_NB):
                 remove(place / FILES)
                 used.pop(place)
 
@@ -155,23 +156,3 @@ def _bytes_of(place: Path) -> int:
 
 def _lock_path(place: Path) -> Path:
     return place.with_name(f"{place.name}.lock")
-
-
-def _lock(place: Path, kind: int) -> int:
-    """An open file that holds the lock until it is closed; the system closes it when the process ends."""
-    file = os.open(_lock_path(place), os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(file, kind)
-    except BaseException:
-        os.close(file)
-        raise
-    return file
-
-
-@contextmanager
-def _locked(place: Path, kind: int) -> Iterator[None]:
-    file = _lock(place, kind)
-    try:
-        yield
-    finally:
-        os.close(file)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from schemas.file_cache import local_file
+
 SUFFIXES = (".tar.gz", ".tgz")
 CHUNK = 1 << 20
 MOST_MEMBERS = 1_000_000
@@ -65,7 +67,7 @@ def archive_key(path: Path) -> str:
     """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
-    with open(path, "rb") as file:
+    with local_file(path) as here, open(here, "rb") as file:
         digest.update(file.read(1 << 16))
         file.seek(max(size - (1 << 16), 0))
         digest.update(file.read(1 << 16))
@@ -84,7 +86,7 @@ def unpack(path: Path, folder: Path, most_bytes: int, whole: Callable[[str], boo
     """
     result, taken = Unpacked(most_bytes), _Names()
     try:
-        with gzip.open(path, "rb") as stream, _opened(stream) as archive:
+        with local_file(path) as here, gzip.open(here, "rb") as stream, _opened(stream) as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # tarfile keeps every member in memory
                 _take(member, archive.fileobj, folder, most_bytes, whole, taken, result)

@@ -12,6 +12,7 @@ from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
 from pipeline.formats.rlds import SHARD_NAME, is_rlds_folder
 from pipeline.formats.video_clips import is_video
 from schemas.episode import EpisodeRef
+from schemas.locations import StorePath, list_once, locate
 
 Lister = Callable[[Path, Path], Iterator[EpisodeRef | UnreadableSource]]
 """Lists the episodes of one folder of a form: (the dataset's folder, the form's folder)."""
@@ -69,7 +70,7 @@ class Forms:
 
 def _form_of(folder: Path, files: list[str]) -> str | None:
     """The form of a folder with these files, archives aside."""
-    if os.path.isfile(folder / LEROBOT_INFO):  # False if the folder cannot be opened, which is reported
+    if _is_file(folder / LEROBOT_INFO):
         return "lerobot"
     raw = next((form for form, name in RAW.items() if name in files), None)
     if raw is not None:
@@ -79,6 +80,11 @@ def _form_of(folder: Path, files: list[str]) -> str | None:
     return "video" if any(map(is_video, files)) else None
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; False if its folder cannot be opened, which is reported."""
+    return path.is_file() if isinstance(path, StorePath) else os.path.isfile(path)
+
+
 def _is_opened(name: str) -> bool:
     """Whether the lister of its form opens a file of this name, and so reports a broken link."""
     return name.endswith(".hdf5") or is_video(name) or is_archive(name) or SHARD_NAME.fullmatch(name) is not None
@@ -86,6 +92,7 @@ def _is_opened(name: str) -> bool:
 
 def find_forms(root: Path) -> Iterator[tuple[str, Path]]:
     """Form and folder of every dataset below a folder; see ``Forms.found``."""
+    list_once(root)
     yield from Forms(root).found
 
 
@@ -110,6 +117,7 @@ def list_forms(
     if form is not None and form not in listers:
         raise UnknownForm(f"--form must be one of {', '.join(listers)} for this dataset, found {form!r}")
     advice = f"put {put} below it, or name their folder with --input"
+    list_once(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist; {advice}")
     forms = Forms(root)
@@ -138,7 +146,7 @@ def _without_pointers(
     """The same list, but each file that is a Git LFS pointer is reported once, whatever its lister yielded for it."""
     pointers: dict[Path, bool] = {}
     for item in items:
-        path = Path(item.path) if isinstance(item, EpisodeRef) else root / item.source
+        path = locate(item.path) if isinstance(item, EpisodeRef) else root / item.source
         if path not in pointers:
             pointers[path] = is_lfs_pointer(path)
             if pointers[path]:
@@ -176,11 +184,6 @@ class _OneOfSeveral:
                     f"{folder.parent} holds the dataset in several versions, {other.name} and {folder.name}, which "
                     f"may be the same episodes; name the folder of one with --input"
                 )
-
-
-def root_of(ref: EpisodeRef) -> Path:
-    """The dataset's folder, to which the ref's source is relative."""
-    return Path(ref.path).parents[ref.source.count("/")]
 
 
 def bad_name(source: str) -> UnreadableSource:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.errors import UnreadableSource
+from schemas.locations import StorePath
 
 
 @dataclass
@@ -60,6 +61,11 @@ class FolderTree:
     def _look_into(self, path: Path) -> tuple[Visited | None, set[str]]:
         """A folder, and which of its subfolders are links; None if it cannot be opened."""
         here, links = Visited(path), set[str]()
+        if isinstance(path, StorePath):
+            folders, files = path.tree()
+            here.folders = sorted((name for name in folders if not name.startswith(".")), key=by_number)
+            here.files = sorted((name for name in files if not name.startswith(".")), key=by_number)
+            return here, links
         try:
             with os.scandir(path) as entries:
                 for entry in entries:

@@ -4,6 +4,7 @@ attributes.
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,10 @@ from jaxtyping import Float, Int
 from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import bad_name
 from pipeline.formats.folder_tree import is_printable
+from pipeline.formats.ref_paths import path_of
 from schemas.episode import BadEpisode, EpisodeRef
+from schemas.file_cache import local_file
+from schemas.locations import StorePath
 
 Node = Any
 """A group or dataset. h5py's own annotations also allow a named datatype everywhere, which has no such operations.
@@ -33,7 +37,7 @@ def list_demos(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | 
             continue
         try:
             stat = path.stat()
-            with h5py.File(path, "r") as file:
+            with opened_for_names(path) as file:
                 data: Node = file["data"]
                 names = [n for n in data if re.fullmatch(r"demo_\d+", n)]
         except UNREADABLE as error:
@@ -46,6 +50,28 @@ def list_demos(dataset: str, root: Path, folder: Path) -> Iterator[EpisodeRef | 
             yield EpisodeRef(dataset, source, name, str(path), f"{stat.st_size}-{stat.st_mtime_ns}")
 
 
+@contextmanager
+def opened_for_names(path: Path) -> Iterator[h5py.File]:
+    """A file of which only a few names and attributes are read: of a file in a store, only those parts are fetched.
+
+    Raises:
+        StoreFailed: the store cannot be read.
+    """
+    if not isinstance(path, StorePath):
+        with h5py.File(path, "r") as file:
+            yield file
+        return
+    with path.open("rb") as stored:
+        try:
+            with h5py.File(stored, "r") as file:
+                yield file
+        except UNREADABLE:
+            failure = getattr(stored, "failure", None)  # HDF5 has turned it into an error of its own
+            if failure is not None:
+                raise failure from None
+            raise
+
+
 def read_demo(ref: EpisodeRef, read: Callable[[Node], T], what: str = "") -> T:
     """Return the result of ``read`` on the demo's group; the file is open during the call.
 
@@ -56,7 +82,7 @@ def read_demo(ref: EpisodeRef, read: Callable[[Node], T], what: str = "") -> T:
         BadEpisode: the file is damaged there, or has changed.
     """
     try:
-        with h5py.File(ref.path, "r") as file:
+        with local_file(path_of(ref)) as here, h5py.File(here, "r") as file:
             return read(file[f"data/{ref.episode}"])
     except BadEpisode:
         raise

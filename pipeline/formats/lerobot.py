@@ -15,8 +15,11 @@ from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.lerobot_meta import INFO, BadMeta, EpisodeRow, LeRobotMeta, meta_files, read_meta
 from pipeline.formats.lerobot_rows import first_row, row_numbers
+from pipeline.formats.ref_paths import path_of
 from pipeline.formats.video import NEAR, VideoSpan, count_frames
 from schemas.episode import BadEpisode, EpisodeRef
+from schemas.file_cache import local_file
+from schemas.locations import locate
 
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
 """The exceptions that PyArrow raises for a damaged table, besides its own ``ArrowException``."""
@@ -72,7 +75,7 @@ def list_lerobot(
 
 def folder_of(ref: EpisodeRef) -> Path:
     """The LeRobot folder that a ref's parquet file belongs to."""
-    return next(parent for parent in Path(ref.path).parents if (parent / INFO).is_file())
+    return next(parent for parent in path_of(ref).parents if (parent / INFO).is_file())
 
 
 def read_lerobot(ref: EpisodeRef) -> "LeRobotEpisode":
@@ -110,7 +113,8 @@ class LeRobotEpisode:
         import pyarrow.parquet as pq
 
         try:
-            return pq.ParquetFile(self.ref.path)
+            with local_file(path_of(self.ref)) as here:
+                return pq.ParquetFile(here)  # stays readable when the cache removes the name
         except (*UNREADABLE, pa.ArrowException) as error:
             raise self._unreadable(error) from error
 
@@ -123,7 +127,7 @@ class LeRobotEpisode:
         """
         import pyarrow as pa
 
-        path = Path(self.ref.path)
+        path = path_of(self.ref)
         try:
             numbers = row_numbers(path, stamps_of([path]))
         except (*UNREADABLE, pa.ArrowException) as error:
@@ -260,4 +264,4 @@ def _meta_fingerprint(folder: Path) -> str:
 @lru_cache(maxsize=16)
 def _meta(folder: str, fingerprint: str) -> LeRobotMeta:
     """A dataset's description, read once per process and again after a change."""
-    return read_meta(Path(folder))
+    return read_meta(locate(folder))

@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.formats.lerobot_spans import span_faults
 from pipeline.formats.lfs import is_lfs_pointer, lfs_words
 from pipeline.formats.video import VideoSpan
+from schemas.file_cache import local_file
 
 INFO = "meta/info.json"
 TASK_COLUMNS = ("task", "__index_level_0__")
@@ -183,7 +184,7 @@ def _read_v3(folder: Path, info: Mapping[str, Any]) -> tuple[tuple[EpisodeRow, .
         raise BadMeta(f"{folder.name} has no meta/episodes/*/*.parquet")
     lines = []
     for path in files:
-        with pq.ParquetFile(path) as file:
+        with local_file(path) as here, pq.ParquetFile(here) as file:
             there = set(file.schema_arrow.names)
             lines += file.read(columns=[c for c in columns if c in there]).to_pylist()
     return tuple(_v3_row(folder, info, line, keys) for line in lines), _v3_tasks(folder)
@@ -230,7 +231,7 @@ def _v3_tasks(folder: Path) -> dict[int, str]:
     import pyarrow.parquet as pq
     import pyarrow.types as types
 
-    with pq.ParquetFile(folder / "meta/tasks.parquet") as file:
+    with local_file(folder / "meta/tasks.parquet") as here, pq.ParquetFile(here) as file:
         table = file.read()
     kinds = {f.name: f.type.value_type if types.is_dictionary(f.type) else f.type for f in table.schema}
     texts = [name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)]

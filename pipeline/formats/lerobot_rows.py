@@ -17,6 +17,7 @@ from jaxtyping import Int
 
 from pipeline.formats.lerobot_meta import EpisodeRow
 from schemas.episode import BadEpisode
+from schemas.file_cache import local_file
 
 COLUMNS = ("index", "episode_index", "frame_index")
 
@@ -48,7 +49,7 @@ def row_numbers(path: Path, stamp: str) -> RowNumbers:
     """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with local_file(path) as here, pq.ParquetFile(here) as file:
         there = [name for name in COLUMNS if name in file.schema_arrow.names]
         table = file.read(columns=there)
     return RowNumbers(**{name: _whole_numbers(name, table[name]) if name in there else None for name in COLUMNS})

@@ -18,10 +18,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from pipeline.errors import UnreadableSource
+from pipeline.formats.ref_paths import path_of
 from pipeline.formats.tf_example import MalformedExample, Values, parse_example
 from pipeline.formats.tfrecord import DamagedRecord, index_records, read_record
-from pipeline.formats.tfrecord_index import RecordIndexes
+from pipeline.formats.tfrecord_index import RecordIndexes, shared_index
 from schemas.episode import BadEpisode, EpisodeRef
+from schemas.locations import StorePath, locate
 
 FEATURES, DATASET_INFO = "features.json", "dataset_info.json"
 SHARD_NAME = re.compile(r"(?P<name>[^.].*)-(?P<split>[^-]+)\.tfrecord-(?P<number>\d{5})-of-(?P<total>\d{5})")
@@ -128,6 +130,9 @@ def list_rlds(dataset: str, root: Path, folder: Path, needed: Sequence[str]) -> 
     yield from _missing_files(described, paths)
     indexes = RecordIndexes(folder)
     for path in paths:
+        if isinstance(path, StorePath) and path.name in counts:
+            yield from _list_unread(dataset, path.relative_to(root).as_posix(), path, counts[path.name])
+            continue
         yield from _list_file(dataset, path.relative_to(root).as_posix(), path, counts.get(path.name), indexes)
     indexes.keep()
 
@@ -140,6 +145,29 @@ def _missing_files(described: str, paths: list[Path]) -> Iterator[UnreadableSour
         if count < total:
             said = f"only {count} of the {total} files of {name}-{split} are there, beside {described}"
             yield UnreadableSource(described, "missing_files", said)
+
+
+def _list_unread(dataset: str, source: str, path: StorePath, expected: int) -> Iterator[EpisodeRef]:
+    """The episodes of a file in a store, as many as ``dataset_info.json`` says: the file itself is not asked. Where its
+    records are is found when the first of them is read."""
+    match = SHARD_NAME.fullmatch(path.name)
+    fingerprint, split = _fingerprint(path), match["split"] if match else None
+    for number in range(expected):
+        yield EpisodeRef(dataset, source, f"record_{number}", str(path), fingerprint, split)
+
+
+def _span(ref: EpisodeRef, path: Path) -> tuple[int, int]:
+    """Where an episode's record is in its file.
+
+    Raises:
+        DamagedRecord: the file ends before it, or is damaged before it.
+        OSError: the file cannot be read.
+    """
+    index = shared_index(path) if isinstance(path, StorePath) else index_records(path)
+    number = int(ref.episode.removeprefix("record_"))
+    if number >= len(index.spans):
+        raise DamagedRecord(index.damage or f"its file holds {len(index.spans)} episode(s), {DATASET_INFO} says more")
+    return index.spans[number]
 
 
 def _list_file(
@@ -188,7 +216,7 @@ def _fingerprint(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _features(folder: str, fingerprint: str) -> dict[str, Field]:
-    return read_features(Path(folder))
+    return read_features(locate(folder))
 
 
 def _values_a_step(field: Field) -> int:
@@ -206,12 +234,11 @@ def read_rlds(ref: EpisodeRef) -> "RldsEpisode":
     Raises:
         BadEpisode: the record is damaged, or is not what ``features.json`` describes.
     """
-    path = Path(ref.path)
+    path = path_of(ref)
     try:
         features = _features(str(path.parent), ref.fingerprint)
-        span = ref.span or index_records(path).spans[int(ref.episode.removeprefix("record_"))]
-        record = read_record(path, span)
-    except (DamagedRecord, IndexError) as error:
+        record = read_record(path, ref.span or _span(ref, path))
+    except DamagedRecord as error:
         raise BadEpisode("damaged_record", f"{ref.name} is damaged: {error}") from error
     except (OSError, BadFeatures) as error:
         raise BadEpisode("unreadable_episode", f"{ref.name} cannot be read: {error}") from error

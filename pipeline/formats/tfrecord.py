@@ -5,10 +5,14 @@ file reads the 12 bytes before each record and seeks over the rest, so that many
 """
 
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
+
+from schemas.locations import StorePath
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
@@ -47,10 +51,9 @@ def index_records(path: Path) -> RecordIndex:
     spans: list[tuple[int, int]] = []
     size = path.stat().st_size
     offset = 0
-    with open(path, "rb", buffering=0) as file:
+    with _ranges(path) as read:
         while offset < size:
-            file.seek(offset)
-            header = file.read(_HEADER.size)
+            header = read(offset, min(_HEADER.size, size - offset))
             damage = _header_damage(header, len(spans), size - offset)
             if damage is not None:
                 return RecordIndex(tuple(spans), damage)
@@ -58,6 +61,22 @@ def index_records(path: Path) -> RecordIndex:
             spans.append((offset + _HEADER.size, length))
             offset += _HEADER.size + length + _CRC.size
     return RecordIndex(tuple(spans), None)
+
+
+@contextmanager
+def _ranges(path: Path) -> Iterator[Callable[[int, int], bytes]]:
+    """A function that reads as many bytes from an offset as there are, up to a number; of a store, one request each."""
+    if isinstance(path, StorePath):
+        end = path.stat().st_size
+        yield lambda offset, count: path.read_range(offset, min(offset + count, end))
+        return
+    with open(path, "rb", buffering=0) as file:
+
+        def read(offset: int, count: int) -> bytes:
+            file.seek(offset)
+            return file.read(count)
+
+        yield read
 
 
 def _header_damage(header: bytes, number: int, left: int) -> str | None:
@@ -79,9 +98,8 @@ def read_record(path: Path, span: tuple[int, int]) -> bytes:
         OSError: the file cannot be read.
     """
     offset, length = span
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(length + _CRC.size)
+    with _ranges(path) as read:
+        data = read(offset, length + _CRC.size)
     if len(data) < length + _CRC.size:
         raise DamagedRecord(f"{length} bytes are announced and {max(len(data) - _CRC.size, 0)} are there")
     body = data[:length]

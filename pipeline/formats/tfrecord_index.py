@@ -8,11 +8,14 @@ record's position with its ref and need no index.
 import json
 import os
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pipeline.formats.tfrecord import RecordIndex, index_records
+from schemas.file_cache import file_cache
 from schemas.files import canonical_json, digest_of, write_whole
+from schemas.locations import StorePath
 
 VERSION = 1
 
@@ -59,6 +62,29 @@ class RecordIndexes:
         if self._changed:
             with suppress(OSError):
                 write_whole(self._path, canonical_json({"version": VERSION, "files": self._used}))
+
+
+@lru_cache(maxsize=64)
+def shared_index(path: StorePath) -> RecordIndex:
+    """The index of one file in a store, made by the first process of this machine that needs it.
+
+    Raises:
+        OSError: the file is gone.
+        StoreFailed: the store cannot be read.
+    """
+    entry = path.entry()
+
+    def make(aside: Path) -> None:
+        index = index_records(path)
+        aside.write_bytes(canonical_json({"spans": index.spans, "damage": index.damage}))
+
+    name = digest_of([VERSION, str(path), entry.size, entry.stamp_ns])[:32]
+    held = file_cache().held(f"{name}.records.json", 0, make)
+    try:
+        values = json.loads(held.path.read_bytes())
+    finally:
+        held.close()
+    return RecordIndex(tuple((int(offset), int(size)) for offset, size in values["spans"]), values["damage"])
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jaxtyping import Int, UInt8
 
 from pipeline.formats.lfs import CODE, is_lfs_pointer, lfs_words
 from schemas.episode import BadEpisode
+from schemas.file_cache import local_file
 
 NEAR = 0.25
 """Largest time difference between a picture and its row, in frames."""
@@ -262,7 +263,7 @@ def opened_video(name: str, path: Path) -> Iterator[tuple[Any, Any]]:
     if is_lfs_pointer(path):
         raise BadEpisode(CODE, f"{name}: {lfs_words(path.name)}")
     try:
-        with av.open(str(path)) as container:
+        with local_file(path) as here, av.open(str(here)) as container:
             if not container.streams.video:
                 raise BadEpisode("bad_video", f"{name}: {path.name} holds no video stream")
             stream = container.streams.video[0]

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
 from pipeline.formats.images import PictureFiles
+from pipeline.formats.ref_paths import path_of
 from pipeline.formats.safe_pickle import DamagedPickle, HostilePickle, read_pickle
 from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (
@@ -86,7 +87,7 @@ def read_raw(
     Raises:
         BadEpisode: it cannot be used.
     """
-    folder = Path(ref.path).parent
+    folder = path_of(ref).parent
     state, actions = _numbers(ref, folder, len(state_names), len(convention.dimensions))
     late = _recorded_late(folder)
     first = int(bool(late))
@@ -126,7 +127,7 @@ def read_raw(
 
 def words_of_raw(ref: EpisodeRef) -> EpisodeTexts:
     """The instructions in ``lang.txt``."""
-    return EpisodeTexts(spoken(_lines(Path(ref.path).parent / LANGUAGE)))
+    return EpisodeTexts(spoken(_lines(path_of(ref).parent / LANGUAGE)))
 
 
 def _numbers(

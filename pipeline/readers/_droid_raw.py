@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.ref_paths import path_of
 from pipeline.formats.video import VideoFrames, VideoSpan, count_frames, read_video
 from pipeline.readers._camera_views import (
     enough_frames,
@@ -34,6 +35,7 @@ from pipeline.readers._camera_views import (
 from pipeline.readers._droid_calibration import SERIAL_OF, Calibration, calibrated, pose_of_entry
 from pipeline.readers._droid_texts import UNREADABLE, annotation_files, metadata_of, words_of_raw
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, StereoPair
+from schemas.file_cache import local_file
 
 TRAJECTORY, VIDEOS = "trajectory.h5", "recordings/MP4"
 PRIMARY, _, WRIST = SERIAL_OF
@@ -93,7 +95,7 @@ def read_raw(
     Raises:
         BadEpisode: it cannot be used.
     """
-    folder = Path(ref.path).parent
+    folder = path_of(ref).parent
     metadata, table = metadata_of(ref, folder), _Table(ref)
     state = table.columns("observation/robot_state", STATES)
     actions = table.columns("action", ACTIONS)
@@ -137,7 +139,7 @@ class _Table:
 
     def _look(self, key: str) -> np.ndarray | None:
         try:
-            with h5py.File(self.ref.path, "r") as file:
+            with local_file(path_of(self.ref)) as here, h5py.File(here, "r") as file:
                 node = file.get(key)
                 return node[()] if isinstance(node, h5py.Dataset) else None
         except UNREADABLE as error:

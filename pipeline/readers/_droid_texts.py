@@ -13,10 +13,12 @@ from typing import Any
 
 from pipeline.errors import UnreadableSource
 from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.ref_paths import path_of
 from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import spoken
 from pipeline.readers._droid_calibration import SERIAL_OF
 from schemas.episode import BadEpisode, EpisodeRef
+from schemas.locations import locate
 
 ANNOTATIONS = ("aggregated-annotations-*.json", "droid_language_annotations.json")
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, MemoryError)
@@ -30,7 +32,7 @@ def annotation_files(folder: Path, root: Path) -> list[Path]:
 
 def words_of_raw(ref: EpisodeRef, root: Path) -> tuple[EpisodeTexts, dict[str, str]]:
     """The texts and the outcome of an episode, and notes on them."""
-    folder = Path(ref.path).parent
+    folder = path_of(ref).parent
     metadata = metadata_of(ref, folder)
     instructions, note = _instructions(folder, root, metadata)
     success = {"success": True, "failure": False}.get(folder.parents[1].name, _said(metadata.get("success")))
@@ -72,7 +74,7 @@ def _annotations(path: str, stamp: str) -> dict[str, Any]:
     listed.
     """
     try:
-        table = json.loads(Path(path).read_bytes())
+        table = json.loads(locate(path).read_bytes())
     except (OSError, ValueError):
         return {}
     return table if isinstance(table, dict) else {}

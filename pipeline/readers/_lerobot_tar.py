@@ -10,6 +10,7 @@ from pipeline.errors import UnreadableSource
 from pipeline.formats.archive_cache import ArchiveCache, Lease
 from pipeline.formats.archives import archive_key, is_archive
 from pipeline.formats.discovery import Lister, find_forms
+from pipeline.formats.ref_paths import path_of
 from schemas.episode import BadEpisode, CameraView, Episode, EpisodeRef
 
 GIGABYTE = 10**9
@@ -90,7 +91,7 @@ def read_packed(cache: ArchiveCache, ref: EpisodeRef, read: Callable[[EpisodeRef
     Raises:
         BadEpisode: the archive cannot be unpacked, or what ``read`` raises.
     """
-    archive = Path(ref.path)
+    archive = path_of(ref)
     inner = ref.source.split(f"{archive.name}/", 1)[1]
     try:
         lease = cache.lease(archive)

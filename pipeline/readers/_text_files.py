@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.formats.fingerprint import stamps_of
+from schemas.locations import locate
 
 TABLES = ("texts.csv", "texts.jsonl", "texts.json")
 LARGEST_TEXT, LARGEST_TABLE = 1 << 16, 1 << 28
@@ -56,7 +57,7 @@ def _read(path: Path, largest: int) -> str:
 @lru_cache(maxsize=16)
 def _table(path: str, stamp: str) -> dict[str, tuple[str, ...]]:
     """A table's texts by file, read once per process and again after a change."""
-    file = Path(path)
+    file = locate(path)
     text = _read(file, LARGEST_TABLE)
     try:
         rows = {".csv": _csv_rows, ".jsonl": _line_rows, ".json": _json_rows}[file.suffix](text)

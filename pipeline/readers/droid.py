@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.errors import UnreadableSource
-from pipeline.formats.discovery import list_forms, root_of
+from pipeline.formats.discovery import list_forms
 from pipeline.formats.lerobot import list_lerobot, read_lerobot
+from pipeline.formats.ref_paths import root_of
 from pipeline.formats.rlds import RldsEpisode, list_rlds, read_rlds
 from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import (

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.errors import UnreadableSource
-from pipeline.formats.discovery import list_forms, root_of
+from pipeline.formats.discovery import list_forms
 from pipeline.formats.fingerprint import stamps_of
+from pipeline.formats.ref_paths import path_of, root_of
 from pipeline.formats.video_clips import MOST_FPS, ClipSpan, is_video, open_clip, video_timing
 from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import NO_ACTIONS, spoken
@@ -121,7 +122,7 @@ class VideoReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One clip; its frames are decoded on demand."""
-        path = Path(ref.path)
+        path = path_of(ref)
         clip = open_clip(ref.name, self._span(path, ref.name, int(ref.episode.removeprefix("clip_"))))
         view = CameraView(CAMERA, partial(clip.read, ref.name), clip.length, clip.size, fixed=self.config.fixed)
         return Episode(
@@ -142,7 +143,7 @@ class VideoReader:
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
-        return EpisodeTexts(spoken(self._texts(Path(ref.path), root_of(ref), ref.name)))
+        return EpisodeTexts(spoken(self._texts(path_of(ref), root_of(ref), ref.name)))
 
     def _list_folder(self, root: Path, folder: Path) -> Iterator[EpisodeRef | UnreadableSource]:
         for path in sorted(p for p in folder.iterdir() if is_video(p.name)):

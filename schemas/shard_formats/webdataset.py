@@ -15,7 +15,9 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
+from schemas.file_cache import local_file
 from schemas.files import sha256_of, write_whole, written_whole
+from schemas.locations import StorePath
 from schemas.sample_codec import Members, decode_triplet
 from schemas.sample_metadata import CorruptSample
 from schemas.shard_formats import FORMATS, INDEX_DTYPE, CorruptShard, Samples, ShardFile
@@ -83,17 +85,20 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
 
 def write_regions(folder: Path, stem: str, regions) -> ShardFile:
     """Like ``write_shard`` for samples that are already packed: (key, episode digest, byte range)."""
-    path, rows, offset = folder / f"{stem}{SUFFIX}", [], 0
+    path, rows, offset, digest = folder / f"{stem}{SUFFIX}", [], 0, hashlib.sha256()
     with written_whole(path) as file:
         for key, episode, region in regions:
             rows.append((key.encode(), episode.encode(), offset, len(region), google_crc32c.value(bytes(region))))
             file.write(region)
+            digest.update(region)
             offset += len(region)
         file.write(b"\0" * (2 * BLOCK))
+        digest.update(b"\0" * (2 * BLOCK))
     buffer = io.BytesIO()
     np.save(buffer, np.array(rows, INDEX_DTYPE), allow_pickle=False)
     write_whole(index_path(path), buffer.getvalue())
-    return ShardFile(path.name, len(rows), offset + 2 * BLOCK, *shard_digests(path))
+    index_sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+    return ShardFile(path.name, len(rows), offset + 2 * BLOCK, digest.hexdigest(), index_sha256)
 
 
 def open_shard(path: Path) -> "TarShard":
@@ -115,15 +120,16 @@ class TarShard:
     def __init__(self, path: Path):
         self.path = path
         self.index, self.index_sha256 = _load_index(path)
-        size = path.stat().st_size
-        end = int((self.index["offset"] + self.index["size"]).max(initial=0)) + 2 * BLOCK
-        if size != end:
-            raise CorruptShard(f"{path} has {size} bytes, its index says {end}: it was cut, extended or mixed up")
-        with open(path, "rb") as file:
+        check_size(path, path.stat().st_size, self.index)
+        with local_file(path) as here, open(here, "rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def bytes_of(self, start: int, stop: int) -> bytes:
+        """Bytes of the tar."""
+        return self._map[start:stop]
 
     def region(self, row: int) -> bytes:
         """The byte range of a sample, its CRC-32C checked.
@@ -132,7 +138,7 @@ class TarShard:
             CorruptShard: the bytes are not those that were written.
         """
         entry = self.index[row]
-        data = self._map[entry["offset"] : entry["offset"] + entry["size"]]
+        data = self.bytes_of(int(entry["offset"]), int(entry["offset"] + entry["size"]))
         if google_crc32c.value(data) != entry["crc32c"]:
             key = entry["key"].decode(errors="replace")
             raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
@@ -154,6 +160,26 @@ class TarShard:
         self._map.close()
 
 
+def check_size(path: Path, size: int, index: np.ndarray) -> None:
+    """Refuse a tar that is not as long as its index says.
+
+    Raises:
+        CorruptShard: naming it.
+    """
+    end = int((index["offset"] + index["size"]).max(initial=0)) + 2 * BLOCK
+    if size != end:
+        raise CorruptShard(f"{path} has {size} bytes, its index says {end}: it was cut, extended or mixed up")
+
+
+def read_region(path: Path, offset: int, size: int) -> bytes:
+    """A byte range of a tar, unchecked."""
+    if isinstance(path, StorePath):
+        return path.read_range(offset, offset + size)
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
 def read_index(path: Path) -> np.ndarray:
     """The index of a tar shard, from its sidecar.
 
@@ -169,7 +195,15 @@ def _load_index(path: Path) -> tuple[np.ndarray, str]:
     for file in (path, sidecar):
         if not file.is_file():
             raise CorruptShard(f"{file} is missing")
-    data = sidecar.read_bytes()
+    return load_index(sidecar, sidecar.read_bytes())
+
+
+def load_index(sidecar: Path, data: bytes) -> tuple[np.ndarray, str]:
+    """An index from the bytes of its file, and their SHA-256.
+
+    Raises:
+        CorruptShard: it is no index; the message names the file.
+    """
     try:
         index = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # for a damaged header numpy raises tokenizer errors and others

@@ -30,8 +30,10 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
+from schemas.errors import StoreFailed
 from schemas.files import name_file, remove, sha256_of, sync_folder
 from schemas.flow_quanta import dequantise, quantise
+from schemas.locations import StorePath
 from schemas.sample_codec import decode_triplet
 from schemas.sample_metadata import CorruptSample, encode_metadata, load_metadata
 from schemas.sample_metadata import build_triplet as build
@@ -55,6 +57,7 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
     Raises:
         UnfitSamples: the samples differ in the shape of a field.
     """
+    refuse_stores(folder)
     folder.mkdir(parents=True, exist_ok=True)
     final, aside = folder / f"{stem}{SUFFIX}", folder / f".{stem}{SUFFIX}.{secrets.token_hex(4)}.partial"
     try:
@@ -83,7 +86,21 @@ def shard_digests(path: Path) -> tuple[str, str]:
 
 def open_shard(path: Path) -> "ZarrShard":
     """See ``schemas.shard_formats.open_shard``."""
+    refuse_stores(path)
     return ZarrShard(path)
+
+
+def refuse_stores(path: Path) -> None:
+    """Refuse a place in a store.
+
+    Raises:
+        StoreFailed: it is one.
+    """
+    if isinstance(path, StorePath):
+        raise StoreFailed(
+            f"{path}: zarr shards are written and read in folders of this machine only; use --format webdataset for "
+            "stores, or copy the build here with lamp-data copy"
+        )
 
 
 class ZarrShard:

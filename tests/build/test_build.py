@@ -34,7 +34,7 @@ class ShuffledExecutor:
     def __init__(self, seed: int, workers: int = 3):
         self.random, self.workers = random.Random(seed), workers
 
-    def run(self, make_worker, tasks):
+    def run(self, make_worker, tasks, **options):
         workers = [make_worker() for _ in range(self.workers)]
         order = self.random.sample(range(len(tasks)), len(tasks))
         results = [(tasks[i], self.random.choice(workers)(tasks[i])) for i in order]
@@ -104,7 +104,7 @@ def test_every_sample_stands_in_the_shards_exactly_once_and_nothing_is_short(fin
         ("a_demo.hdf5", f"demo_{n}", 14) for n in (0, 1, 2, 10)
     ] + [("b_demo.hdf5", f"demo_{n}", 14) for n in (0, 1)]
     assert sum(line["kept"] for line in lines) == 18
-    assert {p.name for p in (output / WORK).iterdir()} == {"lock", "begun.json", "complete.json"}, (
+    assert {p.name for p in (output / WORK).iterdir()} == {"lock", "begun.json", "complete.json", "state.json"}, (
         "stored episodes are cleared away"
     )
 
@@ -154,7 +154,7 @@ def counting(executor_class=LocalExecutor):
             super().__init__()
             self.given = []
 
-        def run(self, make_worker, tasks):
+        def run(self, make_worker, tasks, **options):
             self.given.append(len(tasks))
             return super().run(make_worker, tasks)
 
@@ -318,3 +318,16 @@ def test_a_flip_in_a_stored_episode_never_reaches_a_shard(source, kept, tmp_path
 def test_the_size_of_a_chunk_decides_no_build(source, finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "out")
     assert run(source, tmp_path / "out", chunks=ChunkConfig(0.001)).already_complete
+
+
+def test_what_a_dead_worker_left_half_written_is_gone_when_the_build_has_finished(source, tmp_path):
+    class Dying(LocalExecutor):
+        def run(self, make_worker, tasks, **options):
+            for result in super().run(make_worker, tasks, **options):
+                (tmp_path / "out" / f".{getattr(tasks[0], 'stem', 'episode')}.tar.0badcafe.partial").write_bytes(
+                    b"half"
+                )
+                yield result
+
+    build(fast_recipe(), source, tmp_path / "out", ShardConfig(), Dying(), lambda *a: a[2])
+    assert not partials_in(tmp_path / "out")

@@ -10,13 +10,17 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from fixtures.command import ENVIRONMENT, ended_lamp_data, lamp_data
-from fixtures.libero import FAST, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
+from fixtures.libero import FAST, QUALITY, Demo, fast_recipe, outputs_of, partials_in, samples_of, write_file
 from fixtures.ray_session import ray_place, running_ray
 
+from jobs.cli.build_options import Build
+from jobs.commands.build import build_command
 from jobs.executors import ray as ray_executor
+from jobs.executors._ray_placement import NodeResources, Placement, place
 from jobs.executors.local import LocalExecutor
 from pipeline.build.executor import WorkerDied
 from pipeline.build.run import ShardConfig, build
@@ -92,7 +96,7 @@ class Poisoned:
     def __init__(self, episode: str, notes):
         self.episode, self.notes, self.inner = episode, notes, executor(2)
 
-    def run(self, make_worker, tasks):
+    def run(self, make_worker, tasks, **options):
         episode, notes = self.episode, self.notes
 
         def make():
@@ -270,12 +274,16 @@ def cluster(ray_place):
 
 
 def test_a_cluster_of_others_is_asked_with_its_token_and_its_loss_is_one_sentence(source, cluster, ray_place, tmp_path):
+    """Its workers are sent the driver's code."""
     words = [*words_for(source, tmp_path / "out"), "--executor-options", f"address={cluster}", "wait=60"]
     ran = lamp_data(*words, folder=tmp_path, env=ray_place.environment)
     assert ran.returncode == 1
     assert f"the Ray cluster at {cluster} wants a token: set RAY_AUTH_MODE=token" in lines_of(ran)[-1]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}
+    words += ["ship_code=yes"]
     ran = ended_lamp_data("raylet@result:1", *words, folder=tmp_path, env={**ray_place.environment, **token})
+    sent = ray_place.folder.glob("ray/session_*/runtime_resources/py_modules_files/_ray_pkg_*/*/build/run.py")
+    assert {path.parts[-3] for path in sent} == {"pipeline"}
     assert ran.returncode == 1
     _, last = lines_of(ran)
     assert f"the Ray cluster at {cluster} is lost: its node daemon on this machine (raylet) has ended" in last
@@ -284,8 +292,85 @@ def test_a_cluster_of_others_is_asked_with_its_token_and_its_loss_is_one_sentenc
 
 def test_a_build_of_which_every_episode_died_says_so(source, tmp_path):
     class Dead:
-        def run(self, make_worker, tasks):
+        def run(self, make_worker, tasks, **options):
             yield from ((task, WorkerDied("the machine is gone")) for task in tasks)
 
     with pytest.raises(BuildError, match=r"4 quarantined, the first because a_demo.hdf5:demo_0: the machine is gone"):
         run(source, tmp_path / "out", Dead())
+
+
+def test_every_gpu_is_shared_by_as_many_workers_as_it_holds(running_ray, tmp_path):
+    """Two GPUs, half a GPU a worker: four processes, two on each GPU, and each sees its own GPU only."""
+
+    def make():
+        def work(task):
+            (tmp_path / f"{os.environ['CUDA_VISIBLE_DEVICES']}-{os.getpid()}").touch()
+            until = time.monotonic() + 180
+            while len(list(tmp_path.iterdir())) < 4 and time.monotonic() < until:
+                time.sleep(0.02)
+            return os.environ["CUDA_VISIBLE_DEVICES"]
+
+        return work
+
+    ran = ray_executor.build(ray_executor.Config(address="local", gpus_per_worker=0.5)).run(
+        make, range(4), device="auto"
+    )
+    assert sorted(str(device) for _, device in ran) == ["0", "0", "1", "1"]
+
+
+def test_a_worker_without_models_holds_no_gpu_and_sees_none(running_ray):
+    def make():
+        return lambda task: os.environ["CUDA_VISIBLE_DEVICES"]
+
+    seen = [executor(1).run(make, [0], device=device) for device in (None, "cpu")]
+    assert [device for ran in seen for _, device in ran] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "says"),
+    [
+        ("cuda:1", None, "Ray assigns the GPUs"),
+        ("auto", 4.0, "no node of the Ray cluster has that many, the most is 2"),
+    ],
+)
+def test_gpus_that_the_cluster_cannot_give_are_one_sentence(running_ray, device, gpus, says):
+    config = ray_executor.Config(address="local", gpus_per_worker=gpus)
+    with pytest.raises(BuildError, match=says):
+        list(ray_executor.build(config).run(lambda: str, [0], device=device))
+
+
+def test_a_trial_on_a_cluster_runs_there_and_counts_its_cpus_and_gpus(running_ray, source, tmp_path, capsys):
+    """With a recipe that runs no model, the two CPUs count; a stage with models is counted by the two GPUs."""
+    command = Build(dataset="libero", input=source, output=tmp_path / "out", quality=QUALITY, dry_run=True)
+    assert build_command(replace(command, stride=4, horizon_steps=8, grid=6, action_horizon=4)) == 0
+    said = capsys.readouterr().out
+    assert "with 2 worker(s) on the Ray cluster at" in said
+    assert "which has 1 nodes, 2 CPUs and 2 GPUs" in said and not (tmp_path / "out").exists()
+    shared = ray_executor.build(ray_executor.Config(gpus_per_worker=0.25)).capacity(100, "auto")
+    assert shared is not None and (shared.cpus, shared.gpus, shared.workers) == (2, 2, 8)
+    whole = ray_executor.build(ray_executor.Config()).capacity(100, "auto")
+    assert whole is not None and whole.workers == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "wanted"),
+    [
+        ([(8, 0), (16, 8), (16, 8)], None, Placement(16, 1.0, 1.0)),
+        ([(8, 0), (4, 8)], 0.5, Placement(16, 0.25, 0.5)),
+        ([(8, 0), (32, 1), (2, 4)], 1.0, Placement(5, 0.5, 1.0)),
+        ([(64, 8), (64, 3)], 2.0, Placement(5, 1.0, 2.0)),
+        ([(8, 0), (4, 0)], None, Placement(12, 1.0, 0.0)),
+    ],
+)
+def test_all_gpus_of_all_nodes_are_used_and_every_worker_fits_beside_them(nodes, gpus, wanted):
+    """A head without GPUs takes no part; the node with the fewest CPUs for its GPUs decides how many a worker wants."""
+    assert place([NodeResources(*node) for node in nodes], 1000, None, gpus, "auto") == wanted
+
+
+def test_a_module_that_only_the_driver_has_is_one_sentence(running_ray, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def make():\n    return str\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here  # pyright: ignore[reportMissingImports]
+
+    with pytest.raises(BuildError, match="no Python module only_here, which is there on this machine"):
+        list(executor(1).run(only_here.make, [1]))

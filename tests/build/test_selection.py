@@ -224,7 +224,7 @@ def test_what_was_chosen_is_remembered_while_the_build_goes_on(place, tmp_path):
         def __init__(self):
             self.runs = []
 
-        def run(self, make_worker, tasks):
+        def run(self, make_worker, tasks, **options):
             self.runs.append(len(tasks))
             for number, done in enumerate(super().run(make_worker, tasks)):
                 if len(self.runs) == 2 and number == 0:

@@ -82,8 +82,8 @@ def test_a_mixture_opens_too(tmp_path):
 def test_what_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(BadManifest, match="does not exist"):
         lamp_model.open_shards(str(tmp_path))
-    with pytest.raises(ValueError, match=r"the path is s3://bucket/x, and only folders and files of this machine"):
-        lamp_model.open_shards("s3://bucket/x")
+    with pytest.raises(ValueError, match=r"ftp://host/x cannot be used: known are folders of this machine, s3://"):
+        lamp_model.open_shards("ftp://host/x")
     for load in (lamp_model.load_policy, lamp_model.load_motion_expert):
         with pytest.raises(ValueError, match=r"the source is s3://bucket/x, and only folders and files"):
             load("s3://bucket/x")
@@ -92,12 +92,17 @@ def test_what_is_not_there_is_a_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["build", "--dataset", "libero", "--input", "s3://bucket/x"], "--input is s3://bucket/x, and only folders"),
-        (["build", "--dataset", "libero", "--output", "gs://bucket"], "--output is gs://bucket, and only"),
-        (["inspect", "hf://datasets/x"], "path is hf://datasets/x, and only"),
-        (["inspect", "https://host/x"], "path is https://host/x, and only"),
+        (["build", "--dataset", "libero", "--input", "ftp://host/x"], "ftp://host/x cannot be used: known are"),
+        (["build", "--dataset", "libero", "--output", "https://host/x"], "https://host/x cannot be written"),
+        (
+            ["build", "--dataset", "libero", "--output", "s3://b/x", "--format", "zarr"],
+            "needs a folder of this machine",
+        ),
+        (["build", "--dataset", "libero", "--input", "s3://b/x", "--output", "s3://b/x/y"], "lies within --input"),
+        (["inspect", "hf://datasets/x"], "hf://datasets/x names no OWNER/NAME"),
+        (["inspect", "shards", "--picture", "s3://b/x.png"], "--picture is s3://b/x.png, and only folders and files"),
     ],
 )
-def test_an_address_is_refused_in_one_sentence(tmp_path, words, says):
+def test_an_address_that_cannot_be_used_is_refused_in_one_sentence(tmp_path, words, says):
     ran = lamp_data(*words, folder=tmp_path)
     assert ran.returncode == 2 and says in said(ran) and not list(tmp_path.iterdir())

@@ -113,8 +113,8 @@ def test_a_run_of_another_version_is_refused_by_it(folder, tmp_path):
         read_config(run)
 
 
-@pytest.mark.parametrize("name", ["data", "output", "motion"])
-def test_an_address_is_no_folder_yet(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["output", "motion"])
+def test_an_address_is_no_folder_of_a_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=rf"--{name} is s3://bucket/x, and only folders and files of this"):
         train_command(Train(stage=2, **{name: Path("s3://bucket/x")}))

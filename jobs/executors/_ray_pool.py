@@ -1,0 +1,166 @@
+"""A pool of Ray actors, each with at most one task at a time."""
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import BuildError
+
+TICK_S = 0.5
+"""Seconds to wait for Ray before the cluster and requests to end are checked again."""
+PATIENCE_S = 60.0
+"""Seconds without any worker after which a message says what is waited for."""
+NOT_YET = object()
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker died.
+
+    Attributes:
+        node_lost: its whole node is gone, so that its task cannot be blamed for the death.
+    """
+
+    message: str
+    node_lost: bool
+
+
+class Pool:
+    """Actors, and the task of each.
+
+    Deaths are counted by the caller and not by Ray's own retries. Ray would also count a death against a task that was
+    sent to an actor which is still restarting after another task killed it.
+
+    Args:
+        make_actor: starts an actor.
+        check: called at least twice a second while waiting; may raise.
+        waiting: called once if no actor is up after ``PATIENCE_S``.
+    """
+
+    def __init__(self, make_actor: Callable[[], Any], check: Callable[[], None], waiting: Callable[[], Any]):
+        self.make_actor, self.check, self.waiting = make_actor, check, waiting
+        self.running: dict[Any, tuple[Any, int | None]] = {}
+        self.patient_until: float | None = time.monotonic() + PATIENCE_S
+
+    def start(self) -> None:
+        """Start an actor. It gets its first task only when it is up, so that no task waits for an actor that the
+        cluster has no room for.
+        """
+        actor = self.make_actor()
+        self.running[actor.ready.remote()] = (actor, None)
+
+    def give(self, actor: Any, task: Any, number: int) -> None:
+        """Send a task to an actor that is free."""
+        self.running[actor.work.remote(task)] = (actor, number)
+
+    def next(self) -> tuple[Any, int | None, Any]:
+        """An actor that became free or died, the number of its task (None when it has just started), and the result or
+        a ``Death``.
+        """
+        import ray
+
+        done: list[Any] = []
+        while not done:
+            self.check()
+            done, _ = ray.wait(list(self.running), num_returns=1, timeout=TICK_S)
+            if not done and self.patient_until is not None and time.monotonic() > self.patient_until:
+                self.patient_until = None
+                self.waiting()
+        self.patient_until = None
+        (ready,) = done
+        actor, number = self.running[ready]
+        while (result := _result(ready)) is NOT_YET:
+            self.check()
+        if isinstance(result, Death):
+            self.check()  # a lost cluster must not count as this worker's own death
+        del self.running[ready]
+        if isinstance(result, Death):
+            self.end(actor)
+        return actor, number, result
+
+    def end(self, actor: Any) -> None:
+        """End an actor now. If its handle were only dropped, Ray might hold its CPU for another minute."""
+        import ray
+
+        ray.kill(actor)
+
+    def stop(self) -> None:
+        """End all running actors."""
+        for actor, _ in self.running.values():
+            self.end(actor)
+        self.running.clear()
+
+
+def _result(done: Any) -> Any:
+    """The result of a finished task, or ``NOT_YET`` if it is still being fetched.
+
+    Raises:
+        BuildError: a worker lacks a module.
+    """
+    import ray
+    import ray.exceptions
+
+    try:
+        return ray.get(done, timeout=TICK_S)
+    except ray.exceptions.GetTimeoutError:
+        return NOT_YET  # the result exists, but is so large that it is fetched from the object store
+    except ray.exceptions.ObjectLostError as error:  # the node that held a large result ended before it was fetched
+        return Death(_first_line(error), node_lost=True)
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+        if (missing := re.search(r"No module named '([\w.]+)'", str(error))) is not None:
+            raise BuildError(_not_installed(missing[1])) from error
+        return Death(_first_line(error), node_lost="its node has died" in str(error))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ModuleNotFoundError) and _is_here(error.cause.name or ""):
+            raise BuildError(_not_installed(str(error.cause.name))) from error
+        if not isinstance(error.cause, Exception):
+            raise
+        # Raise the worker's own exception, as the local executor does; Ray's copy of it loses an OSError's fields.
+        error.cause.add_note(str(error))
+        raise error.cause from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _is_here(module: str) -> bool:
+    import importlib.util
+
+    try:
+        return bool(module) and importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _not_installed(module: str) -> str:
+    return (
+        f"a worker on the Ray cluster has no Python module {module}, which is there on this machine: install the same "
+        "packages on every node, or --executor-options ship_code=yes sends LaMP's own code, and a runtime environment "
+        "brings the rest (docs/cluster.md)"
+    )
+
+
+class Actor:
+    """Holds one worker. It is made at the first task, so that an error in making it is raised like a task's error."""
+
+    def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
+        import ray
+
+        if not ray.get_gpu_ids():
+            # Ray leaves the variable as it is for an actor without GPUs. Every such worker would take the first GPU.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        self.make_worker = make_worker
+        self.worker: Callable[[Any], Any] | None = None
+
+    def ready(self) -> None:
+        """Return once this process is up."""
+
+    def work(self, task: Any) -> Any:
+        """The worker's result."""
+        if self.worker is None:
+            self.worker = self.make_worker()
+        return self.worker(task)
