@@ -134,6 +134,13 @@ def test_a_second_build_into_the_same_place_is_refused(server, source):
     assert not server.objects
 
 
+def test_a_store_that_ignores_conditions_is_refused(server, source):
+    server.heeds_conditions = False
+    with pytest.raises(BuildError, match=r"s3://bucket/out ignores conditional writes"):
+        run(source, locate(f"s3://{OUT}"))
+    assert not server.objects
+
+
 def test_of_many_builds_at_once_one_gets_the_place(server):
     work, outcomes = locate(f"s3://{OUT}/.lamp"), []
     begun = threading.Barrier(6)
