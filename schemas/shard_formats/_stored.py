@@ -78,7 +78,8 @@ class StoredShard(TarShard):
     """A tar shard in a store; see the module."""
 
     def __init__(self, path: StorePath, entry: ShardFile, index: np.ndarray, fetcher: "_Fetcher"):
-        self.path: StorePath = path
+        self.path: Path = path
+        self._object = path
         self.index, self.index_sha256 = index, entry.index_sha256
         self._entry, self._fetcher = entry, fetcher
         self._mapped: mmap.mmap | None = None
@@ -101,7 +102,7 @@ class StoredShard(TarShard):
             return self._mapped[start:stop]
         began = time.monotonic()
         try:
-            return self.path.read_range(start, stop)
+            return self._object.read_range(start, stop)
         except FileNotFoundError as error:
             raise CorruptShard(f"{self.path} is missing") from error
         finally:
@@ -112,7 +113,7 @@ class StoredShard(TarShard):
         entry = self._entry
 
         def fill(aside) -> None:
-            download(self.path, entry.bytes, aside)
+            download(self._object, entry.bytes, aside)
             if sha256_of(aside) != entry.sha256:
                 raise CorruptShard(f"{self.path} is not the shard that was written: its SHA-256 differs")
 
