@@ -11,18 +11,15 @@ import io
 import os
 import posixpath
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 from schemas.errors import StoreFailed
+from schemas.store_file import StoreFile
 from schemas.store_listing import Listings
 from schemas.stores import SCHEMES, Entry, Store, split_url, store_of
 
-T = TypeVar("T")
-R = TypeVar("R")
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 """Matches an address as typed, or as ``Path`` collapses its slashes. One letter before the colon is no address."""
 
@@ -103,33 +100,6 @@ def list_once(root: Path) -> None:
         _LISTINGS.keep(str(root), name, store.entries(name))
 
 
-REQUESTS = 16
-"""Requests to a store that are under way at once."""
-
-
-def in_parallel(function: Callable[[T], R], items: Iterable[T], where: Path) -> Iterator[R]:
-    """``map``; by several threads where it is a store that is waited for.
-
-    Args:
-        where: the place that the function asks.
-    """
-    if not isinstance(where, StorePath):
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * REQUESTS:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
 class StorePath(type(Path())):
     """A folder or object of a store, as a ``Path``.
 
@@ -147,7 +117,7 @@ class StorePath(type(Path())):
         return f"StorePath({str(self)!r})"
 
     def __reduce__(self) -> Any:
-        return StorePath, (PurePosixPath.__str__(self).replace("://", ":/", 1),)
+        return StorePath, (str(self),)
 
     def __fspath__(self) -> NoReturn:
         raise StoreFailed(
@@ -292,7 +262,7 @@ class StorePath(type(Path())):
             StoreFailed: for writing; ``schemas.files.written_whole`` does that.
         """
         if mode == "rb":
-            return StoreFile(self)
+            return StoreFile(self.entry().size, self.read_range)
         if mode in ("r", "rt"):
             return io.StringIO(self.read_text(named.get("encoding"), named.get("errors")))
         raise StoreFailed(f"{self} cannot be opened to be changed: an object of a store is written as a whole")
@@ -323,62 +293,3 @@ class StorePath(type(Path())):
         """Write the object unless one stands there; whether it was written."""
         store, name = store_name(self)
         return store.put_if_absent(name, data)
-
-
-class StoreFile(io.RawIOBase):
-    """An object that is read by ranges, some at a time, and can be sought in.
-
-    Attributes:
-        failure: the ``StoreFailed`` of a read, which a library may have turned into an error of its own.
-    """
-
-    BLOCK = 1 << 16
-
-    def __init__(self, path: StorePath):
-        super().__init__()
-        self.path, self.size, self.position = path, path.entry().size, 0
-        self.failure: StoreFailed | None = None
-        self._blocks: dict[int, bytes] = {}
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes."""
-        return True
-
-    def tell(self) -> int:
-        """The position."""
-        return self.position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position."""
-        self.position = offset + (0, self.position, self.size)[whence]
-        return self.position
-
-    def readinto(self, buffer: Any) -> int:
-        """Read up to the buffer's length from the position on."""
-        view = memoryview(buffer).cast("B")
-        stop = min(self.position + len(view), self.size)
-        if stop <= self.position:
-            return 0
-        data = self._range(self.position, stop)
-        view[: len(data)] = data
-        self.position += len(data)
-        return len(data)
-
-    def _range(self, start: int, stop: int) -> bytes:
-        first, last = start // self.BLOCK, (stop - 1) // self.BLOCK
-        try:
-            if last - first >= 4:
-                return self.path.read_range(start, stop)
-            for number in range(first, last + 1):
-                if number not in self._blocks:
-                    at = number * self.BLOCK
-                    self._blocks[number] = self.path.read_range(at, min(at + self.BLOCK, self.size))
-        except StoreFailed as error:
-            self.failure = error
-            raise
-        data = b"".join(self._blocks[number] for number in range(first, last + 1))
-        return data[start - first * self.BLOCK : stop - first * self.BLOCK]

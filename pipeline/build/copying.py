@@ -14,10 +14,11 @@ from pipeline.build.executor import Progress
 from pipeline.build.store_lock import check_held
 from pipeline.build.work_folder import WORK, locked
 from schemas.files import PIECE, sha256_of, write_whole, written_whole
-from schemas.locations import StorePath, in_parallel
+from schemas.locations import StorePath
 from schemas.manifest import NAME, Manifest, read_manifest
 from schemas.mixture import NAME as MIXTURE
 from schemas.mixture import is_mixture, member_folder, read_mixture
+from schemas.parallel import in_parallel
 from schemas.shard_formats import ShardFile, shard_digests
 from schemas.shard_formats.webdataset import index_path
 

@@ -22,7 +22,8 @@ from pipeline.recipe import Recipe
 from schemas import sample_metadata
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
-from schemas.locations import StorePath, in_parallel
+from schemas.locations import StorePath
+from schemas.parallel import in_parallel
 from schemas.shard_formats import webdataset
 
 EPISODE_VERSION = 5

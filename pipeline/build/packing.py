@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.build.episode_store import EpisodeReport, samples_path
 from schemas.files import digest_of, sync_folder, write_whole
-from schemas.locations import in_parallel
+from schemas.parallel import in_parallel
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
 
 

@@ -39,8 +39,8 @@ from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
 from schemas.file_cache import GIGABYTE, file_cache, limit_cache
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
-from schemas.locations import in_parallel
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
+from schemas.parallel import in_parallel
 from schemas.shard_formats import ShardFile
 
 

@@ -19,7 +19,8 @@ from pipeline.build.episode_store import EpisodeReport, values_path
 from pipeline.build.episode_values import KINDS, read_values
 from pipeline.build.quantiles import exact_quantiles
 from pipeline.errors import BuildError
-from schemas.locations import StorePath, in_parallel
+from schemas.locations import StorePath
+from schemas.parallel import in_parallel
 
 BATCH = 1 << 16
 """Rows that are processed together."""

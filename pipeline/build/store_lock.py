@@ -71,6 +71,7 @@ class _StoreLock:
         self._thread = threading.Thread(target=self._live, name="lamp-store-lock", daemon=True)
 
     def take(self) -> None:
+        self._check_conditions()
         while True:
             last = max(self._numbers(), default=0)
             if last:
@@ -83,6 +84,19 @@ class _StoreLock:
             if number < self.number:
                 self._path(number).unlink()
         self._thread.start()
+
+    def _check_conditions(self) -> None:
+        """Refuse a server that does not heed the condition, and would let two builds through without a word."""
+        probe = self.work / f"probe-{self.token}"
+        try:
+            heeded = probe.put_if_absent(b"1") and not probe.put_if_absent(b"2")
+        finally:
+            probe.unlink()
+        if not heeded:
+            raise BuildError(
+                f"the store of {self.work.parent} ignores conditional writes (If-None-Match), which keep two builds "
+                "apart: build into a folder of this machine, and bring the result there with another tool"
+            )
 
     def check(self) -> None:
         if max(self._numbers(), default=0) != self.number or self._holder(self.number).get("token") != self.token:

@@ -14,13 +14,15 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from schemas.errors import StoreFailed
 from schemas.file_cache import Held, download, file_cache
 from schemas.files import sha256_of
-from schemas.locations import StorePath, in_parallel
+from schemas.locations import StorePath
+from schemas.parallel import in_parallel
 from schemas.shard_formats import CorruptShard, Shard, ShardFile, open_shard
 from schemas.shard_formats.webdataset import SUFFIX, TarShard, check_size, index_path, load_index
 
@@ -44,12 +46,15 @@ def open_stored(folder: StorePath, entries: Sequence[ShardFile]) -> list[Shard]:
         return [open_shard(folder / entry.name) for entry in entries]
     fetcher = _Fetcher(folder, entries)
     indexes = in_parallel(partial(_index, folder), entries, folder)
-    return [StoredShard(folder / e.name, e, index, fetcher) for e, index in zip(entries, indexes, strict=True)]
+    opened: list[Shard] = []
+    for entry, index in zip(entries, indexes, strict=True):
+        opened.append(StoredShard(folder / entry.name, entry, index, fetcher))
+    return opened
 
 
 def _index(folder: StorePath, entry: ShardFile) -> np.ndarray:
     """A shard's index, from the cache if an earlier run had it."""
-    sidecar = index_path(folder / entry.name)
+    sidecar = folder / index_path(Path(entry.name)).name
 
     def once() -> tuple[np.ndarray, str]:
         try:
@@ -73,7 +78,8 @@ class StoredShard(TarShard):
     """A tar shard in a store; see the module."""
 
     def __init__(self, path: StorePath, entry: ShardFile, index: np.ndarray, fetcher: "_Fetcher"):
-        self.path: StorePath = path
+        self.path: Path = path
+        self._object = path
         self.index, self.index_sha256 = index, entry.index_sha256
         self._entry, self._fetcher = entry, fetcher
         self._mapped: mmap.mmap | None = None
@@ -96,7 +102,7 @@ class StoredShard(TarShard):
             return self._mapped[start:stop]
         began = time.monotonic()
         try:
-            return self.path.read_range(start, stop)
+            return self._object.read_range(start, stop)
         except FileNotFoundError as error:
             raise CorruptShard(f"{self.path} is missing") from error
         finally:
@@ -107,7 +113,7 @@ class StoredShard(TarShard):
         entry = self._entry
 
         def fill(aside) -> None:
-            download(self.path, entry.bytes, aside)
+            download(self._object, entry.bytes, aside)
             if sha256_of(aside) != entry.sha256:
                 raise CorruptShard(f"{self.path} is not the shard that was written: its SHA-256 differs")
 

@@ -14,8 +14,9 @@ def server(monkeypatch, tmp_path):
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("LAMP_CACHE", str(tmp_path / "cache"))
         monkeypatch.delenv("AWS_PROFILE", raising=False)
-        from schemas import stores
+        from schemas import locations, stores
 
+        monkeypatch.setattr(locations, "_LISTINGS", locations.Listings())  # names of another test's server
         stores._opened.cache_clear()  # the server of the test before is gone
         limit_cache(DEFAULT_GIGABYTES)
         yield running
