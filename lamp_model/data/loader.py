@@ -60,23 +60,30 @@ class Loader:
             order: of a mixture; else all samples are shuffled together in each epoch.
 
         Raises:
-            ValueError: there are no samples, or the batch does not divide among the ranks.
+            ValueError: there are no samples, or fewer in a batch than ranks.
         """
         if not len(numbers):
             raise ValueError("there are no samples to train on")
-        if batch_size % world:
-            raise ValueError(f"the batch size must be a multiple of the {world} ranks, found {batch_size}")
+        if batch_size < world:
+            raise ValueError(f"a batch of {batch_size} samples is too small for {world} ranks")
         self.shards, self.numbers, self.config = shards, np.asarray(numbers), config
         self.batch_size, self.seed, self.threads = batch_size, seed, threads
         self.rank, self.world = rank, world
         self.order = order or Order(seed, [len(numbers)])
 
+    @property
+    def places(self) -> tuple[int, int]:
+        """First and last + 1 of this rank's places in the global batch."""
+        return (
+            self.batch_size * self.rank // self.world,
+            self.batch_size * (self.rank + 1) // self.world,
+        )
+
     def samples_of(self, step: int) -> list[tuple[int, int, int]]:
         """(sample number, epoch, position in the epoch) of this rank's slice of a step's global batch."""
-        local = self.batch_size // self.world
-        first = step * self.batch_size + self.rank * local
-        count = len(self.numbers)
-        places = [divmod(position, count) for position in range(first, first + local)]
+        begin, count = step * self.batch_size, len(self.numbers)
+        first, last = self.places
+        places = [divmod(position, count) for position in range(begin + first, begin + last)]
         return [(int(self.numbers[self.order.at(epoch, offset)]), epoch, offset) for epoch, offset in places]
 
     def batch(self, step: int) -> Batch:

@@ -15,9 +15,10 @@ class Purpose(IntEnum):
     VALIDATION = 3
 
 
-def stream_seed(seed: int, purpose: Purpose, step: int = 0) -> int:
+def stream_seed(seed: int, purpose: Purpose, step: int = 0, place: int = 0) -> int:
     """A seed of 63 bits."""
-    return int(np.random.SeedSequence([seed, int(purpose), step]).generate_state(1, np.uint64)[0] >> 1)
+    where = [step, place] if place else [step]
+    return int(np.random.SeedSequence([seed, int(purpose), *where]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def generator(device: torch.device, seed: int, purpose: Purpose, step: int = 0) -> torch.Generator:
@@ -25,6 +26,10 @@ def generator(device: torch.device, seed: int, purpose: Purpose, step: int = 0) 
     return torch.Generator(device).manual_seed(stream_seed(seed, purpose, step))
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Set torch's own state, from which dropout draws."""
-    torch.manual_seed(stream_seed(seed, Purpose.DROPOUT, step))
+def seed_dropout(seed: int, step: int, place: int = 0) -> None:
+    """Set torch's own state, from which dropout draws.
+
+    Args:
+        place: in the global batch, of the first sample of a micro-batch.
+    """
+    torch.manual_seed(stream_seed(seed, Purpose.DROPOUT, step, place))

@@ -232,7 +232,7 @@ def test_training_guides_by_the_same_call_as_inference(runs, data, monkeypatch):
     from lamp_model.training.stages import PolicyStage
 
     stage = PolicyStage(policy.model, embodiments_in(prepared.data, prepared.config.data))
-    stage.losses(loader.batch(0), torch.Generator().manual_seed(0))
+    stage.losses(loader.batch(0), stage.draw(2, torch.Generator().manual_seed(0)))
     assert calls == [False, False]
 
 
