@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lamp_model.training.request import Request
 
 Kind = TypeVar("Kind", bound=type)
-WHERE_AND_HOW = ("recipe", "resume", "device", "threads", "cache_features", "cache_gb")
+WHERE_AND_HOW = ("recipe", "resume", "device", "threads", "cache_features", "cache_gb", "micro_batch", "workers")
 """Options that say where and how to run and not what to train: a file has none of them."""
 OPTIONS = options_in(RunConfig)
 
@@ -87,6 +87,13 @@ class Train:
     cache_gb: float = 4.0
     """GiB that the features of one set of shards may take there; further samples are encoded at every visit."""
 
+    micro_batch: Annotated[str | None, tyro.conf.arg(metavar="{N,auto}")] = None
+    """Samples in one forward and backward pass on one device; their gradients add up to the batch's. auto: as many as
+    fit into the GPU's memory, 16 on a CPU. [default: all that the device gets of a batch]"""
+    workers: int | None = None
+    """Train with so many processes of Ray Train on the Ray cluster that RAY_ADDRESS names or that runs here
+    (docs/distributed.md); torchrun and srun need no option. [default: this process alone]"""
+
     if TYPE_CHECKING:  # the fields that the decorator adds
 
         def __init__(self, **options: Any) -> None: ...
@@ -103,7 +110,11 @@ def with_recipe(args: Train, path: Path) -> Train:
 
 
 def request_of(args: Train, output: Path) -> "Request":
-    """The request for a run in a folder."""
+    """The request for a run in a folder.
+
+    Raises:
+        ValueError: an option has an invalid value.
+    """
     from lamp_model.training.request import MOTIONS, Request
 
     prior = str(args.motion) if str(args.motion) in MOTIONS else None
@@ -124,4 +135,13 @@ def request_of(args: Train, output: Path) -> "Request":
         relative_depth=args.relative_depth,
         cache_features=args.cache_features,
         cache_gb=args.cache_gb,
+        micro_batch=_micro_batch(args.micro_batch),
     )
+
+
+def _micro_batch(text: str | None) -> "int | Literal['auto'] | None":
+    if text is None or text == "auto":
+        return cast(Any, text)
+    if not text.isdecimal():
+        raise ValueError(f"micro-batch must be a number of samples or auto, found {text!r}")
+    return int(text)

@@ -75,13 +75,16 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
-    """Load the newest complete checkpoint and check its digests; None when there is none. Removes incomplete ones.
+def load_newest(folder: Path, tidy: bool = True) -> Checkpoint | None:
+    """Load the newest complete checkpoint and check its digests; None when there is none.
+
+    Args:
+        tidy: remove incomplete ones.
 
     Raises:
         BadCheckpoint: the digests do not match.
     """
-    for partial in folder.glob(".step-*.partial"):
+    for partial in folder.glob(".step-*.partial") if tidy else ():
         shutil.rmtree(partial, ignore_errors=True)
     steps = steps_in(folder)
     if not steps:

@@ -17,11 +17,14 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from lamp_model.config import VERSION, RunConfig, TrainingConfig
+import torch
+
+from lamp_model.config import VERSION, RunConfig
 from lamp_model.errors import BadRun
 from lamp_model.model import MotionModel, PolicyModel, learning_modules
 from lamp_model.model_config import ModelConfig
@@ -130,9 +133,9 @@ def module_weights(model: MotionModel, *modules: str) -> dict[str, Any]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
-def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
-    """Write ``model.safetensors``."""
-    write_sealed_tensors(folder / MODEL, module_weights(model, *learning_modules(model.config, training)))
+def finish(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write ``model.safetensors``: the state of the modules that learnt."""
+    write_sealed_tensors(folder / MODEL, weights)
 
 
 def finished_run(folder: Path, stage: int | None = None) -> RunConfig:

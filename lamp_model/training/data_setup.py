@@ -15,6 +15,7 @@ from lamp_model.data.sample import SampleConfig
 from lamp_model.data.sampler import Order
 from lamp_model.errors import BadRun
 from lamp_model.model_config import BACKBONES, ModelConfig, MotionConfig
+from lamp_model.training.distributed.ranks import ALONE, Ranks
 from lamp_model.training.init_motion import MotionSource
 from schemas.plugins import configure
 from schemas.triplet import Triplet
@@ -150,6 +151,7 @@ def loaders(
     source: DataSource,
     training: TrainingConfig,
     threads: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Loader, Loader | None]:
     """Loaders for training and validation; the second is None where nothing is held out.
 
@@ -169,7 +171,8 @@ def loaders(
     def config_of(number: int, triplet: Triplet) -> SampleConfig:
         return taken[data.embodiment_of(number, triplet)]
 
-    train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order)
+    share = {"rank": ranks.rank, "world": ranks.world}
+    train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order, **share)
     if not len(held_out):
         print("nothing is held out (one episode, or --val-fraction 0): there will be no validation")
         return train, None

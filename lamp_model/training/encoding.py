@@ -72,11 +72,14 @@ def uncacheable(config: ModelConfig) -> str | None:
 
 
 @contextlib.contextmanager
-def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float) -> Iterator[CachedEncoder | None]:
+def cached(
+    model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float, fill: bool = True
+) -> Iterator[CachedEncoder | None]:
     """Open an encoder with a filled cache. If another run is using the cache, print a message and yield None.
 
     Args:
         loader: of the samples to cache.
+        fill: lock the cache and fill it; else it is only read, beside the process of this run that filled it.
 
     Raises:
         OSError: the cache cannot be written.
@@ -90,7 +93,8 @@ def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: fl
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(folder / ".lock"))
+            if fill:
+                stack.enter_context(held(folder / ".lock"))
         except BlockingIOError:
             print(f"features: another run uses {folder} just now; this one encodes its samples at every visit")
             yield None
@@ -99,7 +103,8 @@ def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: fl
         cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
         stack.callback(cache.close)
         encoder = CachedEncoder(model, cache)
-        encoder.fill(loader, len(data))
+        if fill:
+            encoder.fill(loader, len(data))
         print(f"features: {len(cache)} of {len(data)} samples are cached in {folder}")
         yield encoder
 

@@ -9,6 +9,7 @@ from torch import nn
 from lamp_model.config import TrainingConfig
 from lamp_model.errors import BadCheckpoint
 from lamp_model.networks.lora import module_of
+from lamp_model.training.distributed.replicas import divided_like, whole_tensor
 from lamp_model.training.parameters import CosineRate
 
 
@@ -31,8 +32,9 @@ class Optimisation:
             group["lr"] = self.rate(step) * group["share"]
 
     def norm(self) -> Float[torch.Tensor, " "]:
-        """Norm of the whole gradient, on the device."""
-        return torch.nn.utils.get_total_norm([p.grad for p in self.learning.values() if p.grad is not None])
+        """Norm of the whole gradient, on the device; the same on every rank."""
+        gradients = [p.grad for p in self.learning.values() if p.grad is not None]
+        return whole_tensor(torch.nn.utils.get_total_norm(gradients))
 
     def step(self, norm: Float[torch.Tensor, " "]) -> None:
         """Clip to the config's norm, update the weights, and drop the gradients."""
@@ -41,7 +43,7 @@ class Optimisation:
         self.optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The optimiser's state as ``<parameter>::<field>``."""
+        """The optimiser's state as ``<parameter>::<field>``; each rank's part where the model is sharded."""
         names = {id(parameter): name for name, parameter in self.learning.items()}
         return {
             f"{names[id(parameter)]}::{key}": value
@@ -61,7 +63,7 @@ class Optimisation:
                 raise BadCheckpoint(f"{where} holds the optimiser's state of {name!r}, which does not learn here")
             parameter = self.learning[name]
             # AdamW counts its steps on the CPU and keeps its moments beside the weights.
-            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+            self.optimizer.state[parameter][key] = value if key == "step" else divided_like(value, parameter)
 
 
 def _groups(learning: Mapping[str, nn.Parameter], config: TrainingConfig) -> list[dict]:

@@ -28,6 +28,8 @@ class Request:
         relative_depth: motion may be learned from depth without a scale.
         cache_features: keep the backbone's features on disk; ``auto``: where the backbone runs on the CPU.
         cache_gb: GiB that they may take.
+        micro_batch: samples in one forward and backward pass on one device; ``auto``: as many as fit into its memory;
+            None: all samples of a step that the device gets.
     """
 
     stage: int
@@ -44,6 +46,7 @@ class Request:
     relative_depth: bool = False
     cache_features: Literal["auto", "on", "off"] = "auto"
     cache_gb: float = 4.0
+    micro_batch: int | Literal["auto"] | None = None
 
 
 def check(request: Request, objective: str) -> None:
@@ -57,6 +60,8 @@ def check(request: Request, objective: str) -> None:
     """
     if request.threads < 1:
         raise ValueError(f"threads must be at least 1, found {request.threads}")
+    if isinstance(request.micro_batch, int) and request.micro_batch < 1:
+        raise ValueError(f"micro-batch must be at least 1 or auto, found {request.micro_batch}")
     if not 0 < request.cache_gb < math.inf:
         raise ValueError(f"cache-gb must be positive and finite, found {request.cache_gb}")
     given = [_place(name) for name in request.options]

@@ -15,10 +15,9 @@ class Purpose(IntEnum):
     VALIDATION = 3
 
 
-def stream_seed(seed: int, purpose: Purpose, step: int = 0, place: int = 0) -> int:
+def stream_seed(seed: int, purpose: Purpose, step: int = 0) -> int:
     """A seed of 63 bits."""
-    where = [step, place] if place else [step]
-    return int(np.random.SeedSequence([seed, int(purpose), *where]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, int(purpose), step]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def generator(device: torch.device, seed: int, purpose: Purpose, step: int = 0) -> torch.Generator:
@@ -26,10 +25,11 @@ def generator(device: torch.device, seed: int, purpose: Purpose, step: int = 0) 
     return torch.Generator(device).manual_seed(stream_seed(seed, purpose, step))
 
 
-def seed_dropout(seed: int, step: int, place: int = 0) -> None:
+def seed_dropout(seed: int, step: int, place: int) -> None:
     """Set torch's own state, from which dropout draws.
 
     Args:
-        place: in the global batch, of the first sample of a micro-batch.
+        place: in the global batch, of the first sample that is passed through the model.
     """
-    torch.manual_seed(stream_seed(seed, Purpose.DROPOUT, step, place))
+    where = stream_seed(seed, Purpose.DROPOUT, step)
+    torch.manual_seed(where if place == 0 else stream_seed(where, Purpose.DROPOUT, place))

@@ -5,9 +5,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 
@@ -15,21 +14,21 @@ from lamp_model.config import TrainingConfig
 from lamp_model.data.batch import Batch
 from lamp_model.data.loader import Loader
 from lamp_model.model import learning_modules
-from lamp_model.networks.precision import autocast
 from lamp_model.networks.weights import load_weights
 from lamp_model.storage.checkpoint_writer import CheckpointWriter
 from lamp_model.storage.checkpoints import Checkpoint, load_newest
 from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, module_names, module_weights
+from lamp_model.training.accumulation import Passes, chosen_micro_batch, draws_of
 from lamp_model.training.distributed.ranks import ALONE, Ranks
-from lamp_model.training.distributed.replicas import Replicas
+from lamp_model.training.distributed.replicas import Replicas, weights_digest, whole
+from lamp_model.training.held_out import evaluated
+from lamp_model.training.memory import enough_memory
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.motion_report import validation_line
 from lamp_model.training.optimisation import Optimisation
 from lamp_model.training.parameters import check_learning, describe_learning, set_learning, training_mode
-from lamp_model.training.rng import Purpose, generator, seed_dropout
-from lamp_model.training.stages import Stage, StepDraws
+from lamp_model.training.stages import Stage
 from lamp_model.training.stopping import Stopped, StopRequest
-from lamp_model.training.tally import Tally, merged
 from schemas.progress import Progress, open_progress
 
 
@@ -58,7 +57,7 @@ class Trainer:
     Attributes:
         done: optimiser steps done; with the run's config it determines the next batches and random numbers.
         ranks: this process among those that train the run.
-        micro_batch: samples of this rank in one forward and backward pass.
+        passes: forward and backward passes of a step.
     """
 
     def __init__(
@@ -69,25 +68,33 @@ class Trainer:
         train: Loader,
         validation: Loader | None,
         ranks: Ranks = ALONE,
-        micro_batch: int | None = None,
+        micro_batch: int | Literal["auto"] | None = None,
     ):
         """Take a built model on its device, and go on from the folder's newest checkpoint if there is one.
 
         Args:
-            micro_batch: None: all samples of this rank at once.
+            micro_batch: None: all samples of this rank at once; auto: as many as fit into the memory.
 
         Raises:
             BadCheckpoint: the checkpoint is damaged or of another model.
+            OutOfMemory: not even one sample fits.
         """
         self.stage, self.config, self.folder = stage, config, folder
         self.train, self.validation, self.ranks = train, validation, ranks
-        self.micro_batch = micro_batch or config.batch_size
         self.modules = learning_modules(stage.model.config, config)
         self.learning = set_learning(stage.model, self.modules)
         stage.model.checkpoint_activations(config.checkpoint_activations)
+        checkpoint = ranks.agreed(self._restored_weights, quick=False)
+        self.done = checkpoint.step if checkpoint else 0
+        size = sum(p.numel() * p.element_size() for p in self.learning.values())
+        chosen = chosen_micro_batch(micro_batch, stage, config, train, ranks, size)
+        self.replicas = Replicas(stage, ranks, self.modules)
+        self.passes = Passes(self.replicas, chosen, train.places[0], config.seed)
+        if self.replicas.sharded:  # other parameters took the place of the model's
+            self.learning = {n: p for n, p in stage.model.named_parameters() if n in self.learning}
         self.optimisation = Optimisation(self.learning, config)
-        self.done = ranks.agreed(self._restore)
-        self.replicas = Replicas(stage, ranks)
+        if checkpoint:
+            self.optimisation.load(checkpoint.optimizer, str(folder / CHECKPOINTS))
         self.writer = CheckpointWriter(folder / CHECKPOINTS)
         self.log = MetricsLog(folder / METRICS, self.done) if ranks.first else None
         self._began, self._seen = time.perf_counter(), 0
@@ -148,9 +155,9 @@ class Trainer:
         """
         step = self.done
         self.optimisation.set_rate(step)
-        draws = self._draws(step)
+        draws = draws_of(self.stage, self.config, step)
         counts = self.ranks.sums(self.stage.counts(batch))
-        shares = self._accumulate(batch, draws, counts)
+        shares = self.passes.run(step, batch, draws, counts)
         if step == 0:
             self._check_gradients()
         norm = self.optimisation.norm()
@@ -158,40 +165,12 @@ class Trainer:
         *values, length = torch.cat([terms, norm.float()[None]]).tolist()  # one device synchronisation
         if not math.isfinite(sum(values) + length):
             self._fail(dict(zip(counts, values, strict=True)), length)
-        self.optimisation.step(norm)
+        with enough_memory(self.device, "the optimiser's step", "give a smaller --micro-batch, or auto"):
+            self.optimisation.step(norm)
         self.done += 1
         self._seen += self.config.batch_size
         return Stepped(sum(values), length)
 
-    def _draws(self, step: int) -> StepDraws:
-        """The random numbers of a step for every place in the global batch; each rank draws all of them."""
-        return self.stage.draw(self.config.batch_size, generator(self.device, self.config.seed, Purpose.NOISE, step))
-
-    def _accumulate(self, batch: Batch, draws: StepDraws, counts: dict[str, int]) -> torch.Tensor:
-        """Forward and backward pass of this rank's samples, one micro-batch after the other.
-
-        Args:
-            draws: for every place in the global batch.
-            counts: number of valid entries behind each term of the loss, in the global batch.
-
-        Returns:
-            What the samples contribute to each term, in the order of ``counts``. The gradients are summed over the
-            ranks.
-        """
-        first, _ = self.train.places
-        total = torch.zeros(len(counts), device=self.device)
-        for start in range(0, batch.size, self.micro_batch):
-            end = min(start + self.micro_batch, batch.size)
-            seed_dropout(self.config.seed, self.done, first + start)
-            rows = batch.rows(start, end).to(self.device)
-            with self.replicas.accumulating(last=end == batch.size):
-                with autocast(self.device):
-                    shares = self.replicas.shares(rows, rows_of(draws, first + start, first + end), counts)
-                self.replicas.backward(shares.sum())
-            total += shares.detach()
-        return total
-
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Evaluate the held-out episodes, with the same noise each time, and log the metrics.
 
@@ -202,7 +181,9 @@ class Trainer:
             return {}
         began = time.perf_counter()
         self.stage.model.eval()
-        metrics = self.stage.metrics(self._held_out(self.validation))
+        last, ranks = self.done == self.config.steps, self.ranks
+        tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._stop_if_asked)
+        metrics = self.stage.metrics(tally)
         training_mode(self.stage.model, self.modules)
         check_learning(self.stage.model, self.learning, self.modules)
         if self.log is not None:
@@ -213,40 +194,40 @@ class Trainer:
         self._began += time.perf_counter() - began  # validation does not count for samples per second
         return metrics
 
-    def _held_out(self, loader: Loader) -> Tally:
-        """The tallies of all held-out batches, merged in their order."""
-        count, found = -(-len(loader.numbers) // loader.batch_size), []
-        for first in range(0, count, self.ranks.world):
-            index = first + self.ranks.rank
-            found.append(self.ranks.agreed(partial(self._evaluated, loader, index) if index < count else _nothing))
-            self._stop_if_asked()
-        rounds = zip(*self.ranks.gather(found), strict=True)
-        return merged(tally for one in rounds for tally in one if tally is not None)
-
-    def _evaluated(self, loader: Loader, index: int) -> dict[str, Any]:
-        batch = loader.batch_in_order(index).to(self.device)
-        chance = generator(self.device, self.config.seed, Purpose.VALIDATION, index)
-        with autocast(self.device):
-            return self.stage.evaluate(batch, chance, self.done == self.config.steps).as_json()
-
     def save(self) -> None:
-        """Begin to write a checkpoint; rank 0 writes it.
+        """Begin to write a checkpoint. Rank 0 writes it, when every rank has come to this step with the same weights.
 
         Raises:
+            TrainingFailed: the ranks hold different weights.
             OSError: the checkpoint before this one could not be written.
         """
-        weights = module_weights(self.stage.model, *self.modules)
-        checkpoint = Checkpoint(self.done, weights, self.optimisation.state())
+        self._check_same_weights()
+        checkpoint = Checkpoint(self.done, self.weights(), whole(self.optimisation.state()))
         self.ranks.agreed(lambda: self.writer.begin(checkpoint) if self.ranks.first else None)
 
-    def _restore(self) -> int:
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The state of the modules that learn, whole. Every rank must call this."""
+        return whole(module_weights(self.stage.model, *self.modules))
+
+    def _check_same_weights(self) -> None:
+        if self.ranks.world == 1 or self.replicas.sharded:
+            return
+        digests = self.ranks.gather([self.done, weights_digest(self.learning)])
+        if any(digest != digests[0] for digest in digests):
+            wrong = next(rank for rank, digest in enumerate(digests) if digest != digests[0])
+            raise TrainingFailed(
+                f"rank {wrong} holds other weights than rank 0 after step {self.done}, so one of them is wrong: "
+                "test their GPUs and memory, and go on from the newest checkpoint with --resume"
+            )
+
+    def _restored_weights(self) -> Checkpoint | None:
+        """Load the weights of the newest checkpoint; None where there is none."""
         folder = self.folder / CHECKPOINTS
-        checkpoint = load_newest(folder)
-        if checkpoint is None:
-            return 0
-        load_weights(self.stage.model, checkpoint.weights, module_names(self.stage.model, *self.modules), str(folder))
-        self.optimisation.load(checkpoint.optimizer, str(folder))
-        return checkpoint.step
+        checkpoint = load_newest(folder, tidy=self.ranks.first)
+        if checkpoint is not None:
+            names = module_names(self.stage.model, *self.modules)
+            load_weights(self.stage.model, checkpoint.weights, names, str(folder))
+        return checkpoint
 
     def _check_gradients(self) -> None:
         frozen = [n for n, p in self.stage.model.named_parameters() if p.grad is not None and n not in self.learning]
@@ -309,12 +290,3 @@ class Trainer:
 
     def _bar(self) -> Progress:
         return open_progress(f"stage {self.stage.number}", self.config.steps, "step", self.done)
-
-
-def _nothing() -> None:
-    """What a rank does that has no batch left."""
-
-
-def rows_of(draws: StepDraws, first: int, last: int) -> StepDraws:
-    """The random numbers of the places first..last - 1."""
-    return {use: {name: numbers[first:last] for name, numbers in one.items()} for use, one in draws.items()}

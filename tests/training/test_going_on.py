@@ -137,14 +137,6 @@ def test_a_folder_is_trained_in_by_one_process(folder, tmp_path):
     assert (tmp_path / "run/model.safetensors").is_file()
 
 
-def test_several_processes_of_torchrun_are_refused(folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"WORLD_SIZE is 2, .* start it without torchrun"):
-        prepare(request(folder, 1, tmp_path / "run"))
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    prepare(request(folder, 1, tmp_path / "run"))
-
-
 # Checksums
 
 

@@ -18,6 +18,7 @@ from jobs.cli.train_options import Train
 from jobs.commands.train import train_command
 from lamp_model.config import POSITIVE, RATES, TrainingConfig
 from lamp_model.model import MotionModel, PolicyModel, outline
+from lamp_model.networks.loss_term import LossTerm
 from lamp_model.presets import tiny
 from lamp_model.storage.checkpoints import steps_in
 from lamp_model.storage.run_folder import read_config
@@ -162,9 +163,10 @@ def test_going_on_with_another_rate_is_what_the_run_then_does_and_says(folder):
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_run_that_runs_away_keeps_no_checkpoint_of_it_and_says_how_to_go_on(folder, where, monkeypatch):
-    def damaged(self, batch, generator):
+    def damaged(self, batch, draws):
         tensor = next(p for p in self.model.motion_head.parameters() if p.requires_grad).sum()
-        return {"motion": tensor * np.nan if where == "loss" else torch.sqrt(tensor * 0)}
+        broken = LossTerm(tensor * np.nan if where == "loss" else torch.sqrt(tensor * 0), torch.tensor(1))
+        return {"motion": broken, "path": broken}
 
     from lamp_model.training.stages import MotionStage
 

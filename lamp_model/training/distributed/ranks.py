@@ -88,6 +88,12 @@ class Ranks:
                 dist.all_reduce(values)
         return values
 
+    def copy_from_first(self, tensor: torch.Tensor) -> None:
+        """Overwrite a tensor with that of rank 0, on its device."""
+        if self.world > 1:
+            with lost_ranks():
+                dist.broadcast(tensor, src=0)
+
     def any(self, flag: bool) -> bool:
         """Whether it is true on any rank."""
         return flag if self.world == 1 else self.sums({"": int(flag)})[""] > 0
