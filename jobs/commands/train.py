@@ -152,7 +152,7 @@ def _train(prepared: "Prepared") -> dict[str, float]:
     """
     from lamp_model.errors import BadCheckpoint, BadRun, BadSample, TooLong
     from lamp_model.training.distributed.ranks import RankFailed
-    from lamp_model.training.memory import OutOfMemory
+    from lamp_model.training.out_of_memory import OutOfMemory
     from lamp_model.training.run import train
     from lamp_model.training.stopping import Stopped
     from lamp_model.training.trainer import TrainingFailed

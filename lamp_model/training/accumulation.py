@@ -14,7 +14,7 @@ from lamp_model.data.loader import Loader
 from lamp_model.networks.precision import autocast
 from lamp_model.training.distributed.ranks import Ranks
 from lamp_model.training.distributed.replicas import Replicas
-from lamp_model.training.memory import enough_memory, fitting
+from lamp_model.training.out_of_memory import enough_memory, fitting
 from lamp_model.training.rng import Purpose, generator, seed_dropout
 from lamp_model.training.stages import Stage, StepDraws
 

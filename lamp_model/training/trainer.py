@@ -22,10 +22,10 @@ from lamp_model.training.accumulation import Passes, chosen_micro_batch, draws_o
 from lamp_model.training.distributed.ranks import ALONE, Ranks
 from lamp_model.training.distributed.replicas import Replicas, weights_digest, whole
 from lamp_model.training.held_out import evaluated
-from lamp_model.training.memory import enough_memory
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.motion_report import validation_line
 from lamp_model.training.optimisation import Optimisation
+from lamp_model.training.out_of_memory import enough_memory
 from lamp_model.training.parameters import check_learning, describe_learning, set_learning, training_mode
 from lamp_model.training.stages import Stage
 from lamp_model.training.stopping import Stopped, StopRequest

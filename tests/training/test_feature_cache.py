@@ -10,7 +10,6 @@ from training.test_model_training import request, smaller
 
 from lamp_model.storage.feature_cache import FeatureCache, digest_of_features
 from lamp_model.training import encoding, preparation
-from lamp_model.training import run as running
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.run import prepare, train
 
