@@ -11,9 +11,11 @@ from jaxtyping import Float
 from lamp_model.config import TrainingConfig
 from lamp_model.data.batch import Batch
 from lamp_model.data.loader import Loader
+from lamp_model.errors import BadRun
+from lamp_model.model import learning_modules
 from lamp_model.networks.precision import autocast
 from lamp_model.training.distributed.ranks import Ranks
-from lamp_model.training.distributed.replicas import Replicas
+from lamp_model.training.distributed.replicas import Replicas, is_sharded
 from lamp_model.training.out_of_memory import enough_memory, fitting
 from lamp_model.training.rng import Purpose, generator, seed_dropout
 from lamp_model.training.stages import Stage, StepDraws
@@ -95,11 +97,18 @@ def chosen_micro_batch(
         learning: bytes of the weights that learn; AdamW keeps two moments of each.
 
     Raises:
+        BadRun: ``auto`` was asked for, and the ranks hold parts of one model: one that ran out of memory would leave
+            the others waiting.
         OutOfMemory: not even one sample fits.
     """
     first, last = loader.places
     if asked != "auto":
         return min(asked or last - first, last - first)
+    if is_sharded(learning_modules(stage.model.config, config), ranks):
+        raise BadRun(
+            "--micro-batch auto is not possible where several ranks train the backbone, of which each holds a part: "
+            "give a number of samples"
+        )
     attempt = partial(_attempt, stage, config, loader)
     device = stage.model.device
     chosen = ranks.agreed(partial(fitting, attempt, last - first, device, 2 * learning), quick=False)

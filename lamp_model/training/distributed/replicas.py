@@ -59,7 +59,7 @@ class Replicas:
         """
         self.ranks, self.module = ranks, StageLoss(stage)
         self.wrapped: nn.Module = self.module
-        self.sharded = ranks.world > 1 and BACKBONE in modules
+        self.sharded = is_sharded(modules, ranks)
         if self.sharded:
             _shard(self.module)
         elif ranks.world > 1:
@@ -85,6 +85,15 @@ class Replicas:
                 yield
         else:
             yield
+
+
+def is_sharded(modules: tuple[str, ...], ranks: Ranks) -> bool:
+    """Whether each rank holds a part of every weight.
+
+    Args:
+        modules: names of those that learn.
+    """
+    return ranks.world > 1 and BACKBONE in modules
 
 
 def whole(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

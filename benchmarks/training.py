@@ -1,0 +1,194 @@
+"""What a training step costs, what accumulation adds, and what a second rank brings, on random shards.
+
+    python benchmarks/training.py [--only step accumulation ranks loader] [--steps 6] [--rounds 5] [--batch-size 32]
+    [--micro-batch 8] [--device cpu]
+
+* ``step``: samples a second of one process, and the shares of waiting for data, forward, backward and the optimiser.
+* ``accumulation``: a step in micro-batches over a step in one pass.
+* ``ranks``: two gloo ranks on two cores against two processes that train independently, each on half the batch.
+* ``loader``: the loader alone (``training_loader.py``), where that file is there.
+
+What is compared is measured in turns, in one run; the ratio is the median of the rounds, with the lowest and the highest.
+"""
+
+import argparse
+import importlib.util
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(1, str(Path(__file__).parent))
+
+import torch
+import torch.distributed as dist
+from fixtures.ranks import in_ranks
+from fixtures.shard import write_shards
+from machine import at_least_one, describe
+
+from lamp_model.training import run as running
+from lamp_model.training.distributed.joining import joined
+from lamp_model.training.distributed.ranks import ALONE, Ranks
+from lamp_model.training.request import Request
+from lamp_model.training.stages import MotionStage
+from lamp_model.training.survey import look_at_data
+from lamp_model.training.trainer import Trainer
+
+SECTIONS = ("step", "accumulation", "ranks", "loader")
+
+
+def made(folder: Path, args: argparse.Namespace, batch: int, ranks: Ranks = ALONE, micro: int | None = None) -> Trainer:
+    """A trainer of stage 1 at the preset tiny, whose features come from the backbone at every visit."""
+    options = {"batch_size": batch, "val_fraction": 0.0}
+    output = folder / f"run-{os.getpid()}-{batch}-{ranks.world}-{micro}"
+    request = Request(1, folder / "shards", output, options=options, device=args.device, cache_features="off")
+    prepared = running.prepare(request, ranks)
+    output.mkdir(exist_ok=True)
+    stage = running._build(prepared, None)
+    loader, _ = running._loaders(prepared)
+    assert isinstance(stage, MotionStage)
+    look_at_data(stage, loader, None, output)
+    return Trainer(stage, prepared.config.training, output, loader, None, ranks, micro)
+
+
+def settled(device: torch.device) -> float:
+    """The time, when the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds(trainer: Trainer, steps: int) -> float:
+    """Seconds of some steps, reading included."""
+    began = settled(trainer.device)
+    for batch in trainer.train.batches(trainer.done, trainer.done + steps):
+        trainer.step(batch)
+    return settled(trainer.device) - began
+
+
+def shares(trainer: Trainer, steps: int) -> dict[str, float]:
+    """Seconds of some steps by what they were spent on."""
+    spent = dict.fromkeys(("data", "forward", "backward", "optimiser", "whole"), 0.0)
+
+    def timed(owner: object, name: str, what: str) -> None:
+        function: Callable = getattr(owner, name)
+
+        def measured(*inputs):
+            began = settled(trainer.device)
+            result = function(*inputs)
+            spent[what] += settled(trainer.device) - began
+            return result
+
+        setattr(owner, name, measured)
+
+    timed(trainer.replicas, "shares", "forward")
+    timed(trainer.replicas, "backward", "backward")
+    timed(trainer.optimisation, "step", "optimiser")
+    batches = trainer.train.batches(trainer.done, trainer.done + steps)
+    began = settled(trainer.device)
+    for _ in range(steps):
+        asked = settled(trainer.device)
+        batch = next(batches)
+        spent["data"] += settled(trainer.device) - asked
+        trainer.step(batch)
+    spent["whole"] = settled(trainer.device) - began
+    return spent
+
+
+def step(folder: Path, args: argparse.Namespace) -> None:
+    """One process."""
+    trainer = made(folder, args, args.batch_size)
+    seconds(trainer, 1)
+    spent = shares(trainer, args.steps * args.rounds)
+    whole = spent.pop("whole")
+    listed = ", ".join(f"{name} {value / whole:.0%}" for name, value in spent.items())
+    rest = 1 - sum(spent.values()) / whole
+    print(
+        f"step: {args.steps * args.rounds * args.batch_size / whole:.1f} samples/s in batches of {args.batch_size}; "
+        f"{listed}, the rest {rest:.0%}"
+    )
+
+
+def accumulation(folder: Path, args: argparse.Namespace) -> None:
+    """Micro-batches against one pass."""
+    whole, parts = made(folder, args, args.batch_size), made(folder, args, args.batch_size, micro=args.micro_batch)
+    for trainer in (whole, parts):
+        seconds(trainer, 1)
+    ratios = []
+    for number in range(args.rounds):
+        turns = (whole, parts) if number % 2 else (parts, whole)
+        took = {id(trainer): seconds(trainer, args.steps) for trainer in turns}
+        ratios.append(took[id(parts)] / took[id(whole)])
+    print(
+        f"accumulation: a batch of {args.batch_size} in micro-batches of {args.micro_batch} takes "
+        f"{told(ratios)} of the time of one pass"
+    )
+
+
+def ranks(folder: Path, args: argparse.Namespace) -> None:
+    """Two ranks against two independent processes."""
+    first, second = in_ranks(2, paired, folder, args)
+    assert isinstance(first, list), first
+    print(
+        f"ranks: two ranks on a batch of {args.batch_size} reach {told(first)} of the samples/s of two independent "
+        f"processes on {args.batch_size // 2} each; between them {told(second)} on the other rank"
+    )
+
+
+def paired(launch, folder: Path, args: argparse.Namespace) -> list[float]:
+    """On each of two processes: rates together over rates apart, by round."""
+    with joined(launch, torch.device("cpu")) as both:
+        together, apart = made(folder, args, args.batch_size, both), made(folder, args, args.batch_size // 2)
+        ratios = []
+        for number in range(args.rounds + 1):
+            took = {}
+            for trainer in (together, apart) if number % 2 else (apart, together):
+                dist.barrier()
+                began = time.perf_counter()
+                seconds(trainer, args.steps)
+                dist.barrier()
+                took[id(trainer)] = time.perf_counter() - began
+            ratios.append(took[id(apart)] / took[id(together)])
+        return ratios[1:]
+
+
+def loader(folder: Path, args: argparse.Namespace) -> None:
+    """The loader alone."""
+    if importlib.util.find_spec("training_loader") is None:
+        print("loader: benchmarks/training_loader.py is not there")
+        return
+    import training_loader  # pyright: ignore[reportMissingImports]
+
+    training_loader.measure(folder, args)
+
+
+def told(ratios: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(ratios):.1%} ({min(ratios):.1%} to {max(ratios):.1%})"
+
+
+def main() -> None:
+    """Run the sections that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--steps", type=at_least_one, default=6)
+    parser.add_argument("--rounds", type=at_least_one, default=5)
+    parser.add_argument("--batch-size", type=at_least_one, default=32)
+    parser.add_argument("--micro-batch", type=at_least_one, default=8)
+    parser.add_argument("--device", default="cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{describe()}; torch {torch.__version__}, one thread each")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_shards(folder / "shards", episodes=4, frames=16, size=128)
+        for section in args.only:
+            {"step": step, "accumulation": accumulation, "ranks": ranks, "loader": loader}[section](folder, args)
+
+
+if __name__ == "__main__":
+    main()
