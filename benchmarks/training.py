@@ -8,13 +8,13 @@
 * ``ranks``: two gloo ranks on two cores against two processes that train independently, each on half the batch.
 * ``loader``: the loader alone (``training_loader.py``), where that file is there.
 
-What is compared is measured in turns, in one run; the ratio is the median of the rounds, with the lowest and the highest.
+What is compared is measured in turns, in one run; ratios are medians of the rounds, with the lowest and the highest.
 """
 
 import argparse
-import importlib.util
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -157,13 +157,12 @@ def paired(launch, folder: Path, args: argparse.Namespace) -> list[float]:
 
 
 def loader(folder: Path, args: argparse.Namespace) -> None:
-    """The loader alone."""
-    if importlib.util.find_spec("training_loader") is None:
-        print("loader: benchmarks/training_loader.py is not there")
-        return
-    import training_loader  # pyright: ignore[reportMissingImports]
-
-    training_loader.measure(folder, args)
+    """The loader alone, by a script of its own."""
+    script = Path(__file__).with_name("training_loader.py")
+    if script.is_file():
+        subprocess.run([sys.executable, str(script)], check=True)
+    else:
+        print(f"loader: {script} is not there")
 
 
 def told(ratios: list[float]) -> str:
