@@ -61,25 +61,40 @@ def fitting(attempt: Callable[[int], None], samples: int, device: torch.device, 
     if device.type != "cuda":
         return min(samples, CPU_DEFAULT)
     room = reserve + int(SPARE * torch.cuda.get_device_properties(device).total_memory)
+
+    def with_reserve(count: int) -> None:
+        held = torch.empty(room, dtype=torch.uint8, device=device)
+        attempt(count)
+        torch.cuda.synchronize(device)
+        del held
+
+    try:
+        return halved(with_reserve, samples, torch.cuda.empty_cache)
+    except torch.OutOfMemoryError:
+        raise OutOfMemory(
+            f"the memory of {described(device)} does not hold the gradients, the optimiser's state "
+            f"({reserve / 2**30:.1f} GiB) and the passes of one sample: add --checkpoint-activations, or take a "
+            "smaller model or a larger GPU"
+        ) from None
+
+
+def halved(attempt: Callable[[int], None], samples: int, between: Callable[[], None]) -> int:
+    """The first number, halving from all samples, for which the memory suffices.
+
+    Args:
+        between: called after each attempt.
+
+    Raises:
+        torch.OutOfMemoryError: it does not suffice for one sample.
+    """
     while True:
         try:
-            _with_reserve(attempt, samples, device, room)
+            attempt(samples)
             return samples
         except torch.OutOfMemoryError:
             if samples == 1:
-                raise OutOfMemory(
-                    f"the memory of {described(device)} does not hold the gradients, the optimiser's state "
-                    f"({reserve / 2**30:.1f} GiB) and the passes of one sample: add --checkpoint-activations, or take "
-                    "a smaller model or a larger GPU"
-                ) from None
+                raise
             samples = -(-samples // 2)
         finally:
             gc.collect()
-            torch.cuda.empty_cache()
-
-
-def _with_reserve(attempt: Callable[[int], None], samples: int, device: torch.device, room: int) -> None:
-    held = torch.empty(room, dtype=torch.uint8, device=device)
-    attempt(samples)
-    torch.cuda.synchronize(device)
-    del held
+            between()

@@ -98,7 +98,7 @@ class Trainer:
         self.writer = CheckpointWriter(folder / CHECKPOINTS)
         self.log = MetricsLog(folder / METRICS, self.done) if ranks.first else None
         self._began, self._seen = time.perf_counter(), 0
-        self._stop = StopRequest()
+        self._stop, self._saved = StopRequest(), 0
 
     @property
     def device(self) -> torch.device:
@@ -204,6 +204,7 @@ class Trainer:
         self._check_same_weights()
         checkpoint = Checkpoint(self.done, self.weights(), whole(self.optimisation.state()))
         self.ranks.agreed(lambda: self.writer.begin(checkpoint) if self.ranks.first else None)
+        self._saved = self.done
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The state of the modules that learn, whole. Every rank must call this."""
@@ -254,7 +255,8 @@ class Trainer:
         """
         if self.ranks.any(self._stop.asked):
             if self.done:
-                self.save()
+                if self._saved != self.done:
+                    self.save()
                 self.ranks.agreed(self.writer.wait)
             raise Stopped(self.done or None)
 

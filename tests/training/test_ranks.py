@@ -17,11 +17,12 @@ from training.test_model_training import smaller
 from lamp_model.storage.checkpoints import read_tensors, steps_in
 from lamp_model.training import run as running
 from lamp_model.training.accumulation import draws_of, rows_of
+from lamp_model.training.distributed import replicas
 from lamp_model.training.distributed.agreement import check_batch
 from lamp_model.training.distributed.joining import first_node, joined, launch_of
 from lamp_model.training.distributed.ranks import Ranks
 from lamp_model.training.metrics import read_metrics
-from lamp_model.training.out_of_memory import CPU_DEFAULT, enough_memory, fitting
+from lamp_model.training.out_of_memory import CPU_DEFAULT, enough_memory, fitting, halved
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from lamp_model.training.stopping import Stopped, StopRequest
@@ -114,13 +115,29 @@ def assert_same_run(found: Path, expected: Path) -> None:
 # The same run
 
 
-@pytest.mark.parametrize(("world", "micro_batch", "stage"), [(2, 3, 1), (4, None, 1), (2, 1, 2)])
+@pytest.mark.parametrize(("world", "micro_batch", "stage"), [(2, 3, 1), (2, 1, 2)])
 def test_ranks_and_micro_batches_do_not_change_a_run(folder, world, micro_batch, stage):
     name = f"same-{world}-{stage}"
     results = in_ranks(world, trained, folder, name, stage, micro_batch)
     assert all(isinstance(result, dict) for result in results), results
     assert all(result == results[0] for result in results)
     assert_same_run(folder / name, folder / f"stage{stage}")
+
+
+def test_ranks_that_hold_parts_of_one_model_train_the_same_run_and_leave_a_whole_checkpoint(folder):
+    results = in_ranks(2, in_parts, folder, "parts")
+    assert all(isinstance(result, dict) for result in results), results
+    assert_same_run(folder / "parts", folder / "stage1")
+    (folder / "parts/model.safetensors").unlink()
+    shutil.rmtree(folder / "parts/checkpoints/step-000004")
+    trained(None, folder, "parts", resume=True)
+    assert_same_run(folder / "parts", folder / "stage1")
+
+
+def in_parts(launch, *given, **options):
+    """As where the backbone learns: every weight is divided over the ranks."""
+    replicas.is_sharded = lambda modules, ranks: ranks.world > 1
+    return trained(launch, *given, **options)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 5])
@@ -288,6 +305,23 @@ def test_too_little_memory_is_a_sentence():
         raise torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(RuntimeError, match="shape"), enough_memory(CPU, "a pass", "do less"):
         raise RuntimeError("a bug in a shape")
+
+
+def test_auto_halves_until_the_memory_suffices():
+    tried = []
+
+    def attempt(samples):
+        tried.append(samples)
+        if samples > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert halved(attempt, 13, lambda: None) == 7 and tried == [13, 7]
+
+    def never(samples):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        halved(never, 1, lambda: None)
 
 
 def test_auto_takes_the_documented_number_on_a_cpu():

@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -59,29 +59,30 @@ def launch_of(environment: Mapping[str, str]) -> Launch | None:
 
 
 def _of_torchrun(environment: Mapping[str, str]) -> Launch:
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-    missing = [name for name in names if not environment.get(name)]
-    if missing:
-        raise ValueError(
-            f"WORLD_SIZE is {environment['WORLD_SIZE']}, as torchrun sets it, but {missing[0]} is not set: start all "
-            "ranks with torchrun or srun, or unset WORLD_SIZE"
-        )
-    rank, world, local, address, port = (environment[name] for name in names)
-    return Launch(int(rank), int(world), int(local), address, int(port))
+    started = f"WORLD_SIZE is {environment['WORLD_SIZE']}, as torchrun sets it"
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")
+    *numbers, address = _required(environment, names, started)
+    rank, world, local, port = map(int, numbers)
+    return Launch(rank, world, local, address, port)
 
 
 def _of_srun(environment: Mapping[str, str]) -> Launch:
-    names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
+    started = f"srun started {environment['SLURM_STEP_NUM_TASKS']} tasks"
+    names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST")
+    *numbers, nodes = _required(environment, names, started)
+    rank, world, local, job = map(int, numbers)
+    address = environment.get("MASTER_ADDR") or first_node(nodes)
+    return Launch(rank, world, local, address, int(environment.get("MASTER_PORT") or 20_000 + job % 20_000))
+
+
+def _required(environment: Mapping[str, str], names: Sequence[str], started: str) -> list[str]:
     missing = [name for name in names if not environment.get(name)]
     if missing:
         raise ValueError(
-            f"srun started {environment['SLURM_STEP_NUM_TASKS']} tasks, but {missing[0]} is not set: start the ranks "
-            "with srun or torchrun"
+            f"{started}, but {missing[0]} is not set: start all ranks with torchrun or srun, or start one process "
+            "without their variables"
         )
-    rank, world, local, nodes, job = (environment[name] for name in names)
-    address = environment.get("MASTER_ADDR") or first_node(nodes)
-    port = int(environment.get("MASTER_PORT") or 20_000 + int(job) % 20_000)
-    return Launch(int(rank), int(world), int(local), address, port)
+    return [environment[name] for name in names]
 
 
 def first_node(nodes: str) -> str:
@@ -127,10 +128,14 @@ def joined(launch: Launch | None, device: torch.device, start_s: float = START_S
 
 
 def _store(launch: Launch, start_s: float) -> dist.Store:
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launch.address, str(launch.port)
     limit = timedelta(seconds=start_s)
     try:
-        store, _, _ = next(iter(dist.rendezvous("env://", launch.rank, launch.world, timeout=limit)))
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun's own, which outlives the ranks
+            store, _, _ = next(iter(dist.rendezvous("env://", launch.rank, launch.world, timeout=limit)))
+        else:
+            store = dist.TCPStore(
+                launch.address, launch.port, launch.world, launch.rank == 0, limit, wait_for_workers=False
+            )
     except dist.DistError as error:
         raise RankLost(
             f"rank {launch.rank} did not reach rank 0 at {launch.address}:{launch.port} within {start_s:g} s: see that "

@@ -137,19 +137,21 @@ def _replicated(module: nn.Module, device: torch.device, some_unused: bool) -> n
 
 
 def _shard(module: StageLoss) -> None:
-    """Shard every block of a list of layers on its own, and the rest together."""
-    on_gpu = module.stage.model.device.type == "cuda"
-    for name, layers in module.model.named_modules():
-        if not isinstance(layers, nn.ModuleList):
+    """Shard every layer of the language model on its own, and the rest together: vision and experts compute with pieces
+    of their blocks, so these are gathered for the whole pass."""
+    options: dict[str, Any] = {}
+    if module.model.device.type == "cuda":
+        # Autocast computes in bfloat16 anyway: gather the weights in it, and sum the gradients in float32.
+        options["mp_policy"] = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
+    language = module.model.qwen_vl_interface.language_model
+    done: list[str] = []
+    for name, layers in language.named_modules():
+        if not isinstance(layers, nn.ModuleList) or name.startswith(tuple(done)):  # lists inside a layer stay with it
             continue
-        options: dict[str, Any] = {}
-        if on_gpu and name.startswith(BACKBONE):
-            # Autocast computes in bfloat16 anyway: gather the weights in it, and sum the gradients in float32.
-            options["mp_policy"] = MixedPrecisionPolicy(
-                param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
-            )
+        done.append(f"{name}.")
         for layer in layers:
-            if any(True for _ in layer.parameters()) and not isinstance(layer, nn.ModuleList):
-                fully_shard(layer, **options)
+            fully_shard(layer, **options)
     fully_shard(module)
     register_fsdp_forward_method(module, "evaluate")
