@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from jobs.executors._ray_cluster import Cluster, ClusterLost
 from jobs.executors._ray_connect import WITHOUT, connect
 from pipeline.errors import BuildError
 from schemas.files import write_whole
+from schemas.locks import held
 from schemas.optional import missing_package
 
 ASIDE = ".ray"
@@ -46,14 +48,14 @@ def train_on_ray(args: Train, output: Path, workers: int) -> int:
     if (output / "config.json").is_file() and not args.resume:
         raise UsageError(f"{output} already holds a run: add --resume to go on with it, or give another --output")
     _check_installed()
-    with held_signals() as held:
+    with held_signals() as signals:
         try:
-            cluster = connect("auto", workers, 20.0, held)
+            cluster = connect("auto", workers, 20.0, signals)
         except BuildError as error:  # the builder's words
             raise Failed(str(error).replace(WITHOUT, "without --workers training needs no Ray")) from error
-        held.check()
+        signals.check()
         (output / ASIDE / OUTCOME).unlink(missing_ok=True)
-        _watched(cluster, held, output, lambda: _fit(args, output.resolve(), workers))
+        _watched(cluster, signals, output, lambda: _fit(args, output.resolve(), workers))
     outcome = json.loads((output / ASIDE / OUTCOME).read_bytes())
     shutil.rmtree(output / ASIDE, ignore_errors=True)
     if outcome["usage"]:
@@ -71,7 +73,7 @@ def _check_installed() -> None:
         raise missing or Failed(f"Ray Train does not load: {error}") from error
 
 
-def _watched(cluster: Cluster, held: HeldSignals, output: Path, fit: Callable[[], Any]) -> None:
+def _watched(cluster: Cluster, signals: HeldSignals, output: Path, fit: Callable[[], Any]) -> None:
     """Run to the end in a thread, while signals and the cluster are watched and rank 0's words are printed."""
     done: list[Any] = []
     thread = threading.Thread(target=lambda: done.append(_caught(fit)), daemon=True)
@@ -81,7 +83,7 @@ def _watched(cluster: Cluster, held: HeldSignals, output: Path, fit: Callable[[]
         while thread.is_alive():
             thread.join(TICK_S)
             said.print_new()
-            held.check()
+            signals.check()
             cluster.check()
     except ClusterLost as error:
         raise Failed(f"the Ray cluster at {cluster.where} is lost: {error}; {_way_on(output)}") from error
@@ -163,6 +165,7 @@ def _rank(given: dict[str, Any]) -> None:
 
     from jobs.cli.torch_env import quieten
     from jobs.commands.train import train_as
+    from lamp_model.storage.run_folder import LOCK
     from lamp_model.training.distributed.joining import Launch, joined
     from lamp_model.training.preparation import device_of
 
@@ -173,6 +176,8 @@ def _rank(given: dict[str, Any]) -> None:
     outcome = {"code": 0, "message": "", "usage": False}
     with _saying(output / ASIDE / SAID, rank == 0), joined(launch, device_of(args.device, launch.ranks)) as ranks:
         quieten()
+        if ranks.first:
+            _await_release(output / LOCK)
         try:
             outcome["code"] = train_as(args, output, ranks, uneven=world < given["workers"])
         except UsageError as error:
@@ -185,6 +190,15 @@ def _rank(given: dict[str, Any]) -> None:
             outcome |= {"code": 1, "message": str(error)}
     if rank == 0:
         write_whole(output / ASIDE / OUTCOME, json.dumps(outcome).encode())
+
+
+def _await_release(lock: Path) -> None:
+    """Wait a moment for the rank 0 that was here before: Ray ends it, but it may still be ending."""
+    until = time.monotonic() + 30.0
+    while lock.is_file() and time.monotonic() < until:
+        with contextlib.suppress(BlockingIOError), held(lock):
+            return
+        time.sleep(TICK_S)
 
 
 @contextlib.contextmanager
