@@ -8,11 +8,11 @@
 * ``ranks``: two gloo ranks on two cores against two processes that train independently, each on half the batch.
 * ``loader``: the loader alone (``training_loader.py``), where that file is there.
 
-What is compared is measured in turns, in one run; ratios are medians of the rounds, with the lowest and the highest.
+What is compared is measured in turns, in one run; ratios are medians of the rounds, with the lowest and the highest. On
+a CPU, accumulation is compared in CPU time, which other work on the machine distorts less; ranks are compared in both.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -44,7 +44,7 @@ SECTIONS = ("step", "accumulation", "ranks", "loader")
 def made(folder: Path, args: argparse.Namespace, batch: int, ranks: Ranks = ALONE, micro: int | None = None) -> Trainer:
     """A trainer of stage 1 at the preset tiny, whose features come from the backbone at every visit."""
     options = {"batch_size": batch, "val_fraction": 0.0}
-    output = folder / f"run-{os.getpid()}-{batch}-{ranks.world}-{micro}"
+    output = Path(tempfile.mkdtemp(dir=folder)) / "run"
     request = Request(1, folder / "shards", output, options=options, device=args.device, cache_features="off")
     prepared = running.prepare(request, ranks)
     output.mkdir(exist_ok=True)
@@ -62,12 +62,12 @@ def settled(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def seconds(trainer: Trainer, steps: int) -> float:
-    """Seconds of some steps, reading included."""
-    began = settled(trainer.device)
+def seconds(trainer: Trainer, steps: int) -> tuple[float, float]:
+    """Seconds of some steps, reading included: by the clock, and of this process's CPU time."""
+    began, used = settled(trainer.device), time.process_time()
     for batch in trainer.train.batches(trainer.done, trainer.done + steps):
         trainer.step(batch)
-    return settled(trainer.device) - began
+    return settled(trainer.device) - began, time.process_time() - used
 
 
 def shares(trainer: Trainer, steps: int) -> dict[str, float]:
@@ -118,10 +118,10 @@ def accumulation(folder: Path, args: argparse.Namespace) -> None:
     whole, parts = made(folder, args, args.batch_size), made(folder, args, args.batch_size, micro=args.micro_batch)
     for trainer in (whole, parts):
         seconds(trainer, 1)
-    ratios = []
+    ratios, kind = [], int(whole.device.type == "cpu")
     for number in range(args.rounds):
         turns = (whole, parts) if number % 2 else (parts, whole)
-        took = {id(trainer): seconds(trainer, args.steps) for trainer in turns}
+        took = {id(trainer): seconds(trainer, args.steps)[kind] for trainer in turns}
         ratios.append(took[id(parts)] / took[id(whole)])
     print(
         f"accumulation: a batch of {args.batch_size} in micro-batches of {args.micro_batch} takes "
@@ -131,16 +131,17 @@ def accumulation(folder: Path, args: argparse.Namespace) -> None:
 
 def ranks(folder: Path, args: argparse.Namespace) -> None:
     """Two ranks against two independent processes."""
-    first, second = in_ranks(2, paired, folder, args)
-    assert isinstance(first, list), first
+    both = in_ranks(2, paired, folder, args)
+    assert all(isinstance(ratios, list) for ratios in both), both
+    by_clock, in_cpu = ([ratio[kind] for ratio in both[0]] for kind in (0, 1))
     print(
-        f"ranks: two ranks on a batch of {args.batch_size} reach {told(first)} of the samples/s of two independent "
-        f"processes on {args.batch_size // 2} each; between them {told(second)} on the other rank"
+        f"ranks: two ranks on a batch of {args.batch_size} reach {told(by_clock)} of the samples/s of two independent "
+        f"processes on {args.batch_size // 2} each; in CPU time {told(in_cpu)}"
     )
 
 
-def paired(launch, folder: Path, args: argparse.Namespace) -> list[float]:
-    """On each of two processes: rates together over rates apart, by round."""
+def paired(launch, folder: Path, args: argparse.Namespace) -> list[tuple[float, float]]:
+    """On each of two processes: rates together over rates apart, by round, by the clock and in CPU time."""
     with joined(launch, torch.device("cpu")) as both:
         together, apart = made(folder, args, args.batch_size, both), made(folder, args, args.batch_size // 2)
         ratios = []
@@ -149,10 +150,10 @@ def paired(launch, folder: Path, args: argparse.Namespace) -> list[float]:
             for trainer in (together, apart) if number % 2 else (apart, together):
                 dist.barrier()
                 began = time.perf_counter()
-                seconds(trainer, args.steps)
+                _, used = seconds(trainer, args.steps)
                 dist.barrier()
-                took[id(trainer)] = time.perf_counter() - began
-            ratios.append(took[id(apart)] / took[id(together)])
+                took[id(trainer)] = time.perf_counter() - began, used
+            ratios.append(tuple(a / b for a, b in zip(took[id(apart)], took[id(together)], strict=True)))
         return ratios[1:]
 
 
