@@ -69,7 +69,8 @@ def _check_installed() -> None:
     try:
         import ray.train  # noqa: F401
     except ImportError as error:
-        missing = missing_package(error.__cause__, "cluster") if error.__cause__ else None
+        cause = error.__cause__
+        missing = missing_package(cause, "cluster") if isinstance(cause, ModuleNotFoundError) else None
         raise missing or Failed(f"Ray Train does not load: {error}") from error
 
 

@@ -118,7 +118,9 @@ def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]
 
         encoder = ranks.agreed(lambda: opened(fill=True) if fills else None, quick=False)
         if not ranks.any(fills and encoder is None):
-            stage.encode = ranks.agreed(lambda: encoder or opened(fill=False), quick=False)
+            kept = ranks.agreed(lambda: encoder or opened(fill=False), quick=False)
+            assert kept is not None, "only who fills a cache can find it in use"
+            stage.encode = kept
         yield
 
 

@@ -11,6 +11,9 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]  # documented, and not listed
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from lamp_model.training.distributed.ranks import ALONE, RankLost, Ranks
 
@@ -116,7 +119,7 @@ def joined(launch: Launch | None, device: torch.device, start_s: float = START_S
             torch.cuda.set_device(device)
         dist.init_process_group(
             backend,
-            store=dist.PrefixStore("ranks", store),
+            store=PrefixStore("ranks", store),
             rank=launch.rank,
             world_size=launch.world,
             timeout=STEP_LIMIT,
@@ -127,15 +130,13 @@ def joined(launch: Launch | None, device: torch.device, start_s: float = START_S
         dist.destroy_process_group()
 
 
-def _store(launch: Launch, start_s: float) -> dist.Store:
+def _store(launch: Launch, start_s: float) -> Store:
     limit = timedelta(seconds=start_s)
     try:
         if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun's own, which outlives the ranks
-            store, _, _ = next(iter(dist.rendezvous("env://", launch.rank, launch.world, timeout=limit)))
+            store, _, _ = next(iter(rendezvous("env://", launch.rank, launch.world, timeout=limit)))
         else:
-            store = dist.TCPStore(
-                launch.address, launch.port, launch.world, launch.rank == 0, limit, wait_for_workers=False
-            )
+            store = TCPStore(launch.address, launch.port, launch.world, launch.rank == 0, limit, wait_for_workers=False)
     except dist.DistError as error:
         raise RankLost(
             f"rank {launch.rank} did not reach rank 0 at {launch.address}:{launch.port} within {start_s:g} s: see that "
@@ -144,7 +145,7 @@ def _store(launch: Launch, start_s: float) -> dist.Store:
     return store
 
 
-def _await_all(store: dist.Store, launch: Launch, start_s: float) -> None:
+def _await_all(store: Store, launch: Launch, start_s: float) -> None:
     """Wait until every rank has come, so that one that died at its start is named."""
     here = [f"here/{rank}" for rank in range(launch.world)]
     store.set(here[launch.rank], socket.gethostname())

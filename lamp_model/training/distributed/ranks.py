@@ -112,6 +112,7 @@ class Ranks:
         if self.world == 1:
             return work()
         failure: Exception | None = None
+        result: Any = None
         try:
             result = work()
         except Exception as error:
