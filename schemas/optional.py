@@ -15,6 +15,9 @@ EXTRAS = {
     "mujoco": "sim",
     "plotly": "html",
     "small_gicp": "icp",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
 }
 """Keyed by import name."""
 
