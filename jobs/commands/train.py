@@ -14,6 +14,7 @@ from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import let_threads_sleep, quieten
 from jobs.cli.train_options import Train, request_of, with_recipe
+from jobs.commands.dry_run import dry_run
 from schemas.progress import show_progress
 from schemas.structured import BadFile
 
@@ -102,6 +103,8 @@ def train_as(args: Train, output: Path, ranks: "Ranks", uneven: bool = False) ->
     try:
         prepared = ranks.agreed(lambda: _prepared(args, output, ranks, uneven), quick=False)
         with contextlib.closing(prepared.data):
+            if args.dry_run:
+                return dry_run(args, prepared)
             if prepared.finished:
                 print(f"{output} has already finished its {prepared.config.training.steps} steps")
                 return 0

@@ -1,8 +1,8 @@
 """Random changes of training samples: a crop, which moves images, keypoints, motion and intrinsics together, and
 colour, which changes pixels only.
 
-What is drawn is a pure function of (seed, step, place in the global batch), so neither the number of processes nor the
-micro-batch changes it. Held-out samples are never changed.
+What is drawn is a pure function of (seed, epoch, position in the epoch), which step and place in the global batch
+decide, so neither the number of processes nor the micro-batch changes it. Held-out samples are never changed.
 
 The Motion Expert knows a keypoint by its place in the grid and not by coordinates. So a crop does not only move the
 keypoints: the motion is given again at the grid of the cropped image. Points there are interpolated between the
@@ -140,9 +140,9 @@ class Augmenter:
     colour: float
     roles: tuple[str, ...]
 
-    def draw(self, step: int, place: int) -> Augmentation:
-        """The changes of a sample by its step and its place in the global batch."""
-        chance = np.random.default_rng([self.seed, step, place, STREAM])
+    def draw(self, epoch: int, position: int) -> Augmentation:
+        """The changes of a sample by its position in an epoch."""
+        chance = np.random.default_rng([self.seed, epoch, position, STREAM])
         crops = {}
         for role in self.roles if self.crop else ():
             share = 1 - self.crop * chance.random()

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from lamp_model.data.augmentation import Augmenter
 from lamp_model.data.batch import Batch
 from lamp_model.data.sample import SampleConfig, collate, texts_of, to_sample
 from lamp_model.data.sampler import Order
@@ -50,6 +51,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         order: Order | None = None,
+        augmenter: Augmenter | None = None,
     ):
         """Set up the loader; no sample is read yet.
 
@@ -58,6 +60,7 @@ class Loader:
             numbers: of the samples to load.
             config: what to take from a sample; or a function of its number and the sample that returns this.
             order: of a mixture; else all samples are shuffled together in each epoch.
+            augmenter: of random changes of the samples of a step; those in order are never changed.
 
         Raises:
             ValueError: there are no samples, or fewer in a batch than ranks.
@@ -70,6 +73,7 @@ class Loader:
         self.batch_size, self.seed, self.threads = batch_size, seed, threads
         self.rank, self.world = rank, world
         self.order = order or Order(seed, [len(numbers)])
+        self.augmenter = augmenter
 
     @property
     def places(self) -> tuple[int, int]:
@@ -170,4 +174,5 @@ class Loader:
         choice = 0
         if len(texts) > 1:
             choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
-        return to_sample(triplet, config, texts[choice], number)
+        change = None if self.augmenter is None else self.augmenter.draw(epoch, position)
+        return to_sample(triplet, config, texts[choice], number, change)

@@ -15,8 +15,8 @@ class CheckpointWriter:
     Training waits only for the copy, and for the write before this one if that has not ended yet.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder, self.keep = folder, keep
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None
 
@@ -28,7 +28,7 @@ class CheckpointWriter:
         """
         self.wait()
         copied = replace(checkpoint, weights=_copied(checkpoint.weights), optimizer=_copied(checkpoint.optimizer))
-        self._writing = self._pool.submit(save_checkpoint, self.folder, copied)
+        self._writing = self._pool.submit(save_checkpoint, self.folder, copied, self.keep)
 
     def check(self) -> None:
         """Raise the error of a write that has failed by now.

@@ -14,6 +14,7 @@ from lamp_model.data.loader import Loader
 from lamp_model.errors import BadRun
 from lamp_model.model import learning_modules
 from lamp_model.networks.precision import autocast
+from lamp_model.training.clock import StepClock
 from lamp_model.training.distributed.ranks import Ranks
 from lamp_model.training.distributed.replicas import Replicas, is_sharded
 from lamp_model.training.out_of_memory import enough_memory, fitting
@@ -39,12 +40,14 @@ class Passes:
         micro_batch: samples in one pass.
         first: place of the rank's first sample in the global batch.
         seed: of the run; dropout draws by it, the step and a micro-batch's first place.
+        clock: measures both passes.
     """
 
     replicas: Replicas
     micro_batch: int
     first: int
     seed: int
+    clock: StepClock
 
     def run(self, step: int, batch: Batch, draws: StepDraws, counts: dict[str, int]) -> Float[torch.Tensor, " n"]:
         """Add up the gradients of a step. They are summed over the ranks with the last micro-batch.
@@ -68,9 +71,10 @@ class Passes:
             seed_dropout(self.seed, step, places[0])
             rows = batch.rows(start, end).to(device)
             with _memory_for(device, end - start), self.replicas.accumulating(last=end == batch.size):
-                with autocast(device):
+                with autocast(device), self.clock.measured("forward"):
                     shares = self.replicas.shares(rows, rows_of(draws, *places), counts)
-                self.replicas.backward(shares.sum())
+                with self.clock.measured("backward"):
+                    self.replicas.backward(shares.sum())
             total += shares.detach()
         return total
 

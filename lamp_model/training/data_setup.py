@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lamp_model.config import DataSource, RunConfig, TrainingConfig
+from lamp_model.data.augmentation import Augmenter
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import Embodiments, embodiments_of, run_statistics
 from lamp_model.data.loader import Loader
@@ -171,7 +172,9 @@ def loaders(
     def config_of(number: int, triplet: Triplet) -> SampleConfig:
         return taken[data.embodiment_of(number, triplet)]
 
-    share = {"rank": ranks.rank, "world": ranks.world}
+    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
+    if training.augments:
+        share["augmenter"] = Augmenter(training.seed, training.augment_crop, training.augment_colour, model.cameras)
     train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order, **share)
     if not len(held_out):
         print("nothing is held out (one episode, or --val-fraction 0): there will be no validation")

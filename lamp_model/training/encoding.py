@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from lamp_model.config import TrainingConfig
 from lamp_model.data.batch import Batch
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.loader import Loader
@@ -62,10 +63,12 @@ class CachedEncoder:
             self.cache.put(number, text, tokens[own])
 
 
-def uncacheable(config: ModelConfig) -> str | None:
+def uncacheable(config: ModelConfig, training: TrainingConfig) -> str | None:
     """Why a model's features cannot be cached; None where they can."""
-    if config.lora_rank:
-        return "adapters change the features while they learn"
+    if config.lora_rank or training.train_backbone == "full":
+        return "the backbone learns, which changes the features"
+    if training.augments:
+        return "--augment-crop and --augment-colour change the images at every visit"
     if config.padding != "masked":
         return "padding that is not masked makes a sample's features depend on its batch"
     return None

@@ -19,6 +19,8 @@ from lamp_model.training.distributed.ranks import ALONE, Ranks
 from lamp_model.training.encoding import uncacheable
 from lamp_model.training.request import Request, check
 from lamp_model.training.run_config import new_config, resumed_config
+from lamp_model.training.tracking import check_trackers
+from lamp_model.training.watch import UNWATCHED, Watch
 from schemas.devices import choose_device
 
 SHARDS = Path("shards/libero")
@@ -34,6 +36,7 @@ class Prepared:
         micro_batch: see ``Request``.
         ranks: this process among those that train the run.
         stored: the config that stood in the folder; None in a new run.
+        watch: how the run is shown while it trains.
     """
 
     config: RunConfig
@@ -46,6 +49,7 @@ class Prepared:
     micro_batch: int | Literal["auto"] | None = None
     ranks: Ranks = ALONE
     stored: RunConfig | None = None
+    watch: Watch = UNWATCHED
 
     @cached_property
     def split(self) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +68,10 @@ def prepare(request: Request, ranks: Ranks = ALONE, uneven: bool = False) -> Pre
         BadRun: the output exists and resuming was not requested, it contradicts the request, or the Motion Expert is
             missing.
         BadManifest, CorruptShard: the shards are not finished or damaged.
+        MissingDependency: the library of a tracker is not installed.
         ValueError: an option is invalid.
     """
+    check_trackers(request.track)
     folder = request.output
     stored = run_folder.read_config(folder) if (folder / run_folder.CONFIG).is_file() else None
     check(request, stored.training.objective if stored else "action")
@@ -82,12 +88,18 @@ def prepare(request: Request, ranks: Ranks = ALONE, uneven: bool = False) -> Pre
         data,
         device,
         request.threads,
-        finished=stored is not None and (folder / run_folder.MODEL).is_file(),
+        finished=stored is not None and _has_finished(folder, stored, config),
         cache_gb=_room_for_features(request, config, device),
         micro_batch=request.micro_batch,
         ranks=ranks,
         stored=stored,
+        watch=Watch(request.track, request.profile),
     )
+
+
+def _has_finished(folder: Path, stored: RunConfig, wanted: RunConfig) -> bool:
+    """Whether nothing is left to train; a finished run may go on to more steps."""
+    return (folder / run_folder.MODEL).is_file() and wanted.training.steps <= stored.training.steps
 
 
 def device_of(name: str, ranks: Ranks) -> torch.device:
@@ -113,7 +125,7 @@ def device_of(name: str, ranks: Ranks) -> torch.device:
 def _room_for_features(request: Request, config: RunConfig, device: torch.device) -> float | None:
     """GiB for features on disk; None where they are not cached: on a GPU the backbone is fast, and a sample that is
     used only once needs no cache."""
-    reason = uncacheable(config.model)
+    reason = uncacheable(config.model, config.training)
     if request.cache_features == "on" and reason:
         raise ValueError(f"--cache-features on is not possible here: {reason}; leave it out")
     visits = config.training.steps * config.training.batch_size / max(config.data.samples, 1)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lamp_model.data.embodiments import embodiments_of
+from lamp_model.data.embodiments import embodiments_of, run_statistics
 from lamp_model.data.loader import Loader
 from lamp_model.data.statistics import training_statistics
 from lamp_model.errors import BadRun
@@ -16,7 +17,9 @@ from lamp_model.networks.motion_loss import LossWeights
 from lamp_model.storage import run_folder
 from lamp_model.training.data_setup import loaders
 from lamp_model.training.distributed.agreement import check_same
+from lamp_model.training.dry_run import Timed, prompt_tokens, timed_steps
 from lamp_model.training.encoding import CachedEncoder, cached
+from lamp_model.training.flops import device_of, sample_flops
 from lamp_model.training.init_motion import backbone_source, initialise_motion, keep_motion
 from lamp_model.training.metrics import draw_curves
 from lamp_model.training.preparation import Prepared as Prepared
@@ -26,6 +29,7 @@ from lamp_model.training.stages import MotionStage, PolicyStage, Stage
 from lamp_model.training.stopping import StopRequest
 from lamp_model.training.survey import look_at_data
 from lamp_model.training.trainer import Trainer
+from lamp_model.training.watch import Watch
 from schemas.files import remove_partials
 from schemas.locks import held
 
@@ -55,8 +59,13 @@ def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, floa
         ranks.agreed(lambda: _begin(prepared, stage, statistics) if ranks.first else None, quick=False)
         with _encoder(prepared, stage, training):
             _look_at_data(stage, training, validation, prepared)
-            trainer = Trainer(stage, config.training, folder, training, validation, ranks, prepared.micro_batch)
+            watch = _watch(prepared, stage)
+            trainer = Trainer(stage, config.training, folder, training, validation, ranks, prepared.micro_batch, watch)
             metrics = trainer.run(stop)
+        with trainer.optimisation.averaged() as any_averages:
+            if any_averages:
+                averages = trainer.weights()
+                ranks.agreed(lambda: run_folder.keep_averages(folder, averages) if ranks.first else None, quick=False)
         weights = trainer.weights()
         ranks.agreed(lambda: _finish(prepared, weights) if ranks.first else None, quick=False)
     return metrics
@@ -73,6 +82,25 @@ def _look_at_data(stage: Stage, training: Loader, validation: Loader | None, pre
         stage.baselines = ranks.from_first(stage.baselines)
         for buffer in stage.model.motion_head.buffers():
             ranks.copy_from_first(buffer)
+
+
+def _watch(prepared: Prepared, stage: Stage) -> Watch:
+    """How the run is shown, with what it takes to compute the model FLOPs utilisation."""
+    watch = replace(prepared.watch, config=asdict(prepared.config))
+    kind = device_of(torch.cuda.get_device_name(prepared.device)) if prepared.device.type == "cuda" else None
+    if kind is None:
+        return watch
+    flops = sample_flops(stage.model, prepared.config.training, prompt_tokens(stage.model, prepared.data))
+    return replace(watch, flops=float(sum(flops.values())), peak=kind.peak)
+
+
+def try_steps(prepared: Prepared) -> Timed:
+    """Train a few steps of a run on its device without writing anything; see ``timed_steps``. States and actions are
+    normalised with the statistics of all data, so that these need not be read first."""
+    config = prepared.config
+    statistics = run_statistics(prepared.data, config.data.actions) if config.training.stage == 2 else None
+    stage = _build(prepared, statistics)
+    return timed_steps(stage, _loaders(prepared)[0], config.training, prepared.micro_batch)
 
 
 def _finish(prepared: Prepared, weights: dict[str, torch.Tensor]) -> None:
@@ -168,6 +196,8 @@ def _begin(prepared: Prepared, stage: Stage, statistics: dict[str, Any] | None) 
     """Write the initial files of a run, after everything is built, so that a failed start leaves nothing."""
     folder, config = prepared.folder, prepared.config
     remove_partials(folder)
+    if prepared.stored is not None and (folder / run_folder.MODEL).is_file():
+        run_folder.reopen(folder, prepared.stored.training.steps)
     run_folder.write_config(folder, config)
     if statistics is not None and not (folder / run_folder.STATISTICS).is_file():
         run_folder.write_statistics(folder, statistics)
@@ -185,12 +215,12 @@ def _build(prepared: Prepared, statistics: dict[str, Any] | None) -> Stage:
     weights = LossWeights(config.training.path_weight, config.training.moving_weight)
     if statistics is None:
         model = MotionModel(source)
-        model.place(prepared.device)
+        model.place(prepared.device, config.training)
         return MotionStage(model, weights)
     policy = PolicyModel(source)
     if config.motion_run:
         initialise_motion(folder, config.motion_run, policy)
-    policy.place(prepared.device)
+    policy.place(prepared.device, config.training)
     embodiments = embodiments_of(statistics, prepared.data.embodied[0].name, config.data.normalisation)
     weight = config.training.motion_weight if config.training.objective == "joint" else 0.0
     return PolicyStage(policy, embodiments, weight, weights)

@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -19,6 +19,7 @@ from lamp_model.storage.checkpoint_writer import CheckpointWriter
 from lamp_model.storage.checkpoints import Checkpoint, load_newest
 from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, module_names, module_weights
 from lamp_model.training.accumulation import Passes, chosen_micro_batch, draws_of
+from lamp_model.training.clock import StepClock
 from lamp_model.training.distributed.ranks import ALONE, Ranks
 from lamp_model.training.distributed.replicas import Replicas, weights_digest, whole
 from lamp_model.training.held_out import evaluated
@@ -29,6 +30,7 @@ from lamp_model.training.out_of_memory import enough_memory
 from lamp_model.training.parameters import check_learning, describe_learning, set_learning, training_mode
 from lamp_model.training.stages import Stage
 from lamp_model.training.stopping import Stopped, StopRequest
+from lamp_model.training.watch import UNWATCHED, Watch, figures, shown
 from schemas.progress import Progress, open_progress
 
 
@@ -42,10 +44,12 @@ class Stepped(NamedTuple):
     Attributes:
         loss: of the global batch, before the step.
         norm: of its gradient, before clipping.
+        norms: the same of each module that learns, in steps that are logged.
     """
 
     loss: float
     norm: float
+    norms: dict[str, float]
 
 
 class Trainer:
@@ -69,11 +73,13 @@ class Trainer:
         validation: Loader | None,
         ranks: Ranks = ALONE,
         micro_batch: int | Literal["auto"] | None = None,
+        watch: Watch = UNWATCHED,
     ):
         """Take a built model on its device, and go on from the folder's newest checkpoint if there is one.
 
         Args:
             micro_batch: None: all samples of this rank at once; auto: as many as fit into the memory.
+            watch: how the run is shown while it trains.
 
         Raises:
             BadCheckpoint: the checkpoint is damaged or of another model.
@@ -89,14 +95,17 @@ class Trainer:
         size = sum(p.numel() * p.element_size() for p in self.learning.values())
         chosen = chosen_micro_batch(micro_batch, stage, config, train, ranks, size)
         self.replicas = Replicas(stage, ranks, self.modules)
-        self.passes = Passes(self.replicas, chosen, train.places[0], config.seed)
+        self.clock = StepClock(self.device)
+        self.passes = Passes(self.replicas, chosen, train.places[0], config.seed, self.clock)
         if self.replicas.sharded:  # other parameters took the place of the model's
             self.learning = {n: p for n, p in stage.model.named_parameters() if n in self.learning}
         self.optimisation = Optimisation(self.learning, config)
         if checkpoint:
             self.optimisation.load(checkpoint.optimizer, str(folder / CHECKPOINTS))
-        self.writer = CheckpointWriter(folder / CHECKPOINTS)
+        self.writer = CheckpointWriter(folder / CHECKPOINTS, config.keep)
+        self.watch = watch
         self.log = MetricsLog(folder / METRICS, self.done) if ranks.first else None
+        self._validated: tuple[int, float] | None = None
         self._began, self._seen = time.perf_counter(), 0
         self._stop, self._saved = StopRequest(), 0
 
@@ -128,11 +137,17 @@ class Trainer:
 
     def _run(self) -> dict[str, float]:
         print(describe_learning(self.stage.model, self.learning))
+        with shown(self.watch, self.folder, self.device, self.log) as after_step:
+            return self._steps(after_step)
+
+    def _steps(self, after_step: Callable[[], None]) -> dict[str, float]:
         metrics = self.validate() if self.done == 0 else {}
         self._began, self._seen = time.perf_counter(), 0
+        self.clock.reset()
         with closing(self._bar()) as bar:
             for batch in self._batches():
                 stepped = self.step(batch)
+                after_step()
                 bar.update()
                 if self._due(self.config.log_every):
                     self._write_progress(stepped, bar)
@@ -161,29 +176,35 @@ class Trainer:
         if step == 0:
             self._check_gradients()
         norm = self.optimisation.norm()
+        norms = self.optimisation.norms() if self._due(self.config.log_every, step + 1) else {}
         terms = self.ranks.add(shares)
-        *values, length = torch.cat([terms, norm.float()[None]]).tolist()  # one device synchronisation
-        if not math.isfinite(sum(values) + length):
-            self._fail(dict(zip(counts, values, strict=True)), length)
-        with enough_memory(self.device, "the optimiser's step", "give a smaller --micro-batch, or auto"):
+        found = [terms, norm.float()[None], *(one.float()[None] for one in norms.values())]
+        values = torch.cat(found).tolist()  # one device synchronisation
+        losses, length, lengths = values[: len(counts)], values[len(counts)], values[len(counts) + 1 :]
+        if not math.isfinite(sum(losses) + length):
+            self._fail(dict(zip(counts, losses, strict=True)), length)
+        room = enough_memory(self.device, "the optimiser's step", "give a smaller --micro-batch, or auto")
+        with room, self.clock.measured("step"):
             self.optimisation.step(norm)
         self.done += 1
         self._seen += self.config.batch_size
-        return Stepped(sum(values), length)
+        return Stepped(sum(losses), length, dict(zip(norms, lengths, strict=True)))
 
     def validate(self) -> dict[str, float]:
         """Evaluate the held-out episodes, with the same noise each time, and log the metrics.
 
         Ranks share the batches; their results are added in the order of the batches, so that the metrics do not depend
-        on the number of ranks.
+        on the number of ranks. With ``--ema`` the averaged weights are evaluated, which are those that are used later.
         """
         if self.validation is None:
             return {}
         began = time.perf_counter()
         self.stage.model.eval()
         last, ranks = self.done == self.config.steps, self.ranks
-        tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._stop_if_asked)
+        with self.optimisation.averaged():
+            tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._stop_if_asked)
         metrics = self.stage.metrics(tally)
+        self._validated = self.done, metrics["val_loss"]
         training_mode(self.stage.model, self.modules)
         check_learning(self.stage.model, self.learning, self.modules)
         if self.log is not None:
@@ -202,7 +223,9 @@ class Trainer:
             OSError: the checkpoint before this one could not be written.
         """
         self._check_same_weights()
-        checkpoint = Checkpoint(self.done, self.weights(), whole(self.optimisation.state()))
+        step, loss = self._validated or (-1, math.nan)
+        val_loss = loss if step == self.done and math.isfinite(loss) else None
+        checkpoint = Checkpoint(self.done, self.weights(), whole(self.optimisation.state()), val_loss)
         self.ranks.agreed(lambda: self.writer.begin(checkpoint) if self.ranks.first else None)
         self._saved = self.done
 
@@ -244,10 +267,13 @@ class Trainer:
             return next(batches)
 
         while self.done < self.config.steps:
-            yield self.ranks.agreed(following)
+            with self.clock.measured("data"):
+                batch = self.ranks.agreed(following)
+            yield batch
 
-    def _due(self, every: int) -> bool:
-        return self.done % every == 0 or self.done == self.config.steps
+    def _due(self, every: int, done: int | None = None) -> bool:
+        done = self.done if done is None else done
+        return done % every == 0 or done == self.config.steps
 
     def _stop_if_asked(self) -> None:
         """Raises:
@@ -282,12 +308,16 @@ class Trainer:
     def _line(self, stepped: Stepped) -> dict[str, Any]:
         """A line of the log; samples are those of all ranks."""
         rate = self._seen / max(time.perf_counter() - self._began, 1e-9)
+        found = figures(self.watch, self.clock, self.stage.model, rate, self.ranks.world)
+        self.clock.reset()
         return {
             "step": self.done,
             "loss": stepped.loss,
             "learning_rate": self.optimisation.rate(self.done - 1),
             "gradient_norm": stepped.norm,
             "samples_per_second": round(rate, 2),
+            **found,
+            **{f"gradient_norm_{module}": norm for module, norm in stepped.norms.items()},
         }
 
     def _bar(self) -> Progress:

@@ -110,7 +110,7 @@ def test_a_cropped_sample_has_its_own_camera_and_no_other_actions():
     )
 
 
-def test_what_is_drawn_depends_on_seed_step_and_place_only():
+def test_what_is_drawn_depends_on_seed_epoch_and_position_only():
     augmenter = Augmenter(7, 0.1, 0.2, ("image", "wrist"))
     assert augmenter.draw(5, 3) == augmenter.draw(5, 3)
     others = [augmenter.draw(5, 4), augmenter.draw(6, 3), Augmenter(8, 0.1, 0.2, ("image", "wrist")).draw(5, 3)]
