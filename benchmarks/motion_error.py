@@ -25,6 +25,7 @@ from lamp_model.training.rng import Purpose, generator
 from lamp_model.training.rollout_error import RolloutErrors
 from lamp_model.training.stages import MotionStage
 from lamp_model.training.survey import probe_errors, take
+from lamp_model.training.tally import merged
 from schemas.scene_flow import SceneFlow
 
 SHOWN = {"good": 0.1, "typical": 0.5, "bad": 0.9}
@@ -32,11 +33,11 @@ SHOWN = {"good": 0.1, "typical": 0.5, "bad": 0.9}
 
 def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[dict[str, float], list[float]]:
     """Figures over windows, and each one's error of the first step on moving points in units of nothing moves."""
-    each = []
+    each, tallies = [], []
     with torch.no_grad():
         for index, batch in enumerate(loader.in_order(numbers)):
             chance = generator(torch.device("cpu"), 0, Purpose.VALIDATION, index)
-            stage.evaluate(batch, chance, last=True)
+            tallies.append(stage.evaluate(batch, chance, last=True).as_json())
             head = stage.model.motion_head
             noise = torch.randn(head.noise_shape(batch.size), generator=chance)
             first = motion_layout.denormalise(head.first_estimate(stage.encode(batch), noise)).numpy()
@@ -46,7 +47,7 @@ def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[
                 means = alone.means()
                 moves = means.get("still_px_moving", 0.0)
                 each.append(means["rollout_px_moving"] / moves if moves > 2 else float("nan"))
-    return stage.metrics(), each
+    return stage.metrics(merged(tallies)), each
 
 
 def print_by_solver_steps(stage: MotionStage, loader: Loader, numbers: np.ndarray, counts: list[int]) -> None:

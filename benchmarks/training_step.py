@@ -78,7 +78,7 @@ def prepared_stage(stage: int, data: Path, folder: Path, options: dict, args: ar
     run_folder.write_config(folder, prepared.config)
     built = running._build(prepared, running._statistics(prepared))
     if stage == 1:
-        run_folder.finish(folder, built.model, prepared.config.training)
+        run_folder.finish(folder, run_folder.module_weights(built.model, "motion_head"))
     loader, _ = running._loaders(prepared)
     if isinstance(built, MotionStage):
         look_at_data(built, loader, None, folder)

@@ -8,6 +8,7 @@ from jobs.cli.command_line import check_choices, check_subcommand, help_of, star
 from jobs.cli.exit_codes import run_command
 from jobs.cli.train_options import Train
 from jobs.commands.export import Export, export_command
+from jobs.commands.merge import Merge, merge_command
 from jobs.commands.train import train_command
 
 
@@ -22,7 +23,9 @@ def _run() -> int:
         return 0
     if words[:1] == ["export"]:  # training is the default and has no subcommand
         return export_command(tyro.cli(Export, prog="lamp-train export", args=words[1:]))
-    check_subcommand(words, ["export"])
+    if words[:1] == ["merge"]:
+        return merge_command(tyro.cli(Merge, prog="lamp-train merge", args=words[1:]))
+    check_subcommand(words, ["export", "merge"])
     check_choices(Train, words)
     args = tyro.cli(Train, prog="lamp-train", args=words, description=help_of(Train))
     return train_command(args)

@@ -31,7 +31,7 @@ class Features:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen vision-language model. A plug-in's ``build(config)`` returns an ``nn.Module`` that implements it."""
+    """A vision-language model. A plug-in's ``build(config)`` returns an ``nn.Module`` that implements it."""
 
     @property
     def width(self) -> int:
@@ -51,12 +51,20 @@ class Backbone(Protocol):
         """L for one sample, without running the model."""
         ...
 
-    def place(self, device: torch.device) -> None:
-        """Move to a device, with the precision and the attention for that device."""
+    def place(self, device: torch.device, trained: bool = False) -> None:
+        """Move to a device, with the precision and the attention for that device, and for training all weights."""
+        ...
+
+    def forward_flops(self, tokens: int, cameras: int) -> dict[str, int]:
+        """Floating-point operations of ``encode`` for one sample of L tokens: ``vision`` and ``language``."""
+        ...
+
+    def feature_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters on which the features depend, by name, without adapters."""
         ...
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Turn activation checkpointing of layers with adapters on or off."""
+        """Turn activation checkpointing of layers that are trained or have adapters on or off."""
         ...
 
     def compile_forward(self, mode: str) -> None:

@@ -111,7 +111,7 @@ def load_motion_expert(
     Raises:
         BadRun: there is no such run, it has not finished, or it has no Motion Expert.
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
-        ValueError: the device is not available, or the run's backbone has adapters, which only its policy can load.
+        ValueError: the device is not available.
     """
     chosen, pil_size, backbone = choose_device(device), None, None
     if is_published(source):
@@ -125,13 +125,15 @@ def load_motion_expert(
             backbone = partial(_backbone_of_policy, source)
     else:
         config, tensors, where = run_folder.motion_weights(Path(source))
-        if config.lora_rank:
-            raise ValueError(
-                f"{source} has adapters in its backbone: take load_policy({str(source)!r}).predict(..., "
-                "return_motion=True)"
-            )
+        if run_folder.trained_backbone(run_folder.read_config(Path(source))):
+            backbone = partial(_backbone_of_run, Path(source))
         config = run_folder.local_backbone(Path(source), config)
     return MotionPredictor(motion_expert(config, tensors, where), config, chosen, pil_size, backbone)
+
+
+def _backbone_of_run(folder: Path) -> MotionModel:
+    stage = run_folder.read_config(folder).training.stage
+    return run_folder.load_motion_model(folder)[0] if stage == 1 else run_folder.load_model(folder)[0]
 
 
 def _backbone_of_policy(source: str | Path) -> MotionModel:

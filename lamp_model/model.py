@@ -19,13 +19,13 @@ from lamp_model.features import Features
 from lamp_model.fusions import make_fusion
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.action_transformer import ActionTransformer
-from lamp_model.networks.lora import ADAPTERS, add_adapters
+from lamp_model.networks.lora import ADAPTERS, BACKBONE_MODULE, add_adapters
 from lamp_model.networks.motion_expert import MotionExpert, MotionTransformer
 from lamp_model.networks.precision import round_weights_once
 
 
 class MotionModel(nn.Module):
-    """The model of stage 1: the Motion Expert on a frozen backbone."""
+    """The model of stage 1: the Motion Expert on its backbone."""
 
     def __init__(self, config: ModelConfig):
         """Build the model. The backbone loads its weights; everything else is initialised at random.
@@ -36,6 +36,8 @@ class MotionModel(nn.Module):
         super().__init__()
         self.config = config
         self.qwen_vl_interface = make_backbone(config.backbone, config.backbone_options)
+        if config.lora_rank:
+            add_adapters(self.qwen_vl_interface.language_model, config.lora_rank, config.lora_modules)
         if not config.guided:
             return
         self.motion_head = MotionExpert(config.motion, self.qwen_vl_interface.width)
@@ -48,9 +50,16 @@ class MotionModel(nn.Module):
         """The device of the weights."""
         return next(self.parameters()).device
 
-    def place(self, device: torch.device) -> None:
-        """Move to a device. On a GPU the frozen backbone is in bfloat16; everything else is in float32."""
-        self.qwen_vl_interface.place(device)
+    @property
+    def backbone_learns(self) -> bool:
+        """Whether any weight of the backbone, or an adapter in it, gets a gradient."""
+        return any(parameter.requires_grad for parameter in self.qwen_vl_interface.parameters())
+
+    def place(self, device: torch.device, training: TrainingConfig | None = None) -> None:
+        """Move to a device. On a GPU the backbone is in bfloat16, unless all of it is trained; everything else is in
+        float32.
+        """
+        self.qwen_vl_interface.place(device, training is not None and training.train_backbone == "full")
         for name, module in self.named_children():
             if name != "qwen_vl_interface":
                 module.to(device).float()
@@ -63,15 +72,15 @@ class MotionModel(nn.Module):
                 module.checkpointing = on
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
-        """Features of one upright RGB image for each camera and one instruction per sample. Only adapters get a
-        gradient.
+        """Features of one upright RGB image for each camera and one instruction per sample. They have a gradient where
+        the backbone learns.
         """
         if len(images) != len(self.config.cameras):
             raise ValueError(
                 f"the model looks at {len(self.config.cameras)} images ({', '.join(self.config.cameras)}), found "
                 f"{len(images)}"
             )
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.lora_rank > 0):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.backbone_learns):
             features = self.qwen_vl_interface.encode(images, instructions)
         tokens = features.tokens.float()
         if self.config.padding == "repeat" or features.mask is None:
@@ -89,8 +98,6 @@ class PolicyModel(MotionModel):
         if config.guided:
             self.motion_guidance = make_fusion(config.fusion, config.fusion_options, width, config.motion.width)
         self.action_model = make_action_head(config.action_head, config.action_head_options, config.action, width)
-        if config.lora_rank:
-            add_adapters(self.qwen_vl_interface.language_model, config.lora_rank)
 
     def round_weights(self) -> None:
         """Round the weights of the experts and the guidance once, for inference on a GPU
@@ -156,12 +163,15 @@ class PolicyModel(MotionModel):
 def learning_modules(model: ModelConfig, training: TrainingConfig) -> tuple[str, ...]:
     """Names of the modules of a model that a stage trains."""
     if training.stage == 1:
-        return ("motion_head",)
-    modules = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
-    if training.objective == "joint":
-        modules.append("motion_head")
+        modules = ["motion_head"]
+    else:
+        modules = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
+        if training.objective == "joint":
+            modules.append("motion_head")
     if model.lora_rank:
         modules.append(ADAPTERS)
+    if training.train_backbone == "full":
+        modules.append(BACKBONE_MODULE)
     return tuple(modules)
 
 

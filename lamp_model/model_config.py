@@ -13,6 +13,10 @@ MOST_LAYERS, LARGEST = 1_000, 65_536
 
 BACKBONES, FUSIONS, ACTION_HEADS = "lamp_model.backbones", "lamp_model.fusions", "lamp_model.action_heads"
 
+LORA_MODULES, LORA_RANK = ("q_proj", "k_proj"), 16
+"""Query and key projections: adapters change the attention weights, not the values. And the rank where only
+``--train-backbone lora`` is given."""
+
 GRID_OPTION = Option(
     "Keypoints along each side of the grid: the shards', or what divides it, of which every n-th is taken. "
     "[default: the shards']",
@@ -267,7 +271,8 @@ class ModelConfig:
         fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
         action: sizes of the Action Expert.
         action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
-        lora_rank: of adapters beside the backbone's query and key projections, which stage 2 trains; 0: no adapters.
+        lora_rank: of adapters beside projections of the backbone's language model, which are trained; 0: no adapters.
+        lora_modules: last names of the linear layers that get adapters.
         cameras: roles of the images, in the backbone's input order.
         guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
         image_orientation: of the networks' input images, and so the image frame of their motion. Shards and callers
@@ -287,10 +292,17 @@ class ModelConfig:
     lora_rank: Annotated[
         int,
         Option(
-            "adapters of this rank learn in the backbone's query and key projections; needs peft. [default: 0, none]",
-            stage=2,
+            "Adapters of this rank learn in the backbone's --lora-modules; needs peft. [default: 0, none; with "
+            "--train-backbone lora 16]",
         ),
     ] = 0
+    lora_modules: Annotated[
+        tuple[str, ...],
+        Option(
+            "Names of the linear layers of its language model that get adapters; queries and keys change where it "
+            "looks, v_proj, o_proj, gate_proj, up_proj and down_proj also what it says. [default: q_proj k_proj]"
+        ),
+    ] = LORA_MODULES
     cameras: tuple[str, ...] = ("image", "wrist")
     image_orientation: Annotated[Literal["upright", "rotated-180"], ORIENTATION_OPTION] = "upright"
     padding: Literal["masked", "repeat"] = "masked"
@@ -302,6 +314,8 @@ class ModelConfig:
         if self.image_orientation not in ORIENTATIONS:
             raise ValueError(f"image-orientation must be {' or '.join(ORIENTATIONS)}, found {self.image_orientation!r}")
         check_rank(self.lora_rank)
+        if not self.lora_modules or not all(name.isidentifier() for name in self.lora_modules):
+            raise ValueError(f"lora-modules must be names of layers, found {' '.join(self.lora_modules) or 'none'}")
 
     @property
     def rotated(self) -> bool:

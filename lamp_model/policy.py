@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +25,7 @@ from lamp_model.networks import motion_layout
 from lamp_model.networks.precision import autocast
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_policy
-from lamp_model.storage.run_folder import STATISTICS, finished_run, load_model, read_statistics
+from lamp_model.storage.run_folder import STATISTICS, Weights, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
@@ -162,6 +163,7 @@ def load_policy(
     compile: str | None = None,
     features: str | None = None,
     image_orientation: str | None = None,
+    weights: Weights | None = None,
 ) -> LampPolicy:
     """Load the policy of a finished stage 2 run, or of a published checkpoint.
 
@@ -180,16 +182,22 @@ def load_policy(
         image_orientation: of a published checkpoint: whether its networks take images ``upright`` or ``rotated-180``.
             By default rotated with the statistics of LIBERO, which the authors' evaluation and data rotate; a run
             stores its own. ``predict`` always takes upright images.
+        weights: of a run: ``averaged`` over the steps (``--ema``), those of the ``last`` step, or of the ``best``
+            checkpoint by held-out loss. By default averaged where there are such, else last.
 
     Raises:
-        BadRun: there is no such run, or it has not finished.
+        BadRun: there is no such run, it has not finished, or it has no such weights.
         BadCheckpoint: its weights are damaged, tampered with, or of another model or size.
         ValueError: the device or mode is not available, or ``statistics_key`` is required or unknown.
     """
     chosen = choose_device(device)
     if compile is not None:
         check_mode(compile)
+    if weights not in (None, *get_args(Weights)):
+        raise ValueError(f"weights must be one of {', '.join(get_args(Weights))}, found {weights!r}")
     if is_published(source):
+        if weights is not None:
+            raise ValueError(f"weights is for runs; {source} is a published checkpoint, which has one set of them")
         loaded = load_published_policy(source, statistics_key, features, image_orientation)
         policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
     else:
@@ -197,7 +205,7 @@ def load_policy(
             if value is not None:
                 raise ValueError(f"{name} is for published checkpoints; {source} is a run, which knows its own")
         chosen_one = _embodiment(Path(source), finished_run(Path(source), 2).data, statistics_key)
-        model, _ = load_model(Path(source))
+        model, _ = load_model(Path(source), weights)
         policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)
     policy.model.place(chosen)
     if chosen.type == "cuda":

@@ -1,9 +1,12 @@
-"""Named sizes of model and training: ``paper`` is the published one, ``tiny`` the same architecture for a CPU."""
+"""Named sizes of model and training: ``paper`` is the published one, ``small`` one for a GPU of 24 GB, ``tiny`` the
+same architecture for a CPU."""
 
 from dataclasses import dataclass
 
 from lamp_model.config import TrainingConfig
 from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
+
+QWEN3_VL_2B, QWEN3_VL_2B_REVISION = "Qwen/Qwen3-VL-2B-Instruct", "89644892e4d85e24eaac8bacfd4f463576704203"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,26 @@ def paper() -> Preset:
         stage2=TrainingConfig(
             stage=2, steps=15_000, batch_size=512, learning_rate=1e-4, minimum_rate=1e-6, weight_decay=0.0
         ),
+    )
+
+
+def small() -> Preset:
+    """For one GPU of 24 GB: Qwen3-VL-2B-Instruct frozen, a Motion Expert of 6 layers of width 512 and an Action Expert
+    of 12 layers of width 512. Memory and rates are counted in docs/training-recipes.md.
+
+    A batch of 128 is a quarter of the published one; steps are the paper's, so a run sees a quarter of the samples.
+    """
+    model = ModelConfig(
+        backbone_options={"weights": QWEN3_VL_2B, "revision": QWEN3_VL_2B_REVISION},
+        motion=MotionConfig(layers=6, heads=8, head_dim=64),
+        fusion_options={"heads": 32},
+        action=ActionConfig(layers=12, width=512, heads=8),
+    )
+    common = {"batch_size": 128, "learning_rate": 1e-4, "minimum_rate": 1e-6}
+    return Preset(
+        model=model,
+        stage1=TrainingConfig(stage=1, steps=93_750, weight_decay=0.01, **common),
+        stage2=TrainingConfig(stage=2, steps=15_000, weight_decay=0.0, **common),
     )
 
 
@@ -91,7 +114,7 @@ def tiny() -> Preset:
     )
 
 
-PRESETS = {"paper": paper, "tiny": tiny}
+PRESETS = {"paper": paper, "small": small, "tiny": tiny}
 
 
 def preset(name: str) -> Preset:

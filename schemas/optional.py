@@ -16,6 +16,9 @@ EXTRAS = {
     "plotly": "html",
     "small_gicp": "icp",
     "obstore": "stores",
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
 }
 """Keyed by import name."""
 

@@ -40,4 +40,6 @@ def names_of(package: str) -> str:
 def _metavar(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"{{{','.join(map(str, typing.get_args(kind)))}}}"
+    if typing.get_origin(kind) is tuple:
+        return " ".join("..." if one is ... else METAVARS[one] for one in typing.get_args(kind))
     return METAVARS[kind]

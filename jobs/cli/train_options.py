@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from lamp_model.training.request import Request
 
 Kind = TypeVar("Kind", bound=type)
-WHERE_AND_HOW = ("recipe", "resume", "device", "threads", "cache", "cache_features", "cache_gb")
+DRY_RUN = ("dry_run", "gpus", "gpu", "mfu")
+WHERE_AND_HOW = (
+    *("recipe", "resume", "device", "threads", "cache", "cache_features", "cache_gb", "micro_batch", "workers"),
+    *("track", "profile", *DRY_RUN),
+)
 """Options that say where and how to run and not what to train: a file has none of them."""
 OPTIONS = options_in(RunConfig)
 
@@ -51,7 +55,8 @@ class Train:
     act; the Motion Expert of stage 1 is frozen and guides. An option that is not given is the preset's, or, with
     --resume, that of the run.
 
-    lamp-train export RUN --output FOLDER writes a run as the authors publish their checkpoints.
+    lamp-train export RUN --output FOLDER writes a run as the authors publish their checkpoints; lamp-train merge RUN
+    --output FOLDER merges adapters into the backbone.
     """
 
     URLS = ("data",)
@@ -73,9 +78,10 @@ class Train:
     """Stage 2: motion weights in the authors' layout in place of a run of stage 1: a folder, a .pt or a name on the
     Hugging Face hub.
     """
-    preset: Literal["tiny", "paper"] | None = None
-    """tiny runs on any machine in minutes; paper is the published size, needs a large GPU and downloads
-    Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
+    preset: Literal["tiny", "small", "paper"] | None = None
+    """tiny runs on any machine in minutes; small is made for one GPU of 24 GB and downloads Qwen3-VL-2B-Instruct; paper
+    is the published size, needs a large GPU and downloads Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of
+    stage 1]"""
     relative_depth: bool = False
     """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""
     resume: bool = False
@@ -91,6 +97,28 @@ class Train:
     runs on the same shards. auto: on where the backbone runs on the CPU and a sample is visited twice or more."""
     cache_gb: float = 4.0
     """GiB that the features of one set of shards may take there; further samples are encoded at every visit."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Also show the numbers of metrics.jsonl there while the run trains; each needs the extra of its name, and works
+    without a network. [default: none]"""
+    profile: int = 0
+    """Write a trace of so many steps to profile/ in the run's folder. [default: 0, none]"""
+    dry_run: bool = False
+    """Say what the run will take and write nothing: parameters and memory by module, FLOPs of a sample, disk, hours on
+    --gpus of the kind --gpu at --mfu; with a GPU here, or --device cpu, a few steps are timed too."""
+    gpus: int = 1
+    """Of the dry run: number of GPUs."""
+    gpu: str | None = None
+    """Of the dry run: their kind: b200, h200, h100, h100-pcie, a100-80gb, a100, l40s, l4, a10g or rtx4090. [default:
+    the one here, else h100]"""
+    mfu: float = 0.3
+    """Of the dry run: the share of their arithmetic that the run will use (model FLOPs utilisation)."""
+
+    micro_batch: Annotated[str | None, tyro.conf.arg(metavar="{N,auto}")] = None
+    """Samples in one forward and backward pass on one device; their gradients add up to the batch's. auto: as many as
+    fit into the GPU's memory, 16 on a CPU. [default: all that the device gets of a batch]"""
+    workers: int | None = None
+    """Train with so many processes of Ray Train on the Ray cluster that RAY_ADDRESS names or that runs here
+    (docs/distributed.md); torchrun and srun need no option. [default: this process alone]"""
 
     if TYPE_CHECKING:  # the fields that the decorator adds
 
@@ -108,7 +136,11 @@ def with_recipe(args: Train, path: Path) -> Train:
 
 
 def request_of(args: Train, output: Path) -> "Request":
-    """The request for a run in a folder."""
+    """The request for a run in a folder.
+
+    Raises:
+        ValueError: an option has an invalid value.
+    """
     from lamp_model.training.request import MOTIONS, Request
 
     prior = str(args.motion) if str(args.motion) in MOTIONS else None
@@ -129,4 +161,15 @@ def request_of(args: Train, output: Path) -> "Request":
         relative_depth=args.relative_depth,
         cache_features=args.cache_features,
         cache_gb=args.cache_gb,
+        micro_batch=_micro_batch(args.micro_batch),
+        track=args.track,
+        profile=args.profile,
     )
+
+
+def _micro_batch(text: str | None) -> "int | Literal['auto'] | None":
+    if text is None or text == "auto":
+        return cast(Any, text)
+    if not text.isdecimal():
+        raise ValueError(f"micro-batch must be a number of samples or auto, found {text!r}")
+    return int(text)

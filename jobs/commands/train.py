@@ -1,6 +1,8 @@
 """``lamp-train`` itself: prepare a run, train it and report the result."""
 
+import contextlib
 import math
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,13 +15,16 @@ from jobs.cli.exit_codes import Failed, UsageError, code_of
 from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import let_threads_sleep, quieten
 from jobs.cli.train_options import Train, request_of, with_recipe
+from jobs.commands.dry_run import dry_run
 from schemas.errors import StoreFailed
 from schemas.file_cache import limit_cache
 from schemas.locations import locate
+from schemas.progress import show_progress
 from schemas.structured import BadFile
 
 if TYPE_CHECKING:
-    from lamp_model.training.run import Prepared
+    from lamp_model.training.distributed.ranks import Ranks
+    from lamp_model.training.preparation import Prepared
     from lamp_model.training.stopping import StopRequest
 
 
@@ -41,32 +46,95 @@ def train_command(args: Train) -> int:
     check_paths(args)
     if not 0 <= args.cache < math.inf:
         raise UsageError(f"--cache is a number of GB, 0 or more, found {args.cache}")
-    limit_cache(args.cache)
     output = args.output or Path(f"runs/stage{args.stage}")
     _check_data(args, output)
     let_threads_sleep()
-    from lamp_model.training import run as training
+    if args.workers is not None:
+        from jobs.commands.train_on_ray import train_on_ray
+
+        return train_on_ray(args, output, args.workers)
+    with _joined(args) as ranks:
+        quieten()
+        if ranks.first:
+            return train_as(args, output, ranks)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            show_progress(False)
+            try:
+                return train_as(args, output, ranks)
+            except UsageError:
+                return 2
+            except Failed:
+                return 1
+
+
+@contextmanager
+def _joined(args: Train) -> "Iterator[Ranks]":
+    """This process among those that torchrun or srun started.
+
+    Raises:
+        UsageError: the launcher or the device is not usable.
+        Failed: some of them did not come.
+    """
+    from lamp_model.training.distributed.joining import joined, launch_of
+    from lamp_model.training.distributed.ranks import ALONE, RankLost
+    from lamp_model.training.preparation import device_of
+
+    try:
+        launch = launch_of(os.environ)
+        device = device_of(args.device, launch.ranks if launch else ALONE)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    with contextlib.ExitStack() as stack:
+        try:
+            ranks = stack.enter_context(joined(launch, device))
+        except RankLost as error:
+            raise Failed(str(error)) from error
+        yield ranks
+
+
+def train_as(args: Train, output: Path, ranks: "Ranks", uneven: bool = False) -> int:
+    """Train as one of several ranks, or alone; returns the exit code, the same on every rank.
+
+    Args:
+        uneven: ranks may get different numbers of samples.
+
+    Raises:
+        UsageError, Failed: this rank or another cannot train.
+    """
+    from lamp_model.training.distributed.ranks import RankFailed, RankLost
+
+    limit_cache(args.cache)
+    try:
+        prepared = ranks.agreed(lambda: _prepared(args, output, ranks, uneven), quick=False)
+        with contextlib.closing(prepared.data):
+            if args.dry_run:
+                return dry_run(args, prepared)
+            if prepared.finished:
+                print(f"{output} has already finished its {prepared.config.training.steps} steps")
+                return 0
+            _say_results(prepared, _train(prepared))
+        return 0
+    except _Ended as ended:
+        if ranks.first:
+            print(f"\nlamp-train: {ended}", file=sys.stderr)
+        return ended.code
+    except RankFailed as error:
+        raise (UsageError if error.kind == UsageError.__name__ else Failed)(str(error)) from error
+    except RankLost as error:
+        raise Failed(f"{error}; {_way_on(args.stage, output)}") from error
+
+
+def _prepared(args: Train, output: Path, ranks: "Ranks", uneven: bool) -> "Prepared":
+    from lamp_model.training.preparation import prepare
     from schemas.errors import MissingDependency
     from schemas.shard_formats import CorruptShard
 
-    quieten()
     try:
-        prepared = training.prepare(request_of(args, output))
+        return prepare(request_of(args, output), ranks, uneven)
     except (CorruptShard, MissingDependency) as error:
         raise Failed(str(error)) from error
     except ValueError as error:
         raise UsageError(str(error)) from error
-    try:
-        if prepared.finished:
-            print(f"{output} has already finished its {prepared.config.training.steps} steps")
-            return 0
-        _say_results(prepared, _train(prepared))
-        return 0
-    except _Ended as ended:
-        print(f"\nlamp-train: {ended}", file=sys.stderr)
-        return ended.code
-    finally:
-        prepared.data.close()
 
 
 def _with_recipe(args: Train) -> Train:
@@ -90,6 +158,8 @@ def _train(prepared: "Prepared") -> dict[str, float]:
         _Ended: it was stopped by a signal.
     """
     from lamp_model.errors import BadCheckpoint, BadRun, BadSample, TooLong
+    from lamp_model.training.distributed.ranks import RankFailed
+    from lamp_model.training.out_of_memory import OutOfMemory
     from lamp_model.training.run import train
     from lamp_model.training.stopping import Stopped
     from lamp_model.training.trainer import TrainingFailed
@@ -97,34 +167,39 @@ def _train(prepared: "Prepared") -> dict[str, float]:
     from schemas.plugins import MissingDependency
     from schemas.shard_formats import CorruptShard
 
+    where = prepared.config.training.stage, prepared.folder
     try:
         with _stopping_on_sigterm() as stop:
             return train(prepared, stop)
     except Stopped as stopped:
         kept = f"step {stopped.saved} is kept; " if stopped.saved else ""
-        raise _Ended(code_of(signal.SIGTERM), f"told to stop (SIGTERM); {kept}{_way_on(prepared)}") from None
+        raise _Ended(code_of(signal.SIGTERM), f"told to stop (SIGTERM); {kept}{_way_on(*where)}") from None
     except KeyboardInterrupt:
-        raise _Ended(code_of(signal.SIGINT), f"interrupted; {_way_on(prepared)}") from None
+        raise _Ended(code_of(signal.SIGINT), f"interrupted; {_way_on(*where)}") from None
+    except RankFailed as error:
+        if error.kind == Stopped.__name__:
+            raise _Ended(code_of(signal.SIGTERM), f"a rank was told to stop (SIGTERM); {_way_on(*where)}") from None
+        raise
     except MissingDependency as error:
         raise Failed(f"{error}; --preset tiny needs none, to try the rest") from error
-    except (BadCheckpoint, TooLong, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed) as error:
+    except (BadCheckpoint, TooLong, BadManifest, BadRun, BadSample, CorruptShard, TrainingFailed, OutOfMemory) as error:
         raise Failed(str(error)) from error
     except StoreFailed as error:
-        raise Failed(f"{error}; when that is mended, {_way_on(prepared)}") from error
+        raise Failed(f"{error}; when that is mended, {_way_on(*where)}") from error
     except OSError as error:
         if error.strerror is None:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        raise Failed(f"{error.strerror}{where}; when that is mended, {_way_on(prepared)}") from error
+        file = f": {error.filename}" if error.filename else ""
+        raise Failed(f"{error.strerror}{file}; when that is mended, {_way_on(*where)}") from error
 
 
-def _way_on(prepared: "Prepared") -> str:
+def _way_on(stage: int | None, folder: Path) -> str:
     """How to continue a run that was interrupted."""
     from lamp_model.storage.run_folder import CONFIG
 
-    if not (prepared.folder / CONFIG).is_file():
+    if not (folder / CONFIG).is_file():
         return "give the same command again"
-    return f"go on with lamp-train --stage {prepared.config.training.stage} --output {prepared.folder} --resume"
+    return f"go on with lamp-train --stage {stage} --output {folder} --resume"
 
 
 @contextmanager

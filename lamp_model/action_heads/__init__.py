@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 
 from lamp_model.features import Features
 from lamp_model.model_config import ActionConfig
+from lamp_model.networks.loss_term import Draws, LossTerm
 from schemas.plugins import configure, load_plugin
 
 
@@ -26,18 +27,23 @@ class ActionHead(Protocol):
         """
         ...
 
+    def draw(self, batch: int, generator: torch.Generator) -> Draws:
+        """Random numbers for the loss of a batch, on the generator's device."""
+        ...
+
     def loss(
         self,
         guided: Features,
         state: Float[torch.Tensor, "B S"],
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
-        generator: torch.Generator,
+        draws: Draws,
         present: Bool[torch.Tensor, "B H"] | None = None,
-    ) -> Float[torch.Tensor, " "]:
-        """The loss over action dimensions whose mask is true; all random numbers come from the generator.
+    ) -> LossTerm:
+        """The loss over action dimensions whose mask is true.
 
         Args:
+            draws: the result of ``draw`` for these samples; there is no other randomness but dropout.
             present: false for actions after the episode's end, which no token may attend to; None lets padded actions
                 be attended to, as the authors' code does.
         """

@@ -17,7 +17,7 @@ from torch.nn import functional
 from lamp_model.features import Features
 from lamp_model.model_config import ActionConfig, check_sizes
 from lamp_model.networks.action_transformer import ActionTransformer
-from lamp_model.networks.flow_matching import masked_mean
+from lamp_model.networks.loss_term import Draws, LossTerm, masked_term
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,23 @@ class BinnedActions(ActionTransformer):
         """None: the likeliest bin is taken, so the head is deterministic."""
         return None
 
+    def draw(self, batch: int, generator: torch.Generator) -> Draws:
+        """Nothing: the loss has no random numbers."""
+        return {}
+
     def loss(
         self,
         guided: Features,
         state: Float[torch.Tensor, "B S"],
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
-        generator: torch.Generator,
+        draws: Draws,
         present: Bool[torch.Tensor, "B H"] | None = None,
-    ) -> Float[torch.Tensor, " "]:
+    ) -> LossTerm:
         """Mean cross-entropy of the true bins."""
         scores = self.scores(guided, state, present).movedim(-1, 1)
         missed = functional.cross_entropy(scores, bin_of(actions, self.bins), reduction="none")
-        return masked_mean(missed, mask)
+        return masked_term(missed, mask)
 
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None

@@ -9,7 +9,8 @@ from torch import nn
 from lamp_model.features import Features
 from lamp_model.model_config import ActionConfig
 from lamp_model.networks.action_transformer import ActionExpert
-from lamp_model.networks.flow_matching import action_path, integrate_action, masked_mean, sample_action_time
+from lamp_model.networks.flow_matching import action_path, integrate_action, sample_action_time
+from lamp_model.networks.loss_term import Draws, LossTerm, masked_term
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,24 @@ class FlowMatching(ActionExpert):
         shape = batch, self.config.chunk, self.config.action_size
         return torch.randn(shape, generator=generator, device=generator.device)
 
+    def draw(self, batch: int, generator: torch.Generator) -> Draws:
+        """Noise and flow times for the loss of a batch."""
+        return {"noise": self.noise(batch, generator), "time": sample_action_time(batch, generator)}
+
     def loss(
         self,
         guided: Features,
         state: Float[torch.Tensor, "B S"],
         actions: Float[torch.Tensor, "B H A"],
         mask: Bool[torch.Tensor, "B H A"],
-        generator: torch.Generator,
+        draws: Draws,
         present: Bool[torch.Tensor, "B H"] | None = None,
-    ) -> Float[torch.Tensor, " "]:
+    ) -> LossTerm:
         """Mean squared error of the velocity."""
-        noise = self.noise(len(actions), generator)
-        t = sample_action_time(len(actions), generator)
-        noisy, velocity = action_path(actions, noise, t)
+        t = draws["time"]
+        noisy, velocity = action_path(actions, draws["noise"], t)
         predicted = self.velocity(noisy, t, state, self.context(guided), present)
-        return masked_mean((predicted.float() - velocity) ** 2, mask)
+        return masked_term((predicted.float() - velocity) ** 2, mask)
 
     def act(
         self, guided: Features, state: Float[torch.Tensor, "B S"], noise: Float[torch.Tensor, "B H A"] | None

@@ -1,4 +1,4 @@
-"""The base of all backbones: frozen weights, precision and attention by device, and errors of loading."""
+"""The base of all backbones: frozen unless asked otherwise, precision and attention by device, errors of loading."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -14,7 +14,7 @@ from transformers.utils import logging
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from lamp_model.errors import BadCheckpoint
-from lamp_model.networks.lora import is_adapter
+from lamp_model.networks.lora import is_adapter, plain_name
 from schemas.errors import first_line
 from schemas.hub import hub_at_hand
 from schemas.plugins import MissingWeights
@@ -35,10 +35,33 @@ class FrozenBackbone(nn.Module):
         """The transformer that reads images and words together; adapters go into it."""
         raise NotImplementedError
 
-    def checkpoint_activations(self, on: bool) -> None:
-        """Turn activation checkpointing of the language model's layers on or off. Only adapters need a backward pass.
+    def feature_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters on which the features depend, by name, without adapters: what ``--train-backbone full``
+        trains. A head that predicts words is none of them.
+        """
+        unused = self._unused()
+        found = {n: p for n, p in self.named_parameters() if not is_adapter(n)}
+        return {n: p for n, p in found.items() if not any(f".{part}." in f".{n}" for part in unused)}
 
-        transformers' own checkpointing works in training mode only, and a frozen model is always in evaluation mode.
+    def forward_flops(self, tokens: int, cameras: int) -> dict[str, int]:
+        """Floating-point operations of ``encode`` for one sample, an estimate: every weight but the embeddings is used
+        once for every token, and those outside the language model count as ``vision``.
+        """
+        mine = dict(self.language_model.named_parameters())
+        language = sum(p.numel() for n, p in mine.items() if p.ndim > 1 and "embed" not in n and not is_adapter(n))
+        inside = {id(parameter) for parameter in mine.values()}
+        vision = sum(p.numel() for p in self.feature_parameters().values() if id(p) not in inside and p.ndim > 1)
+        return {"vision": 2 * vision * tokens, "language": 2 * language * tokens}
+
+    def _unused(self) -> tuple[str, ...]:
+        """Modules that features do not pass through, as parts of their names."""
+        return ("lm_head",)
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Turn activation checkpointing of the language model's layers on or off. It is for a backbone that is trained
+        or has adapters.
+
+        transformers' own checkpointing works in training mode only, and the backbone is always in evaluation mode.
         """
         for layer in self.language_model.modules():
             if isinstance(layer, GradientCheckpointingLayer):
@@ -50,13 +73,18 @@ class FrozenBackbone(nn.Module):
         """Compile the forward pass where it is a single graph. By default this does nothing: transformers' own forward
         passes are no single graph, because they read lengths and masks back from the device."""
 
-    def place(self, device: torch.device) -> None:
-        """Move to a device, with its precision (bfloat16 on a GPU, float32 on a CPU) and its attention."""
-        self.to_device(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    def place(self, device: torch.device, trained: bool = False) -> None:
+        """Move to a device, with its precision (bfloat16 on a GPU, float32 on a CPU) and its attention.
+
+        Args:
+            trained: all weights are trained: they are float32 on a GPU too, because steps of a small rate are lost in
+                bfloat16, and the attention is torch's, since flash-attn takes no float32.
+        """
+        self.to_device(device, torch.bfloat16 if device.type == "cuda" and not trained else torch.float32)
         if self._attention == AUTO:
             for module in self.modules():
                 if isinstance(module, PreTrainedModel):
-                    module.set_attn_implementation(best_attention(device))
+                    module.set_attn_implementation("sdpa" if trained else best_attention(device))
 
     def to_device(self, device: torch.device, precision: torch.dtype) -> None:
         """Move one weight at a time, so that 16-bit weights on disk reach the GPU without a 32-bit copy.
@@ -134,4 +162,4 @@ def likeliest_words(
 
 def plain_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """A model's weights by the names that they have without adapters."""
-    return {n.replace(".base_layer", ""): t for n, t in model.state_dict().items() if not is_adapter(n)}
+    return {plain_name(n): t for n, t in model.state_dict().items() if not is_adapter(n)}

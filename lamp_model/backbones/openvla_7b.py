@@ -182,6 +182,12 @@ class OpenVLA(FrozenBackbone):
         """See ``FrozenBackbone``."""
         return self.model.language_model.model
 
+    def _unused(self) -> tuple[str, ...]:
+        vision = self.model.vision_backbone
+        names = (("featurizer", vision.featurizer), ("fused_featurizer", vision.fused_featurizer))
+        last = [f"{name}.blocks.{part.sizes.layers - 1}" for name, part in names]
+        return ("lm_head", "attn_pool", *last, *(f"{name}.norm" for name, _ in names))
+
     def length(self, instruction: str, cameras: int) -> int:
         """See ``lamp_model.features.Backbone``."""
         return 1 + cameras * self.sizes.tokens + len(self._words(instruction))

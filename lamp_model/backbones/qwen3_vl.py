@@ -20,6 +20,7 @@ from lamp_model.backbones._frozen import (
     plain_weights,
 )
 from lamp_model.backbones._prompt_safety import plain_words, special_tokens
+from lamp_model.backbones._qwen3_vl_flops import language_flops, vision_flops
 from lamp_model.backbones._qwen3_vl_forward import check_attention, is_flash, last_hidden_states, unattended_state
 from lamp_model.backbones._qwen3_vl_layout import Grid, lay_out
 from lamp_model.features import PROMPT, Features, check_prompt, prompt
@@ -35,7 +36,8 @@ class Config:
     """Which weights, and how large the images are; the defaults are the paper's.
 
     Attributes:
-        weights: a name on the Hugging Face hub, a folder that ``save`` wrote, or ``random:tiny`` / ``random:4b``.
+        weights: a name on the Hugging Face hub, a folder that ``save`` wrote, or ``random:tiny``, ``random:2b`` or
+            ``random:4b``.
         revision: of the hub's repository, pinned; a folder has none and ignores it.
         image_size: side in pixels to which images are first resized.
         min_pixels: Qwen's processor enlarges images of fewer pixels: with its own 65,536 an image of 224 x 224 becomes
@@ -152,6 +154,18 @@ class Qwen3VL(FrozenBackbone):
     def language_model(self) -> PreTrainedModel:
         """See ``FrozenBackbone``."""
         return self.model.model.language_model
+
+    def forward_flops(self, tokens: int, cameras: int) -> dict[str, int]:
+        """See ``lamp_model.features.Backbone``; matrix products and attention are counted exactly."""
+        config: Any = self.model.config
+        rows, columns = self._grid()
+        return {
+            "vision": cameras * vision_flops(config.vision_config, rows * columns),
+            "language": language_flops(config.text_config, tokens),
+        }
+
+    def _unused(self) -> tuple[str, ...]:
+        return ("lm_head", *(("language_model.norm",) if self.config.features == "before-norm" else ()))
 
     def length(self, instruction: str, cameras: int) -> int:
         """See ``lamp_model.features.Backbone``."""

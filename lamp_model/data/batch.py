@@ -38,6 +38,15 @@ class Batch:
         """B, the number of samples."""
         return len(self.instructions)
 
+    def rows(self, first: int, last: int) -> "Batch":
+        """The samples at places first..last - 1."""
+        taken = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "images":
+                taken[field.name] = value[first:last]
+        return replace(self, images=tuple(image[first:last] for image in self.images), **taken)
+
     def to(self, device: torch.device) -> "Batch":
         """Copy the batch to a device; images are copied as uint8."""
         moved = {}

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from lamp_model.data.augmentation import Augmenter
 from lamp_model.data.batch import Batch
 from lamp_model.data.sample import SampleConfig, collate, texts_of, to_sample
 from lamp_model.data.sampler import Order
@@ -50,6 +51,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         order: Order | None = None,
+        augmenter: Augmenter | None = None,
     ):
         """Set up the loader; no sample is read yet.
 
@@ -58,25 +60,34 @@ class Loader:
             numbers: of the samples to load.
             config: what to take from a sample; or a function of its number and the sample that returns this.
             order: of a mixture; else all samples are shuffled together in each epoch.
+            augmenter: of random changes of the samples of a step; those in order are never changed.
 
         Raises:
-            ValueError: there are no samples, or the batch does not divide among the ranks.
+            ValueError: there are no samples, or fewer in a batch than ranks.
         """
         if not len(numbers):
             raise ValueError("there are no samples to train on")
-        if batch_size % world:
-            raise ValueError(f"the batch size must be a multiple of the {world} ranks, found {batch_size}")
+        if batch_size < world:
+            raise ValueError(f"a batch of {batch_size} samples is too small for {world} ranks")
         self.shards, self.numbers, self.config = shards, np.asarray(numbers), config
         self.batch_size, self.seed, self.threads = batch_size, seed, threads
         self.rank, self.world = rank, world
         self.order = order or Order(seed, [len(numbers)])
+        self.augmenter = augmenter
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """First and last + 1 of this rank's places in the global batch."""
+        return (
+            self.batch_size * self.rank // self.world,
+            self.batch_size * (self.rank + 1) // self.world,
+        )
 
     def samples_of(self, step: int) -> list[tuple[int, int, int]]:
         """(sample number, epoch, position in the epoch) of this rank's slice of a step's global batch."""
-        local = self.batch_size // self.world
-        first = step * self.batch_size + self.rank * local
-        count = len(self.numbers)
-        places = [divmod(position, count) for position in range(first, first + local)]
+        begin, count = step * self.batch_size, len(self.numbers)
+        first, last = self.places
+        places = [divmod(position, count) for position in range(begin + first, begin + last)]
         return [(int(self.numbers[self.order.at(epoch, offset)]), epoch, offset) for epoch, offset in places]
 
     def batch(self, step: int) -> Batch:
@@ -163,4 +174,5 @@ class Loader:
         choice = 0
         if len(texts) > 1:
             choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
-        return to_sample(triplet, config, texts[choice], number)
+        change = None if self.augmenter is None else self.augmenter.draw(epoch, position)
+        return to_sample(triplet, config, texts[choice], number, change)

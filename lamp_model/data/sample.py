@@ -6,6 +6,7 @@ from math import isqrt
 import numpy as np
 import torch
 
+from lamp_model.data.augmentation import Augmentation
 from lamp_model.data.batch import Batch, Scene
 from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
@@ -16,6 +17,8 @@ from schemas.scene_flow import SceneFlow
 from schemas.shard_formats import CorruptShard
 from schemas.triplet import Triplet
 
+MOTION_ROLE = "image"
+"""The camera whose image the motion is in."""
 JOINED = ("motion", "motion_mask", "state", "actions", "action_mask", "embodiment", "number")
 
 
@@ -58,21 +61,28 @@ def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
     return (*triplet.instructions, *generated) or ("",)
 
 
-def to_sample(triplet: Triplet, config: SampleConfig, instruction: str, number: int = -1) -> Batch:
+def to_sample(
+    triplet: Triplet, config: SampleConfig, instruction: str, number: int = -1, change: Augmentation | None = None
+) -> Batch:
     """Convert a triplet to a batch of one sample.
 
     Args:
         number: of the sample in the run's data.
+        change: random changes of its images, and of its motion and camera with them.
 
     Raises:
         BadSample: the triplet does not fit the model; the message names its key.
     """
     check_fits(triplet, config)
     actions, action_mask = _actions(triplet, config)
-    flow = _taken_flow(triplet, config)
+    stored, intrinsics = triplet.flow, triplet.camera.intrinsics
+    if change is not None and MOTION_ROLE in change.crops:
+        crop = change.crops[MOTION_ROLE]
+        stored = crop.flow(stored, intrinsics, triplet.camera.size)
+        intrinsics = crop.intrinsics(intrinsics, triplet.camera.size)
+    flow = _taken_flow(stored, config)
     if config.retargeted:
-        flow = retarget(flow, triplet.camera.intrinsics, triplet.camera.size)
-    intrinsics = triplet.camera.intrinsics
+        flow = retarget(flow, intrinsics, triplet.camera.size)
     if config.rotated:
         flow, intrinsics = flow.rotated_180(), rotated_180(intrinsics, triplet.camera.size)
     motion, mask = flow.increments(seen_only=True)
@@ -84,7 +94,7 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str, number: 
         depth_unit=triplet.depth_unit,
     )
     return Batch(
-        images=tuple(torch.from_numpy(_image(triplet, role, config))[None] for role in config.cameras),
+        images=tuple(torch.from_numpy(_image(triplet, role, config, change))[None] for role in config.cameras),
         instructions=(instruction,),
         motion=torch.from_numpy(motion.astype(np.float32))[None],
         motion_mask=torch.from_numpy(mask)[None],
@@ -97,13 +107,12 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str, number: 
     )
 
 
-def _taken_flow(triplet: Triplet, config: SampleConfig) -> SceneFlow:
+def _taken_flow(flow: SceneFlow, config: SampleConfig) -> SceneFlow:
     """The flow of the keypoints and steps that are learnt.
 
     Of a grid that is n times finer, the keypoints nearest the middle of each n x n are taken (the upper left one of the
     middle four where n is even).
     """
-    flow = triplet.flow
     grid, steps = isqrt(flow.uvz.shape[0]), config.horizon + 1
     every = grid // isqrt(config.points)
     rows = np.arange((every - 1) // 2, grid, every)
@@ -133,13 +142,15 @@ def _filled(triplet: Triplet, name: str, values: np.ndarray, size: int | None) -
     return np.pad(values.astype(np.float32), [(0, 0)] * (values.ndim - 1) + [(0, missing)])
 
 
-def _image(triplet: Triplet, role: str, config: SampleConfig) -> np.ndarray:
+def _image(triplet: Triplet, role: str, config: SampleConfig, change: Augmentation | None) -> np.ndarray:
     """An image for the batch: at its own size, or resized in the same way as the backbone's first resize."""
     side = config.image_size
     if role in config.black:
         reference = decode_image(triplet, "image").shape if side is None else (side, side, 3)
         return np.zeros(reference, np.uint8)
     image = decode_image(triplet, role)
+    if change is not None:
+        image = change.image(role, image)
     if config.rotated:
         image = np.ascontiguousarray(image[::-1, ::-1])
     if side is None or image.shape[:2] == (side, side):

@@ -27,6 +27,10 @@ class GatedCrossAttention(nn.Module):
         )
         self.gate = nn.Parameter(torch.tensor([config.gate]))
 
+    def mean_gate(self) -> Float[torch.Tensor, " "]:
+        """The gate, 0..1."""
+        return torch.sigmoid(self.gate).mean()
+
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:

@@ -55,6 +55,10 @@ class TokenGates(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(TokenGatedLayer(config) for _ in range(config.layers))
 
+    def mean_gate(self) -> Float[torch.Tensor, " "]:
+        """The mean over the layers of the gate of a feature of zeros, 0..1."""
+        return torch.stack([torch.sigmoid(layer.gate.bias).mean() for layer in self.layers]).mean()
+
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]
     ) -> Float[torch.Tensor, "B L D"]:

@@ -16,7 +16,7 @@ On the motion path a velocity and an estimate of the data can be converted into 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 Velocity = Callable[[torch.Tensor, float], torch.Tensor]
 """(x at time t, t) to dx/dt."""
@@ -112,11 +112,6 @@ def integrate_action(velocity: Velocity, noise: torch.Tensor, steps: int) -> tor
     for step in range(steps):
         x = x - velocity(x, 1 - step / steps) / steps
     return x
-
-
-def masked_mean(values: Float[torch.Tensor, " *n"], mask: Bool[torch.Tensor, " *n"]) -> Float[torch.Tensor, " "]:
-    """The mean of losses over entries whose mask is true; 0 when there are none. Masked entries get no gradient."""
-    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 
 
 def _broadcast(t: torch.Tensor, data: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,16 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) in an otherwise frozen backbone, and the module of each weight."""
 
+from collections.abc import Mapping, Sequence
+
+import torch
 from torch import nn
 
-ADAPTERS = "adapters"
-"""Name for all adapters of the backbone, used like the name of a module of the model."""
-PROJECTIONS = ("q_proj", "k_proj")
-"""Query and key projections: adapters change the attention weights, not the values."""
+from lamp_model.model_config import LORA_MODULES
+
+ADAPTERS, BACKBONE_MODULE = "adapters", "qwen_vl_interface"
+"""Name for all adapters of the backbone, used like the name of a module of the model; and the backbone's own."""
+FACTOR_A, FACTOR_B = ".lora_A.default.weight", ".lora_B.default.weight"
+"""Ends of the names of an adapter's two factors: the weight gains B A."""
 
 
 def is_adapter(name: str) -> bool:
@@ -18,26 +23,53 @@ def module_of(name: str) -> str:
     return ADAPTERS if is_adapter(name) else name.split(".", 1)[0]
 
 
-def add_adapters(language_model: nn.Module, rank: int) -> None:
-    """Add adapters to all query and key projections of a language model, in place.
+def plain_name(name: str) -> str:
+    """The name that a weight has without adapters around it."""
+    return name.replace(".base_layer", "")
+
+
+def add_adapters(language_model: nn.Module, rank: int, modules: Sequence[str] = LORA_MODULES) -> None:
+    """Add adapters to all linear layers of a language model whose last names are among ``modules``, in place.
 
     Initially they have no effect: one of the two factors is zero. Their scale is 1 and they have no dropout.
 
     Raises:
-        ValueError: the model has no such projections, or they are narrower than the rank.
+        ValueError: the model has no layer of such a name, or one is narrower than the rank.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = [name for name, _ in language_model.named_modules() if name.rsplit(".", 1)[-1] in PROJECTIONS]
-    if not names:
-        raise ValueError(
-            f"adapters go beside {' and '.join(PROJECTIONS)}, and {type(language_model).__name__} has none: "
-            "take another backbone, or leave --lora-rank out"
-        )
-    weights = [language_model.get_submodule(name).get_parameter("weight") for name in names]
-    narrowest = min(min(weight.shape) for weight in weights)
+    layers = {name: m for name, m in language_model.named_modules() if isinstance(m, nn.Linear)}
+    names = [name for name in layers if name.rsplit(".", 1)[-1] in modules]
+    known = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    for module in modules:
+        if module not in known:
+            raise ValueError(
+                f"adapters cannot go into {module}: {type(language_model).__name__} has no linear layer of that name; "
+                f"give --lora-modules with some of {', '.join(known)}"
+            )
+    narrowest = min(min(layers[name].weight.shape) for name in names)
     if rank > narrowest:
-        raise ValueError(f"lora-rank must not be above the {narrowest} of the narrowest projection, found {rank}")
-    # Full names, so that projections of the same name in a vision transformer are not matched.
+        raise ValueError(f"lora-rank must not be above the {narrowest} of the narrowest layer, found {rank}")
+    # Full names, so that layers of the same name in a vision transformer are not matched.
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=names, lora_dropout=0.0, bias="none")
     inject_adapter_in_model(config, language_model)
+
+
+@torch.no_grad()
+def add_factors(weights: dict[str, torch.Tensor], adapters: Mapping[str, torch.Tensor]) -> None:
+    """Add adapters to the weights beside which they stand, in place: W + B A, computed in float32 and rounded to the
+    precision of W.
+
+    Args:
+        weights: by plain name.
+        adapters: both factors of each, by name.
+
+    Raises:
+        KeyError: a weight or a factor is missing.
+    """
+    for name in adapters:
+        if name.endswith(FACTOR_A):
+            beside = name.removesuffix(FACTOR_A)
+            gain = adapters[beside + FACTOR_B].float() @ adapters[name].float()
+            weight = weights[f"{beside}.weight"]
+            weight.copy_(weight.float() + gain.to(weight.device))

@@ -25,6 +25,7 @@ from lamp_model.networks.flow_matching import (
     motion_velocity,
     sample_motion_time,
 )
+from lamp_model.networks.loss_term import Draws, LossTerm
 from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights, far_points, increment_error, path_error
 
 SPATIAL_SCALE = 1.875
@@ -195,20 +196,25 @@ class MotionExpert(nn.Module):
         given = self._evaluate(packed, t, (t * TIMESTEPS).floor(), conditioning)[0]
         return given if self.config.motion_target == "data" else motion_estimate(packed, given, t)
 
+    def draw(self, batch: int, generator: torch.Generator) -> Draws:
+        """Noise and flow times for the loss of a batch, on the generator's device."""
+        noise = torch.randn(self.noise_shape(batch), generator=generator, device=generator.device)
+        return {"noise": noise, "time": sample_motion_time(batch, generator)}
+
     def loss(
         self,
         features: Features,
         motion: Float[torch.Tensor, "B K T 3"],
         mask: Bool[torch.Tensor, "B K T"],
-        generator: torch.Generator,
+        draws: Draws,
         weights: LossWeights = PUBLISHED_WEIGHTS,
-    ) -> Float[torch.Tensor, " "]:
+    ) -> dict[str, LossTerm]:
         """Mean squared error of the network's prediction (paper, section 3.2: the velocity), over increments whose mask
-        is true, without the depth component where the config masks it.
+        is true, without the depth component where the config masks it; with a weight for it, also the path error.
 
         Args:
             motion: increments in the units of the data.
-            generator: of noise and time.
+            draws: the result of ``draw`` for these samples.
             weights: of the path error and of moving points.
         """
         steps = self.config.packed_steps
@@ -219,16 +225,15 @@ class MotionExpert(nn.Module):
         if weights.moving != 1:
             each = 1 + (weights.moving - 1) * far_points(motion, mask).to(data)
             weight = motion_layout.pack(each[..., None, None].expand_as(motion), steps)
-        noise = torch.randn(data.shape, generator=generator, device=data.device)
-        t = sample_motion_time(len(data), generator)
-        noisy, velocity = motion_path(data, noise, t)
+        t = draws["time"]
+        noisy, velocity = motion_path(data, draws["noise"], t)
         given = self._evaluate(noisy, t, (t * TIMESTEPS).floor(), self.condition(features))[0].float()
         of_data = self.config.motion_target == "data"
-        loss = increment_error(given - (data if of_data else velocity), counted, weight)
-        if not weights.path:
-            return loss
-        estimate = given if of_data else motion_estimate(noisy, given, t)
-        return loss + weights.path * path_error(estimate - data, counted, weight, steps)
+        terms = {"motion": increment_error(given - (data if of_data else velocity), counted, weight)}
+        if weights.path:
+            estimate = given if of_data else motion_estimate(noisy, given, t)
+            terms["path"] = path_error(estimate - data, counted, weight, steps, weights.path)
+        return terms
 
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]

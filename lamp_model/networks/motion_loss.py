@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from lamp_model.networks import motion_layout
-from lamp_model.networks.flow_matching import masked_mean
+from lamp_model.networks.loss_term import LossTerm, masked_term
 
 FAR = 1 / 128
 """As a fraction of the image side: a point that goes further than this from its start is moving."""
@@ -33,10 +33,10 @@ def increment_error(
     error: Float[torch.Tensor, "B F C G G"],
     counted: Bool[torch.Tensor, "B F C G G"],
     weight: Float[torch.Tensor, "B F C G G"] | None,
-) -> Float[torch.Tensor, " "]:
-    """Mean squared error over valid entries. Weights multiply the errors; the divisor stays the number of entries."""
+) -> LossTerm:
+    """Squared error over valid entries. Weights multiply the errors; the divisor stays the number of entries."""
     squares = error**2 if weight is None else error**2 * weight
-    return masked_mean(squares, counted)
+    return masked_term(squares, counted)
 
 
 def path_error(
@@ -44,16 +44,28 @@ def path_error(
     counted: Bool[torch.Tensor, "B F C G G"],
     weight: Float[torch.Tensor, "B F C G G"] | None,
     steps: int,
-) -> Float[torch.Tensor, " "]:
-    """Mean squared error of positions (cumulative sums of increments), over steps before the first invalid one.
+    share: float,
+) -> LossTerm:
+    """Squared error of positions (cumulative sums of increments), over steps before the first invalid one.
 
     Args:
         steps: packed into one frame.
+        share: weight of the term.
     """
     known = motion_layout.unpack(counted.float(), steps).cumprod(2).bool()
     positions = motion_layout.unpack(torch.where(counted, error, 0), steps).cumsum(2)
     squares = positions**2 if weight is None else positions**2 * motion_layout.unpack(weight, steps)
-    return masked_mean(squares, known)
+    return masked_term(squares, known, share)
+
+
+def valid_entries(mask: Bool[torch.Tensor, "B K T"], depth: bool) -> dict[str, int]:
+    """Number of entries that the terms of the loss are means over.
+
+    Args:
+        depth: the depth component is learned too.
+    """
+    components = 3 if depth else 2
+    return {"motion": components * int(mask.sum()), "path": components * int(mask.cumprod(2).sum())}
 
 
 def far_points(motion: Float[torch.Tensor, "B K T 3"], mask: Bool[torch.Tensor, "B K T"]) -> Bool[torch.Tensor, "B K"]:

@@ -114,7 +114,8 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
     if model.action_head != "flow-matching" or model.lora_rank:
         raise BadRun(
             f"{run} has the action head {model.action_head} and adapters of rank {model.lora_rank}; "
-            "the published layout knows flow-matching without adapters only"
+            "the published layout knows flow-matching without adapters only (lamp-train merge RUN --output FOLDER "
+            "merges them into the backbone)"
         )
     ours = [name for name in OURS if getattr(model.motion, name) != getattr(MotionConfig(), name)]
     if ours:

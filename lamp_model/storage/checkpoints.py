@@ -2,7 +2,7 @@
 
 ``step-000150/`` holds ``weights.safetensors`` (trained weights), ``optimizer.safetensors`` (moments, by parameter name)
 and ``state.json`` (the step, and the SHA-256 of the other two). It is written to a temporary folder, synced and
-renamed.
+renamed. ``best.json`` names the checkpoint with the smallest held-out loss; it is a pointer and no copy.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from lamp_model.errors import BadCheckpoint
+from lamp_model.errors import BadCheckpoint, BadRun
 from schemas.files import sha256_of, sync_folder, write_whole
 
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+WEIGHTS, OPTIMIZER, STATE, BEST = "weights.safetensors", "optimizer.safetensors", "state.json", "best.json"
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -33,16 +33,18 @@ class Checkpoint:
     Attributes:
         step: optimiser steps done.
         weights: learning parameters by name.
-        optimizer: AdamW's state as ``<parameter>::<field>``.
+        optimizer: AdamW's state as ``<parameter>::<field>``, with the averages of ``lamp_model.training.averaging``.
+        val_loss: held-out loss at this step; None where it was not measured.
     """
 
     step: int
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, torch.Tensor]
+    val_loss: float | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path:
-    """Write a checkpoint and remove all but the newest ``keep``.
+    """Write a checkpoint and remove all but the newest ``keep`` and the best.
 
     Raises:
         OSError: the disk is full or failing; earlier checkpoints are kept.
@@ -63,9 +65,67 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int = 2) -> Path
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    for old in steps_in(folder)[:-keep]:
-        shutil.rmtree(folder / f"step-{old:06d}", ignore_errors=True)
+    if checkpoint.val_loss is not None:
+        note_best(folder, checkpoint.step, checkpoint.val_loss)
+    remove_old(folder, keep)
     return final
+
+
+def remove_old(folder: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest ``keep`` and the best."""
+    best = best_of(folder)
+    for old in steps_in(folder)[:-keep]:
+        if best is None or old != best.step:
+            shutil.rmtree(folder / f"step-{old:06d}", ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The content of ``best.json``."""
+
+    step: int
+    val_loss: float
+
+
+def best_of(folder: Path) -> Best | None:
+    """The checkpoint with the smallest held-out loss; None where none was validated, or it is gone."""
+    try:
+        values = json.loads((folder / BEST).read_bytes())
+        best = Best(int(values["step"]), float(values["val_loss"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return best if best.step in steps_in(folder) else None
+
+
+def note_best(folder: Path, step: int, val_loss: float) -> bool:
+    """Point ``best.json`` to a checkpoint if its held-out loss is smaller than that of the best so far. What a resumed
+    run repeats counts anew.
+
+    Returns:
+        Whether it is the best now.
+    """
+    before = best_of(folder)
+    if before is not None and before.step < step and not val_loss < before.val_loss:
+        return False
+    write_whole(folder / BEST, json.dumps({"step": step, "val_loss": val_loss}).encode() + b"\n")
+    return True
+
+
+def load_best(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of the best checkpoint; their averages where it has any.
+
+    Raises:
+        BadRun: no checkpoint was validated.
+        BadCheckpoint: it is damaged.
+    """
+    best = best_of(folder)
+    if best is None:
+        raise BadRun(
+            f"{folder} has no best checkpoint: nothing was held out, or no validation fell on the step of a checkpoint"
+        )
+    found = _load(folder / f"step-{best.step:06d}")
+    averages = {n.rpartition("::")[0]: t for n, t in found.optimizer.items() if n.endswith("::average")}
+    return {name: averages.get(name, tensor) for name, tensor in found.weights.items()}
 
 
 def steps_in(folder: Path) -> list[int]:
@@ -75,18 +135,24 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(match[1]) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name)))
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
-    """Load the newest complete checkpoint and check its digests; None when there is none. Removes incomplete ones.
+def load_newest(folder: Path, tidy: bool = True) -> Checkpoint | None:
+    """Load the newest complete checkpoint and check its digests; None when there is none.
+
+    Args:
+        tidy: remove incomplete ones.
 
     Raises:
         BadCheckpoint: the digests do not match.
     """
-    for partial in folder.glob(".step-*.partial"):
+    for partial in folder.glob(".step-*.partial") if tidy else ():
         shutil.rmtree(partial, ignore_errors=True)
     steps = steps_in(folder)
     if not steps:
         return None
-    path = folder / f"step-{steps[-1]:06d}"
+    return _load(folder / f"step-{steps[-1]:06d}")
+
+
+def _load(path: Path) -> Checkpoint:
     try:
         state = json.loads((path / STATE).read_bytes())
         for name, digest in state["sha256"].items():

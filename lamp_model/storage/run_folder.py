@@ -3,12 +3,13 @@
 =======================  ==================================================================================
 ``config.json``          the model, the training, the data; written when the run begins
 ``statistics.json``      stage 2: of the states and actions that are learnt, without held-out episodes
-``backbone/``            weights and tokenizer, when they were made here and not downloaded
+``backbone/``            weights and tokenizer, when they were made or trained here and not downloaded
 ``motion.safetensors``   stage 2: the frozen Motion Expert, so that the run is self-contained
 ``checkpoints/``         see ``lamp_model.storage.checkpoints``
 ``metrics.jsonl``        curves, one JSON object a line; ``curves.png`` at the end
+``averaged.safetensors`` the averages of what learnt, with ``--ema``
 ``model.safetensors``    what learnt; written last and the sign that the run is finished
-``*.safetensors.sha256`` checksums of both, verified on every load
+``*.safetensors.sha256`` checksums of these, verified on every load
 ``.lock``                held by the process that trains
 =======================  ==================================================================================
 """
@@ -17,29 +18,36 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lamp_model.config import VERSION, RunConfig, TrainingConfig
-from lamp_model.errors import BadRun
+import torch
+
+from lamp_model.config import VERSION, RunConfig
+from lamp_model.errors import BadCheckpoint, BadRun
 from lamp_model.model import MotionModel, PolicyModel, learning_modules
 from lamp_model.model_config import ModelConfig
-from lamp_model.networks.lora import module_of
+from lamp_model.networks.lora import ADAPTERS, BACKBONE_MODULE, add_factors, is_adapter, module_of, plain_name
 from lamp_model.networks.weights import load_weights
-from lamp_model.storage.checkpoints import read_sealed_tensors, write_sealed_tensors
+from lamp_model.storage.checkpoints import load_best, read_sealed_tensors, seal_of, write_sealed_tensors
 from schemas.errors import first_line
 from schemas.files import write_whole
 from schemas.structured import structure
 
 CONFIG, STATISTICS, BACKBONE, LOCK = "config.json", "statistics.json", "backbone", ".lock"
-MOTION, MODEL, METRICS, CURVES, CHECKPOINTS = (
+MOTION, MODEL, AVERAGED, METRICS, CURVES, CHECKPOINTS = (
     "motion.safetensors",
     "model.safetensors",
+    "averaged.safetensors",
     "metrics.jsonl",
     "curves.png",
     "checkpoints",
 )
+Weights = Literal["averaged", "last", "best"]
+"""Which of a run's weights: their averages (``--ema``), those of the last step, or those of the checkpoint with the
+smallest held-out loss."""
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
@@ -90,11 +98,12 @@ def read_statistics(folder: Path) -> dict[str, Any]:
         raise BadRun(f"{folder / STATISTICS} is missing or damaged: {error}") from error
 
 
-def save_backbone(folder: Path, model: MotionModel) -> None:
-    """Keep the backbone with the run when it was not downloaded; whole or absent."""
+def save_backbone(folder: Path, model: MotionModel, trained: bool = False) -> None:
+    """Keep the backbone with the run when it was not downloaded, or was trained; whole or absent. Adapters are left
+    out."""
     weights = str(model.config.backbone_options.get("weights", ""))
     final = folder / BACKBONE
-    if final.exists() or not weights.startswith("random:"):
+    if final.exists() or not (trained or weights.startswith("random:")):
         return
     aside = folder / f".{BACKBONE}.{secrets.token_hex(4)}.partial"
     model.qwen_vl_interface.save(str(aside))
@@ -120,8 +129,12 @@ def local_backbone(folder: Path, config: ModelConfig) -> ModelConfig:
 
 
 def module_names(model: MotionModel, *modules: str) -> set[str]:
-    """Names in the model's state that belong to its modules."""
-    return {name for name in model.state_dict() if module_of(name) in modules}
+    """Names in the model's state that belong to its modules; of the backbone those on which the features depend, each
+    weight once."""
+    names = {name for name in model.state_dict() if module_of(name) in modules and module_of(name) != BACKBONE_MODULE}
+    if BACKBONE_MODULE in modules:
+        names |= {f"{BACKBONE_MODULE}.{name}" for name in model.qwen_vl_interface.feature_parameters()}
+    return names
 
 
 def module_weights(model: MotionModel, *modules: str) -> dict[str, Any]:
@@ -130,9 +143,27 @@ def module_weights(model: MotionModel, *modules: str) -> dict[str, Any]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
-def finish(folder: Path, model: MotionModel, training: TrainingConfig) -> None:
-    """Write ``model.safetensors``."""
-    write_sealed_tensors(folder / MODEL, module_weights(model, *learning_modules(model.config, training)))
+def finish(folder: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write ``model.safetensors``: the state of the modules that learnt."""
+    write_sealed_tensors(folder / MODEL, weights)
+
+
+def keep_averages(folder: Path, averages: Mapping[str, torch.Tensor]) -> None:
+    """Write ``averaged.safetensors``, before ``finish``."""
+    write_sealed_tensors(folder / AVERAGED, averages)
+
+
+def reopen(folder: Path, steps: int) -> None:
+    """Rename the weights of a run that had finished after so many steps and goes on, to ``model.step-000600...``: it
+    counts as unfinished until it writes new ones."""
+    for name in (AVERAGED, MODEL):
+        path = folder / name
+        if path.is_file():
+            kept = path.with_name(f"{path.stem}.step-{steps:06d}{path.suffix}")
+            digest = seal_of(path).read_text().split()[0]
+            write_whole(seal_of(kept), f"{digest}  {kept.name}\n".encode())
+            os.rename(path, kept)
+            seal_of(path).unlink()
 
 
 def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
@@ -151,13 +182,58 @@ def finished_run(folder: Path, stage: int | None = None) -> RunConfig:
     return config
 
 
+def learnt_weights(folder: Path, weights: Weights | None = None) -> dict[str, torch.Tensor]:
+    """What a finished run learnt, by name.
+
+    Args:
+        weights: None: the averages where there are any, else the last.
+
+    Raises:
+        BadRun: it has no such weights.
+        BadCheckpoint: they are damaged.
+    """
+    averaged = (folder / AVERAGED).is_file()
+    if weights == "averaged" and not averaged:
+        raise BadRun(f"{folder} has no averaged weights: it was trained without --ema; take those of the last step")
+    if weights == "best":
+        return load_best(folder / CHECKPOINTS)
+    return read_sealed_tensors(folder / (AVERAGED if averaged and weights != "last" else MODEL))
+
+
+def trained_backbone(config: RunConfig) -> bool:
+    """Whether a run trained its backbone or adapters in it."""
+    return config.model.lora_rank > 0 or config.training.train_backbone == "full"
+
+
 def load_motion_weights(folder: Path, model: MotionModel) -> None:
-    """Load the Motion Expert of a finished stage 1 run into a model.
+    """Load what a finished stage 1 run learnt into a model: its Motion Expert, and what it trained of the backbone,
+    which is merged into the backbone's weights.
 
     Raises:
         BadCheckpoint: its weights are damaged or of another size.
     """
-    load_weights(model, read_sealed_tensors(folder / MODEL), module_names(model, "motion_head"), str(folder / MODEL))
+    learnt = learnt_weights(folder)
+    head = {name: tensor for name, tensor in learnt.items() if module_of(name) not in (ADAPTERS, BACKBONE_MODULE)}
+    load_weights(model, head, module_names(model, "motion_head"), str(folder / MODEL))
+    merge_backbone(model, {name: tensor for name, tensor in learnt.items() if name not in head}, str(folder / MODEL))
+
+
+def merge_backbone(model: MotionModel, trained: dict[str, torch.Tensor], where: str) -> None:
+    """Bring what another run trained of its backbone into a model's plain backbone weights: whole weights, or the
+    product of adapters' factors, in the precision of the model's weights.
+
+    Raises:
+        BadCheckpoint: they are of another backbone.
+    """
+    own = {plain_name(n): t for n, t in model.state_dict().items() if module_of(n) == BACKBONE_MODULE}
+    try:
+        add_factors(own, {name: tensor for name, tensor in trained.items() if is_adapter(name)})
+        with torch.no_grad():
+            for name, tensor in trained.items():
+                if not is_adapter(name):
+                    own[name].copy_(tensor)
+    except (KeyError, RuntimeError) as error:
+        raise BadCheckpoint(f"{where} was trained on another backbone: {first_line(error)}") from error
 
 
 def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
@@ -172,7 +248,7 @@ def motion_weights(folder: Path) -> tuple[ModelConfig, dict[str, Any], str]:
     if not config.model.guided:
         raise BadRun(f"{folder} was trained with --motion none: it has no Motion Expert")
     kept = read_sealed_tensors(folder / MOTION) if config.training.stage == 2 else {}
-    learnt = read_sealed_tensors(folder / MODEL)  # after joint training, these weights are the newest
+    learnt = learnt_weights(folder)  # after joint training, these weights are the newest
     found = {**kept, **{name: tensor for name, tensor in learnt.items() if name.startswith(head)}}
     where = folder / (MODEL if config.training.stage == 1 else MOTION)
     return config.model, {name.removeprefix(head): tensor for name, tensor in found.items()}, str(where)
@@ -187,17 +263,33 @@ def load_kept_motion(folder: Path, model: MotionModel) -> None:
     load_weights(model, read_sealed_tensors(folder / MOTION), module_names(model, "motion_head"), str(folder / MOTION))
 
 
-def load_model(folder: Path) -> tuple[PolicyModel, RunConfig]:
+def load_model(folder: Path, weights: Weights | None = None) -> tuple[PolicyModel, RunConfig]:
     """The whole policy of a finished stage 2 run, frozen and in evaluation mode.
 
+    Args:
+        weights: see ``learnt_weights``.
+
     Raises:
-        BadRun: the run is missing, unfinished or of stage 1.
+        BadRun: the run is missing, unfinished or of stage 1, or has no such weights.
         BadCheckpoint: its weights are damaged or of another model.
     """
     config = finished_run(folder, 2)
     model = PolicyModel(local_backbone(folder, config.model))
     if config.model.guided:
         load_kept_motion(folder, model)
-    learnt = module_names(model, *learning_modules(config.model, config.training))
-    load_weights(model, read_sealed_tensors(folder / MODEL), learnt, str(folder / MODEL))
-    return model.requires_grad_(False).eval(), config
+    _load_learnt(folder, model, config, weights)
+    return model, config
+
+
+def load_motion_model(folder: Path) -> tuple[MotionModel, RunConfig]:
+    """The whole model of a finished stage 1 run, with its backbone; see ``load_model``."""
+    config = finished_run(folder, 1)
+    model = MotionModel(local_backbone(folder, config.model))
+    _load_learnt(folder, model, config, None)
+    return model, config
+
+
+def _load_learnt(folder: Path, model: MotionModel, config: RunConfig, weights: Weights | None) -> None:
+    names = module_names(model, *learning_modules(config.model, config.training))
+    load_weights(model, learnt_weights(folder, weights), names, str(folder / MODEL))
+    model.requires_grad_(False).eval()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lamp_model.config import DataSource, RunConfig, TrainingConfig
+from lamp_model.data.augmentation import Augmenter
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.embodiments import Embodiments, embodiments_of, run_statistics
 from lamp_model.data.loader import Loader
@@ -15,6 +16,7 @@ from lamp_model.data.sample import SampleConfig
 from lamp_model.data.sampler import Order
 from lamp_model.errors import BadRun
 from lamp_model.model_config import BACKBONES, ModelConfig, MotionConfig
+from lamp_model.training.distributed.ranks import ALONE, Ranks
 from lamp_model.training.init_motion import MotionSource
 from schemas.plugins import configure
 from schemas.triplet import Triplet
@@ -150,6 +152,7 @@ def loaders(
     source: DataSource,
     training: TrainingConfig,
     threads: int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Loader, Loader | None]:
     """Loaders for training and validation; the second is None where nothing is held out.
 
@@ -169,7 +172,10 @@ def loaders(
     def config_of(number: int, triplet: Triplet) -> SampleConfig:
         return taken[data.embodiment_of(number, triplet)]
 
-    train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order)
+    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
+    if training.augments:
+        share["augmenter"] = Augmenter(training.seed, training.augment_crop, training.augment_colour, model.cameras)
+    train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order, **share)
     if not len(held_out):
         print("nothing is held out (one episode, or --val-fraction 0): there will be no validation")
         return train, None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from lamp_model.config import TrainingConfig
 from lamp_model.data.batch import Batch
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.loader import Loader
@@ -62,21 +63,26 @@ class CachedEncoder:
             self.cache.put(number, text, tokens[own])
 
 
-def uncacheable(config: ModelConfig) -> str | None:
+def uncacheable(config: ModelConfig, training: TrainingConfig) -> str | None:
     """Why a model's features cannot be cached; None where they can."""
-    if config.lora_rank:
-        return "adapters change the features while they learn"
+    if config.lora_rank or training.train_backbone == "full":
+        return "the backbone learns, which changes the features"
+    if training.augments:
+        return "--augment-crop and --augment-colour change the images at every visit"
     if config.padding != "masked":
         return "padding that is not masked makes a sample's features depend on its batch"
     return None
 
 
 @contextlib.contextmanager
-def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float) -> Iterator[CachedEncoder | None]:
+def cached(
+    model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float, fill: bool = True
+) -> Iterator[CachedEncoder | None]:
     """Open an encoder with a filled cache. If another run is using the cache, print a message and yield None.
 
     Args:
         loader: of the samples to cache.
+        fill: lock the cache and fill it; else it is only read, beside the process of this run that filled it.
 
     Raises:
         OSError: the cache cannot be written.
@@ -90,7 +96,8 @@ def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: fl
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(folder / ".lock"))
+            if fill:
+                stack.enter_context(held(folder / ".lock"))
         except BlockingIOError:
             print(f"features: another run uses {folder} just now; this one encodes its samples at every visit")
             yield None
@@ -99,7 +106,8 @@ def cached(model: MotionModel, data: TrainingData, loader: Loader, gigabytes: fl
         cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
         stack.callback(cache.close)
         encoder = CachedEncoder(model, cache)
-        encoder.fill(loader, len(data))
+        if fill:
+            encoder.fill(loader, len(data))
         print(f"features: {len(cache)} of {len(data)} samples are cached in {folder}")
         yield encoder
 

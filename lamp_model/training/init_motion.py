@@ -83,7 +83,8 @@ def backbone_source(folder: Path, where: str | None) -> Path:
 
 
 def initialise_motion(folder: Path, where: str, policy: PolicyModel) -> None:
-    """Load the Motion Expert that is stored in the run or, if there is none yet, from its source.
+    """Load the Motion Expert that is stored in the run or, if there is none yet, from its source, together with what
+    stage 1 trained of the backbone.
 
     Raises:
         BadCheckpoint: its weights are damaged or of another size.
@@ -102,6 +103,9 @@ def keep_motion(folder: Path, where: str, policy: PolicyModel) -> None:
     """Copy the Motion Expert and the backbone of stage 1 into the run of stage 2, so that it is self-contained. The
     backbone of published weights is not copied, because it can be downloaded again."""
     if not is_published(where):
-        run_folder.copy_backbone(Path(where), folder)
+        if run_folder.trained_backbone(run_folder.read_config(Path(where))):
+            run_folder.save_backbone(folder, policy, trained=True)
+        else:
+            run_folder.copy_backbone(Path(where), folder)
     if not (folder / run_folder.MOTION).is_file():
         write_sealed_tensors(folder / run_folder.MOTION, run_folder.module_weights(policy, "motion_head"))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lamp_model.training.tracking import Trackers
 from schemas.files import write_whole, written_whole
 
 if TYPE_CHECKING:
@@ -14,11 +15,16 @@ RATIOS = ("first_px_moving", "rollout_px_moving", "still_px_moving", "probe_px_m
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl``; lines of steps that a resumed run repeats are dropped when it is opened."""
+    """Appends to ``metrics.jsonl``; lines of steps that a resumed run repeats are dropped when it is opened.
 
-    def __init__(self, path: Path, done: int):
+    Attributes:
+        done: steps that the run had done when this was opened.
+        trackers: get a copy of every line.
+    """
+
+    def __init__(self, path: Path, done: int, trackers: Trackers | None = None):
         """Open for a run that has done so many steps."""
-        self.path = path
+        self.path, self.done, self.trackers = path, done, trackers or Trackers()
         kept = [line for line in read_metrics(path) if line["step"] <= done]
         write_whole(path, b"".join(_line(values) for values in kept))
 
@@ -26,6 +32,7 @@ class MetricsLog:
         """Append a line and flush it, so that it can be followed."""
         with open(self.path, "ab") as file:
             file.write(_line(values))
+        self.trackers.write(values["step"], {name: value for name, value in values.items() if name != "step"})
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
-"""Selects, checks and describes the trained parameters, and computes their learning rate."""
+"""Selects, checks and describes the trained parameters."""
 
-import torch
+from typing import Any
+
 from torch import nn
 
-from lamp_model.networks.lora import ADAPTERS, module_of
+from lamp_model.networks.lora import ADAPTERS, BACKBONE_MODULE, module_of
 
 
 def set_learning(model: nn.Module, modules: tuple[str, ...]) -> dict[str, nn.Parameter]:
@@ -14,6 +15,10 @@ def set_learning(model: nn.Module, modules: tuple[str, ...]) -> dict[str, nn.Par
     Returns:
         The learning parameters by name.
     """
+    if BACKBONE_MODULE in modules:
+        backbone: Any = model.get_submodule(BACKBONE_MODULE)
+        for parameter in backbone.feature_parameters().values():
+            parameter.requires_grad_(True)
     learning = {n: p for n, p in model.named_parameters() if module_of(n) in modules and p.requires_grad}
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -28,10 +33,11 @@ def set_learning(model: nn.Module, modules: tuple[str, ...]) -> dict[str, nn.Par
 def training_mode(model: nn.Module, modules: tuple[str, ...]) -> None:
     """Set training mode for the trained modules only; dropout in a frozen module would add noise to the guidance.
 
-    Adapters have no mode of their own: they have no dropout, and the backbone around them is frozen.
+    The backbone stays in evaluation mode even where it learns: its features are then the same function in training and
+    inference, and adapters have no dropout.
     """
     model.eval()
-    for name in set(modules) - {ADAPTERS}:
+    for name in set(modules) - {ADAPTERS, BACKBONE_MODULE}:
         model.get_submodule(name).train()
 
 
@@ -62,17 +68,3 @@ def describe_learning(model: nn.Module, learning: dict[str, nn.Parameter]) -> st
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:.2f} M"
-
-
-class CosineRate:
-    """The learning rate as a pure function of the step:
-    a cosine from the first step's rate to a minimum, no warm-up.
-    """
-
-    def __init__(self, steps: int, first: float, last: float):
-        self.steps, self.first, self.last = steps, first, last
-
-    def __call__(self, step: int) -> float:
-        """Rate of step 0..steps - 1; the last step has the minimum."""
-        done = min(step / max(self.steps - 1, 1), 1.0)
-        return self.last + (self.first - self.last) * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi))))

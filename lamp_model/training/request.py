@@ -28,6 +28,10 @@ class Request:
         relative_depth: motion may be learned from depth without a scale.
         cache_features: keep the backbone's features on disk; ``auto``: where the backbone runs on the CPU.
         cache_gb: GiB that they may take.
+        micro_batch: samples in one forward and backward pass on one device; ``auto``: as many as fit into its memory;
+            None: all samples of a step that the device gets.
+        track: names of ``lamp_model.training.tracking.TRACKERS``.
+        profile: steps to trace; 0: none.
     """
 
     stage: int
@@ -44,6 +48,9 @@ class Request:
     relative_depth: bool = False
     cache_features: Literal["auto", "on", "off"] = "auto"
     cache_gb: float = 4.0
+    micro_batch: int | Literal["auto"] | None = None
+    track: tuple[str, ...] = ()
+    profile: int = 0
 
 
 def check(request: Request, objective: str) -> None:
@@ -57,8 +64,12 @@ def check(request: Request, objective: str) -> None:
     """
     if request.threads < 1:
         raise ValueError(f"threads must be at least 1, found {request.threads}")
+    if isinstance(request.micro_batch, int) and request.micro_batch < 1:
+        raise ValueError(f"micro-batch must be at least 1 or auto, found {request.micro_batch}")
     if not 0 < request.cache_gb < math.inf:
         raise ValueError(f"cache-gb must be positive and finite, found {request.cache_gb}")
+    if request.profile < 0:
+        raise ValueError(f"profile must be a number of steps, found {request.profile}")
     given = [_place(name) for name in request.options]
     if request.stage == 1:
         _check_motion_stage(request, given)
@@ -102,10 +113,12 @@ def _check_policy_stage(request: Request, given: list[Place], objective: str) ->
         raise ValueError(f"{need_motion[0]} needs a motion, and --motion none leaves it out")
     if published and request.motion is not None:
         raise ValueError("--motion and --motion-weights both say where the Motion Expert comes from: give one of them")
-    if published and request.options.get("lora_rank"):
+    learns = [n for n in ("lora_rank", "train_backbone") if request.options.get(n, "none") not in (0, "none")]
+    if published and learns:
+        flag = _place(learns[0]).flag
         raise ValueError(
-            "--lora-rank changes the features that published motion weights were trained on, and their layout has no "
-            "room for adapters: train stage 1 here first, or leave --lora-rank out"
+            f"{flag} changes the features that published motion weights were trained on, and their layout has no "
+            f"room for adapters: train stage 1 here first, or leave {flag} out"
         )
     need_joint = [place.flag for place in given if place.option.needs == "joint" and request.options[place.name]]
     if need_joint and not joint:

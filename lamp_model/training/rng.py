@@ -25,6 +25,11 @@ def generator(device: torch.device, seed: int, purpose: Purpose, step: int = 0) 
     return torch.Generator(device).manual_seed(stream_seed(seed, purpose, step))
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Set torch's own state, from which dropout draws."""
-    torch.manual_seed(stream_seed(seed, Purpose.DROPOUT, step))
+def seed_dropout(seed: int, step: int, place: int) -> None:
+    """Set torch's own state, from which dropout draws.
+
+    Args:
+        place: in the global batch, of the first sample that is passed through the model.
+    """
+    where = stream_seed(seed, Purpose.DROPOUT, step)
+    torch.manual_seed(where if place == 0 else stream_seed(where, Purpose.DROPOUT, place))

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from lamp_model.data.batch import Scene
+from lamp_model.training.tally import Tally
 from schemas.cameras import lift
 from schemas.scene_flow import moving_points
 
@@ -15,11 +16,13 @@ class RolloutErrors:
 
     Most points of a robot scene are static and dominate a mean over all points, so moving points
     (``schemas.scene_flow.MOVES``) are also reported separately.
+
+    Attributes:
+        tally: sums of distances, and numbers of them.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        self.tally = Tally()
 
     def add(self, increments: Float[np.ndarray, "K T 3"], scene: Scene, name: str = "rollout") -> None:
         """Measure one motion: increments (du, dv, dz) in the unit square and the scene's depth unit.
@@ -59,11 +62,10 @@ class RolloutErrors:
         """Mean distance over points and steps as ``rollout_px_moving``, ``still_m_all``, ...: ``rollout`` is the
         model's, ``still`` that of "nothing moves"; ``px`` in the image, ``m`` in space (``relative`` when depth has no
         unit)."""
-        return {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}
+        return self.tally.means()
 
     def _count(self, name: str, errors: np.ndarray) -> None:
-        self._sums[name] = self._sums.get(name, 0.0) + float(errors.sum())
-        self._counts[name] = self._counts.get(name, 0) + errors.size
+        self.tally.add(name, float(errors.sum()), errors.size)
 
 
 def groups_of(scene: Scene) -> dict[str, Bool[np.ndarray, "K T"]]:

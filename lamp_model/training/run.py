@@ -1,139 +1,37 @@
-"""A run from request to finished folder: make the config, build the model, train, write the results."""
+"""A run from its preparation to the finished folder: build the model, train, write the results."""
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from lamp_model.config import RunConfig
-from lamp_model.data.dataset import TrainingData
-from lamp_model.data.embodiments import embodiments_of
+from lamp_model.data.embodiments import embodiments_of, run_statistics
 from lamp_model.data.loader import Loader
-from lamp_model.data.split import split_members
 from lamp_model.data.statistics import training_statistics
 from lamp_model.errors import BadRun
 from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.networks.motion_loss import LossWeights
 from lamp_model.storage import run_folder
-from lamp_model.training.checks import check_actions
 from lamp_model.training.data_setup import loaders
-from lamp_model.training.encoding import cached, uncacheable
+from lamp_model.training.distributed.agreement import check_same
+from lamp_model.training.dry_run import Timed, prompt_tokens, timed_steps
+from lamp_model.training.encoding import CachedEncoder, cached
+from lamp_model.training.flops import device_of, sample_flops
 from lamp_model.training.init_motion import backbone_source, initialise_motion, keep_motion
 from lamp_model.training.metrics import draw_curves
-from lamp_model.training.request import Request, check
+from lamp_model.training.preparation import Prepared as Prepared
+from lamp_model.training.preparation import prepare as prepare
 from lamp_model.training.rng import Purpose, stream_seed
-from lamp_model.training.run_config import new_config, resumed_config
 from lamp_model.training.stages import MotionStage, PolicyStage, Stage
 from lamp_model.training.stopping import StopRequest
 from lamp_model.training.survey import look_at_data
 from lamp_model.training.trainer import Trainer
-from schemas.devices import choose_device
+from lamp_model.training.watch import Watch
 from schemas.files import remove_partials
-from schemas.locations import locate
 from schemas.locks import held
-
-SHARDS = Path("shards/libero")
-"""Default folder of shards."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A checked request, before training.
-
-    Attributes:
-        cache_gb: GiB that features may take on disk; None: they are not cached.
-    """
-
-    config: RunConfig
-    folder: Path
-    data: TrainingData
-    device: torch.device
-    threads: int
-    resumed: bool
-    finished: bool
-    cache_gb: float | None = None
-
-    @cached_property
-    def split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the samples to train on, and of those held out."""
-        return split_members(self.data, self.config.training.val_fraction)
-
-
-def prepare(request: Request) -> Prepared:
-    """Run all checks that are possible before training.
-
-    Raises:
-        BadRun: the output exists and resuming was not requested, it contradicts the request, or the Motion Expert is
-            missing.
-        BadManifest, CorruptShard: the shards are not finished or damaged.
-        ValueError: an option is invalid.
-    """
-    _check_alone()
-    folder = request.output
-    stored = run_folder.read_config(folder) if (folder / run_folder.CONFIG).is_file() else None
-    check(request, stored.training.objective if stored else "action")
-    device = choose_device(request.device)
-    _check_output(request, stored)
-    data = TrainingData(_data_of(request, stored))
-    check_actions(data, request.stage)
-    config = resumed_config(request, stored, data) if stored else new_config(request, data)
-    finished = stored is not None and (folder / run_folder.MODEL).is_file()
-    room = _room_for_features(request, config, device)
-    return Prepared(config, folder, data, device, request.threads, stored is not None, finished, room)
-
-
-def _room_for_features(request: Request, config: RunConfig, device: torch.device) -> float | None:
-    """GiB for features on disk; None where they are not cached: on a GPU the backbone is fast, and a sample that is
-    used only once needs no cache."""
-    reason = uncacheable(config.model)
-    if request.cache_features == "on" and reason:
-        raise ValueError(f"--cache-features on is not possible here: {reason}; leave it out")
-    visits = config.training.steps * config.training.batch_size / max(config.data.samples, 1)
-    pays = device.type == "cpu" and visits >= 2
-    wanted = request.cache_features == "on" or (request.cache_features == "auto" and pays)
-    return request.cache_gb if wanted and not reason else None
-
-
-def _check_alone() -> None:
-    world = os.environ.get("WORLD_SIZE", "1")
-    if world not in ("", "1"):
-        raise ValueError(
-            f"WORLD_SIZE is {world}, as torchrun sets it, and each of these processes would train the same run: "
-            "lamp-train works in one process on one device; start it without torchrun"
-        )
-
-
-def _check_output(request: Request, stored: RunConfig | None) -> None:
-    folder = request.output
-    if stored is None:
-        if folder.exists() and any(path.name != run_folder.LOCK for path in folder.iterdir()):
-            raise BadRun(f"{folder} is not empty and is no run of lamp-train: give another --output")
-        return
-    if not request.resume:
-        raise BadRun(
-            f"{folder} already holds a run of stage {stored.training.stage}: add --resume to go on with it, "
-            "give another --output, or remove the folder"
-        )
-    if stored.training.stage != request.stage:
-        raise BadRun(f"{folder} holds a run of stage {stored.training.stage}, stage {request.stage} was asked for")
-
-
-def _data_of(request: Request, stored: RunConfig | None) -> Path:
-    if request.data is not None or stored is None:
-        return request.data or SHARDS
-    path = locate(stored.data.path)
-    if not path.exists():
-        raise BadRun(
-            f"{request.output} was begun on the shards in {path}, which are not there any more: where they were moved, "
-            "say with --data where they are now"
-        )
-    return path
 
 
 def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, float]:
@@ -146,37 +44,111 @@ def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, floa
         The last metrics on held-out episodes.
 
     Raises:
-        BadRun: another process trains in the folder, or has begun a run there.
+        BadRun: another process trains in the folder, or has begun a run there; or the ranks differ in what they train.
         Stopped: it was asked to; see ``Trainer.run``.
         TrainingFailed, CorruptShard, BadSample, BadCheckpoint, OSError: see ``Trainer.run``.
+        RankFailed, RankLost: another rank cannot go on.
     """
-    folder, config = prepared.folder, prepared.config
-    with _alone_in(folder):
-        if not prepared.resumed and (folder / run_folder.CONFIG).is_file():
-            raise BadRun(f"{folder} holds a run that was begun a moment ago: give another --output")
+    folder, config, ranks = prepared.folder, prepared.config, prepared.ranks
+    how = {"--micro-batch": prepared.micro_batch, "--cache-gb": prepared.cache_gb}
+    check_same(config, prepared.stored, {**how, "the kind of device": prepared.device.type}, ranks)
+    with _entered(prepared):
         statistics = _statistics(prepared)
-        stage = _build(prepared, statistics)
+        stage = ranks.agreed(lambda: _build(prepared, statistics), quick=False)
         training, validation = _loaders(prepared)
-        _begin(prepared, stage, statistics)
+        ranks.agreed(lambda: _begin(prepared, stage, statistics) if ranks.first else None, quick=False)
         with _encoder(prepared, stage, training):
-            look_at_data(stage, training, validation, folder)
-            trainer = Trainer(stage, config.training, folder, training, validation)
+            _look_at_data(stage, training, validation, prepared)
+            watch = _watch(prepared, stage)
+            trainer = Trainer(stage, config.training, folder, training, validation, ranks, prepared.micro_batch, watch)
             metrics = trainer.run(stop)
-        title = f"LaMP stage {stage.number}, {config.preset}"
-        draw_curves(folder / run_folder.METRICS, folder / run_folder.CURVES, title)
-        run_folder.finish(folder, stage.model, config.training)
+        with trainer.optimisation.averaged() as any_averages:
+            if any_averages:
+                averages = trainer.weights()
+                ranks.agreed(lambda: run_folder.keep_averages(folder, averages) if ranks.first else None, quick=False)
+        weights = trainer.weights()
+        ranks.agreed(lambda: _finish(prepared, weights) if ranks.first else None, quick=False)
     return metrics
+
+
+def _look_at_data(stage: Stage, training: Loader, validation: Loader | None, prepared: Prepared) -> None:
+    """Rank 0 computes the statistics and the baselines; the others take them over."""
+    ranks = prepared.ranks
+    if ranks.first or ranks.world == 1:
+        ranks.agreed(lambda: look_at_data(stage, training, validation, prepared.folder), quick=False)
+    else:
+        ranks.agreed(lambda: None, quick=False)
+    if isinstance(stage, MotionStage) and ranks.world > 1:
+        stage.baselines = ranks.from_first(stage.baselines)
+        for buffer in stage.model.motion_head.buffers():
+            ranks.copy_from_first(buffer)
+
+
+def _watch(prepared: Prepared, stage: Stage) -> Watch:
+    """How the run is shown, with what it takes to compute the model FLOPs utilisation."""
+    watch = replace(prepared.watch, config=asdict(prepared.config))
+    kind = device_of(torch.cuda.get_device_name(prepared.device)) if prepared.device.type == "cuda" else None
+    if kind is None:
+        return watch
+    flops = sample_flops(stage.model, prepared.config.training, prompt_tokens(stage.model, prepared.data))
+    return replace(watch, flops=float(sum(flops.values())), peak=kind.peak)
+
+
+def try_steps(prepared: Prepared) -> Timed:
+    """Train a few steps of a run on its device without writing anything; see ``timed_steps``. States and actions are
+    normalised with the statistics of all data, so that these need not be read first."""
+    config = prepared.config
+    statistics = run_statistics(prepared.data, config.data.actions) if config.training.stage == 2 else None
+    stage = _build(prepared, statistics)
+    return timed_steps(stage, _loaders(prepared)[0], config.training, prepared.micro_batch)
+
+
+def _finish(prepared: Prepared, weights: dict[str, torch.Tensor]) -> None:
+    folder, config = prepared.folder, prepared.config
+    title = f"LaMP stage {config.training.stage}, {config.preset}"
+    draw_curves(folder / run_folder.METRICS, folder / run_folder.CURVES, title)
+    run_folder.finish(folder, weights)
+
+
+@contextmanager
+def _entered(prepared: Prepared) -> Iterator[None]:
+    """The run's folder, locked by rank 0 for all ranks.
+
+    Raises:
+        BadRun: another process trains there, or has begun a run there.
+    """
+    folder = prepared.folder
+    with ExitStack() as stack:
+
+        def enter() -> None:
+            if prepared.ranks.first:
+                stack.enter_context(_alone_in(folder))
+                if prepared.stored is None and (folder / run_folder.CONFIG).is_file():
+                    raise BadRun(f"{folder} holds a run that was begun a moment ago: give another --output")
+
+        prepared.ranks.agreed(enter)
+        yield
 
 
 @contextmanager
 def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]:
-    """Let a stage take features from a cache on disk, if the prepared run has one."""
-    if prepared.cache_gb is None:
+    """Let a stage take features from a cache on disk, if the prepared run has one. The first rank of a machine fills
+    it, and the others read it; all of them use one, or none, because cached features are rounded."""
+    room, ranks = prepared.cache_gb, prepared.ranks
+    if room is None:
         yield
         return
-    with cached(stage.model, prepared.data, loader, prepared.cache_gb) as encoder:
-        if encoder is not None:
-            stage.encode = encoder
+    fills = ranks.local == 0
+    with ExitStack() as stack:
+
+        def opened(fill: bool) -> CachedEncoder | None:
+            return stack.enter_context(cached(stage.model, prepared.data, loader, room, fill))
+
+        encoder = ranks.agreed(lambda: opened(fill=True) if fills else None, quick=False)
+        if not ranks.any(fills and encoder is None):
+            kept = ranks.agreed(lambda: encoder or opened(fill=False), quick=False)
+            assert kept is not None, "only who fills a cache can find it in use"
+            stage.encode = kept
         yield
 
 
@@ -210,14 +182,22 @@ def _statistics(prepared: Prepared) -> dict[str, Any] | None:
         return None
     if (prepared.folder / run_folder.STATISTICS).is_file():
         return run_folder.read_statistics(prepared.folder)
-    chunk = config.model.action.chunk
-    return training_statistics(prepared.data, prepared.split[0], config.data.actions, chunk, prepared.threads)
+    chunk, ranks = config.model.action.chunk, prepared.ranks
+
+    def computed() -> dict[str, Any] | None:
+        if not ranks.first:
+            return None
+        return training_statistics(prepared.data, prepared.split[0], config.data.actions, chunk, prepared.threads)
+
+    return ranks.from_first(ranks.agreed(computed, quick=False))
 
 
 def _begin(prepared: Prepared, stage: Stage, statistics: dict[str, Any] | None) -> None:
     """Write the initial files of a run, after everything is built, so that a failed start leaves nothing."""
     folder, config = prepared.folder, prepared.config
     remove_partials(folder)
+    if prepared.stored is not None and (folder / run_folder.MODEL).is_file():
+        run_folder.reopen(folder, prepared.stored.training.steps)
     run_folder.write_config(folder, config)
     if statistics is not None and not (folder / run_folder.STATISTICS).is_file():
         run_folder.write_statistics(folder, statistics)
@@ -235,12 +215,12 @@ def _build(prepared: Prepared, statistics: dict[str, Any] | None) -> Stage:
     weights = LossWeights(config.training.path_weight, config.training.moving_weight)
     if statistics is None:
         model = MotionModel(source)
-        model.place(prepared.device)
+        model.place(prepared.device, config.training)
         return MotionStage(model, weights)
     policy = PolicyModel(source)
     if config.motion_run:
         initialise_motion(folder, config.motion_run, policy)
-    policy.place(prepared.device)
+    policy.place(prepared.device, config.training)
     embodiments = embodiments_of(statistics, prepared.data.embodied[0].name, config.data.normalisation)
     weight = config.training.motion_weight if config.training.objective == "joint" else 0.0
     return PolicyStage(policy, embodiments, weight, weights)
@@ -248,4 +228,5 @@ def _build(prepared: Prepared, statistics: dict[str, Any] | None) -> Stage:
 
 def _loaders(prepared: Prepared) -> tuple[Loader, Loader | None]:
     config = prepared.config
-    return loaders(prepared.data, prepared.split, config.model, config.data, config.training, prepared.threads)
+    split, ranks = prepared.split, prepared.ranks
+    return loaders(prepared.data, split, config.model, config.data, config.training, prepared.threads, ranks)

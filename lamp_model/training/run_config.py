@@ -1,15 +1,16 @@
 """The config of a run: a new one from a preset, the request, the data and the Motion Expert of stage 1; or the stored
 one of a resumed run, if the request does not contradict it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lamp_model.config import DataSource, RunConfig
 from lamp_model.data.dataset import TrainingData
 from lamp_model.errors import BadRun
 from lamp_model.model import MotionModel, PolicyModel, outline
-from lamp_model.model_config import ModelConfig
+from lamp_model.model_config import LORA_RANK, ModelConfig
 from lamp_model.options import contradictions, with_options
 from lamp_model.presets import preset
 from lamp_model.storage import run_folder
@@ -36,7 +37,7 @@ def new_config(request: Request, data: TrainingData) -> RunConfig:
     """
     motion = _motion_source(request)
     config = _begun(request, data, motion)
-    options = dict(request.options)
+    options = _with_adapters(request.options)
     if motion is not None:
         options = _without_what_stage_1_decided(config, options, motion)
     config = _asked(config, options)
@@ -45,6 +46,30 @@ def new_config(request: Request, data: TrainingData) -> RunConfig:
     check_depth(data, config, request.relative_depth)
     _check_outline(config, request.output, data)
     return config
+
+
+def _with_adapters(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with what --lora-rank and --train-backbone say of each other.
+
+    Raises:
+        ValueError: they contradict each other, or an option is for a backbone that learns and it does not.
+    """
+    made = dict(options)
+    rank, trained = made.get("lora_rank"), made.get("train_backbone")
+    if rank and trained in ("none", "full"):
+        raise ValueError(
+            f"--lora-rank {rank} trains adapters and --train-backbone {trained} does not: leave one of them out, or "
+            "give --train-backbone lora"
+        )
+    if trained == "lora" and rank == 0:
+        raise ValueError("--train-backbone lora needs adapters, and --lora-rank is 0: give 1 or more, such as 16")
+    if rank or trained == "lora":
+        return {**made, "train_backbone": "lora", "lora_rank": rank or LORA_RANK}
+    if "lora_modules" in made:
+        raise ValueError("--lora-modules is for adapters: add --train-backbone lora")
+    if "backbone_rate" in made and trained != "full":
+        raise ValueError("--backbone-rate is for a backbone that learns: add --train-backbone lora or full")
+    return made
 
 
 def _motion_source(request: Request) -> MotionSource | None:
@@ -154,8 +179,8 @@ def _check_outline(config: RunConfig, folder: Path, data: TrainingData) -> None:
 
 
 def resumed_config(request: Request, stored: RunConfig, data: TrainingData) -> RunConfig:
-    """The stored config of a resumed run. The request may only change rates. The shards must be the same, but may have
-    been moved.
+    """The stored config of a resumed run. The request may only change rates, the number of checkpoints that are kept
+    and the number of steps, to more. The shards must be the same, but may have been moved.
 
     Raises:
         BadRun: the request or the data contradict the stored config.
@@ -163,7 +188,7 @@ def resumed_config(request: Request, stored: RunConfig, data: TrainingData) -> R
     options = dict(request.options)
     done = max(steps_in(request.output / run_folder.CHECKPOINTS), default=0)
     rates = {name: value for name, value in options.items() if OPTIONS[name].option.may_change}
-    training = stored.training.with_rates(rates, done)
+    training = stored.training.resumed(rates, done)
     others = {name: value for name, value in options.items() if name not in rates}
     pairs = [(place.name.replace("_", "-"), has, value) for place, has, value in contradictions(stored, others)]
     for name, has, value in (

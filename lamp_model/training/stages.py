@@ -1,25 +1,30 @@
 """Losses and metrics of the two stages, which share one training loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from lamp_model.data.batch import Batch
 from lamp_model.data.embodiments import Embodiments
 from lamp_model.features import Features
 from lamp_model.model import MotionModel, PolicyModel
 from lamp_model.networks import motion_layout
-from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights
+from lamp_model.networks.loss_term import Draws, LossTerm
+from lamp_model.networks.motion_loss import PUBLISHED_WEIGHTS, LossWeights, valid_entries
 from lamp_model.training.rollout_error import RolloutErrors
+from lamp_model.training.tally import Tally
 
 ROLLOUTS = 8
 """Number of rollouts of each held-out window at the end of a run of stage 1."""
+LOSS = "loss of "
+"""Prefix of the terms of the loss in a tally."""
 Encode = Callable[[Batch], Features]
-Losses = dict[str, Float[torch.Tensor, " "]]
-"""Weighted terms of a loss by name; their sum is minimised."""
+Losses = dict[str, LossTerm]
+"""Terms of a loss by name; the weighted sum of their means is minimised."""
+StepDraws = dict[str, Draws]
+"""All random numbers of a batch but dropout's, by what they are for."""
 
 
 @runtime_checkable
@@ -38,21 +43,28 @@ class Stage(Protocol):
         """The whole model, with trained and frozen modules."""
         ...
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """The terms of a batch's loss on the model's device; all noise comes from the generator."""
+    def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
+        """Random numbers for the losses of a batch. Each sample's own are at its place in the batch."""
         ...
 
-    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
-        """The terms of a held-out batch's loss. Also records the model's predictions for ``metrics``. The batch is
-        encoded once.
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Number of valid entries behind each term of ``losses``, from the masks alone."""
+        ...
+
+    def losses(self, batch: Batch, draws: StepDraws) -> Losses:
+        """The terms of a batch's loss on the model's device."""
+        ...
+
+    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Tally:
+        """The terms of a held-out batch's loss, and the errors of the model's predictions. The batch is encoded once.
 
         Args:
             last: this is the last validation of the run; slower metrics are computed too.
         """
         ...
 
-    def metrics(self) -> dict[str, float]:
-        """Metrics over all batches evaluated since the last call."""
+    def metrics(self, tally: Tally) -> dict[str, float]:
+        """``val_loss`` and the other metrics of all held-out batches, from their merged tallies."""
         ...
 
 
@@ -70,42 +82,70 @@ class MotionStage:
         self.model, self.weights = model, weights
         self.encode: Encode = lambda batch: model.encode(batch.images, batch.instructions)
         self.baselines: dict[str, float] = {}
-        self._errors = RolloutErrors()
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
+        """See ``MotionExpert.draw``."""
+        return {"motion": self.model.motion_head.draw(batch, generator)}
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """See ``valid_entries``."""
+        return _motion_counts(self.model, batch, self.weights)
+
+    def losses(self, batch: Batch, draws: StepDraws) -> Losses:
         """See ``MotionExpert.loss``."""
-        return self._losses(self.encode(batch), batch, generator)
+        return self._losses(self.encode(batch), batch, draws)
 
-    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
+    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Tally:
         """Measure a whole rollout and the estimate of its first evaluation against the ground truth; in the last
         validation run ``ROLLOUTS`` rollouts, for their mean and the best of them."""
         features = self.encode(batch)
-        losses = self._losses(features, batch, generator)
-        head, samples = self.model.motion_head, []
+        losses = self._losses(features, batch, self.draw(batch.size, generator))
+        head, samples, errors = self.model.motion_head, [], RolloutErrors()
         for _ in range(ROLLOUTS if last else 1):
             noise = torch.randn(head.noise_shape(batch.size), generator=generator, device=generator.device)
             if not samples:
                 first = _increments(head.first_estimate(features, noise))
             samples.append(_increments(head.rollout(features, noise)))
         for place, scene in enumerate(batch.scenes):
-            self._errors.add(samples[0][place], scene)
-            self._errors.add(first[place], scene, "first")
+            errors.add(samples[0][place], scene)
+            errors.add(first[place], scene, "first")
             if last:
-                self._errors.add_samples([sample[place] for sample in samples], scene)
-        return losses
+                errors.add_samples([sample[place] for sample in samples], scene)
+        return _with_losses(errors.tally, losses)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, tally: Tally) -> dict[str, float]:
         """See ``RolloutErrors``; also holds the baselines."""
-        means, self._errors = self._errors.means(), RolloutErrors()
-        return {**means, **self.baselines}
+        return {**_loss_and_means(tally, {"path": self.weights.path}), **self.baselines}
 
-    def _losses(self, features: Features, batch: Batch, generator: torch.Generator) -> Losses:
-        head = self.model.motion_head
-        return {"motion": head.loss(features, batch.motion, batch.motion_mask, generator, self.weights)}
+    def _losses(self, features: Features, batch: Batch, draws: StepDraws) -> Losses:
+        return self.model.motion_head.loss(features, batch.motion, batch.motion_mask, draws["motion"], self.weights)
 
 
 def _increments(motion: torch.Tensor) -> np.ndarray:
     return motion_layout.denormalise(motion.float()).cpu().numpy()
+
+
+def _motion_counts(model: MotionModel, batch: Batch, weights: LossWeights) -> dict[str, int]:
+    counts = valid_entries(batch.motion_mask, model.config.motion.depth)
+    return counts if weights.path else {"motion": counts["motion"]}
+
+
+def _with_losses(tally: Tally, losses: Losses) -> Tally:
+    for name, term in losses.items():
+        tally.add(f"{LOSS}{name}", float(term.total), int(term.count))
+    return tally
+
+
+def _loss_and_means(tally: Tally, weights: Mapping[str, float]) -> dict[str, float]:
+    """``val_loss``, the weighted sum of the terms' means over all samples, and the other means.
+
+    Args:
+        weights: of the terms, by name; 1 where there is none.
+    """
+    means = tally.means()
+    terms = {name.removeprefix(LOSS): mean for name, mean in means.items() if name.startswith(LOSS)}
+    loss = sum(weights.get(name, 1.0) * mean for name, mean in terms.items())
+    return {"val_loss": loss, **{name: mean for name, mean in means.items() if not name.startswith(LOSS)}}
 
 
 class PolicyStage:
@@ -126,16 +166,29 @@ class PolicyStage:
     ):
         self.model, self.embodiments, self.motion_weight, self.weights = model, embodiments, motion_weight, weights
         self.encode: Encode = lambda batch: model.encode(batch.images, batch.instructions)
-        self._errors, self._count = [0.0, 0.0], 0
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+    def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
+        """Noise of the guidance, the action head's numbers and, for the joint objective, the Motion Expert's."""
+        guidance = self.model.motion_noise(batch, generator)
+        draws: StepDraws = {} if guidance is None else {"guidance": {"noise": guidance}}
+        draws["action"] = self.model.action_model.draw(batch, generator)
+        if self.motion_weight:
+            draws["motion"] = self.model.motion_head.draw(batch, generator)
+        return draws
+
+    def counts(self, batch: Batch) -> dict[str, int]:
+        """Action values within the episode; for the joint objective also those of the motion."""
+        counts = {"action": int(self.embodiments.mask(batch.action_mask, batch.embodiment).sum())}
+        return counts | (_motion_counts(self.model, batch, self.weights) if self.motion_weight else {})
+
+    def losses(self, batch: Batch, draws: StepDraws) -> Losses:
         """The action loss over actions within the episode; for the joint objective also the weighted motion loss."""
-        return self._losses(self.encode(batch), batch, generator)
+        return self._losses(self.encode(batch), batch, draws)
 
-    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Losses:
+    def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Tally:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
         features = self.encode(batch)
-        losses = self._losses(features, batch, generator)
+        losses = self._losses(features, batch, self.draw(batch.size, generator))
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.embodiments.actions(batch.actions, batch.embodiment)
         noise = self.model.action_noise(batch.size, generator)
@@ -143,29 +196,29 @@ class PolicyStage:
         chunk = self.model.act(guided, state, noise).float().clamp(-1, 1)
         mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
         mean = self.embodiments.mean_actions(batch.embodiment)[:, None].expand_as(data)
-        for index, guess in enumerate((chunk, mean)):
-            self._errors[index] += float((guess - data).abs()[mask].sum())
-        self._count += int(mask.sum())
-        return losses
+        tally = Tally()
+        for name, guess in (("action_error", chunk), ("mean_action_error", mean)):
+            tally.add(name, float((guess - data).abs()[mask].sum()), int(mask.sum()))
+        return _with_losses(tally, losses)
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, tally: Tally) -> dict[str, float]:
         """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always predicting
         the mean action.
         """
-        means = [error / max(self._count, 1) for error in self._errors]
-        self._errors, self._count = [0.0, 0.0], 0
-        return {"action_error": means[0], "mean_action_error": means[1]}
+        joint = self.motion_weight
+        return _loss_and_means(tally, {"motion": joint, "path": joint * self.weights.path})
 
-    def _losses(self, features: Features, batch: Batch, generator: torch.Generator) -> Losses:
-        guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
+    def _losses(self, features: Features, batch: Batch, draws: StepDraws) -> Losses:
+        noise = draws["guidance"]["noise"] if "guidance" in draws else None
+        guided = self.model.guided_features(features, noise)
         actions = self.embodiments.actions(batch.actions, batch.embodiment)
         state = self.embodiments.states(batch.state, batch.embodiment)
         mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
         # With repeated padding this follows the authors' code, in which padded actions are attended to.
         present = batch.action_mask if self.model.config.padding == "masked" else None
-        losses = {"action": self.model.action_model.loss(guided, state, actions, mask, generator, present)}
+        losses = {"action": self.model.action_model.loss(guided, state, actions, mask, draws["action"], present)}
         if self.motion_weight:
             head = self.model.motion_head
-            motion = head.loss(features, batch.motion, batch.motion_mask, generator, self.weights)
-            losses["motion"] = self.motion_weight * motion
+            motion = head.loss(features, batch.motion, batch.motion_mask, draws["motion"], self.weights)
+            losses |= {name: term.weighted(self.motion_weight) for name, term in motion.items()}
         return losses

@@ -3,35 +3,34 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import torch
 
 from lamp_model.config import TrainingConfig
 from lamp_model.data.batch import Batch
 from lamp_model.data.loader import Loader
-from lamp_model.errors import BadCheckpoint
 from lamp_model.model import learning_modules
-from lamp_model.networks.lora import module_of
-from lamp_model.networks.precision import autocast
 from lamp_model.networks.weights import load_weights
-from lamp_model.storage.checkpoints import Checkpoint, load_newest, save_checkpoint
+from lamp_model.storage.checkpoint_writer import CheckpointWriter
+from lamp_model.storage.checkpoints import Checkpoint, load_newest
 from lamp_model.storage.run_folder import CHECKPOINTS, METRICS, module_names, module_weights
+from lamp_model.training.accumulation import Passes, chosen_micro_batch, draws_of
+from lamp_model.training.clock import StepClock
+from lamp_model.training.distributed.ranks import ALONE, Ranks
+from lamp_model.training.distributed.replicas import Replicas, weights_digest, whole
+from lamp_model.training.held_out import evaluated
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.motion_report import validation_line
-from lamp_model.training.parameters import (
-    CosineRate,
-    check_learning,
-    describe_learning,
-    set_learning,
-    training_mode,
-)
-from lamp_model.training.rng import Purpose, generator, seed_dropout
-from lamp_model.training.stages import Losses, Stage
+from lamp_model.training.optimisation import Optimisation
+from lamp_model.training.out_of_memory import enough_memory
+from lamp_model.training.parameters import check_learning, describe_learning, set_learning, training_mode
+from lamp_model.training.stages import Stage
 from lamp_model.training.stopping import Stopped, StopRequest
+from lamp_model.training.watch import UNWATCHED, Watch, figures, shown
 from schemas.progress import Progress, open_progress
 
 
@@ -39,30 +38,76 @@ class TrainingFailed(RuntimeError):
     """Training cannot go on; one sentence says why and what to try."""
 
 
+class Stepped(NamedTuple):
+    """What a step found, over the global batch.
+
+    Attributes:
+        loss: of the global batch, before the step.
+        norm: of its gradient, before clipping.
+        norms: the same of each module that learns, in steps that are logged.
+    """
+
+    loss: float
+    norm: float
+    norms: dict[str, float]
+
+
 class Trainer:
-    """Trains one stage in a run's folder.
+    """Trains one stage in a run's folder, alone or as one of several ranks.
+
+    A step is a function of (seed, step, place in the global batch): neither the number of ranks nor the micro-batch
+    changes samples, noise or, but for rounding and dropout, the loss and its gradient.
 
     Attributes:
         done: optimiser steps done; with the run's config it determines the next batches and random numbers.
+        ranks: this process among those that train the run.
+        passes: forward and backward passes of a step.
     """
 
-    def __init__(self, stage: Stage, config: TrainingConfig, folder: Path, train: Loader, validation: Loader | None):
+    def __init__(
+        self,
+        stage: Stage,
+        config: TrainingConfig,
+        folder: Path,
+        train: Loader,
+        validation: Loader | None,
+        ranks: Ranks = ALONE,
+        micro_batch: int | Literal["auto"] | None = None,
+        watch: Watch = UNWATCHED,
+    ):
         """Take a built model on its device, and go on from the folder's newest checkpoint if there is one.
+
+        Args:
+            micro_batch: None: all samples of this rank at once; auto: as many as fit into the memory.
+            watch: how the run is shown while it trains.
 
         Raises:
             BadCheckpoint: the checkpoint is damaged or of another model.
+            OutOfMemory: not even one sample fits.
         """
         self.stage, self.config, self.folder = stage, config, folder
-        self.train, self.validation = train, validation
+        self.train, self.validation, self.ranks = train, validation, ranks
         self.modules = learning_modules(stage.model.config, config)
         self.learning = set_learning(stage.model, self.modules)
         stage.model.checkpoint_activations(config.checkpoint_activations)
-        self.rate = CosineRate(config.steps, config.learning_rate, config.minimum_rate)
-        self.optimizer = torch.optim.AdamW(self._groups(), lr=config.learning_rate, betas=config.betas)
-        self.done = self._restore()
-        self.log = MetricsLog(folder / METRICS, self.done)
+        checkpoint = ranks.agreed(self._restored_weights, quick=False)
+        self.done = checkpoint.step if checkpoint else 0
+        size = sum(p.numel() * p.element_size() for p in self.learning.values())
+        chosen = chosen_micro_batch(micro_batch, stage, config, train, ranks, size)
+        self.replicas = Replicas(stage, ranks, self.modules)
+        self.clock = StepClock(self.device)
+        self.passes = Passes(self.replicas, chosen, train.places[0], config.seed, self.clock)
+        if self.replicas.sharded:  # other parameters took the place of the model's
+            self.learning = {n: p for n, p in stage.model.named_parameters() if n in self.learning}
+        self.optimisation = Optimisation(self.learning, config)
+        if checkpoint:
+            self.optimisation.load(checkpoint.optimizer, str(folder / CHECKPOINTS))
+        self.writer = CheckpointWriter(folder / CHECKPOINTS, config.keep)
+        self.watch = watch
+        self.log = MetricsLog(folder / METRICS, self.done) if ranks.first else None
+        self._validated: tuple[int, float] | None = None
         self._began, self._seen = time.perf_counter(), 0
-        self._stop = StopRequest()
+        self._stop, self._saved = StopRequest(), 0
 
     @property
     def device(self) -> torch.device:
@@ -80,6 +125,7 @@ class Trainer:
             TrainingFailed: the loss or its gradient is not finite; the weights are those of the step before.
             CorruptShard, BadSample: a sample cannot be used.
             OSError: the disk is full or failing.
+            RankFailed, RankLost: another rank cannot go on.
         """
         self._stop = stop or StopRequest()
         self._stop.heeded = True
@@ -87,72 +133,82 @@ class Trainer:
             return self._run()
         finally:
             self._stop.heeded = False
+            self.writer.close()
 
     def _run(self) -> dict[str, float]:
         print(describe_learning(self.stage.model, self.learning))
+        with shown(self.watch, self.folder, self.device, self.log) as after_step:
+            return self._steps(after_step)
+
+    def _steps(self, after_step: Callable[[], None]) -> dict[str, float]:
         metrics = self.validate() if self.done == 0 else {}
         self._began, self._seen = time.perf_counter(), 0
+        self.clock.reset()
         with closing(self._bar()) as bar:
-            for batch in self.train.batches(self.done, self.config.steps):
-                loss, norm = self.step(batch)
+            for batch in self._batches():
+                stepped = self.step(batch)
+                after_step()
                 bar.update()
                 if self._due(self.config.log_every):
-                    self._write_progress(loss, norm, bar)
+                    self._write_progress(stepped, bar)
                 if self._due(self.config.validate_every):
                     metrics = self.validate()
                 if self._due(self.config.checkpoint_every):
                     self.save()
                 self._stop_if_asked()
+        self.ranks.agreed(self.writer.wait)
         return metrics
 
-    def step(self, batch: Batch) -> tuple[float, float]:
-        """One optimiser step; loss and gradient norm before clipping.
+    def step(self, batch: Batch) -> Stepped:
+        """One optimiser step.
+
+        Args:
+            batch: this rank's samples of the global batch.
 
         Raises:
-            TrainingFailed: one of them is not finite; the weights are as they were.
+            TrainingFailed: the loss or its gradient is not finite; the weights are as they were.
         """
         step = self.done
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step) * group["share"]
-        seed_dropout(self.config.seed, step)
-        chance = generator(self.device, self.config.seed, Purpose.NOISE, step)
-        with autocast(self.device):
-            losses = self.stage.losses(batch.to(self.device), chance)
-            loss = sum(losses.values(), torch.zeros((), device=self.device))
-        loss.backward()
+        self.optimisation.set_rate(step)
+        draws = draws_of(self.stage, self.config, step)
+        counts = self.ranks.sums(self.stage.counts(batch))
+        shares = self.passes.run(step, batch, draws, counts)
         if step == 0:
             self._check_gradients()
-        gradients = [p.grad for p in self.learning.values() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        value, length = torch.stack([loss.detach().float(), norm.float()]).tolist()  # one device synchronisation
-        if not math.isfinite(value + length):
-            self._fail(losses, length)
-        torch.nn.utils.clip_grads_with_norm_(list(self.learning.values()), self.config.clip, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        norm = self.optimisation.norm()
+        norms = self.optimisation.norms() if self._due(self.config.log_every, step + 1) else {}
+        terms = self.ranks.add(shares)
+        found = [terms, norm.float()[None], *(one.float()[None] for one in norms.values())]
+        values = torch.cat(found).tolist()  # one device synchronisation
+        losses, length, lengths = values[: len(counts)], values[len(counts)], values[len(counts) + 1 :]
+        if not math.isfinite(sum(losses) + length):
+            self._fail(dict(zip(counts, losses, strict=True)), length)
+        room = enough_memory(self.device, "the optimiser's step", "give a smaller --micro-batch, or auto")
+        with room, self.clock.measured("step"):
+            self.optimisation.step(norm)
         self.done += 1
-        self._seen += batch.size
-        return value, length
+        self._seen += self.config.batch_size
+        return Stepped(sum(losses), length, dict(zip(norms, lengths, strict=True)))
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Evaluate the held-out episodes, with the same noise each time, and log the metrics."""
+        """Evaluate the held-out episodes, with the same noise each time, and log the metrics.
+
+        Ranks share the batches; their results are added in the order of the batches, so that the metrics do not depend
+        on the number of ranks. With ``--ema`` the averaged weights are evaluated, which are those that are used later.
+        """
         if self.validation is None:
             return {}
         began = time.perf_counter()
         self.stage.model.eval()
-        total, count = 0.0, 0
-        for index, batch in enumerate(self._held_out(self.validation)):
-            chance = generator(self.device, self.config.seed, Purpose.VALIDATION, index)
-            with autocast(self.device):
-                losses = self.stage.evaluate(batch, chance, self.done == self.config.steps)
-            total += sum(float(loss) for loss in losses.values()) * batch.size
-            count += batch.size
-            self._stop_if_asked()
+        last, ranks = self.done == self.config.steps, self.ranks
+        with self.optimisation.averaged():
+            tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._stop_if_asked)
+        metrics = self.stage.metrics(tally)
+        self._validated = self.done, metrics["val_loss"]
         training_mode(self.stage.model, self.modules)
         check_learning(self.stage.model, self.learning, self.modules)
-        metrics = {"val_loss": total / count, **self.stage.metrics()}
-        self.log.write(step=self.done, **metrics)
+        if self.log is not None:
+            self.log.write(step=self.done, **metrics)
         if told := validation_line(metrics):
             over = "\r\033[K" if sys.stdout.isatty() and sys.stderr.isatty() else ""  # the bar's line
             print(f"{over}step {self.done}: {told}", flush=True)
@@ -160,65 +216,79 @@ class Trainer:
         return metrics
 
     def save(self) -> None:
-        """Write a checkpoint."""
-        names = {id(parameter): name for name, parameter in self.learning.items()}
-        moments = {
-            f"{names[id(parameter)]}::{key}": value
-            for parameter, state in self.optimizer.state.items()
-            for key, value in state.items()
-        }
-        weights = module_weights(self.stage.model, *self.modules)
-        save_checkpoint(self.folder / CHECKPOINTS, Checkpoint(self.done, weights, moments))
+        """Begin to write a checkpoint. Rank 0 writes it, when every rank has come to this step with the same weights.
 
-    def _restore(self) -> int:
+        Raises:
+            TrainingFailed: the ranks hold different weights.
+            OSError: the checkpoint before this one could not be written.
+        """
+        self._check_same_weights()
+        step, loss = self._validated or (-1, math.nan)
+        val_loss = loss if step == self.done and math.isfinite(loss) else None
+        checkpoint = Checkpoint(self.done, self.weights(), whole(self.optimisation.state()), val_loss)
+        self.ranks.agreed(lambda: self.writer.begin(checkpoint) if self.ranks.first else None)
+        self._saved = self.done
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The state of the modules that learn, whole. Every rank must call this."""
+        return whole(module_weights(self.stage.model, *self.modules))
+
+    def _check_same_weights(self) -> None:
+        if self.ranks.world == 1 or self.replicas.sharded:
+            return
+        digests = self.ranks.gather([self.done, weights_digest(self.learning)])
+        if any(digest != digests[0] for digest in digests):
+            wrong = next(rank for rank, digest in enumerate(digests) if digest != digests[0])
+            raise TrainingFailed(
+                f"rank {wrong} holds other weights than rank 0 after step {self.done}, so one of them is wrong: "
+                "test their GPUs and memory, and go on from the newest checkpoint with --resume"
+            )
+
+    def _restored_weights(self) -> Checkpoint | None:
+        """Load the weights of the newest checkpoint; None where there is none."""
         folder = self.folder / CHECKPOINTS
-        checkpoint = load_newest(folder)
-        if checkpoint is None:
-            return 0
-        load_weights(self.stage.model, checkpoint.weights, module_names(self.stage.model, *self.modules), str(folder))
-        for entry, value in checkpoint.optimizer.items():
-            name, _, key = entry.rpartition("::")
-            if name not in self.learning:
-                raise BadCheckpoint(f"{folder} holds the optimiser's state of {name!r}, which does not learn here")
-            parameter = self.learning[name]
-            # AdamW counts its steps on the CPU and keeps its moments beside the weights.
-            self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
-        return checkpoint.step
-
-    def _groups(self) -> list[dict]:
-        """Parameters by weight decay (matrices only) and by their share of the rate: where the objective is joint, the
-        Motion Expert's is its own."""
-        shares = {"motion_head": self.config.motion_rate / self.config.learning_rate} if self.config.stage == 2 else {}
-        groups: dict[tuple[float, float], list] = {}
-        for name, parameter in self.learning.items():
-            decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((decay, shares.get(module_of(name), 1.0)), []).append(parameter)
-        return [{"params": g, "weight_decay": decay, "share": share} for (decay, share), g in groups.items()]
+        checkpoint = load_newest(folder, tidy=self.ranks.first)
+        if checkpoint is not None:
+            names = module_names(self.stage.model, *self.modules)
+            load_weights(self.stage.model, checkpoint.weights, names, str(folder))
+        return checkpoint
 
     def _check_gradients(self) -> None:
         frozen = [n for n, p in self.stage.model.named_parameters() if p.grad is not None and n not in self.learning]
         if frozen:
             raise AssertionError(f"frozen parameters received gradients: {frozen[:5]}")
 
-    def _held_out(self, loader: Loader) -> Iterator[Batch]:
-        for step in range(-(-len(loader.numbers) // loader.batch_size)):
-            yield loader.batch_in_order(step).to(self.device)
+    def _batches(self) -> Iterator[Batch]:
+        """This rank's samples of the steps that are left. A sample or a checkpoint that failed ends all ranks."""
+        batches = self.train.batches(self.done, self.config.steps)
 
-    def _due(self, every: int) -> bool:
-        return self.done % every == 0 or self.done == self.config.steps
+        def following() -> Batch:
+            self.writer.check()
+            return next(batches)
+
+        while self.done < self.config.steps:
+            with self.clock.measured("data"):
+                batch = self.ranks.agreed(following)
+            yield batch
+
+    def _due(self, every: int, done: int | None = None) -> bool:
+        done = self.done if done is None else done
+        return done % every == 0 or done == self.config.steps
 
     def _stop_if_asked(self) -> None:
         """Raises:
-        Stopped: it was asked to; a checkpoint of what was done stands.
+        Stopped: a rank was asked to; a checkpoint of what was done stands.
         """
-        if self._stop.asked:
+        if self.ranks.any(self._stop.asked):
             if self.done:
-                self.save()
+                if self._saved != self.done:
+                    self.save()
+                self.ranks.agreed(self.writer.wait)
             raise Stopped(self.done or None)
 
-    def _fail(self, losses: Losses, norm: float) -> NoReturn:
+    def _fail(self, terms: dict[str, float], norm: float) -> NoReturn:
         """Say which term of the loss is not finite, or else whose gradient."""
-        wrong = [f"the {name} loss is {float(loss.detach())}" for name, loss in losses.items() if not loss.isfinite()]
+        wrong = [f"the {name} loss is {value}" for name, value in terms.items() if not math.isfinite(value)]
         if not wrong:
             names = [n for n, p in self.learning.items() if p.grad is not None and not p.grad.isfinite().all()]
             whose = names[0] if names else "all weights together"
@@ -229,16 +299,26 @@ class Trainer:
             "or look for damaged values in the shards"
         )
 
-    def _write_progress(self, loss: float, norm: float, bar: Progress) -> None:
+    def _write_progress(self, stepped: Stepped, bar: Progress) -> None:
+        line = self._line(stepped)
+        if self.log is not None:
+            self.log.write(**line)
+        bar.set_postfix_str(f"loss {stepped.loss:.4f}, {line['samples_per_second']:.1f} samples/s")
+
+    def _line(self, stepped: Stepped) -> dict[str, Any]:
+        """A line of the log; samples are those of all ranks."""
         rate = self._seen / max(time.perf_counter() - self._began, 1e-9)
-        self.log.write(
-            step=self.done,
-            loss=loss,
-            learning_rate=self.rate(self.done - 1),
-            gradient_norm=norm,
-            samples_per_second=round(rate, 2),
-        )
-        bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} samples/s")
+        found = figures(self.watch, self.clock, self.stage.model, rate, self.ranks.world)
+        self.clock.reset()
+        return {
+            "step": self.done,
+            "loss": stepped.loss,
+            "learning_rate": self.optimisation.rate(self.done - 1),
+            "gradient_norm": stepped.norm,
+            "samples_per_second": round(rate, 2),
+            **found,
+            **{f"gradient_norm_{module}": norm for module, norm in stepped.norms.items()},
+        }
 
     def _bar(self) -> Progress:
         return open_progress(f"stage {self.stage.number}", self.config.steps, "step", self.done)

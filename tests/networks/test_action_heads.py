@@ -64,7 +64,7 @@ def test_a_head_learns_one_batch_by_heart_and_says_it(name):
     assert isinstance(model, ActionHead)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for step in range(100):
-        loss = model.loss(shown, states, chunks, mask, torch.Generator().manual_seed(step))
+        loss = model.loss(shown, states, chunks, mask, model.draw(32, torch.Generator().manual_seed(step))).mean
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -79,16 +79,15 @@ def test_a_head_learns_one_batch_by_heart_and_says_it(name):
 def test_where_nothing_is_known_nothing_is_learnt(name):
     features, state, actions = batch()
     model = head(name)
-    nothing = model.loss(
-        features, state, actions, torch.zeros(2, 4, 3, dtype=torch.bool), torch.Generator().manual_seed(0)
-    )
+    draws = model.draw(2, torch.Generator().manual_seed(0))
+    nothing = model.loss(features, state, actions, torch.zeros(2, 4, 3, dtype=torch.bool), draws).mean
     nothing.backward()
     assert nothing == 0 and not any(p.grad.any() for p in model.parameters() if p.grad is not None)
 
 
 def test_a_fresh_binned_head_holds_all_bins_equally_likely():
     features, state, actions = batch()
-    loss = head("binned", bins=16).loss(features, state, actions, torch.ones(2, 4, 3).bool(), torch.Generator())
+    loss = head("binned", bins=16).loss(features, state, actions, torch.ones(2, 4, 3).bool(), {}).mean
     assert loss.item() == pytest.approx(math.log(16), rel=1e-5)
 
 
@@ -102,7 +101,7 @@ def test_cross_entropy_is_that_of_the_true_bins_in_plain_sums():
         true = min(int((float(actions[b, h, a]) + 1) * 4), 7)
         row = scores[b, h, a].tolist()
         losses.append(math.log(sum(map(math.exp, row))) - row[true])
-    found = model.loss(features, state, actions, mask, torch.Generator())
+    found = model.loss(features, state, actions, mask, {}).mean
     assert found.item() == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 

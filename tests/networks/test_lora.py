@@ -172,5 +172,5 @@ def test_adapters_learn_beside_a_joint_motion_and_without_any(folder):
 def test_what_has_no_place_for_adapters_refuses_them(folder):
     with pytest.raises(UsageError, match="adapters of rank 4; the published layout knows flow-matching without"):
         export_command(Export(folder / "whole", folder / "export"))
-    with pytest.raises(ValueError, match=r"beside q_proj and k_proj, and Linear has none"):
+    with pytest.raises(ValueError, match=r"cannot go into q_proj: Linear has no linear layer of that name"):
         add_adapters(torch.nn.Linear(2, 2), 4)

@@ -16,6 +16,7 @@ from lamp_model.networks.flow_matching import (
     motion_path,
     motion_velocity,
 )
+from lamp_model.networks.loss_term import whole_loss
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.motion_loss import LossWeights, far_points
 
@@ -126,7 +127,8 @@ def test_the_published_mode_has_no_entry_more_and_the_same_loss():
     expert = expert_of(PUBLISHED)
     assert {name.split(".")[0] for name in expert.state_dict()} == {"vlm_proj", "decoder"}
     motion, mask = torch.randn(2, 16, 8, 3) * 0.01, torch.rand(2, 16, 8) < 0.8
-    found = expert.loss(features(), motion, mask, torch.Generator().manual_seed(3))
+    draws = expert.draw(2, torch.Generator().manual_seed(3))
+    found = expert.loss(features(), motion, mask, draws)["motion"].mean
     g = torch.Generator().manual_seed(3)
     data = motion_layout.pack(motion_layout.normalise(motion))
     noise, t = torch.randn(data.shape, generator=g), torch.rand(2, generator=g)
@@ -177,7 +179,8 @@ def test_the_path_counts_until_a_point_is_lost_and_far_points_count_more():
     mask[0, 0, 4:] = False
 
     def loss(**weights):
-        return float(expert.loss(features(1), motion, mask, torch.Generator().manual_seed(0), LossWeights(**weights)))
+        draws = expert.draw(1, torch.Generator().manual_seed(0))
+        return float(whole_loss(expert.loss(features(1), motion, mask, draws, LossWeights(**weights))))
 
     assert far_points(motion, mask).tolist() == [[True, False, False, False]]
     assert loss() == pytest.approx(4 / (28 * 3))  # four increments of 1, of 28 counted with three components

@@ -9,8 +9,7 @@ from fixtures.shard import write_shards
 from training.test_model_training import request, smaller
 
 from lamp_model.storage.feature_cache import FeatureCache, digest_of_features
-from lamp_model.training import encoding
-from lamp_model.training import run as running
+from lamp_model.training import encoding, preparation
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.run import prepare, train
 
@@ -100,8 +99,8 @@ def test_it_is_said_why_features_cannot_be_kept(data, tmp_path):
     with_adapters = replace(config, model=replace(config.model, padding="repeat"))
     asked = replace(request(1, data, tmp_path / "run"), cache_features="on")
     with pytest.raises(ValueError, match="--cache-features on is not possible here: padding"):
-        running._room_for_features(asked, with_adapters, torch.device("cpu"))
+        preparation._room_for_features(asked, with_adapters, torch.device("cpu"))
     automatic = replace(asked, cache_features="auto")
-    assert running._room_for_features(automatic, with_adapters, torch.device("cpu")) is None
-    assert running._room_for_features(automatic, config, torch.device("cpu")) == 4.0
-    assert running._room_for_features(automatic, config, torch.device("cuda")) is None
+    assert preparation._room_for_features(automatic, with_adapters, torch.device("cpu")) is None
+    assert preparation._room_for_features(automatic, config, torch.device("cpu")) == 4.0
+    assert preparation._room_for_features(automatic, config, torch.device("cuda")) is None

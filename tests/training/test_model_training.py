@@ -17,7 +17,7 @@ from lamp_model.storage.checkpoints import read_tensors, steps_in
 from lamp_model.training import run as running
 from lamp_model.training.data_setup import embodiments_in
 from lamp_model.training.metrics import read_metrics
-from lamp_model.training.parameters import CosineRate, check_learning, describe_learning, set_learning
+from lamp_model.training.parameters import check_learning, describe_learning, set_learning
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
 from lamp_model.training.trainer import Trainer
@@ -232,7 +232,7 @@ def test_training_guides_by_the_same_call_as_inference(runs, data, monkeypatch):
     from lamp_model.training.stages import PolicyStage
 
     stage = PolicyStage(policy.model, embodiments_in(prepared.data, prepared.config.data))
-    stage.losses(loader.batch(0), torch.Generator().manual_seed(0))
+    stage.losses(loader.batch(0), stage.draw(2, torch.Generator().manual_seed(0)))
     assert calls == [False, False]
 
 
@@ -247,11 +247,6 @@ def test_the_wrong_parameters_learning_is_a_bug_that_shows():
     model["a"].weight.requires_grad_(False)
     with pytest.raises(AssertionError, match="other parameters would learn"):
         check_learning(model, learning, ("a",))
-
-
-def test_the_rate_is_a_cosine_over_the_whole_run():
-    rate = CosineRate(101, 1.0, 0.1)
-    assert rate(0) == 1.0 and rate(100) == pytest.approx(0.1) and rate(50) == pytest.approx(0.55)
 
 
 def test_padding_mask_keeps_a_batch_from_changing_a_sample(runs):

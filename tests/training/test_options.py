@@ -12,6 +12,7 @@ from lamp_model.options import contradictions, value_at, with_options
 from lamp_model.presets import tiny
 from lamp_model.training.request import OPTIONS, Request, check
 
+TUPLES = {"betas": (0.8, 0.99), "lora_modules": ("q_proj", "o_proj")}
 VALUES = {"fusion": "add", "action_head": "binned", "backbone": "openvla-7b"}
 
 
@@ -23,7 +24,11 @@ def config(stage=2):
 
 def other_value(place, tree):
     """Another value than the tree has."""
+    if place.name in TUPLES:
+        return TUPLES[place.name]
     has = value_at(tree, place.path)
+    if has is None and place.kind == float | None:
+        return 1e-5
     kinds = [k for k in typing.get_args(place.kind) if k not in (type(None), has)]
     if place.option.plugin is not None:
         return VALUES[place.name]
@@ -44,12 +49,13 @@ def test_the_command_has_every_option_of_a_run_once():
 def test_what_is_typed_comes_to_its_field_and_to_no_other(name, tmp_path):
     tree, place = config(), OPTIONS[name]
     value = other_value(place, tree)
-    if name == "motion_rate":
+    if name in ("motion_rate", "minimum_rate"):
         value = 1e-6
-    words = ["--stage", str(place.option.stage or 1), place.flag, str(value)]
+    typed = [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
+    words = ["--stage", str(place.option.stage or 1), place.flag, *typed]
     request = request_of(tyro.cli(Train, args=words, config=(tyro.conf.FlagCreatePairsOff,)), tmp_path)
     assert request.options == {name: value}
-    if name in ("val_fraction", "grid", "guidance_steps", "motion_target"):
+    if name in ("val_fraction", "grid", "guidance_steps", "motion_target", "augment_crop"):
         return  # other values of these are held to the rest of the config
     changed = with_options(tree, request.options)
     assert value_at(changed, place.path) == value

@@ -16,14 +16,14 @@ from fixtures.shard import write_shards
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.train_options import Train
 from jobs.commands.train import train_command
-from lamp_model.config import POSITIVE, RATES, TrainingConfig
+from lamp_model.config import CHANGING, POSITIVE, TrainingConfig
 from lamp_model.model import MotionModel, PolicyModel, outline
+from lamp_model.networks.loss_term import LossTerm
 from lamp_model.presets import tiny
 from lamp_model.storage.checkpoints import steps_in
 from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
 from lamp_model.training.metrics import read_metrics
-from lamp_model.training.parameters import CosineRate
 
 SHORT = {"batch_size": 1, "steps": 1, "val_fraction": 0.0, "device": "cpu", "threads": 1}
 
@@ -83,7 +83,7 @@ def test_a_start_that_fails_while_it_builds_leaves_nothing(folder, monkeypatch):
         ({"fusion": "gated:motion_width=5"}, "'gated' takes 'motion_width' from the rest of the model"),
         ({"fusion": "gated-tokens:feature-width=5"}, "takes 'feature_width' from the rest of the model"),
         ({"action_head": "binned:bins=10000000000"}, "bins must lie between 1 and 65536"),
-        ({"lora_rank": 10_000}, "lora-rank must not be above the \\d+ of the narrowest projection, found 10000"),
+        ({"lora_rank": 10_000}, "lora-rank must not be above the \\d+ of the narrowest layer, found 10000"),
         ({"threads": 0}, "threads must be at least 1, found 0"),
         ({"learning_rate": float("inf")}, "learning-rate must be positive and finite, found inf"),
         ({"objective": "joint", "motion_weight": float("nan")}, "motion-weight must be positive and finite, found nan"),
@@ -152,19 +152,20 @@ def test_going_on_with_another_rate_is_what_the_run_then_does_and_says(folder):
     train_command(Train(stage=1, output=run, resume=True, learning_rate=1e-5, device="cpu", threads=1))
     after = read_config(run).training
     assert (after.learning_rate, after.minimum_rate) == (1e-5, 1e-5)
-    assert after.earlier_rates == {"2": {name: getattr(before, name) for name in RATES}}
+    assert after.earlier_rates == {"2": {name: getattr(before, name) for name in CHANGING if name != "backbone_rate"}}
     used = read_metrics(run / "metrics.jsonl")[-1]
-    assert used["step"] == 4 and used["learning_rate"] == pytest.approx(CosineRate(4, 1e-5, 1e-5)(3))
-    again = after.with_rates({"learning_rate": 1e-6}, 2)
+    assert used["step"] == 4 and used["learning_rate"] == pytest.approx(1e-5)
+    again = after.resumed({"learning_rate": 1e-6}, 2)
     assert again.earlier_rates == after.earlier_rates and again.learning_rate == 1e-6
-    assert after.with_rates({"learning_rate": 1e-5}, 4) is after
+    assert after.resumed({"learning_rate": 1e-5}, 4) is after
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_run_that_runs_away_keeps_no_checkpoint_of_it_and_says_how_to_go_on(folder, where, monkeypatch):
-    def damaged(self, batch, generator):
+    def damaged(self, batch, draws):
         tensor = next(p for p in self.model.motion_head.parameters() if p.requires_grad).sum()
-        return {"motion": tensor * np.nan if where == "loss" else torch.sqrt(tensor * 0)}
+        broken = LossTerm(tensor * np.nan if where == "loss" else torch.sqrt(tensor * 0), torch.tensor(1))
+        return {"motion": broken, "path": broken}
 
     from lamp_model.training.stages import MotionStage
 

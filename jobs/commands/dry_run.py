@@ -1,0 +1,52 @@
+"""``lamp-train --dry-run``: print what a run will take."""
+
+from typing import TYPE_CHECKING
+
+from jobs.cli.exit_codes import Failed, UsageError
+from jobs.cli.train_options import Train
+
+if TYPE_CHECKING:
+    from lamp_model.training.dry_run import Machines
+    from lamp_model.training.run import Prepared
+
+
+def dry_run(args: Train, prepared: "Prepared") -> int:
+    """Print the plan of a run; nothing is written.
+
+    Raises:
+        UsageError: the planned GPUs are not known.
+        Failed: the run does not fit into the memory of such a GPU.
+    """
+    from lamp_model.training.dry_run import plan
+    from lamp_model.training.run import try_steps
+
+    config = prepared.config
+    machines = _machines(args, prepared)
+    planned = plan(config, prepared.folder, prepared.data, machines, prepared.micro_batch)
+    print(
+        f"dry run: stage {config.training.stage}, preset {config.preset}, on {prepared.data.path} "
+        f"({len(prepared.data):,} samples); nothing is written"
+    )
+    for line in planned.lines():
+        print(line)
+    if why := planned.too_large():
+        raise Failed(why)
+    if prepared.device.type == "cuda" or args.device == "cpu":
+        print(try_steps(prepared).line())
+    return 0
+
+
+def _machines(args: Train, prepared: "Prepared") -> "Machines":
+    import torch
+
+    from lamp_model.training.dry_run import Machines
+    from lamp_model.training.flops import PEAKS, device_of
+
+    kind = args.gpu
+    if kind is None:
+        here = device_of(torch.cuda.get_device_name(prepared.device)) if prepared.device.type == "cuda" else None
+        kind = next((name for name, device in PEAKS.items() if device == here), "h100")
+    try:
+        return Machines(kind, args.gpus, args.mfu)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -1,0 +1,1 @@
+"""Training by several processes: who they are, how they agree, and how they share a model."""
