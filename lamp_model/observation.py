@@ -1,7 +1,10 @@
-"""Checks of a policy's inputs. Every error message is one sentence; types are checked too, because users call this."""
+"""A policy's input and its checks. Every error message is one sentence; types are checked too, because users call
+this."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +13,21 @@ from PIL import Image
 
 from lamp_model.data.normalisation import Normaliser
 from schemas.errors import first_line
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy acts on at one moment; ``LampPolicy.predict`` says what each must be.
+
+    Attributes:
+        images: for each of the policy's cameras an upright, unmirrored RGB image, uint8 [height, width, 3].
+        instruction: what to do.
+        state: proprioception in the convention of the training data.
+    """
+
+    images: Sequence[np.ndarray]
+    instruction: str
+    state: Any
 
 
 def check_images(images: object, cameras: Sequence[str]) -> None:

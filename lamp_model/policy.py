@@ -20,18 +20,14 @@ from lamp_model.data.embodiments import Embodiment, embodiments_of
 from lamp_model.data.normalisation import Normaliser
 from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel, check_mode
-from lamp_model.networks import motion_layout
-from lamp_model.networks.precision import autocast
+from lamp_model.observation import Observation
+from lamp_model.prediction import MotionWanted, Noise, NotFinite, Prediction, Seen, predict
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_policy
 from lamp_model.storage.run_folder import STATISTICS, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
-
-
-class NotFinite(ValueError):
-    """The network's output holds NaN or infinity; no action is returned."""
 
 
 class LampPolicy:
@@ -65,7 +61,6 @@ class LampPolicy:
         """Orientation of the networks' input: ``upright`` or ``rotated-180``. ``predict`` takes upright images."""
         return self.model.config.image_orientation
 
-    @torch.inference_mode()
     def predict(
         self,
         images: Sequence[np.ndarray],
@@ -95,64 +90,59 @@ class LampPolicy:
                 return.
             NotFinite: the network's actions (or motion) hold NaN or infinity, for example from damaged weights.
         """
-        observation.check_images(images, self.cameras)
-        observation.check_instruction(instruction)
-        self._check_length(instruction)
+        seen = self.prepare(Observation(images, instruction, state))
+        self.check_length(instruction)
         observation.check_seed(seed)
-        told = observation.seen_state(state, self.state_range)
-        told = functional.pad(told, (0, self.model.config.action.state_size - told.shape[-1]))  # of the widest robot
-        if return_motion and not self.model.config.guided:
-            raise ValueError("this policy was trained with --motion none: it has no motion to return")
-        device = self.model.device
-        seen = [observation.as_seen(image, self.model.config.rotated) for image in images]
-        resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
-        pictures = [torch.from_numpy(image).to(device)[None] for image in resized]
-        # Drawn on the CPU, so that a seed gives the same noise on every device.
-        generator = torch.Generator().manual_seed(int(seed))
-        motion_noise = self.model.motion_noise(1, generator)
-        motion_noise = None if motion_noise is None else motion_noise.to(device)
-        action_noise = self.model.action_noise(1, generator)
-        action_noise = None if action_noise is None else action_noise.to(device)
-        with autocast(device):
-            features = self.model.encode(pictures, [instruction])
-            guided = self.model.guided_features(features, motion_noise)
-            actions = self.model.act(guided, told.to(device), action_noise)
-            motion = (
-                self.model.motion_head.rollout(features, motion_noise)
-                if motion_noise is not None and return_motion
-                else None
-            )
-        # Check before denormalising, which clips: infinity would become the maximum action.
-        own = _finite(actions.float()[..., : self.action_range.size].cpu(), "actions")
-        chunk = self.action_range.denormalise(own)[0].numpy()
-        if motion is None:
-            return chunk
-        motion = motion_layout.denormalise(_finite(motion.float().cpu(), "motion"))
-        return chunk, motion_layout.upright(motion, self.model.config.rotated)[0].numpy()
+        self.check_motion(return_motion)
+        noise = Noise.draw(self.model, 1, torch.Generator().manual_seed(int(seed)))
+        (row,) = self.predict_batch([seen], noise, ["whole" if return_motion else "none"])
+        if isinstance(row, NotFinite):
+            raise row
+        return row.actions.numpy() if row.motion is None else (row.actions.numpy(), row.motion.numpy())
 
-    def _check_length(self, instruction: str) -> None:
+    def predict_batch(
+        self, seen: Sequence[Seen], noise: Noise, wanted: Sequence[MotionWanted]
+    ) -> list[Prediction | NotFinite]:
+        """Predict for prepared observations in one forward pass; see ``lamp_model.prediction.predict``."""
+        return predict(self.model, self.action_range, seen, noise, wanted)
+
+    def prepare(self, observed: Observation) -> Seen:
+        """Check an observation and convert it to the networks' input. The instruction's length is not checked
+        (``check_length``); any thread may call this.
+
+        Raises:
+            ValueError: as ``predict``.
+        """
+        observation.check_images(observed.images, self.cameras)
+        observation.check_instruction(observed.instruction)
+        state = observation.seen_state(observed.state, self.state_range)
+        state = functional.pad(state, (0, self.model.config.action.state_size - state.shape[-1]))  # of the widest robot
+        seen = [observation.as_seen(image, self.model.config.rotated) for image in observed.images]
+        resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
+        return Seen(tuple(torch.from_numpy(image) for image in resized), observed.instruction, state)
+
+    def check_length(self, instruction: str) -> int:
+        """The number of tokens that an instruction makes with the images. One thread at a time may call this.
+
+        Raises:
+            ValueError: there are more than the policy has room for.
+        """
         room = self.model.config.action.positions - self.model.config.action.chunk
         length = self.model.qwen_vl_interface.length(instruction, len(self.cameras))
         if length > room:
             raise ValueError(
                 f"the instruction is too long: with the images it makes {length} tokens, the policy has room for {room}"
             )
+        return length
 
+    def check_motion(self, wanted: bool) -> None:
+        """Refuse to return a motion that the policy does not predict.
 
-def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
-    """Return the values if all are finite.
-
-    Raises:
-        NotFinite: some are not.
-    """
-    wrong = int((~values.isfinite()).sum())
-    if wrong:
-        raise NotFinite(
-            f"{wrong} of {values.numel()} numbers of the {what} came out as NaN or infinity, and none was returned: "
-            "the policy's "
-            "weights are damaged, or the state lies far outside the training data"
-        )
-    return values
+        Raises:
+            ValueError: motion is wanted and there is none.
+        """
+        if wanted and not self.model.config.guided:
+            raise ValueError("this policy was trained with --motion none: it has no motion to return")
 
 
 def load_policy(
