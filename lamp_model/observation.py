@@ -79,11 +79,6 @@ def resized_by_pil(image: UInt8[np.ndarray, "h w 3"], side: int | None) -> UInt8
     return np.array(Image.fromarray(image).resize((side, side)))
 
 
-def as_seen(image: UInt8[np.ndarray, "H W 3"], rotated: bool) -> UInt8[np.ndarray, "H W 3"]:
-    """An upright image in the networks' orientation."""
-    return image[::-1, ::-1] if rotated else image
-
-
 def seen_state(state: object, state_range: Normaliser) -> Float[torch.Tensor, "1 S"]:
     """A normalised state, on the CPU.
 

@@ -28,6 +28,7 @@ from lamp_model.storage.run_folder import STATISTICS, finished_run, load_model, 
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
+from schemas.orientation import flipped
 
 
 class LampPolicy:
@@ -58,7 +59,7 @@ class LampPolicy:
 
     @property
     def image_orientation(self) -> str:
-        """Orientation of the networks' input: ``upright`` or ``rotated-180``. ``predict`` takes upright images."""
+        """Orientation of the networks' input, one of ``ORIENTATIONS``. ``predict`` takes upright images."""
         return self.model.config.image_orientation
 
     def predict(
@@ -73,7 +74,7 @@ class LampPolicy:
 
         Args:
             images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size: as
-                in the shards. They are rotated here if the networks need it (``image_orientation``). LIBERO's
+                in the shards. They are flipped here if the networks need it (``image_orientation``). LIBERO's
                 environment gives them upside down: flip them first (``image[::-1]``).
             instruction: what to do.
             state: proprioception in the convention of the training data.
@@ -117,7 +118,7 @@ class LampPolicy:
         observation.check_instruction(observed.instruction)
         state = observation.seen_state(observed.state, self.state_range)
         state = functional.pad(state, (0, self.model.config.action.state_size - state.shape[-1]))  # of the widest robot
-        seen = [observation.as_seen(image, self.model.config.rotated) for image in observed.images]
+        seen = [flipped(image, *self.model.config.flips) for image in observed.images]
         resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
         return Seen(tuple(torch.from_numpy(image) for image in resized), observed.instruction, state)
 
@@ -167,9 +168,9 @@ def load_policy(
             length.
         features: of a published checkpoint: the backbone's last hidden states ``after-norm`` (the default, as in
             transformers 5) or ``before-norm`` (as in 4.57); the authors' release allows both. A run stores its own.
-        image_orientation: of a published checkpoint: whether its networks take images ``upright`` or ``rotated-180``.
-            By default rotated with the statistics of LIBERO, which the authors' evaluation and data rotate; a run
-            stores its own. ``predict`` always takes upright images.
+        image_orientation: of a published checkpoint: whether its networks take images ``upright``, ``mirrored`` or
+            ``rotated-180``. By default mirrored with the statistics of LIBERO, as the authors' evaluation and data are;
+            a run stores its own. ``predict`` always takes upright images.
 
     Raises:
         BadRun: there is no such run, or it has not finished.

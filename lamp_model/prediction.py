@@ -136,7 +136,7 @@ def _motions(
         steps = 1 if kind == "first-step" else None
         motion = model.motion_head.rollout(Features(features.tokens[rows], mask), noise.motion[rows], steps)
         motion = motion_layout.denormalise(motion.float().cpu())
-        found.update(zip(rows, motion_layout.upright(motion, model.config.rotated), strict=True))
+        found.update(zip(rows, motion_layout.upright(motion, model.config.flips), strict=True))
     return found
 
 

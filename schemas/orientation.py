@@ -11,6 +11,21 @@ clockwise.
 """
 
 
+FLIPS = {
+    "upright": (False, False),
+    "mirrored": (True, False),
+    "upside-down": (False, True),
+    "rotated-180": (True, True),
+}
+"""The orientations that keep a picture's size: whether its columns and its rows are in reverse order. Each is its own
+inverse."""
+
+
+def flipped(image: Shaped[np.ndarray, "H W *c"], columns: bool, rows: bool) -> Shaped[np.ndarray, "H W *c"]:
+    """A view of one picture with its columns or rows in reverse order, or both."""
+    return image[:: -1 if rows else 1, :: -1 if columns else 1]
+
+
 def upright(stored: Shaped[np.ndarray, " T H W *c"], orientation: Orientation) -> Shaped[np.ndarray, " T h w *c"]:
     """Frames or depth maps as the camera saw them; rotation by 90 or 270 degrees swaps height and width."""
     if orientation == "upright":

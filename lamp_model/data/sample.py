@@ -9,8 +9,9 @@ import torch
 from lamp_model.data.batch import Batch, Scene
 from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
-from schemas.cameras import rotated_180
+from schemas.cameras import flipped_intrinsics
 from schemas.jpeg import decode_jpeg
+from schemas.orientation import flipped
 from schemas.retargeting import retarget
 from schemas.scene_flow import SceneFlow
 from schemas.shard_formats import CorruptShard
@@ -34,7 +35,7 @@ class SampleConfig:
         black: roles that these samples do not have; a black image takes their place.
         generated: also take instructions that a model wrote.
         retargeted: take the flow in equal steps of distance (``schemas.retargeting``).
-        rotated: rotate images and flow by 180 degrees about the camera's optical axis.
+        flips: whether the columns and the rows of images and flow are put in reverse order.
     """
 
     cameras: tuple[str, ...]
@@ -49,7 +50,7 @@ class SampleConfig:
     black: tuple[str, ...] = ()
     generated: bool = False
     retargeted: bool = False
-    rotated: bool = False
+    flips: tuple[bool, bool] = (False, False)
 
 
 def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
@@ -72,9 +73,9 @@ def to_sample(triplet: Triplet, config: SampleConfig, instruction: str, number: 
     flow = _taken_flow(triplet, config)
     if config.retargeted:
         flow = retarget(flow, triplet.camera.intrinsics, triplet.camera.size)
-    intrinsics = triplet.camera.intrinsics
-    if config.rotated:
-        flow, intrinsics = flow.rotated_180(), rotated_180(intrinsics, triplet.camera.size)
+    intrinsics = flipped_intrinsics(triplet.camera.intrinsics, triplet.camera.size, *config.flips)
+    if any(config.flips):
+        flow = flow.flipped(*config.flips)
     motion, mask = flow.increments(seen_only=True)
     scene = Scene(
         uvz=flow.uvz,
@@ -139,9 +140,7 @@ def _image(triplet: Triplet, role: str, config: SampleConfig) -> np.ndarray:
     if role in config.black:
         reference = decode_image(triplet, "image").shape if side is None else (side, side, 3)
         return np.zeros(reference, np.uint8)
-    image = decode_image(triplet, role)
-    if config.rotated:
-        image = np.ascontiguousarray(image[::-1, ::-1])
+    image = np.ascontiguousarray(flipped(decode_image(triplet, role), *config.flips))
     if side is None or image.shape[:2] == (side, side):
         return image
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()

@@ -55,7 +55,7 @@ def load_published_policy(
     Args:
         features: see ``lamp_model.backbones.qwen3_vl.Config``; None takes those of the config.
         image_orientation: see ``lamp_model.model_config.ModelConfig``; None takes an exported run's own; for the
-            authors' checkpoints, rotated images with LIBERO's statistics, else upright ones.
+            authors' checkpoints, mirrored images with LIBERO's statistics, else upright ones.
 
     Raises:
         ValueError: there are no such features or no such orientation.
@@ -101,7 +101,7 @@ def oriented(config: PublishedConfig, statistics: str | None, asked: str | None)
         ValueError: there is no such orientation.
     """
     if asked not in (None, *ORIENTATIONS):
-        raise ValueError(f"image_orientation must be {' or '.join(ORIENTATIONS)}, found {asked!r}")
+        raise ValueError(f"image_orientation must be one of {', '.join(ORIENTATIONS)}, found {asked!r}")
     if asked is None and (config.own_normalisation or statistics in (KEYS[0], None)):
         return config.model
     return with_options(config.model, {"image_orientation": asked or "upright"})
