@@ -38,6 +38,7 @@ class LampPolicy:
         model: frozen, in evaluation mode.
         state_range, action_range: of the data it was trained on.
         action_convention: meaning of the action dimensions; None where the data did not define it.
+        state_names: one word for each dimension of the state; None where the data did not define them.
         pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
@@ -48,9 +49,10 @@ class LampPolicy:
         action_range: Normaliser,
         pil_size: int | None = None,
         action_convention: ActionConvention | None = None,
+        state_names: tuple[str, ...] | None = None,
     ):
         self.model, self.state_range, self.action_range = model, state_range, action_range
-        self.pil_size, self.action_convention = pil_size, action_convention
+        self.pil_size, self.action_convention, self.state_names = pil_size, action_convention, state_names
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -182,14 +184,22 @@ def load_policy(
         check_mode(compile)
     if is_published(source):
         loaded = load_published_policy(source, statistics_key, features, image_orientation)
-        policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
+        policy = LampPolicy(
+            loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention, loaded.state_names
+        )
     else:
         for name, value in (("features", features), ("image_orientation", image_orientation)):
             if value is not None:
                 raise ValueError(f"{name} is for published checkpoints; {source} is a run, which knows its own")
         chosen_one = _embodiment(Path(source), finished_run(Path(source), 2).data, statistics_key)
         model, _ = load_model(Path(source))
-        policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)
+        policy = LampPolicy(
+            model,
+            chosen_one.state,
+            chosen_one.action,
+            action_convention=chosen_one.convention,
+            state_names=chosen_one.state_names,
+        )
     policy.model.place(chosen)
     if chosen.type == "cuda":
         policy.model.round_weights()

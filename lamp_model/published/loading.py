@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lamp_model.backbones import feature_width
-from lamp_model.data.embodiments import convention_of
+from lamp_model.data.embodiments import convention_of, state_names_of
 from lamp_model.data.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
 from lamp_model.errors import BadCheckpoint
 from lamp_model.model import PolicyModel, outline
@@ -23,6 +23,7 @@ from lamp_model.published.files import fetched, find, read_state, verify_weights
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
 from schemas.plugins import MissingDependency, configure
+from schemas.robot_conventions import LIBERO_DELTA_OPEN, LIBERO_STATE
 
 KEYS = ("libero", "franka")
 """Keys of the statistics, in the order in which they are looked for."""
@@ -34,7 +35,9 @@ class LoadedPolicy:
 
     Attributes:
         pil_size: side to which PIL resizes images first, as the published code does; None leaves it to the backbone.
-        convention: of the actions, where the statistics hold it, as in an exported run.
+        convention: of the actions: that of the statistics, as in an exported run; the authors' LIBERO statistics do not
+            hold it, and it is known; else None.
+        state_names: of the state's dimensions, likewise.
     """
 
     model: PolicyModel
@@ -42,6 +45,7 @@ class LoadedPolicy:
     action: Normaliser
     pil_size: int | None
     convention: ActionConvention | None
+    state_names: tuple[str, ...] | None
 
 
 def load_published_policy(
@@ -70,7 +74,9 @@ def load_published_policy(
     name, statistics = read_statistics(files.statistics, statistics_key)
     config = replace(config, model=oriented(config, name, image_orientation))
     state, action = _ranges(statistics, config.model, files.statistics)
-    convention = _convention(statistics, files.statistics)
+    convention, names = _convention(statistics, files.statistics), state_names_of(statistics["state"])
+    if not config.own_normalisation and name == KEYS[0]:
+        convention, names = convention or LIBERO_DELTA_OPEN, names or LIBERO_STATE
     check_parts(config, files.config)
     files = fetched(files)
     tensors = read_state(files, POLICY_PARTS)
@@ -83,11 +89,10 @@ def load_published_policy(
     backbone.model.tie_weights()
     model.requires_grad_(False).eval()
     if config.own_normalisation:
-        return LoadedPolicy(model, state, action, None, convention)
+        return LoadedPolicy(model, state, action, None, convention, names)
     image_size = backbone.config.image_size
-    return LoadedPolicy(
-        model, PublishedState(state, mask_z=config.mask_z), PublishedAction(action), image_size, convention
-    )
+    told = PublishedState(state, mask_z=config.mask_z)
+    return LoadedPolicy(model, told, PublishedAction(action), image_size, convention, names)
 
 
 def oriented(config: PublishedConfig, statistics: str | None, asked: str | None) -> ModelConfig:
