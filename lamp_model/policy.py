@@ -39,6 +39,7 @@ class LampPolicy:
         state_range, action_range: of the data it was trained on.
         action_convention: meaning of the action dimensions; None where the data did not define it.
         state_names: one word for each dimension of the state; None where the data did not define them.
+        statistics_key: name of the dataset whose statistics normalise states and actions; None where it is not known.
         pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
@@ -50,9 +51,11 @@ class LampPolicy:
         pil_size: int | None = None,
         action_convention: ActionConvention | None = None,
         state_names: tuple[str, ...] | None = None,
+        statistics_key: str | None = None,
     ):
         self.model, self.state_range, self.action_range = model, state_range, action_range
-        self.pil_size, self.action_convention, self.state_names = pil_size, action_convention, state_names
+        self.pil_size, self.action_convention = pil_size, action_convention
+        self.state_names, self.statistics_key = state_names, statistics_key
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -185,7 +188,13 @@ def load_policy(
     if is_published(source):
         loaded = load_published_policy(source, statistics_key, features, image_orientation)
         policy = LampPolicy(
-            loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention, loaded.state_names
+            loaded.model,
+            loaded.state,
+            loaded.action,
+            loaded.pil_size,
+            loaded.convention,
+            loaded.state_names,
+            loaded.statistics_key,
         )
     else:
         for name, value in (("features", features), ("image_orientation", image_orientation)):
@@ -199,6 +208,7 @@ def load_policy(
             chosen_one.action,
             action_convention=chosen_one.convention,
             state_names=chosen_one.state_names,
+            statistics_key=chosen_one.name,
         )
     policy.model.place(chosen)
     if chosen.type == "cuda":

@@ -38,6 +38,7 @@ class LoadedPolicy:
         convention: of the actions: that of the statistics, as in an exported run; the authors' LIBERO statistics do not
             hold it, and it is known; else None.
         state_names: of the state's dimensions, likewise.
+        statistics_key: of the statistics that were taken.
     """
 
     model: PolicyModel
@@ -46,6 +47,7 @@ class LoadedPolicy:
     pil_size: int | None
     convention: ActionConvention | None
     state_names: tuple[str, ...] | None
+    statistics_key: str
 
 
 def load_published_policy(
@@ -89,10 +91,10 @@ def load_published_policy(
     backbone.model.tie_weights()
     model.requires_grad_(False).eval()
     if config.own_normalisation:
-        return LoadedPolicy(model, state, action, None, convention, names)
+        return LoadedPolicy(model, state, action, None, convention, names, name)
     image_size = backbone.config.image_size
     told = PublishedState(state, mask_z=config.mask_z)
-    return LoadedPolicy(model, told, PublishedAction(action), image_size, convention, names)
+    return LoadedPolicy(model, told, PublishedAction(action), image_size, convention, names, name)
 
 
 def oriented(config: PublishedConfig, statistics: str | None, asked: str | None) -> ModelConfig:
