@@ -17,7 +17,7 @@ from schemas.errors import first_line
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy acts on at one moment; ``LampPolicy.predict`` says what each must be.
+    """What a policy acts on at one moment, as a caller or client gave it: ``LampPolicy.prepare`` checks it.
 
     Attributes:
         images: for each of the policy's cameras an upright, unmirrored RGB image, uint8 [height, width, 3].
@@ -25,8 +25,8 @@ class Observation:
         state: proprioception in the convention of the training data.
     """
 
-    images: Sequence[np.ndarray]
-    instruction: str
+    images: Any
+    instruction: Any
     state: Any
 
 

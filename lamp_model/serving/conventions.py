@@ -7,7 +7,6 @@ The policy carries those of its training data: roles of cameras, names of the st
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from schemas.robot_conventions import (
     LIBERO_STATE,
 )
 
-Vector = Float[np.ndarray, " n"]
+Vector = Float[np.ndarray, " _"]
 Chunk = Float[np.ndarray, "H A"]
 NATIVE = "native"
 WIDOWX_STATE = ("x", "y", "z", "qw", "qx", "qy", "qz", "gripper")
@@ -143,9 +142,8 @@ class Match:
             raise ValueError(f"the observation lacks the image {', '.join(missing)}; it has: {has}")
         there = {role: self._upright(images[self.key(role)]) for role in wanted}
         shape = next((image.shape for image in there.values() if isinstance(image, np.ndarray)), (1, 1, 3))
-        seen: list = [there.get(role, np.zeros(shape, np.uint8)) for role in self.policy.cameras]
-        told: Any = instruction  # the policy checks it
-        return Observation(seen, told, self._state(state))
+        seen = [there.get(role, np.zeros(shape, np.uint8)) for role in self.policy.cameras]
+        return Observation(seen, instruction, self._state(state))
 
     def actions(self, chunk: Chunk) -> Chunk:
         """The client's actions from the policy's."""
