@@ -184,7 +184,9 @@ def _run(protocol: "Protocol", served: "Served", access: "Access", title: str) -
         )
         if access.token is None and not is_loopback(access.host):
             logger.warning("no token is asked for: anyone who reaches this port can use the policy")
-        threading.Event().wait()
+        forever = threading.Event()
+        while not forever.wait(1.0):  # a signal that came in a callback wakes no longer wait
+            pass
     except KeyboardInterrupt:
         pass  # the way in which a server ends
     finally:

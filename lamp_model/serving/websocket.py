@@ -1,6 +1,7 @@
 """A WebSocket server on a thread of its own: limits, token, health and metrics; protocols say what is spoken."""
 
 import asyncio
+import contextlib
 import http
 import json
 import logging
@@ -21,6 +22,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 GRACE = 30.0
 """Seconds that answers may still take when the server ends."""
+GOOD_BYE = 1.0
+"""Seconds that clients then have to close their connection."""
 GOING_AWAY = 1001
 
 
@@ -59,7 +62,7 @@ class Link:
         waiting = asyncio.wrap_future(future)
         await asyncio.wait({waiting, self._closed}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            waiting.cancel()
+            future.cancel()
             raise Gone
         return waiting.result()
 
@@ -130,7 +133,8 @@ class WebSocketServer:
         while self._busy and self._loop.time() < until:
             await asyncio.sleep(0.01)
         server.close(code=GOING_AWAY, reason="the server is ending")
-        await server.wait_closed()
+        with contextlib.suppress(TimeoutError):  # some may have connected and said nothing
+            await asyncio.wait_for(server.wait_closed(), GOOD_BYE)
 
     async def _handle(self, socket: ServerConnection) -> None:
         self._clients += 1

@@ -5,6 +5,7 @@ A module defines a frozen ``Config`` and ``build(config)``, which returns a ``Pr
 
 from collections.abc import Mapping
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 from lamp_model.serving.access import Access
 from lamp_model.serving.conventions import Client
@@ -12,6 +13,7 @@ from lamp_model.serving.episode import Served
 from schemas.plugins import configure, load_plugin
 
 
+@runtime_checkable
 class Running(Interface):
     """A server that listens.
 
@@ -26,6 +28,7 @@ class Running(Interface):
         ...
 
 
+@runtime_checkable
 class Protocol(Interface):
     """Serves a policy.
 

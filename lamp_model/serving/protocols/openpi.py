@@ -75,7 +75,7 @@ async def _converse(served: Served, link: Link) -> None:
 def _images(served: Served, values: Mapping[str, Any]) -> dict[str, Any]:
     """The images by the client's names of the cameras; a client of any robot names them as LIBERO's example does."""
     known = LIBERO_OPENPI.cameras or {}
-    images = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim == 3}
+    images = {name: value for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim > 1}
     if served.match.client.cameras is not None:
         return images
     named = {role: images[name] for role, name in known.items() if name in images}
