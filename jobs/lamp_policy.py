@@ -30,11 +30,11 @@ def _run() -> int:
     check_subcommand(words, list(COMMANDS))
     args: Any
     if words and words[0] in COMMANDS:
-        options, handler = _load(words[0])
+        options, handler = load_command(words[0])
         check_choices(options, words[1:])
         args = tyro.cli(options, prog=f"lamp-policy {words[0]}", description=help_of(options), args=words[1:])
     else:  # help, a script for completion, or no command, which tyro refuses
-        loaded = {name: _load(name) for name in COMMANDS}
+        loaded = {name: load_command(name) for name in COMMANDS}
         each = [Annotated[options, tyro.conf.subcommand(name)] for name, (options, _) in loaded.items()]
         args = tyro.cli(functools.reduce(operator.or_, each), prog="lamp-policy", description=DESCRIPTION, args=words)
         handler = dict(loaded.values())[type(args)]
@@ -43,7 +43,8 @@ def _run() -> int:
     return handler(args)
 
 
-def _load(name: str) -> tuple[Any, Any]:
+def load_command(name: str) -> tuple[Any, Any]:
+    """The options of a command, and the function that carries it out."""
     module, options, handler = COMMANDS[name]
     loaded = importlib.import_module(module)
     return getattr(loaded, options), getattr(loaded, handler)
