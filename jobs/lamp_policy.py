@@ -1,8 +1,6 @@
 """``lamp-policy``: let a trained policy act: serve it to robots and simulators, evaluate it, compare policies."""
 
-import functools
 import importlib
-import operator
 import sys
 from typing import Annotated, Any
 
@@ -35,8 +33,11 @@ def _run() -> int:
         args = tyro.cli(options, prog=f"lamp-policy {words[0]}", description=help_of(options), args=words[1:])
     else:  # help, a script for completion, or no command, which tyro refuses
         loaded = {name: load_command(name) for name in COMMANDS}
-        each = [Annotated[options, tyro.conf.subcommand(name)] for name, (options, _) in loaded.items()]
-        args = tyro.cli(functools.reduce(operator.or_, each), prog="lamp-policy", description=DESCRIPTION, args=words)
+        command: Any = None
+        for name, (options, _) in loaded.items():
+            one = Annotated[options, tyro.conf.subcommand(name)]
+            command = one if command is None else command | one
+        args = tyro.cli(command, prog="lamp-policy", description=DESCRIPTION, args=words)
         handler = dict(loaded.values())[type(args)]
     args = ungrouped(args)
     check_paths(args)

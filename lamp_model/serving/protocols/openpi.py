@@ -84,7 +84,9 @@ def _images(served: Served, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def pack(values: Any) -> bytes:
     """Values as openpi's msgpack."""
-    return msgpack.packb(values, default=_packed)
+    packed = msgpack.packb(values, default=_packed)
+    assert packed is not None
+    return packed
 
 
 def _packed(value: Any) -> Any:
