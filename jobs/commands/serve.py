@@ -168,11 +168,11 @@ def _warm(policy: "LampPolicy") -> None:
 
 def _run(protocol: "Protocol", served: "Served", access: "Access", title: str) -> int:
     """Serve until the process is interrupted; the answers that are due then still go out."""
-    from lamp_model.serving.access import PortTaken, is_loopback
+    from lamp_model.serving.access import CannotListen, is_loopback
 
     try:
         running = protocol.start(served, access)
-    except PortTaken as error:
+    except CannotListen as error:
         raise Failed(str(error)) from error
     try:
         told = served.metadata()

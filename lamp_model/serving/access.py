@@ -1,5 +1,6 @@
 """Who may connect, and how much they may send."""
 
+import errno
 import hmac
 import ipaddress
 from dataclasses import dataclass
@@ -73,12 +74,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class PortTaken(OSError):
-    """The port cannot be listened on."""
+class CannotListen(OSError):
+    """The address cannot be listened on; the message says why and what to do."""
 
     def __init__(self, access: Access, error: OSError):
         why = error.strerror or str(error)
-        super().__init__(
-            f"cannot listen on {access.place} ({why}): another program, perhaps another lamp-policy serve, uses the "
-            "port; choose another with --port"
-        )
+        what = {
+            errno.EADDRINUSE: "another program, perhaps another lamp-policy serve, uses the port; choose another with "
+            "--port",
+            errno.EACCES: "ports below 1024 are the system's; choose another with --port",
+        }.get(error.errno or 0, "give an address of this machine as --host")
+        super().__init__(f"cannot listen on {access.place} ({why}): {what}")

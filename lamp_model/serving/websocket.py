@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from lamp_model.serving.access import Access, PortTaken
+from lamp_model.serving.access import Access, CannotListen
 from lamp_model.serving.metrics import prometheus
 from lamp_model.serving.service import PolicyService
 
@@ -83,7 +83,7 @@ class WebSocketServer:
             converse: called for each client; raises ``ConnectionClosed`` or ``Gone`` when the client goes.
 
         Raises:
-            PortTaken: another program listens on the port.
+            CannotListen: the address cannot be listened on, for example because another program does.
         """
         self._service, self._access, self._converse = service, access, converse
         self._busy: set[ServerConnection] = set()
@@ -120,7 +120,10 @@ class WebSocketServer:
                 logger=_quiet(),
             )
         except OSError as error:
-            self._ready.set_exception(PortTaken(access, error))
+            self._ready.set_exception(CannotListen(access, error))
+            return
+        except Exception as error:  # such as a host that is no name
+            self._ready.set_exception(error)
             return
         self._ready.set_result(server.sockets[0].getsockname()[1])
         await self._end.wait()

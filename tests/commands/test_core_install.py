@@ -23,6 +23,7 @@ WORKS = [
 NEEDS = [
     (["lamp-train", "--stage", "1", "--data", "shards"], "train"),
     (["lamp-train", "export", "run", "--output", "out"], "train"),
+    (["lamp-policy", "serve", "run"], "train"),
     (["lamp-data", "instruct", "--dataset", "libero"], "train"),
     ([*BUILD, "--depth", "midas"], "depth"),
     ([*BUILD, "--tracker", "cotracker3"], "train"),

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from lamp_model.prediction import Noise, Prediction
-from lamp_model.serving.access import Access, PortTaken
+from lamp_model.serving.access import Access, CannotListen
 from lamp_model.serving.conventions import client_for, match
 from lamp_model.serving.episode import Served
 from lamp_model.serving.pictures import decode_picture
@@ -405,7 +405,17 @@ def test_a_token_is_needed_where_there_is_one(protocol):
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_two_servers_on_a_port_are_refused_with_what_to_do(protocol):
     told = r"cannot listen on 127\.0\.0\.1:\d+ .* --port"
-    with serving(protocol) as one, pytest.raises(PortTaken, match=told), serving(protocol, Access(port=one.port)):
+    with serving(protocol) as one, pytest.raises(CannotListen, match=told), serving(protocol, Access(port=one.port)):
+        pass
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_an_address_of_another_machine_cannot_be_listened_on(protocol):
+    access = Access(host="192.0.2.1", port=0, allow_remote=True)
+    with (
+        pytest.raises(CannotListen, match=r"192\.0\.2\.1:0 .* give an address of this machine"),
+        serving(protocol, access),
+    ):
         pass
 
 

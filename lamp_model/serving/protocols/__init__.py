@@ -42,7 +42,7 @@ class Protocol(Interface):
         """Listen, on threads of its own.
 
         Raises:
-            PortTaken: another program listens on the port.
+            CannotListen: the address cannot be listened on, for example because another program does.
         """
         ...
 

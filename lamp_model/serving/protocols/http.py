@@ -22,7 +22,7 @@ import torch
 from lamp_model import observation
 from lamp_model.observation import Observation
 from lamp_model.prediction import NotFinite
-from lamp_model.serving.access import Access, PortTaken
+from lamp_model.serving.access import Access, CannotListen
 from lamp_model.serving.conventions import LIBERO_AUTHORS, Client
 from lamp_model.serving.episode import Served
 from lamp_model.serving.metrics import prometheus
@@ -69,7 +69,7 @@ class HttpServer(http.server.ThreadingHTTPServer):
         """Start.
 
         Raises:
-            PortTaken: another program listens on the port.
+            CannotListen: the address cannot be listened on, for example because another program does.
         """
         self.served, self.access = served, access
         self._connections: set[socket.socket] = set()
@@ -79,7 +79,7 @@ class HttpServer(http.server.ThreadingHTTPServer):
         try:
             super().__init__((access.host, access.port), _Handler)
         except OSError as error:
-            raise PortTaken(access, error) from error
+            raise CannotListen(access, error) from error
         self.port: int = self.socket.getsockname()[1]
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="http", daemon=True)
         self._thread.start()
