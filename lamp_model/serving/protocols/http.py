@@ -33,6 +33,8 @@ from schemas.errors import first_line
 
 IDLE_SECONDS = 60.0
 """A connection on which nothing comes for so long is closed."""
+MOST_FORGOTTEN = 2**28
+"""Bytes of a refused body."""
 INVALID, FAILED = "invalid_request", "prediction_failed"
 
 
@@ -166,8 +168,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return body
 
     def _drain(self, length: int) -> None:
-        """Read what a client still sends, so that it reads the refusal; no more than twice the limit."""
-        left = min(length, 2 * self.server.access.max_bytes) or self.server.access.max_bytes
+        """Read and forget what a client still sends, so that it reads the refusal; no more than ``MOST_FORGOTTEN``."""
+        left = min(length, MOST_FORGOTTEN) or MOST_FORGOTTEN
         self.connection.settimeout(1.0)
         with contextlib.suppress(OSError):
             while left > 0 and (read := self.rfile.read1(min(left, 2**16))):
