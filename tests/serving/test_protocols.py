@@ -156,6 +156,7 @@ def test_vla_eval_gets_one_action_after_another(inside):
             url = f"ws://127.0.0.1:{running.port}"
             answers, info = asyncio.run(acted(url, of_vla_eval(), {}, {}, of_vla_eval()))
             again, _ = asyncio.run(acted(url, of_vla_eval()))
+            until(lambda: service.values()["sessions"] == 0)  # even of clients that do not end their episode
         finally:
             running.close()
     chunk = libero(predicted(made, observed(0), seed))

@@ -8,6 +8,7 @@ no limit on size and no token, and drops a client whose message does not decode.
 import asyncio
 import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -71,10 +72,14 @@ class LampModelServer(ModelServer):
         """Serve what ``served`` says; its service stays open when vla-eval's server ends."""
         self._served = served
         self._episodes: dict[str, Episode] = {}
+        self._clients: dict[str, ExitStack] = {}
 
     async def on_episode_start(self, config: dict[str, Any], ctx: SessionContext) -> None:
         """See ``ModelServer``."""
+        await self.on_episode_end({}, ctx)
         self._episodes[ctx.session_id] = Episode(self._served, episode_seed(self._served.seed, config))
+        self._clients[ctx.session_id] = ExitStack()
+        self._clients[ctx.session_id].enter_context(self._served.service.client())
 
     async def on_observation(self, obs: dict[str, Any], ctx: SessionContext) -> None:
         """See ``ModelServer``."""
@@ -90,6 +95,7 @@ class LampModelServer(ModelServer):
     async def on_episode_end(self, result: dict[str, Any], ctx: SessionContext) -> None:
         """See ``ModelServer``."""
         self._episodes.pop(ctx.session_id, None)
+        self._clients.pop(ctx.session_id, ExitStack()).close()
 
     def get_observation_params(self) -> dict[str, Any]:
         """See ``ModelServer``."""
