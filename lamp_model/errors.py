@@ -13,5 +13,9 @@ class BadSample(ValueError):
     """A sample does not fit the model; the message names it and says what to do."""
 
 
+class BadMatch(ValueError):
+    """A client and a policy do not fit together; the message names what each of them sends or takes."""
+
+
 class TooLong(ValueError):
     """A sequence has more tokens than the Action Expert has positions."""

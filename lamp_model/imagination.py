@@ -26,6 +26,7 @@ from lamp_model.published.loading import (
 )
 from lamp_model.storage import run_folder
 from schemas.devices import choose_device
+from schemas.orientation import flipped
 from schemas.plugins import configure
 
 
@@ -77,7 +78,7 @@ class MotionPredictor:
         observation.check_images(images, self.cameras)
         observation.check_instruction(instruction)
         observation.check_seed(seed)
-        seen = [observation.as_seen(image, self.config.rotated) for image in images]
+        seen = [flipped(image, *self.config.flips) for image in images]
         resized = [resized_by_pil(image, self.pil_size) for image in seen]
         pictures = [torch.from_numpy(image).to(self._device)[None] for image in resized]
         # Drawn on the CPU, so that a seed gives the same noise on every device.
@@ -85,7 +86,7 @@ class MotionPredictor:
         with autocast(self._device):
             features = self._backbone().encode(pictures, [instruction])
             motion = self.expert.rollout(features, noise.to(self._device))
-        return motion_layout.upright(motion_layout.denormalise(motion.float().cpu()), self.config.rotated)[0].numpy()
+        return motion_layout.upright(motion_layout.denormalise(motion.float().cpu()), self.config.flips)[0].numpy()
 
     def _backbone(self) -> MotionModel:
         if self._encoder is None:

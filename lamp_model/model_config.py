@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from lamp_model.options import Choice, Option
 from schemas.flow_size import GRID, HORIZON
+from schemas.orientation import FLIPS
 
 MOST_LAYERS, LARGEST = 1_000, 65_536
 """Far above any real model; a larger value is a mistake that would exhaust memory or time."""
@@ -91,11 +92,11 @@ HEAD_OPTION = Option(
     stage=2,
     plugin=Choice(ACTION_HEADS, filled=("sizes", "feature_width")),
 )
-ORIENTATIONS = ("upright", "rotated-180")
+ORIENTATIONS = ("upright", "mirrored", "rotated-180")
 ORIENTATION_OPTION = Option(
-    "How the backbone sees images: upright, as the shards hold them, or rotated-180, as the authors' weights saw "
-    "LIBERO. Images given to a policy are upright in any case. [default: upright; with the authors' motion weights on "
-    "LIBERO rotated-180]",
+    "How the backbone sees images: upright, as the shards hold them, mirrored, as the authors' weights saw LIBERO, or "
+    "rotated-180. Images given to a policy are upright in any case. [default: upright; with the authors' motion "
+    "weights on LIBERO mirrored]",
     of_motion=True,
 )
 
@@ -276,7 +277,8 @@ class ModelConfig:
         cameras: roles of the images, in the backbone's input order.
         guided: false leaves Motion Expert and guidance out: a policy without a motion prior (the paper's ablation).
         image_orientation: of the networks' input images, and so the image frame of their motion. Shards and callers
-            have upright images; the authors' weights were trained on LIBERO images rotated by 180 degrees.
+            have upright images; the authors' weights were trained on mirrored LIBERO images (the simulator's are upside
+            down, and theirs are those rotated by 180 degrees).
         padding: ``masked`` excludes padding from every attention, so that a sample's output does not depend on the
             other samples of its batch; ``repeat`` is the published checkpoints' training setting.
     """
@@ -304,7 +306,7 @@ class ModelConfig:
         ),
     ] = LORA_MODULES
     cameras: tuple[str, ...] = ("image", "wrist")
-    image_orientation: Annotated[Literal["upright", "rotated-180"], ORIENTATION_OPTION] = "upright"
+    image_orientation: Annotated[Literal["upright", "mirrored", "rotated-180"], ORIENTATION_OPTION] = "upright"
     padding: Literal["masked", "repeat"] = "masked"
     guided: bool = True
 
@@ -312,15 +314,17 @@ class ModelConfig:
         if self.padding not in ("masked", "repeat"):
             raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
         if self.image_orientation not in ORIENTATIONS:
-            raise ValueError(f"image-orientation must be {' or '.join(ORIENTATIONS)}, found {self.image_orientation!r}")
+            raise ValueError(
+                f"image-orientation must be one of {', '.join(ORIENTATIONS)}, found {self.image_orientation!r}"
+            )
         check_rank(self.lora_rank)
         if not self.lora_modules or not all(name.isidentifier() for name in self.lora_modules):
             raise ValueError(f"lora-modules must be names of layers, found {' '.join(self.lora_modules) or 'none'}")
 
     @property
-    def rotated(self) -> bool:
-        """Whether the networks' input images are rotated by 180 degrees."""
-        return self.image_orientation == "rotated-180"
+    def flips(self) -> tuple[bool, bool]:
+        """Whether the columns and the rows of the networks' input images are in reverse order."""
+        return FLIPS[self.image_orientation]
 
 
 def check_sizes(config: object, sizes: Iterable[str], counts: Iterable[str]) -> None:

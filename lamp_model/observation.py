@@ -1,7 +1,10 @@
-"""Checks of a policy's inputs. Every error message is one sentence; types are checked too, because users call this."""
+"""A policy's input and its checks. Every error message is one sentence; types are checked too, because users call
+this."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +13,21 @@ from PIL import Image
 
 from lamp_model.data.normalisation import Normaliser
 from schemas.errors import first_line
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy acts on at one moment, as a caller or client gave it: ``LampPolicy.prepare`` checks it.
+
+    Attributes:
+        images: for each of the policy's cameras an upright, unmirrored RGB image, uint8 [height, width, 3].
+        instruction: what to do.
+        state: proprioception in the convention of the training data.
+    """
+
+    images: Any
+    instruction: Any
+    state: Any
 
 
 def check_images(images: object, cameras: Sequence[str]) -> None:
@@ -59,11 +77,6 @@ def resized_by_pil(image: UInt8[np.ndarray, "h w 3"], side: int | None) -> UInt8
     if side is None:
         return np.ascontiguousarray(image)
     return np.array(Image.fromarray(image).resize((side, side)))
-
-
-def as_seen(image: UInt8[np.ndarray, "H W 3"], rotated: bool) -> UInt8[np.ndarray, "H W 3"]:
-    """An upright image in the networks' orientation."""
-    return image[::-1, ::-1] if rotated else image
 
 
 def seen_state(state: object, state_range: Normaliser) -> Float[torch.Tensor, "1 S"]:

@@ -21,18 +21,15 @@ from lamp_model.data.embodiments import Embodiment, embodiments_of
 from lamp_model.data.normalisation import Normaliser
 from lamp_model.errors import BadRun
 from lamp_model.model import PolicyModel, check_mode
-from lamp_model.networks import motion_layout
-from lamp_model.networks.precision import autocast
+from lamp_model.observation import Observation
+from lamp_model.prediction import MotionWanted, Noise, NotFinite, Prediction, Seen, predict
 from lamp_model.published.files import is_published
 from lamp_model.published.loading import load_published_policy
 from lamp_model.storage.run_folder import STATISTICS, Weights, finished_run, load_model, read_statistics
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
-
-
-class NotFinite(ValueError):
-    """The network's output holds NaN or infinity; no action is returned."""
+from schemas.orientation import flipped
 
 
 class LampPolicy:
@@ -42,6 +39,8 @@ class LampPolicy:
         model: frozen, in evaluation mode.
         state_range, action_range: of the data it was trained on.
         action_convention: meaning of the action dimensions; None where the data did not define it.
+        state_names: one word for each dimension of the state; None where the data did not define them.
+        statistics_key: name of the dataset whose statistics normalise states and actions; None where it is not known.
         pil_size: side to which PIL resizes images first; None leaves all resizing to the backbone.
     """
 
@@ -52,9 +51,12 @@ class LampPolicy:
         action_range: Normaliser,
         pil_size: int | None = None,
         action_convention: ActionConvention | None = None,
+        state_names: tuple[str, ...] | None = None,
+        statistics_key: str | None = None,
     ):
         self.model, self.state_range, self.action_range = model, state_range, action_range
         self.pil_size, self.action_convention = pil_size, action_convention
+        self.state_names, self.statistics_key = state_names, statistics_key
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -63,10 +65,9 @@ class LampPolicy:
 
     @property
     def image_orientation(self) -> str:
-        """Orientation of the networks' input: ``upright`` or ``rotated-180``. ``predict`` takes upright images."""
+        """Orientation of the networks' input, one of ``ORIENTATIONS``. ``predict`` takes upright images."""
         return self.model.config.image_orientation
 
-    @torch.inference_mode()
     def predict(
         self,
         images: Sequence[np.ndarray],
@@ -79,7 +80,7 @@ class LampPolicy:
 
         Args:
             images: for each of ``cameras`` an upright, unmirrored RGB image, uint8 [height, width, 3] of any size: as
-                in the shards. They are rotated here if the networks need it (``image_orientation``). LIBERO's
+                in the shards. They are flipped here if the networks need it (``image_orientation``). LIBERO's
                 environment gives them upside down: flip them first (``image[::-1]``).
             instruction: what to do.
             state: proprioception in the convention of the training data.
@@ -96,64 +97,59 @@ class LampPolicy:
                 return.
             NotFinite: the network's actions (or motion) hold NaN or infinity, for example from damaged weights.
         """
-        observation.check_images(images, self.cameras)
-        observation.check_instruction(instruction)
-        self._check_length(instruction)
+        seen = self.prepare(Observation(images, instruction, state))
+        self.check_length(instruction)
         observation.check_seed(seed)
-        told = observation.seen_state(state, self.state_range)
-        told = functional.pad(told, (0, self.model.config.action.state_size - told.shape[-1]))  # of the widest robot
-        if return_motion and not self.model.config.guided:
-            raise ValueError("this policy was trained with --motion none: it has no motion to return")
-        device = self.model.device
-        seen = [observation.as_seen(image, self.model.config.rotated) for image in images]
-        resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
-        pictures = [torch.from_numpy(image).to(device)[None] for image in resized]
-        # Drawn on the CPU, so that a seed gives the same noise on every device.
-        generator = torch.Generator().manual_seed(int(seed))
-        motion_noise = self.model.motion_noise(1, generator)
-        motion_noise = None if motion_noise is None else motion_noise.to(device)
-        action_noise = self.model.action_noise(1, generator)
-        action_noise = None if action_noise is None else action_noise.to(device)
-        with autocast(device):
-            features = self.model.encode(pictures, [instruction])
-            guided = self.model.guided_features(features, motion_noise)
-            actions = self.model.act(guided, told.to(device), action_noise)
-            motion = (
-                self.model.motion_head.rollout(features, motion_noise)
-                if motion_noise is not None and return_motion
-                else None
-            )
-        # Check before denormalising, which clips: infinity would become the maximum action.
-        own = _finite(actions.float()[..., : self.action_range.size].cpu(), "actions")
-        chunk = self.action_range.denormalise(own)[0].numpy()
-        if motion is None:
-            return chunk
-        motion = motion_layout.denormalise(_finite(motion.float().cpu(), "motion"))
-        return chunk, motion_layout.upright(motion, self.model.config.rotated)[0].numpy()
+        self.check_motion(return_motion)
+        noise = Noise.draw(self.model, 1, torch.Generator().manual_seed(int(seed)))
+        (row,) = self.predict_batch([seen], noise, ["whole" if return_motion else "none"])
+        if isinstance(row, NotFinite):
+            raise row
+        return row.actions.numpy() if row.motion is None else (row.actions.numpy(), row.motion.numpy())
 
-    def _check_length(self, instruction: str) -> None:
+    def predict_batch(
+        self, seen: Sequence[Seen], noise: Noise, wanted: Sequence[MotionWanted]
+    ) -> list[Prediction | NotFinite]:
+        """Predict for prepared observations in one forward pass; see ``lamp_model.prediction.predict``."""
+        return predict(self.model, self.action_range, seen, noise, wanted)
+
+    def prepare(self, observed: Observation) -> Seen:
+        """Check an observation and convert it to the networks' input. The instruction's length is not checked
+        (``check_length``); any thread may call this.
+
+        Raises:
+            ValueError: as ``predict``.
+        """
+        observation.check_images(observed.images, self.cameras)
+        observation.check_instruction(observed.instruction)
+        state = observation.seen_state(observed.state, self.state_range)
+        state = functional.pad(state, (0, self.model.config.action.state_size - state.shape[-1]))  # of the widest robot
+        seen = [flipped(image, *self.model.config.flips) for image in observed.images]
+        resized = [observation.resized_by_pil(image, self.pil_size) for image in seen]
+        return Seen(tuple(torch.from_numpy(image) for image in resized), observed.instruction, state)
+
+    def check_length(self, instruction: str) -> int:
+        """The number of tokens that an instruction makes with the images. One thread at a time may call this.
+
+        Raises:
+            ValueError: there are more than the policy has room for.
+        """
         room = self.model.config.action.positions - self.model.config.action.chunk
         length = self.model.qwen_vl_interface.length(instruction, len(self.cameras))
         if length > room:
             raise ValueError(
                 f"the instruction is too long: with the images it makes {length} tokens, the policy has room for {room}"
             )
+        return length
 
+    def check_motion(self, wanted: bool) -> None:
+        """Refuse to return a motion that the policy does not predict.
 
-def _finite(values: torch.Tensor, what: str) -> torch.Tensor:
-    """Return the values if all are finite.
-
-    Raises:
-        NotFinite: some are not.
-    """
-    wrong = int((~values.isfinite()).sum())
-    if wrong:
-        raise NotFinite(
-            f"{wrong} of {values.numel()} numbers of the {what} came out as NaN or infinity, and none was returned: "
-            "the policy's "
-            "weights are damaged, or the state lies far outside the training data"
-        )
-    return values
+        Raises:
+            ValueError: motion is wanted and there is none.
+        """
+        if wanted and not self.model.config.guided:
+            raise ValueError("this policy was trained with --motion none: it has no motion to return")
 
 
 def load_policy(
@@ -179,9 +175,9 @@ def load_policy(
             length.
         features: of a published checkpoint: the backbone's last hidden states ``after-norm`` (the default, as in
             transformers 5) or ``before-norm`` (as in 4.57); the authors' release allows both. A run stores its own.
-        image_orientation: of a published checkpoint: whether its networks take images ``upright`` or ``rotated-180``.
-            By default rotated with the statistics of LIBERO, which the authors' evaluation and data rotate; a run
-            stores its own. ``predict`` always takes upright images.
+        image_orientation: of a published checkpoint: whether its networks take images ``upright``, ``mirrored`` or
+            ``rotated-180``. By default mirrored with the statistics of LIBERO, as the authors' evaluation and data are;
+            a run stores its own. ``predict`` always takes upright images.
         weights: of a run: ``averaged`` over the steps (``--ema``), those of the ``last`` step, or of the ``best``
             checkpoint by held-out loss. By default averaged where there are such, else last.
 
@@ -199,14 +195,29 @@ def load_policy(
         if weights is not None:
             raise ValueError(f"weights is for runs; {source} is a published checkpoint, which has one set of them")
         loaded = load_published_policy(source, statistics_key, features, image_orientation)
-        policy = LampPolicy(loaded.model, loaded.state, loaded.action, loaded.pil_size, loaded.convention)
+        policy = LampPolicy(
+            loaded.model,
+            loaded.state,
+            loaded.action,
+            loaded.pil_size,
+            loaded.convention,
+            loaded.state_names,
+            loaded.statistics_key,
+        )
     else:
         for name, value in (("features", features), ("image_orientation", image_orientation)):
             if value is not None:
                 raise ValueError(f"{name} is for published checkpoints; {source} is a run, which knows its own")
         chosen_one = _embodiment(Path(source), finished_run(Path(source), 2).data, statistics_key)
         model, _ = load_model(Path(source), weights)
-        policy = LampPolicy(model, chosen_one.state, chosen_one.action, action_convention=chosen_one.convention)
+        policy = LampPolicy(
+            model,
+            chosen_one.state,
+            chosen_one.action,
+            action_convention=chosen_one.convention,
+            state_names=chosen_one.state_names,
+            statistics_key=chosen_one.name,
+        )
     policy.model.place(chosen)
     if chosen.type == "cuda":
         policy.model.round_weights()

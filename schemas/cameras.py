@@ -60,14 +60,19 @@ def project(xyz: Float[np.ndarray, "*n 3"], intrinsics: Float[np.ndarray, "3 3"]
     return np.stack([xyz[..., 0] / z * k[0, 0] + k[0, 2], xyz[..., 1] / z * k[1, 1] + k[1, 2], z], axis=-1)
 
 
-def rotated_180(intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int]) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics of the camera rotated by 180 degrees about its optical axis.
+def flipped_intrinsics(
+    intrinsics: Float[np.ndarray, "3 3"], size: tuple[int, int], columns: bool, rows: bool
+) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics for the image with its columns or rows in reverse order. A point that is lifted with them has the
+    opposite x or y in the camera.
 
     Args:
         size: (width, height) of its image, in pixels.
     """
     turned = intrinsics.copy()
-    turned[0, 2], turned[1, 2] = size[0] - intrinsics[0, 2], size[1] - intrinsics[1, 2]
+    for axis, reverse in enumerate((columns, rows)):
+        if reverse:
+            turned[axis, 2] = size[axis] - intrinsics[axis, 2]
     return turned
 
 

@@ -13,6 +13,8 @@ EXTRAS = {
     "accelerate": "train",
     "peft": "lora",
     "mujoco": "sim",
+    "vla_eval": "serve",
+    "websockets": "serve",
     "plotly": "html",
     "small_gicp": "icp",
     "obstore": "stores",

@@ -8,12 +8,14 @@ triplet says "relative".
 
 from dataclasses import dataclass
 from enum import IntFlag
+from math import isqrt
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from schemas.flow_size import GRID as GRID
 from schemas.flow_size import HORIZON as HORIZON
+from schemas.orientation import flipped
 
 MOTION_SCALE = (0.05, 0.05, 0.04)
 """Published normalisation: an increment (du, dv, dz) divided by this lies in [-1, 1]."""
@@ -65,13 +67,17 @@ class SceneFlow:
         mask = usable[:, 1:] & usable[:, :-1]
         return np.where(mask[..., None], np.diff(self.uvz, axis=1), 0), mask
 
-    def rotated_180(self) -> "SceneFlow":
-        """The flow in the image rotated by 180 degrees, as a camera rotated about its optical axis sees it. The
-        row-by-row order of a keypoint grid is kept.
+    def flipped(self, columns: bool, rows: bool) -> "SceneFlow":
+        """The flow in the image with its columns or rows in reverse order, or both (which is a rotation by 180
+        degrees). The row-by-row order of a square keypoint grid is kept.
         """
-        uvz = self.uvz[::-1].copy()
-        uvz[..., :2] = 1 - uvz[..., :2]
-        return SceneFlow(uvz, self.visible[::-1], self.valid[::-1])
+        side = isqrt(len(self.uvz))
+        order = flipped(np.arange(len(self.uvz)).reshape(side, -1), columns, rows).ravel()
+        uvz = self.uvz[order]
+        for axis, reverse in enumerate((columns, rows)):
+            if reverse:
+                uvz[..., axis] = 1 - uvz[..., axis]
+        return SceneFlow(uvz, self.visible[order], self.valid[order])
 
     def at(self, steps: Float[np.ndarray, " N"]) -> "SceneFlow":
         """The flow at other times, given in steps and fractions of steps, 0..T.

@@ -28,6 +28,7 @@ class Embodiment:
         standard: use the standard actions of the samples, not the raw ones.
         mean_action: in the convention of the data.
         convention: of the actions that are learnt; None for shards whose statistics do not hold it.
+        state_names: one word for each dimension of the state; None where the statistics do not hold them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Embodiment:
     action: Normaliser
     mean_action: tuple[float, ...]
     convention: ActionConvention | None
+    state_names: tuple[str, ...] | None = None
 
 
 def run_statistics(data: TrainingData, actions: str | None) -> dict[str, Any]:
@@ -91,7 +93,13 @@ def _embodiment(name: str, statistics: Mapping[str, Any], normalisation: str) ->
         action=range_of(statistics, "action", normalisation),
         mean_action=tuple(map(float, action["mean"])),
         convention=convention_of(action),
+        state_names=state_names_of(statistics.get("state", {})),
     )
+
+
+def state_names_of(state: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the state's dimensions in the statistics; None where they do not hold them."""
+    return tuple(map(str, state["dimensions"])) if "dimensions" in state else None
 
 
 def convention_of(action: Mapping[str, Any]) -> ActionConvention | None:

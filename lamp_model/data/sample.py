@@ -10,8 +10,9 @@ from lamp_model.data.augmentation import Augmentation
 from lamp_model.data.batch import Batch, Scene
 from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
-from schemas.cameras import rotated_180
+from schemas.cameras import flipped_intrinsics
 from schemas.jpeg import decode_jpeg
+from schemas.orientation import flipped
 from schemas.retargeting import retarget
 from schemas.scene_flow import SceneFlow
 from schemas.shard_formats import CorruptShard
@@ -37,7 +38,7 @@ class SampleConfig:
         black: roles that these samples do not have; a black image takes their place.
         generated: also take instructions that a model wrote.
         retargeted: take the flow in equal steps of distance (``schemas.retargeting``).
-        rotated: rotate images and flow by 180 degrees about the camera's optical axis.
+        flips: whether the columns and the rows of images and flow are put in reverse order.
     """
 
     cameras: tuple[str, ...]
@@ -52,7 +53,7 @@ class SampleConfig:
     black: tuple[str, ...] = ()
     generated: bool = False
     retargeted: bool = False
-    rotated: bool = False
+    flips: tuple[bool, bool] = (False, False)
 
 
 def texts_of(triplet: Triplet, config: SampleConfig) -> tuple[str, ...]:
@@ -83,8 +84,9 @@ def to_sample(
     flow = _taken_flow(stored, config)
     if config.retargeted:
         flow = retarget(flow, intrinsics, triplet.camera.size)
-    if config.rotated:
-        flow, intrinsics = flow.rotated_180(), rotated_180(intrinsics, triplet.camera.size)
+    intrinsics = flipped_intrinsics(intrinsics, triplet.camera.size, *config.flips)
+    if any(config.flips):
+        flow = flow.flipped(*config.flips)
     motion, mask = flow.increments(seen_only=True)
     scene = Scene(
         uvz=flow.uvz,
@@ -151,8 +153,7 @@ def _image(triplet: Triplet, role: str, config: SampleConfig, change: Augmentati
     image = decode_image(triplet, role)
     if change is not None:
         image = change.image(role, image)
-    if config.rotated:
-        image = np.ascontiguousarray(image[::-1, ::-1])
+    image = np.ascontiguousarray(flipped(image, *config.flips))
     if side is None or image.shape[:2] == (side, side):
         return image
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()

@@ -251,10 +251,16 @@ class MotionExpert(nn.Module):
         t = first / steps
         return self._evaluate(state, _filled(t, state), _filled(motion_timestep(t), state), conditioning)[1]
 
-    def rollout(self, features: Features, noise: Float[torch.Tensor, "B F C G G"]) -> Float[torch.Tensor, "B K T 3"]:
-        """The whole motion, normalised. For inspection and validation only; guidance runs just the first steps."""
+    def rollout(
+        self, features: Features, noise: Float[torch.Tensor, "B F C G G"], first: int | None = None
+    ) -> Float[torch.Tensor, "B K T 3"]:
+        """The whole motion, normalised, or its state after the ``first`` denoising steps. For inspection and validation
+        only; guidance runs just the first steps.
+        """
         conditioning = self.condition(features)
-        packed = integrate_motion(self._velocity_at(conditioning), self._seen(noise), self.config.denoising_steps)
+        packed = integrate_motion(
+            self._velocity_at(conditioning), self._seen(noise), self.config.denoising_steps, first
+        )
         return motion_layout.unpack(packed, self.config.packed_steps)
 
     def first_estimate(

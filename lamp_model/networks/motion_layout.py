@@ -25,11 +25,20 @@ def denormalise(motion: Float[torch.Tensor, "*n 3"]) -> Float[torch.Tensor, "*n 
     return motion * motion.new_tensor(MOTION_SCALE)
 
 
-def upright(motion: Float[torch.Tensor, "B K T 3"], rotated: bool) -> Float[torch.Tensor, "B K T 3"]:
-    """Convert motion between the upright image and the image rotated by 180 degrees: the order of keypoints is reversed
-    and u and v change their signs. It is its own inverse.
+def upright(motion: Float[torch.Tensor, "B K T 3"], flips: tuple[bool, bool]) -> Float[torch.Tensor, "B K T 3"]:
+    """Convert motion between the upright image and one with its columns or rows in reverse order: the order of the
+    keypoints is reversed too, and u or v changes its sign. It is its own inverse.
+
+    Args:
+        flips: whether columns and rows are reversed.
     """
-    return motion.flip(1) * motion.new_tensor([-1, -1, 1]) if rotated else motion
+    if not any(flips):
+        return motion
+    columns, rows = flips
+    side = round(motion.shape[1] ** 0.5)
+    axes = [axis for axis, reverse in ((1, rows), (2, columns)) if reverse]
+    grid = motion.unflatten(1, (side, side)).flip(axes).flatten(1, 2)
+    return grid * motion.new_tensor([-1 if columns else 1, -1 if rows else 1, 1])
 
 
 def pack(motion: Float[torch.Tensor, "B K T 3"], steps: int = 2) -> Float[torch.Tensor, "B F C G G"]:

@@ -123,7 +123,7 @@ def _published(values: Mapping[str, Any], where: str) -> PublishedConfig:
             **{field: _whole(action, key, default) for field, (key, default) in ACTION.items()},
         ),
         padding="repeat",
-        image_orientation="rotated-180",  # of LIBERO, in the authors' data and evaluation alike
+        image_orientation="mirrored",  # of LIBERO, in the authors' data and evaluation alike
     )
     return PublishedConfig(model, bool(action.get("use_mask_z", False)), False, _feature_width(qwen))
 

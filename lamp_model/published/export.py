@@ -154,10 +154,10 @@ def differences(model: ModelConfig) -> list[str]:
             f"it lets Qwen's processor enlarge images to {default.min_pixels} pixels, where this run shows them with "
             f"{backbone.min_pixels} to {backbone.max_pixels}"
         )
-    if not model.rotated:
+    if model.image_orientation != "mirrored":
         said.append(
-            "its LIBERO client rotates images by 180 degrees before it sends them, where this run was trained on "
-            "upright ones: send those"
+            "its LIBERO client sends mirrored images (the simulator's rotated by 180 degrees), where this run was "
+            f"trained on {model.image_orientation} ones: send those"
         )
     if model.cameras != ModelConfig().cameras:
         said.append(f"it shows the images of two cameras, where this run looks at {', '.join(model.cameras)}")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lamp_model.backbones import feature_width
-from lamp_model.data.embodiments import convention_of
+from lamp_model.data.embodiments import convention_of, state_names_of
 from lamp_model.data.normalisation import Normaliser, PublishedAction, PublishedState, Range, range_of
 from lamp_model.errors import BadCheckpoint
 from lamp_model.model import PolicyModel, outline
@@ -23,6 +23,7 @@ from lamp_model.published.files import PublishedFiles, fetched, find, read_state
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
 from schemas.plugins import MissingDependency, configure
+from schemas.robot_conventions import LIBERO_DELTA_OPEN, LIBERO_STATE
 
 KEYS = ("libero", "franka")
 """Keys of the statistics, in the order in which they are looked for."""
@@ -34,7 +35,10 @@ class LoadedPolicy:
 
     Attributes:
         pil_size: side to which PIL resizes images first, as the published code does; None leaves it to the backbone.
-        convention: of the actions, where the statistics hold it, as in an exported run.
+        convention: of the actions: that of the statistics, as in an exported run; the authors' LIBERO statistics do not
+            hold it, and it is known; else None.
+        state_names: of the state's dimensions, likewise.
+        statistics_key: of the statistics that were taken.
     """
 
     model: PolicyModel
@@ -42,6 +46,8 @@ class LoadedPolicy:
     action: Normaliser
     pil_size: int | None
     convention: ActionConvention | None
+    state_names: tuple[str, ...] | None
+    statistics_key: str
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def load_published_policy(
     Args:
         features: see ``lamp_model.backbones.qwen3_vl.Config``; None takes those of the config.
         image_orientation: see ``lamp_model.model_config.ModelConfig``; None takes an exported run's own; for the
-            authors' checkpoints, rotated images with LIBERO's statistics, else upright ones.
+            authors' checkpoints, mirrored images with LIBERO's statistics, else upright ones.
 
     Raises:
         ValueError: there are no such features or no such orientation.
@@ -91,7 +97,9 @@ def load_published_policy(
     name, statistics = read_statistics(files.statistics, statistics_key)
     config = replace(config, model=oriented(config, name, image_orientation))
     state, action = _ranges(statistics, config.model, files.statistics)
-    convention = _convention(statistics, files.statistics)
+    convention, names = _convention(statistics, files.statistics), state_names_of(statistics["state"])
+    if not config.own_normalisation and name == KEYS[0]:
+        convention, names = convention or LIBERO_DELTA_OPEN, names or LIBERO_STATE
     check_parts(config, files.config)
     files = fetched(files)
     tensors = read_state(files, POLICY_PARTS)
@@ -104,11 +112,10 @@ def load_published_policy(
     backbone.model.tie_weights()
     model.requires_grad_(False).eval()
     if config.own_normalisation:
-        return LoadedPolicy(model, state, action, None, convention)
+        return LoadedPolicy(model, state, action, None, convention, names, name)
     image_size = backbone.config.image_size
-    return LoadedPolicy(
-        model, PublishedState(state, mask_z=config.mask_z), PublishedAction(action), image_size, convention
-    )
+    told = PublishedState(state, mask_z=config.mask_z)
+    return LoadedPolicy(model, told, PublishedAction(action), image_size, convention, names, name)
 
 
 def oriented(config: PublishedConfig, statistics: str | None, asked: str | None) -> ModelConfig:
@@ -122,7 +129,7 @@ def oriented(config: PublishedConfig, statistics: str | None, asked: str | None)
         ValueError: there is no such orientation.
     """
     if asked not in (None, *ORIENTATIONS):
-        raise ValueError(f"image_orientation must be {' or '.join(ORIENTATIONS)}, found {asked!r}")
+        raise ValueError(f"image_orientation must be one of {', '.join(ORIENTATIONS)}, found {asked!r}")
     if asked is None and (config.own_normalisation or statistics in (KEYS[0], None)):
         return config.model
     return with_options(config.model, {"image_orientation": asked or "upright"})

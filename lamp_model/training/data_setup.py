@@ -123,7 +123,7 @@ def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodime
         "chunk": model.action.chunk,
         "points": grid**2,
         "horizon": horizon,
-        "rotated": model.rotated,
+        "flips": model.flips,
         "image_size": getattr(options, "image_size", IMAGE_SIZE) if several or _several_cameras(data) else None,
     }
     sizes: dict[str, Any] = {"state_size": embodiments.state_size, "action_size": embodiments.action_size}

@@ -91,7 +91,8 @@ def cached(
     texts = [text for triplet in data.first_samples() for text in triplet.instructions] or [""]
     length = max(model.qwen_vl_interface.length(text, len(config.cameras)) for text in texts) + LONGER
     options = {name: value for name, value in config.backbone_options.items() if name != "weights"}
-    said = (config.backbone, options, list(config.cameras), list(data.manifests.items()), len(data), length)
+    shown = [list(config.cameras), config.image_orientation]
+    said = (config.backbone, options, *shown, list(data.manifests.items()), len(data), length)
     folder = cache_folder() / digest_of_features(model.get_submodule("qwen_vl_interface"), *said)[:24]
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

@@ -100,11 +100,11 @@ def _begun(request: Request, data: TrainingData, motion: MotionSource | None) ->
     return RunConfig(name, model, chosen.training(request.stage), source_of(data), where)
 
 
-def _authors_orientation(request: Request, data: TrainingData) -> Literal["upright", "rotated-180"]:
-    """The image orientation for the authors' motion weights on these data: as requested, else rotated for LIBERO.
+def _authors_orientation(request: Request, data: TrainingData) -> Literal["upright", "mirrored", "rotated-180"]:
+    """The image orientation for the authors' motion weights on these data: as requested, else mirrored for LIBERO.
 
     Raises:
-        BadRun: the data mix LIBERO, which the authors rotated, with other datasets, which they did not.
+        BadRun: the data mix LIBERO, which the authors mirrored, with other datasets, which they did not.
     """
     asked = request.options.get("image_orientation")
     if asked is not None:
@@ -112,10 +112,10 @@ def _authors_orientation(request: Request, data: TrainingData) -> Literal["uprig
     libero = {member.shards.manifest.dataset.get("name") == "libero" for member in data.members}
     if len(libero) > 1:
         raise BadRun(
-            f"{data.path} holds LIBERO and other datasets, and the authors' weights saw LIBERO's images rotated by 180 "
-            "degrees: say with --image-orientation how they are to see all of these"
+            f"{data.path} holds LIBERO and other datasets, and the authors' weights saw LIBERO's images "
+            "mirrored: say with --image-orientation how they are to see all of these"
         )
-    return "rotated-180" if libero == {True} else "upright"
+    return "mirrored" if libero == {True} else "upright"
 
 
 def _authors_features(request: Request, model: ModelConfig) -> dict[str, str]:

@@ -16,18 +16,12 @@ from jaxtyping import Bool, Float
 
 from pipeline.actions import check_convention
 from pipeline.readers.bridge import CONVENTION
-from schemas.episode import ActionConvention, Episode, StandardActions
+from schemas.episode import Episode, StandardActions
+from schemas.robot_conventions import BRIDGE_REACHED_DELTA
 
 OPEN, CLOSED = 0.95, 0.05
 TAKES = (CONVENTION.name,)
-REACHED = ActionConvention(
-    name="bridge_reached_delta",
-    dimensions=CONVENTION.dimensions,
-    description=(
-        "change of the hand's measured pose in the robot's base to the next frame: metres, Euler angles in radians; "
-        "gripper absolute, 1 open, 0 closed"
-    ),
-)
+REACHED = BRIDGE_REACHED_DELTA
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from jaxtyping import Float, Shaped
 
 from pipeline.formats.images import BLACK_LEVEL, Encoded, decode_picture, decode_pictures, is_black
 from pipeline.formats.lerobot import LeRobotEpisode
-from pipeline.formats.orientation import Orientation, upright_view
+from pipeline.formats.orientation import upright_view
 from pipeline.formats.video import VideoFrames, VideoSpan, check_end, first_frame, read_video
 from pipeline.readers import EpisodeTexts
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import BLACK_CAMERAS, ActionConvention, BadEpisode, CameraKind, CameraView, Episode, EpisodeRef
+from schemas.orientation import Orientation
 
 MOST_SHORT = 5
 """How many pictures a camera may have fewer than the table has rows; a third of a second at 15 Hz."""

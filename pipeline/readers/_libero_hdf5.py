@@ -32,7 +32,6 @@ from pipeline.readers._libero_pairing import Observed, Pairing, pairing_of
 from pipeline.readers._simulator_depth import DepthUnit, HandInView, SimulatorDepth, hand_in_view
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import (
-    ActionConvention,
     BadEpisode,
     CameraView,
     Episode,
@@ -40,17 +39,11 @@ from schemas.episode import (
     RecordedDepth,
     RecordedSimulation,
 )
+from schemas.robot_conventions import LIBERO_DELTA, LIBERO_STATE
 
 DATASET = "libero"
-CONVENTION = ActionConvention(
-    name="libero_osc_delta",
-    dimensions=("dx", "dy", "dz", "rx", "ry", "rz", "gripper"),
-    description=(
-        "operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; "
-        "gripper -1 open, +1 close"
-    ),
-)
-STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
+CONVENTION = LIBERO_DELTA
+STATE_NAMES = LIBERO_STATE
 FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
 PRIMARY, WRIST = "agentview", "eye_in_hand"
 SIMULATOR_NAMES = {PRIMARY: "agentview", WRIST: "robot0_eye_in_hand"}

@@ -29,15 +29,9 @@ from pipeline.readers._camera_views import (
 from pipeline.readers._instructions import instructions_of
 from pipeline.readers._libero_hdf5 import CONVENTION, FOV_Y, STATE_NAMES
 from schemas.episode import ActionConvention, Episode, EpisodeRef
+from schemas.robot_conventions import LIBERO_DELTA_OPEN
 
-OPEN_IS_ONE = ActionConvention(
-    name="libero_osc_delta_gripper_open",
-    dimensions=CONVENTION.dimensions,
-    description=(
-        "operational-space delta of the hand in the robot's base, scaled to [-1, 1]: translation, axis-angle; "
-        "gripper 1 open, 0 closed"
-    ),
-)
+OPEN_IS_ONE = LIBERO_DELTA_OPEN
 FPS = 20.0
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.formats.orientation import Orientation
 from schemas.cameras import intrinsics_from_fov
 from schemas.episode import ActionConvention, DatasetInfo, check_dataset_name
+from schemas.orientation import Orientation
 from schemas.structured import read_structured, structure
 
 

@@ -35,7 +35,8 @@ from pipeline.readers._camera_views import (
 )
 from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
-from schemas.episode import ActionConvention, CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef
+from schemas.episode import CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef
+from schemas.robot_conventions import BRIDGE_DELTA, BRIDGE_STATE
 
 INFO = DatasetInfo(
     name="bridge",
@@ -43,15 +44,8 @@ INFO = DatasetInfo(
     licence="CC BY 4.0",
     credit="Walke et al., BridgeData V2: A Dataset for Robot Learning at Scale, 2023",
 )
-CONVENTION = ActionConvention(
-    name="bridge_cartesian_delta",
-    dimensions=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
-    description=(
-        "commanded change of the hand's pose in the robot's base in one step: metres, Euler angles in radians; "
-        "gripper absolute, 1 open, 0 closed"
-    ),
-)
-STATE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+CONVENTION = BRIDGE_DELTA
+STATE_NAMES = BRIDGE_STATE
 CAMERAS = ("image_0", "image_1", "image_2", "image_3")
 PRIMARY = CAMERAS[0]
 CAMERA_KIND = CameraKind("RealSense D435 or Logitech C920", 43.0, 640 / 480)

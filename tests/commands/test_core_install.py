@@ -23,6 +23,7 @@ WORKS = [
 NEEDS = [
     (["lamp-train", "--stage", "1", "--data", "shards"], "train"),
     (["lamp-train", "export", "run", "--output", "out"], "train"),
+    (["lamp-policy", "serve", "run"], "train"),
     (["lamp-data", "instruct", "--dataset", "libero"], "train"),
     ([*BUILD, "--depth", "midas"], "depth"),
     ([*BUILD, "--tracker", "cotracker3"], "train"),
@@ -78,7 +79,7 @@ def test_an_import_says_it_too(answers, call):
 
 def test_the_extras_are_those_of_the_project():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {"PIL": "pillow", "huggingface_hub": "huggingface-hub"}
+    named = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "vla_eval": "vla-eval"}
     for package, extra in EXTRAS.items():
         assert any(needed.startswith(named.get(package, package)) for needed in extras[extra]), package
     brought = {line.split(">")[0].split("=")[0] for extra in set(extras) - {"dev"} for line in extras[extra]}

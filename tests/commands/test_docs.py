@@ -11,6 +11,7 @@ from jobs.cli.command_line import common_options
 from jobs.cli.train_options import Train
 from jobs.commands.export import Export
 from jobs.lamp_data import OPTIONS
+from jobs.lamp_policy import load_command
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
@@ -24,7 +25,7 @@ def shown_commands():
         for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
                 command = re.sub(r"^(\w+=\S* )+", "", line)  # without variables before it
-                if command.startswith(("lamp-data", "lamp-train")) and " ... " not in f"{command} ":
+                if command.startswith(("lamp-data", "lamp-train", "lamp-policy")) and " ... " not in f"{command} ":
                     yield page.name, shlex.split(re.sub(r"\bDIR\S*", ".", command), comments=True)
 
 
@@ -36,6 +37,8 @@ def test_every_command_shown_can_be_read(page, words):
         return
     if program == "lamp-train":
         kind, rest = (Export, rest[1:]) if rest[:1] == ["export"] else (Train, rest)
+    elif program == "lamp-policy":
+        (kind, _), rest = load_command(rest[0]), rest[1:]
     elif rest:
         kind, rest = OPTIONS[rest[0]], rest[1:]
     else:

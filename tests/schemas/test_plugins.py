@@ -18,6 +18,7 @@ FOLDERS = [
     "lamp_model.backbones",
     "lamp_model.fusions",
     "lamp_model.action_heads",
+    "lamp_model.serving.protocols",
 ]
 EVERY = [(folder, name) for folder in FOLDERS for name in plugin_names(folder)]
 

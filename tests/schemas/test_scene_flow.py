@@ -1,8 +1,10 @@
 """Scene flow's own definitions."""
 
 import numpy as np
+import pytest
 
-from schemas.cameras import intrinsics_from_fov, lift, rotated_180
+from schemas.cameras import flipped_intrinsics, intrinsics_from_fov, lift
+from schemas.orientation import FLIPS
 from schemas.scene_flow import MOVES, PointFlag, SceneFlow, flag_names, keypoint_grid, moving_points
 
 
@@ -21,24 +23,32 @@ def test_keypoints_equal_those_of_the_simulators_exact_flow():
     np.testing.assert_array_equal(keypoint_grid(128, 128), truth["uv0"])
 
 
-def test_flow_in_a_rotated_image_is_the_flow_of_a_camera_rotated_about_its_axis():
-    """Lifted with each camera's own intrinsics, the same points in space: x and y change their signs."""
+@pytest.mark.parametrize(
+    ("orientation", "signs", "order"),
+    [
+        ("mirrored", [-1, 1, 1], [2, 1, 0, 5, 4, 3, 8, 7, 6]),
+        ("upside-down", [1, -1, 1], [6, 7, 8, 3, 4, 5, 0, 1, 2]),
+        ("rotated-180", [-1, -1, 1], [8, 7, 6, 5, 4, 3, 2, 1, 0]),
+    ],
+)
+def test_flow_in_a_flipped_image_is_the_flow_of_the_flipped_scene(orientation, signs, order):
+    """Lifted with each image's own intrinsics, the same points in space: x or y changes its sign."""
     rng = np.random.default_rng(0)
     size, intrinsics = (64, 48), intrinsics_from_fov(50, 64, 48)
     intrinsics[:2, 2] += [3, -2]
     uvz = rng.uniform(0.1, 0.9, (9, 4, 3))
     valid = rng.random((9, 4)) > 0.2
-    turned = SceneFlow(uvz, valid, valid).rotated_180()
+    flips = FLIPS[orientation]
+    turned = SceneFlow(uvz, valid, valid).flipped(*flips)
     xyz = lift(uvz * [*size, 1], intrinsics)
-    again = lift(turned.uvz * [*size, 1], rotated_180(intrinsics, size))
-    np.testing.assert_allclose(again[::-1], xyz * [-1, -1, 1])
-    np.testing.assert_array_equal(turned.valid[::-1], valid)
-    twice = turned.rotated_180()
-    np.testing.assert_allclose(twice.uvz, uvz)
+    again = lift(turned.uvz * [*size, 1], flipped_intrinsics(intrinsics, size, *flips))
+    np.testing.assert_allclose(again, (xyz * signs)[order])
+    np.testing.assert_array_equal(turned.valid, valid[order])
+    np.testing.assert_allclose(turned.flipped(*flips).uvz, uvz)
     increments, mask = SceneFlow(uvz, valid, valid).increments()
     seen, seen_mask = turned.increments()
-    np.testing.assert_allclose(seen[::-1] * [-1, -1, 1], increments)
-    np.testing.assert_array_equal(seen_mask[::-1], mask)
+    np.testing.assert_allclose(seen, (increments * signs)[order])
+    np.testing.assert_array_equal(seen_mask, mask[order])
 
 
 def test_increments_sum_to_the_displacement_and_are_masked_at_both_ends():

@@ -82,6 +82,9 @@ def test_every_sample_is_encoded_once_for_both_stages(data, tmp_path, monkeypatc
     assert sum(counted) == 10  # six windows; the three or so of an episode with two texts twice
     train(smaller(prepare(request(2, data, tmp_path / "stage2", tmp_path / "stage1"))))
     assert sum(counted) == 10
+    mirrored = request(1, data, tmp_path / "mirrored")
+    train(smaller(prepare(replace(mirrored, options={**mirrored.options, "image_orientation": "mirrored"}))))
+    assert sum(counted) == 20, "features of upright images are not those of mirrored ones"
 
 
 def test_a_run_with_features_on_disk_learns_what_one_without_learns(data, tmp_path, monkeypatch):

@@ -101,11 +101,12 @@ def test_a_whole_policy_and_a_file_alone_serve_as_well(folder):
 def test_how_the_authors_weights_see_these_data_can_be_said_and_a_run_of_stage_1_knows(folder):
     rotated = request(folder, folder / "motion", output="rotated")
     rotated = replace(rotated, options={**rotated.options, "image_orientation": "rotated-180"})
-    assert prepare(rotated).config.model.rotated
+    assert prepare(rotated).config.model.image_orientation == "rotated-180"
     libero = shutil.copytree(folder / "shards", folder / "libero")
     manifest = read_manifest(libero)
     replace(manifest, dataset={**manifest.dataset, "name": "libero"}).write(libero)
-    assert prepare(replace(request(folder, folder / "motion", output="libero-run"), data=libero)).config.model.rotated
+    on_libero = prepare(replace(request(folder, folder / "motion", output="libero-run"), data=libero))
+    assert on_libero.config.model.image_orientation == "mirrored"
     taken_over = replace(request(folder, "", output="own"), motion_weights=None, motion=folder / "stage1")
     assert prepare(taken_over).config.model.image_orientation == "upright"
     asked = replace(taken_over, options={**taken_over.options, "image_orientation": "rotated-180"})

@@ -146,23 +146,29 @@ def test_their_config_switches_compatibility_on(export):
     assert np.array_equal(policy.predict(images, "open the drawer", turned), actions)
 
 
-def test_the_authors_weights_see_images_rotated_and_callers_hold_them_upright(export):
+def test_the_authors_weights_see_images_mirrored_and_callers_hold_them_upright(export):
+    """The simulator's images are upside down, and the authors rotate those by 180 degrees."""
     own = as_published(export)
     assert own["image_orientation"] == "upright"
     values = json.loads((export / "dataset_statistics.json").read_text())
     (export / "dataset_statistics.json").write_text(json.dumps({"libero": next(iter(values.values()))}))
     images, state = observation()
-    turned = [np.ascontiguousarray(image[::-1, ::-1]) for image in images]
+    simulated = [image[::-1] for image in images]
+    turned = [np.ascontiguousarray(image[::-1, ::-1]) for image in simulated]
     policy = load_policy(export, device="cpu")
     as_given = load_policy(export, device="cpu", image_orientation="upright")
-    assert (policy.image_orientation, as_given.image_orientation) == ("rotated-180", "upright")
+    assert (policy.image_orientation, as_given.image_orientation) == ("mirrored", "upright")
     actions, motion = policy.predict(images, "open the drawer", state, return_motion=True)
-    same, rotated = as_given.predict(turned, "open the drawer", state, return_motion=True)
+    same, mirrored = as_given.predict(turned, "open the drawer", state, return_motion=True)
     assert np.array_equal(actions, same)
-    assert np.array_equal(motion, rotated[::-1] * np.float32([-1, -1, 1]))
+    side = round(len(motion) ** 0.5)
+    rows = mirrored.reshape(side, side, *mirrored.shape[1:])[:, ::-1].reshape(mirrored.shape)
+    assert np.array_equal(motion, rows * np.float32([-1, 1, 1]))
     expert = load_motion_expert(export, device="cpu")
     assert np.array_equal(expert.imagine(images, "open the drawer"), motion)
-    with pytest.raises(ValueError, match="image_orientation must be upright or rotated-180, found 'sideways'"):
+    with pytest.raises(
+        ValueError, match="image_orientation must be one of upright, mirrored, rotated-180, found 'sideways'"
+    ):
         load_policy(export, device="cpu", image_orientation="sideways")
 
 
@@ -466,13 +472,13 @@ def test_an_export_says_what_its_actions_mean_and_how_it_asks(made, tmp_path):
 
 
 def test_what_their_code_would_do_otherwise_is_said_and_no_more():
-    paper = ModelConfig(padding="repeat", backbone_options={"tidy": False}, image_orientation="rotated-180")
+    paper = ModelConfig(padding="repeat", backbone_options={"tidy": False}, image_orientation="mirrored")
     assert len(differences(paper)) == 2, "gripper and state are always other"
     for change, says in (
         ({"padding": "masked"}, "masks nothing"),
         ({"backbone_options": {}}, "strips spaces and the full stop"),
         ({"backbone_options": {"tidy": False, "min_pixels": 0}}, "enlarge images to 65536 pixels"),
-        ({"image_orientation": "upright"}, "rotates images by 180 degrees"),
+        ({"image_orientation": "upright"}, "sends mirrored images"),
         ({"cameras": ("image",)}, "two cameras, where this run looks at image"),
     ):
         said = differences(replace(paper, **change))
