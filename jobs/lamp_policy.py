@@ -14,8 +14,8 @@ COMMANDS = {
     "evaluate": ("jobs.commands.evaluate_policy", "EvaluatePolicy", "evaluate_policy_command"),
     "compare": ("jobs.commands.compare", "Compare", "compare_command"),
     "table": ("jobs.commands.table", "Table", "table_command"),
-    "trials": ("jobs.commands.trials", "Trials", "trials_command"),
     "simulator": ("jobs.commands.simulator", "SimulatorEnvironment", "simulator_command"),
+    "trials": ("jobs.commands.trials", "Trials", "trials_command"),
 }
 """Each command's module, its options and the function that carries it out; the module is imported when it is used."""
 DESCRIPTION = f"Let a trained policy act.\n\n{COMMON_HELP}"
