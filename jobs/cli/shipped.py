@@ -5,7 +5,8 @@ from pathlib import Path
 from schemas.structured import SUFFIXES
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
-"""Files for ``lamp-data build --recipe``; ``mappings`` holds those for ``--dataset``, ``train`` for ``lamp-train``."""
+"""Files for ``lamp-data build --recipe``; ``mappings`` holds those for ``--dataset``, ``train`` for ``lamp-train``,
+``evaluate`` what the cells of the paper's tables are made of."""
 
 
 def shipped_names(folder: str = "") -> list[str]:

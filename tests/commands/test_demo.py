@@ -1,9 +1,14 @@
 """What the demonstration says of its own results."""
 
+import shlex
+from pathlib import Path
+
 import numpy as np
+import tyro
 from fixtures.inspection import STEP, known_triplet
 
-from jobs.demo import COMMANDS, imagined_flow, imagined_words
+from jobs import demo, lamp_policy
+from jobs.demo import ACT, COMMANDS, imagined_flow, imagined_words
 from pipeline.build.summary import OUTCOMES
 
 
@@ -28,3 +33,17 @@ def test_a_sample_in_which_nothing_moves_has_words_too():
 def test_the_word_that_a_build_prints_of_the_shipped_episodes_is_explained():
     command, explained = COMMANDS[0]
     assert command.startswith("lamp-data build") and explained.startswith(f"{OUTCOMES[False]}: ")
+
+
+def test_the_demonstration_acts_where_a_simulator_is_and_says_how_to_get_one_elsewhere(monkeypatch, capsys):
+    program, command, *rest = shlex.split(ACT)
+    tyro.cli(lamp_policy.load_command(command)[0], args=rest)
+    assert program == "lamp-policy"
+    typed = []
+    monkeypatch.setattr(demo, "_type", typed.append)
+    monkeypatch.setattr("lamp_model.closed_loop.simulators.find_python", lambda said, suite: None)
+    assert demo.act_in_simulator() == [] and typed == []
+    assert "make demo-sim" in capsys.readouterr().out
+    monkeypatch.setattr("lamp_model.closed_loop.simulators.find_python", lambda said, suite: Path("python"))
+    ((page, _),) = demo.act_in_simulator()
+    assert typed == [ACT] and str(page) in ("demo/acting/index.html",)

@@ -1,0 +1,50 @@
+"""How a policy is evaluated: everything that decides an episode's outcome, besides the policy and the task."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+
+EPISODES_PER_TASK = 50
+"""As published; LIBERO has as many initial states for each task."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The published protocol by default (LIBERO evaluation of the authors' release).
+
+    Attributes:
+        environment_seed: of the simulator's own random placement, set once for each task; episodes of a task then
+            follow in order, as the published initial states do not fix LIBERO's stove, cabinet and rack.
+        reseed: set that seed before every reset instead, so that fixtures stand at the same place in all episodes.
+        settle_steps: steps without motion after a reset, which do not count towards the limit.
+        execute: actions of a predicted chunk that are carried out before the next prediction; None: all of them.
+        max_steps: an episode's limit; None takes the benchmark's own.
+        seed: of the policy's noise. Episode e of task t of the suite at place s has seed + 100,000 s + 1,000 t + e.
+    """
+
+    environment_seed: int = 7
+    reseed: bool = False
+    settle_steps: int = 10
+    execute: int | None = None
+    max_steps: int | None = None
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        for name, least in (("settle_steps", 0), ("execute", 1), ("max_steps", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be {least} or more, found {value}")
+
+    def episode_seed(self, place: int, task: int, episode: int) -> int:
+        """The seed of an episode's noise, for the suite at this place in the published order."""
+        return self.seed + 100_000 * place + 1_000 * task + episode
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits; equal for equal protocols."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def differences(self, other: "Protocol") -> str:
+        """Where two protocols differ, as ``seed 7 against 8``; empty where they do not."""
+        pairs = ((one.name, getattr(self, one.name), getattr(other, one.name)) for one in fields(self))
+        return ", ".join(f"{name} {mine} against {its}" for name, mine, its in pairs if mine != its)

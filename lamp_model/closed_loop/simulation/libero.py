@@ -1,0 +1,91 @@
+"""vla-eval's LIBERO, rendered only when the policy looks, and with initial states that do not depend on the order."""
+
+from typing import Any
+
+from vla_eval.benchmarks.base import StepResult
+from vla_eval.benchmarks.libero.benchmark import LIBERO_DUMMY_ACTION, LIBERO_ENV_RESOLUTION, LIBEROBenchmark
+from vla_eval.types import Action, Observation, Task
+
+from lamp_model.closed_loop.simulation.camera_gate import CameraGate
+
+
+class RenderOnDemandLIBERO(LIBEROBenchmark):
+    """The same episodes as vla-eval's, in a fraction of the time.
+
+    An action's ``observe: False`` says that nobody will look at the pictures of its step. ``make_obs`` refuses to
+    return pictures that were not rendered.
+
+    The published initial states do not hold the places of fixtures (stove, cabinet, rack), which LIBERO draws anew at
+    each reset from a generator that is seeded once for each task. Episode e therefore belongs to the e-th reset after
+    the seed: an episode that begins out of order, as after an interruption, is preceded by the resets that it lacks.
+    """
+
+    def __init__(self, *, reseed: bool = False, **others: Any):
+        """``reseed``: seed before each reset instead, so that fixtures stand at the same place in all episodes."""
+        super().__init__(**others)
+        self.reseed = reseed
+        self._gate: CameraGate | None = None
+        self._resets = 0
+
+    @property
+    def render_seconds(self) -> float:
+        """Spent in rendering so far."""
+        return 0.0 if self._gate is None else self._gate.seconds
+
+    def reset(self, task: Task) -> Any:
+        """Begin an episode; only the last settling step is rendered."""
+        episode = task.get("episode_idx", 0)
+        ran_past = self._resets > episode and not self.reseed
+        if self._env is None or self._current_task_id != task["task_id"] or ran_past:
+            self._open(task)
+        assert self._env is not None and self._gate is not None
+        self._gate.open = False
+        if self.reseed:
+            self._env.seed(self.env_seed)
+        else:
+            for _ in range(episode - self._resets):
+                self._env.reset()
+        settle, self.num_steps_wait = self.num_steps_wait, max(self.num_steps_wait - 1, 0)
+        self._gate.open = settle == 0
+        try:
+            raw = super().reset(task)
+        finally:
+            self.num_steps_wait = settle
+        self._resets = episode + 1
+        if settle:
+            self._gate.open = True
+            raw, _, _, _ = self._env.step(LIBERO_DUMMY_ACTION)
+        return raw
+
+    def step(self, action: Action) -> StepResult:
+        """Take one step; ``observe: False`` in the action leaves its pictures out."""
+        assert self._gate is not None
+        self._gate.open = bool(action.get("observe", True))
+        return super().step(action)
+
+    def make_obs(self, raw_obs: Any, task: Task) -> Observation:
+        """See ``LIBEROBenchmark``.
+
+        Raises:
+            RuntimeError: the pictures of this step were not rendered.
+        """
+        if self._gate is None or not self._gate.fresh:
+            raise RuntimeError("the pictures of this step were not rendered: its action said observe = False")
+        return super().make_obs(raw_obs, task)
+
+    def _open(self, task: Task) -> None:
+        """Make and seed a task's environment, as ``LIBEROBenchmark.reset`` does, with a gate before its cameras."""
+        from pathlib import Path
+
+        from libero.libero import get_libero_path
+        from libero.libero.envs import OffScreenRenderEnv
+
+        self.cleanup()
+        bddl = Path(get_libero_path("bddl_files")) / task["task_obj"].problem_folder / task["task_obj"].bddl_file
+        side = LIBERO_ENV_RESOLUTION
+        self._env = OffScreenRenderEnv(bddl_file_name=str(bddl), camera_heights=side, camera_widths=side)
+        self._env.seed(self.env_seed)
+        spent = self.render_seconds
+        self._gate = CameraGate(self._env.env)
+        self._gate.seconds = spent
+        self._current_task_id, self._resets = task["task_id"], 0
