@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--place", choices=list(PLACES), default="local")
     parser.add_argument("--moto", metavar="PYTHON", help="a Python with moto[server], for --place s3")
     parser.add_argument("--files", type=int, default=8, help="files of two episodes each")
-    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--nodes", type=int, default=3, help="of Ray; 0 for builds without Ray, whose driver is killed")
     parser.add_argument(
         "--plan", nargs="*", default=[], help="kills of each build, such as episodes:node shards:packer"
     )

@@ -12,11 +12,11 @@ from pipeline.build.selection import BadSelection, Chosen, Selection, choose_by_
 from pipeline.build.work_folder import CHOSEN
 from pipeline.errors import UnreadableSource
 from pipeline.formats.discovery import LeftOutSource
-from pipeline.readers import EpisodeTexts, Reader, make_reader, words_of
+from pipeline.readers import EpisodeTexts, Reader, make_reader, unanswered_settings, words_of
 from pipeline.recipe import Recipe
 from schemas.episode import BadEpisode, EpisodeRef
 from schemas.files import canonical_json, digest_of, write_whole
-from schemas.plugins import PluginChoice, load_plugin
+from schemas.plugins import PluginChoice
 
 
 class Unanswered(BadSelection):
@@ -46,7 +46,6 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
         BadSelection: the selection is not possible.
         Unanswered: see there.
     """
-    module, config = load_plugin("pipeline.readers", recipe.dataset.name), recipe.configs()["readers"]
     reader = make_reader(recipe.dataset)
     listed = list(reader.list_episodes(source, form))
     refs = [item for item in listed if isinstance(item, EpisodeRef)]
@@ -55,9 +54,10 @@ def list_chosen(recipe: Recipe, source: Path, selection: Selection, form: str | 
     if selection.episodes:  # of a partial download, the selected episodes are there
         unreadable = [u for u in unreadable if not u.absent]
     chosen = choose_listed(selection, refs)
-    if chosen.refs and hasattr(module, "unanswered"):
+    if chosen.refs:
         texts = (_texts(reader, ref) for ref in chosen.refs)
-        if asked := module.unanswered(config, recipe.as_dict(), texts):
+        config = recipe.configs()["readers"]
+        if asked := unanswered_settings(recipe.dataset.name, config, recipe.as_dict(), texts):
             raise Unanswered(f"{source} does not say what the build needs; add {'; and '.join(asked)}")
     unfinished = {f"{u.code} ({u.source})": 1 for u in faults if isinstance(u, LeftOutSource)}
     return Listing(Chosen(chosen.refs, {**chosen.left_out, **unfinished}), len(refs), unreadable)

@@ -5,7 +5,6 @@ interruptions or on the number of workers.
 """
 
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,16 +13,12 @@ from typing import Any
 from pipeline.build.build_state import StateWriter, kept_state
 from pipeline.build.episode_store import (
     EpisodeReport,
-    LeftOut,
-    Quarantined,
     episode_key,
     library_versions,
-    slim,
-    stored_keys,
-    stored_reports,
 )
 from pipeline.build.executor import Executor, Progress, WorkerDied
 from pipeline.build.listing import list_chosen, wanted_episodes
+from pipeline.build.making import EpisodeWorkerFactory, make_episodes
 from pipeline.build.packing import ShardPlan, ShardWorker, finished_shard, plan_shards, stands
 from pipeline.build.replacing import Asked, check_replacing
 from pipeline.build.selection import EVERYTHING, BadSelection, Selection, counted
@@ -31,13 +26,11 @@ from pipeline.build.statistics import dataset_statistics, local_values
 from pipeline.build.store_lock import check_held
 from pipeline.build.summary import BuildSummary
 from pipeline.build.work_folder import COMPLETE, EPISODE_STORE, WORK, clear_partials, clear_work, locked, remove_stale
-from pipeline.build.workers import EpisodeWorker, check_versions
 from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig
 from pipeline.errors import BuildError
 from pipeline.licences import licences_of
 from pipeline.recipe import Recipe
-from schemas.episode import EpisodeRef
-from schemas.file_cache import GIGABYTE, file_cache, limit_cache
+from schemas.file_cache import file_cache
 from schemas.files import canonical_json, digest_of, sha256_of, write_whole
 from schemas.manifest import EPISODES, NAME, STATISTICS, BadManifest, Manifest, read_manifest, write_statistics
 from schemas.parallel import in_parallel
@@ -128,8 +121,8 @@ def build(
                 check_replacing(output, asked, wanted.refs)
             asked.write(work)
             versions, cache_bytes = library_versions(recipe), file_cache().limit
-            factory = _EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks, cache_bytes, versions)
-            summary, reports = _make_episodes(factory, wanted.refs, executor, progress, state)
+            factory = EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks, cache_bytes, versions)
+            summary, reports = make_episodes(factory, wanted.refs, executor, progress, state)
             summary.output, summary.left_out = output, {**left_out, **summary.left_out}
             bad = [*unreadable, *silent, *summary.quarantined]
             summary.quarantined = sorted(bad, key=lambda q: (q.source, q.episode))
@@ -163,86 +156,6 @@ def _nothing_came_out(
         return BuildError(said)
     write_whole(output / EPISODES, _episode_lines(recipe, reports, summary))
     return BuildError(f"{said}; {output / EPISODES} names every episode with its reason")
-
-
-@dataclass(frozen=True)
-class _EpisodeWorkerFactory:
-    recipe: Recipe
-    store: Path
-    chunks: ChunkConfig
-    cache_bytes: int
-    versions: dict[str, str]
-
-    def __call__(self) -> EpisodeWorker:
-        """The worker.
-
-        Raises:
-            BuildError: on this machine a library has another version than on the driver's.
-        """
-        check_versions(self.recipe, self.versions)
-        limit_cache(self.cache_bytes / GIGABYTE)
-        return EpisodeWorker(self.recipe, self.store, self.chunks)
-
-
-def _make_episodes(
-    make_worker: _EpisodeWorkerFactory,
-    refs: list[EpisodeRef],
-    executor: Executor,
-    progress: Progress,
-    state: StateWriter,
-) -> tuple[BuildSummary, list[EpisodeReport]]:
-    """Reports of all episodes in the order of their refs; those made before are only read.
-
-    They are read when the missing ones are made, so that resuming a build begins with its work.
-    """
-    recipe, store = make_worker.recipe, make_worker.store
-    keys = {ref.digest: episode_key(recipe, ref) for ref in refs}
-    there = stored_keys(store)
-    missing = [ref for ref in refs if keys[ref.digest] not in there]
-    summary = BuildSummary(output=Path())
-    made: dict[str, EpisodeReport | None] = {}
-    state.enter("episodes", len(refs), len(refs) - len(missing))
-    while len(made) < len(keys):
-        if missing:
-            made |= _make_missing(make_worker, missing, executor, progress, state, summary)
-        # An episode of which a file is missing or cut is made again.
-        unread = {key: digest for digest, key in keys.items() if digest not in made}
-        made |= {unread[key]: report for key, report in stored_reports(store, list(unread)).items() if report}
-        missing = [ref for ref in refs if ref.digest not in made]
-    reports = [report for ref in refs if (report := made[ref.digest]) is not None]
-    summary.count(reports)
-    return summary, reports
-
-
-def _make_missing(
-    make_worker: _EpisodeWorkerFactory,
-    refs: list[EpisodeRef],
-    executor: Executor,
-    progress: Progress,
-    state: StateWriter,
-    summary: BuildSummary,
-) -> dict[str, EpisodeReport | None]:
-    """Make episodes and count them in the summary; returns their reports by digest, None for those without."""
-    make_worker.recipe.check(own_devices=False)
-    made: dict[str, EpisodeReport | None] = {}
-    seconds = Counter(summary.seconds)
-    results = executor.run(make_worker, refs, device=make_worker.recipe.device, begun=lambda ref: state.begun(ref.name))
-    for ref, result in progress("episodes", len(refs), results):
-        state.finished(ref.name)
-        made[ref.digest] = None
-        if isinstance(result, WorkerDied):
-            result = Quarantined(ref.source, ref.episode, "worker_died", f"{ref.name}: {result.message}")
-        if isinstance(result, Quarantined):
-            summary.quarantined.append(result)
-            state.quarantine(result)
-        elif isinstance(result, LeftOut):
-            summary.left_out[result.reason] = summary.left_out.get(result.reason, 0) + 1
-        else:
-            made[ref.digest] = slim(result)
-            summary.made += 1
-            seconds.update(result.seconds)
-    summary.seconds = dict(seconds)
-    return made
 
 
 @dataclass(frozen=True)

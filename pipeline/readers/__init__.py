@@ -5,7 +5,7 @@ and ``build(config)``, which returns a ``Reader``. It may define ``unanswered(co
 options that the user still has to give before anything is built (``pipeline.readers.video``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -107,3 +107,16 @@ def dataset_choice(said: str, options: Mapping[str, Any]) -> PluginChoice:
 def dataset_info(name: str, config: Any) -> DatasetInfo:
     """Who made a reader's dataset: ``config.info`` if the config has it, else the module's ``INFO``."""
     return getattr(config, "info", None) or load_plugin(__name__, name).INFO
+
+
+def unanswered_settings(
+    name: str, config: Any, recipe: Mapping[str, Any], texts: Iterable[tuple[str, ...]]
+) -> list[str]:
+    """What a person has to say before a build, by the reader module's ``unanswered``; nothing where it defines none.
+
+    Args:
+        recipe: ``Recipe.as_dict``.
+        texts: the instructions of each episode, read as far as they are needed.
+    """
+    module = load_plugin(__name__, name)
+    return module.unanswered(config, recipe, texts) if hasattr(module, "unanswered") else []
