@@ -32,6 +32,8 @@ def rejected_flow(
         ValueError: the recipe is not of this version, or names something not available here (weights, a library).
         BadEpisode: a camera is missing, or its flow cannot be computed.
     """
+    if "quality" not in recipe:  # a build without flow, where no window is rejected for it
+        return {}
     wanted = {(w.source.camera, w.source.frame): w for w in windows}
     episode = replace(episode, standard_actions=None)  # they would reject windows before flow is computed
     found: dict[RejectedWindow, Triplet] = {}
