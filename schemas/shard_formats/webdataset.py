@@ -26,6 +26,10 @@ BLOCK = 512
 MEMBER = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """Allowed member names after ``key.``: none may lead out of the folder in which the archive is unpacked."""
 
+OCTAL = re.compile(rb"[0-7]{11}")
+NO_FOLDER = bytes(155)
+"""The field of a header for the folder of a long name."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -49,7 +53,7 @@ def pack_sample(key: str, members: Members) -> bytes:
     return b"".join(chunks)
 
 
-def unpack_sample(key: str, region: bytes | memoryview) -> Members:
+def unpack_sample(key: str, region: bytes) -> Members:
     """The members in a sample's byte range.
 
     Raises:
@@ -60,17 +64,17 @@ def unpack_sample(key: str, region: bytes | memoryview) -> Members:
     while position < len(region):
         header = bytes(region[position : position + BLOCK])
         name = header[:100].rstrip(b"\0")
-        plain = len(header) == BLOCK and header[156:157] == b"0" and not header[345:500].strip(b"\0")
+        plain = len(header) == BLOCK and header[156:157] == b"0" and header[345:500] == NO_FOLDER
         if not plain or not name.startswith(prefix) or not MEMBER.fullmatch(name, len(prefix)):
             raise CorruptSample(f"sample {key}: the entry at byte {position} of its range is not one of its members")
-        if not re.fullmatch(rb"[0-7]{11}", header[124:135]):
+        if not OCTAL.fullmatch(header, 124, 135):
             raise CorruptSample(f"sample {key}: the entry at byte {position} of its range has no size")
         size = int(header[124:135], 8)
         begin = position + BLOCK
         member = name[len(prefix) :].decode()
         if begin + size > len(region) or member in members:
             raise CorruptSample(f"sample {key}: member {member!r} is doubled or runs past the sample's end")
-        members[member] = bytes(region[begin : begin + size])
+        members[member] = region[begin : begin + size]
         position = begin + size + (-size % BLOCK)
     return members
 
@@ -138,11 +142,11 @@ class TarShard:
             raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
         return data
 
-    def read(self, row: int) -> Triplet:
+    def read(self, row: int, flow: bool = True) -> Triplet:
         """See ``schemas.shard_formats.Shard.read``."""
         key, episode = (self.index[row][name].decode(errors="replace") for name in ("key", "episode"))
         try:
-            triplet = decode_triplet(key, unpack_sample(key, self.region(row)))
+            triplet = decode_triplet(key, unpack_sample(key, self.region(row)), flow)
         except CorruptSample as error:
             raise CorruptShard(f"{self.path}: {error}") from error
         if triplet.episode != episode:
