@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.command import lamp_data
-from fixtures.inspection import inspect, seen
+from fixtures.inspection import inspect, seen, several, write_set
 from fixtures.libero import ROOT, Demo, fast_recipe, samples_of, write_file
 from fixtures.triplet import make_triplet, same
 
@@ -157,3 +157,12 @@ def test_the_command_takes_every_frame_and_asks_videos_for_no_camera(place, tmp_
 def test_there_is_nothing_to_evaluate(tmp_path):
     ran = lamp_data("evaluate", "--flow", "none", "--truth", "rigid-world", folder=tmp_path)
     assert ran.returncode == 2 and "--flow none measures no flow" in ran.stderr
+
+
+def test_both_formats_leave_flow_in_the_shard_when_it_is_not_wanted(tmp_path):
+    for name in ("webdataset", "zarr"):
+        write_set(tmp_path / name, several(2), name)
+    tar, zarr = ShardSet(tmp_path / "webdataset"), ShardSet(tmp_path / "zarr")
+    for number in range(2):
+        left = tar.read(number, flow=False)
+        assert not left.has_flow and same(left, zarr.read(number, flow=False)) and zarr.read(number).has_flow
