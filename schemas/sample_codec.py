@@ -107,7 +107,7 @@ def _decode_flow(meta: dict[str, Any], members: Members) -> tuple[SceneFlow, np.
     packed = -(-points * (steps + 1) // 8)
     masks = np.frombuffer(decompress(members["mask.blosc"], 2 * packed + points), np.uint8)
     visible, valid = (
-        np.unpackbits(bits, count=points * (steps + 1)).astype(bool).reshape(points, steps + 1)
+        np.unpackbits(bits, count=points * (steps + 1)).view(bool).reshape(points, steps + 1)
         for bits in (masks[:packed], masks[packed : 2 * packed])
     )
     uvz = dequantise(start, displacement, tuple(meta["camera"]["size"]))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.cameras._intrinsics import known_intrinsics
+from pipeline.cameras.recorded import fault_of_poses
 from pipeline.flow_sources import EpisodeFlow, Scene
 from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
@@ -59,9 +60,15 @@ class WithoutFlow:
 
 
 def recorded_cameras(view: CameraView) -> Cameras:
-    """The camera as far as the dataset gives it: zero intrinsics and the identity as pose where it does not."""
+    """The camera as far as the dataset gives it: zero intrinsics and the identity as pose where it does not, or gives
+    numbers that no camera has. A policy needs neither, so its episodes are not refused for them.
+    """
     intrinsics, source = known_intrinsics(view, None) or (np.zeros((3, 3)), UNKNOWN_CAMERA)
+    if not np.isfinite(intrinsics).all():
+        intrinsics, source = np.zeros((3, 3)), UNKNOWN_CAMERA
     recorded = view.world_from_camera
+    if recorded is not None and fault_of_poses(recorded, view.length) is not None:
+        recorded = None
     poses = np.eye(4)[None] if recorded is None else np.asarray(recorded)
     return Cameras(
         intrinsics=intrinsics,

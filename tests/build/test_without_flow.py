@@ -15,8 +15,10 @@ from jobs.executors.local import LocalExecutor
 from lamp_model.shards import open_shards
 from pipeline.build.run import ShardConfig, build
 from pipeline.episodes.chunks import ChunkConfig
+from pipeline.flow_sources.none import recorded_cameras
 from pipeline.readers import make_reader
 from pipeline.recipe import Recipe, WindowConfig
+from schemas.episode import CameraView
 from schemas.manifest import read_manifest, read_statistics
 from schemas.plugins import PluginChoice
 from schemas.sample_codec import decode_triplet, encode_triplet
@@ -166,3 +168,12 @@ def test_both_formats_leave_flow_in_the_shard_when_it_is_not_wanted(tmp_path):
     for number in range(2):
         left = tar.read(number, flow=False)
         assert not left.has_flow and same(left, zarr.read(number, flow=False)) and zarr.read(number).has_flow
+
+
+def test_poses_that_no_camera_has_are_unknown_and_refuse_no_episode():
+    frames = np.zeros((3, 40, 40, 3), np.uint8)
+    view = CameraView("eye", lambda: frames, 3, (40, 40), world_from_camera=np.tile(np.eye(4), (3, 1, 1)))
+    assert recorded_cameras(view).moving and recorded_cameras(view).intrinsics_source == "unknown"
+    for broken in (np.full((3, 4, 4), np.nan), np.tile(np.eye(4), (2, 1, 1)), 2 * np.tile(np.eye(4), (3, 1, 1))):
+        cameras = recorded_cameras(replace(view, world_from_camera=broken))
+        assert cameras.pose_source == "unknown" and np.array_equal(cameras.world_from_camera, [np.eye(4)] * 3)
