@@ -34,11 +34,7 @@ from schemas.triplet import Triplet
 
 def enlarged(folder: Path, samples: int, size: int) -> list[Path]:
     """The shipped build, repeated to ``samples`` with pictures of ``size``, as one shard of each format."""
-    recipe = Recipe(dataset=PluginChoice("libero"))
-    source = Path(__file__).parents[1] / "data" / "libero"
-    build(recipe, source, folder / "small", ShardConfig(), LocalExecutor(), lambda title, total, items: items)
-    small = open_shard(next((folder / "small").glob("*.tar")))
-    base = [_resized(small.read(row), size) for row in range(len(small))]
+    _, base = enlarged_triplets(folder / "small", size)
 
     def repeated() -> Iterator[tuple[str, str, dict[str, bytes]]]:
         for number in range(samples):
@@ -48,6 +44,15 @@ def enlarged(folder: Path, samples: int, size: int) -> list[Path]:
     for name in ("webdataset", "zarr"):
         write_shard(name, folder, "bench", repeated())
     return [folder / "bench.tar", folder / "bench.zarr"]
+
+
+def enlarged_triplets(folder: Path, size: int) -> tuple[Path, list[Triplet]]:
+    """The shipped build in a folder, and its samples with pictures of ``size``."""
+    recipe = Recipe(dataset=PluginChoice("libero"))
+    source = Path(__file__).parents[1] / "data" / "libero"
+    build(recipe, source, folder, ShardConfig(), LocalExecutor(), lambda title, total, items: items)
+    small = open_shard(next(folder.glob("*.tar")))
+    return folder, [_resized(small.read(row), size) for row in range(len(small))]
 
 
 def _resized(triplet: Triplet, size: int) -> Triplet:

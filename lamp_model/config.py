@@ -291,6 +291,11 @@ class TrainingConfig:
         options = {"minimum_rate": min(self.minimum_rate, first), **options}
         return replace(self, **options)
 
+    @property
+    def learns_flow(self) -> bool:
+        """Whether the samples' flow is learnt: in stage 1, and in stage 2 by the joint objective only."""
+        return self.stage == 1 or self.objective == "joint"
+
     def resumed(self, options: Mapping[str, Any], done: int) -> "TrainingConfig":
         """A copy with those of the options that may change, used from step ``done`` on. Old rates and the old number of
         steps are recorded.

@@ -17,13 +17,26 @@ from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, load_plugin, recorded_options
 from schemas.scene_flow import GRID, HORIZON, MOVES
 
+STRIDE, STRIDE_WITHOUT_FLOW = 5, 1
+"""Default strides: neighbouring windows of flow are nearly the same, but a policy should see every observation."""
 PARTS = {"tracker": "trackers", "depth": "depth", "camera": "cameras"}
 """The parts that a flow source may use, and their plug-in folders."""
+
+
+def measures_flow(source: str) -> bool:
+    """Whether a flow source, by its name, measures flow.
+
+    Raises:
+        UnknownPlugin: no flow source has this name.
+    """
+    return getattr(load_plugin("pipeline.flow_sources", source), "MEASURES", True)
 
 
 @dataclass(frozen=True)
 class WindowConfig:
     """Which reference frames are taken and how far each is followed.
+
+    Without flow only ``stride`` and ``action_horizon`` have a meaning.
 
     Attributes:
         stride: frames from one reference frame to the next.
@@ -34,7 +47,7 @@ class WindowConfig:
         action_horizon: actions kept with each sample; training takes chunks up to this long.
     """
 
-    stride: int = 5
+    stride: int = STRIDE
     horizon: int = HORIZON
     grid: int = GRID
     action_horizon: int = 32
@@ -148,6 +161,11 @@ class Recipe:
         return PluginChoice(self.flow.name, {**self.flow.options, **parts})
 
     @property
+    def has_flow(self) -> bool:
+        """Whether the flow source measures flow. Without, nothing is followed and no quality is checked."""
+        return measures_flow(self.flow.name)
+
+    @property
     def chosen_actions(self) -> PluginChoice:
         """The plug-in that ``actions`` stands for."""
         if self.actions.name != STANDARD:
@@ -221,14 +239,17 @@ class Recipe:
                 name: {"name": choice.name, "options": recorded_options(configs[folder])}
                 for name, (folder, choice) in parts.items()
             },
-            "windows": asdict(self.windows),
+            "windows": asdict(self.windows) if self.has_flow else self._windows_without_flow(),
             "actions": {"name": self.chosen_actions.name, "options": recorded_options(configs["actions"])},
             "cameras": list(self.cameras),
-            "quality": asdict(self.quality),
+            **({"quality": asdict(self.quality)} if self.has_flow else {}),
             "language": self.language,
             "jpeg_quality": self.jpeg_quality,
             "generated_instructions": self.generated_instructions and self.generated_instructions.as_dict(),
         }
+
+    def _windows_without_flow(self) -> dict[str, int]:
+        return {name: getattr(self.windows, name) for name in ("stride", "action_horizon")}
 
     @cached_property
     def info(self) -> DatasetInfo:

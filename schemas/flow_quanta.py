@@ -38,7 +38,8 @@ def dequantise(start: np.ndarray, displacement: np.ndarray, size: tuple[int, int
     # Points innermost, as they are stored: several times faster than in the order returned.
     uvz = np.empty((steps + 1, 3, points), np.float32)
     uvz[0] = start.T
-    np.multiply(displacement.transpose(1, 2, 0), _quantum(size).astype(np.float32)[:, None], out=uvz[1:])
+    uvz[1:] = displacement.transpose(1, 2, 0)  # numpy multiplies mixed types several times more slowly
+    uvz[1:] *= _quantum(size).astype(np.float32)[:, None]
     uvz[1:] += uvz[0]
     return uvz.transpose(2, 0, 1)
 

@@ -10,18 +10,21 @@
 ``standard_actions.npy``  float32 [H, A], where the sample has standard actions
 ====================  =======================================================================================
 
+A sample without flow has none of the three ``.blosc`` members.
+
 A quantum is 0.04 px in u and v and 0.1 mm in z, so the error is at most 0.02 px and 0.05 mm; a static point has
 exactly zero displacement. Blosc members declare their compression and decode with ``numcodecs.blosc.decompress`` alone.
 """
 
 import json
+from typing import Any
 
 import numpy as np
 
 from schemas.flow_quanta import dequantise, quantise
 from schemas.sample_arrays import array_bytes, compress, decompress, load_array
 from schemas.sample_metadata import VERSION, CorruptSample, build_triplet, encode_metadata
-from schemas.scene_flow import SceneFlow
+from schemas.scene_flow import SceneFlow, no_flow
 from schemas.triplet import Triplet
 
 DAMAGE = (ValueError, TypeError, RuntimeError, IndexError, EOFError, ArithmeticError, AttributeError, MemoryError)
@@ -37,18 +40,10 @@ def encode_triplet(triplet: Triplet) -> Members:
         ValueError: a shape, type or value that the format cannot store; the message names the field.
     """
     check_triplet(triplet)
-    start, displacement = quantise(triplet.flow, triplet.camera.size)
-    delta = np.diff(displacement, axis=1, prepend=np.int16(0)).astype(np.int16)
-    flow = triplet.flow
-    masks = np.concatenate(
-        [np.packbits(flow.visible).ravel(), np.packbits(flow.valid).ravel(), triplet.point_flags.astype(np.uint8)]
-    )
     members = {
         "json": encode_metadata(triplet),
-        "flow.blosc": compress(delta.transpose(1, 2, 0)),
-        "start.blosc": compress(start),
-        "mask.blosc": compress(masks, quick=True),
         "actions.npy": array_bytes(triplet.actions.astype(np.float32)),
+        **(_encode_flow(triplet) if triplet.has_flow else {}),
     }
     if triplet.standard_actions is not None:
         members["standard_actions.npy"] = array_bytes(triplet.standard_actions.values.astype(np.float32))
@@ -57,8 +52,26 @@ def encode_triplet(triplet: Triplet) -> Members:
     return members
 
 
-def decode_triplet(key: str, members: Members) -> Triplet:
+def _encode_flow(triplet: Triplet) -> Members:
+    start, displacement = quantise(triplet.flow, triplet.camera.size)
+    delta = np.diff(displacement, axis=1, prepend=np.int16(0)).astype(np.int16)
+    flow = triplet.flow
+    masks = np.concatenate(
+        [np.packbits(flow.visible).ravel(), np.packbits(flow.valid).ravel(), triplet.point_flags.astype(np.uint8)]
+    )
+    return {
+        "flow.blosc": compress(delta.transpose(1, 2, 0)),
+        "start.blosc": compress(start),
+        "mask.blosc": compress(masks, quick=True),
+    }
+
+
+def decode_triplet(key: str, members: Members, flow: bool = True) -> Triplet:
     """The triplet of a sample's members.
+
+    Args:
+        flow: decode the flow too; without, the triplet is like one of a build without flow. For a policy, which learns
+            none, this saves a third of the time.
 
     Raises:
         CorruptSample: a member is missing or does not decode to the shape that the metadata names.
@@ -69,29 +82,36 @@ def decode_triplet(key: str, members: Members) -> Triplet:
             raise CorruptSample(
                 f"sample {key} has format version {meta['version']}, this program reads up to {VERSION}"
             )
-        points, steps = meta["flow"]["points"], meta["flow"]["steps"]
-        delta = np.frombuffer(decompress(members["flow.blosc"], 6 * steps * points), np.int16).reshape(steps, 3, points)
-        displacement = _running_sum(delta).transpose(2, 0, 1)
-        start = np.frombuffer(decompress(members["start.blosc"], 12 * points), np.float32).reshape(points, 3)
-        packed = -(-points * (steps + 1) // 8)
-        masks = np.frombuffer(decompress(members["mask.blosc"], 2 * packed + points), np.uint8)
-        visible, valid = (
-            np.unpackbits(bits, count=points * (steps + 1)).astype(bool).reshape(points, steps + 1)
-            for bits in (masks[:packed], masks[packed : 2 * packed])
-        )
+        stored = bool(meta["flow"]["points"]) and flow
+        scene, flags = _decode_flow(meta, members) if stored else (no_flow(), np.zeros(0, np.uint8))
         actions = _load_actions(key, "actions", members, len(meta["action_mask"]))
         standard = None
         if "standard_actions" in meta:
             standard = _load_actions(key, "standard_actions", members, len(meta["standard_actions"]["mask"]))
         images = {name.rsplit(".", 1)[0]: data for name, data in members.items() if name.endswith((".jpg", ".png"))}
-        flow = SceneFlow(dequantise(start, displacement, tuple(meta["camera"]["size"])), visible, valid)
-        return build_triplet(key, meta, images, flow, masks[2 * packed :].copy(), actions, standard)
+        return build_triplet(key, meta, images, scene, flags, actions, standard)
     except CorruptSample:
         raise
     except KeyError as error:
         raise CorruptSample(f"sample {key} lacks {error.args[0]!r}") from error
     except DAMAGE as error:
         raise CorruptSample(f"sample {key} does not decode: {error}") from error
+
+
+def _decode_flow(meta: dict[str, Any], members: Members) -> tuple[SceneFlow, np.ndarray]:
+    """The flow and the flags of its keypoints."""
+    points, steps = meta["flow"]["points"], meta["flow"]["steps"]
+    delta = np.frombuffer(decompress(members["flow.blosc"], 6 * steps * points), np.int16).reshape(steps, 3, points)
+    displacement = _running_sum(delta).transpose(2, 0, 1)
+    start = np.frombuffer(decompress(members["start.blosc"], 12 * points), np.float32).reshape(points, 3)
+    packed = -(-points * (steps + 1) // 8)
+    masks = np.frombuffer(decompress(members["mask.blosc"], 2 * packed + points), np.uint8)
+    visible, valid = (
+        np.unpackbits(bits, count=points * (steps + 1)).view(bool).reshape(points, steps + 1)
+        for bits in (masks[:packed], masks[packed : 2 * packed])
+    )
+    uvz = dequantise(start, displacement, tuple(meta["camera"]["size"]))
+    return SceneFlow(uvz, visible, valid), masks[2 * packed :].copy()
 
 
 def check_triplet(t: Triplet) -> None:

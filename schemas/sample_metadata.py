@@ -15,7 +15,10 @@ from schemas.perception import DepthAlignment
 from schemas.scene_flow import SceneFlow
 from schemas.triplet import NATIVE, ActionChunk, CameraOfWindow, GeneratedInstruction, Resampling, Source, Triplet
 
-VERSION = 1
+VERSION = 2
+"""The newest version of the format that this program reads."""
+WITH_FLOW, WITHOUT_FLOW = 1, 2
+"""The version of a sample: programs that know version 1 only would look for the flow's members."""
 
 
 class CorruptSample(ValueError):
@@ -46,7 +49,7 @@ def load_metadata(key: str, data: bytes) -> dict[str, Any]:
 def _metadata(t: Triplet) -> dict[str, Any]:
     camera = t.camera
     return {
-        "version": VERSION,
+        "version": WITH_FLOW if t.has_flow else WITHOUT_FLOW,
         "episode": t.episode,
         "source": vars(t.source),
         "instructions": list(t.instructions),

@@ -42,7 +42,7 @@ class SceneFlow:
 
     Attributes:
         uvz: u / width, v / height, depth. Where ``valid`` is false the value repeats the last valid one and
-            must not be used.
+            must not be used. K is 0 and T is 0 where no flow was measured (``no_flow``).
         visible: the point is seen in that step's image.
         valid: the position may be used: its depth is known, its track trusted, and the step lies within the episode.
     """
@@ -94,6 +94,11 @@ class SceneFlow:
         between = np.where(valid[..., None], np.concatenate([mixed[..., :2] / z, z], axis=-1), 0)
         # At a whole step, the stored position bit for bit.
         return SceneFlow(np.where((lower == upper)[:, None], self.uvz[:, lower], between), visible, valid)
+
+
+def no_flow() -> SceneFlow:
+    """The flow of a window in which none was measured: no keypoint, no step after the reference frame."""
+    return SceneFlow(np.zeros((0, 1, 3), np.float32), np.zeros((0, 1), bool), np.zeros((0, 1), bool))
 
 
 def keypoint_grid(width: int, height: int, grid: int = GRID) -> Float[np.ndarray, "K 2"]:

@@ -51,8 +51,11 @@ class ShardSet:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def read(self, number: int) -> Triplet:
+    def read(self, number: int, flow: bool = True) -> Triplet:
         """Sample ``number`` of the set, its checksum verified.
+
+        Args:
+            flow: see ``schemas.shard_formats.Shard.read``.
 
         Raises:
             CorruptShard: naming shard and sample.
@@ -61,7 +64,7 @@ class ShardSet:
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         shard = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._shards[shard].read(int(number - self._starts[shard]))
+        return self._shards[shard].read(int(number - self._starts[shard]), flow)
 
     def statistics(self) -> dict[str, Any]:
         """Statistics of states and actions (``schemas.manifest.read_statistics``)."""

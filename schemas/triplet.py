@@ -1,4 +1,7 @@
-"""The data factory's product: (observation, instruction, dense 3D scene flow), with its source."""
+"""The data factory's product: (observation, instruction, dense 3D scene flow), with its source.
+
+A build with ``--flow none`` makes samples without flow, for the policy alone: they have no keypoint.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +15,10 @@ from schemas.scene_flow import SceneFlow
 
 NATIVE = "native"
 """The resampling entry of flow whose steps are the episode's frames."""
+NONE = "none"
+"""``depth_unit``, ``depth_source`` and ``flow_source`` of a sample without flow."""
+UNKNOWN_CAMERA = "unknown"
+"""``intrinsics_source`` of a sample without flow whose dataset does not give them: all of them are zero then."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Triplet:
         instructions: all texts; may be empty if the build kept episodes without language.
         flow: keypoints over steps 0..T in the camera of the reference frame.
         point_flags: ``schemas.scene_flow.PointFlag`` bits of each keypoint.
-        depth_unit: ``m`` or ``relative``: the unit of z in flow.
+        depth_unit: ``m`` or ``relative``: the unit of z in flow; ``none`` without flow.
         depth_source: the estimator and its input.
         flow_source: the tracker.
         state: proprioception at the reference frame.
@@ -129,6 +136,11 @@ class Triplet:
     standard_actions: ActionChunk | None = None
     resampled: Resampling | None = None
     depth_alignment: DepthAlignment | None = None
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether flow was measured; only builds with ``--flow none`` make samples without."""
+        return len(self.point_flags) > 0
 
     @property
     def no_language(self) -> bool:

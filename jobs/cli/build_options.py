@@ -14,7 +14,7 @@ from jobs.cli.help_text import names_of, optional_in_words
 from jobs.cli.shipped import dataset_said
 from pipeline.build.selection import Selection
 from pipeline.readers import dataset_choice, dataset_info
-from pipeline.recipe import QualityConfig, Recipe, WindowConfig
+from pipeline.recipe import STRIDE, STRIDE_WITHOUT_FLOW, QualityConfig, Recipe, WindowConfig, measures_flow
 from schemas.file_cache import DEFAULT_GIGABYTES
 from schemas.generated_instructions import GeneratedFile
 from schemas.plugins import PluginChoice, parse_options
@@ -69,7 +69,8 @@ class FlowOptions:
     """How flow is measured. Each part is a plug-in; lamp-data parts NAME lists its options with their meaning."""
 
     flow: Annotated[str, tyro.conf.arg(metavar=names_of("pipeline.flow_sources"))] = "tracked"
-    """Where flow comes from. tracked uses tracker, depth and camera."""
+    """Where flow comes from. tracked uses tracker, depth and camera; none measures no flow, for data of the policy
+    alone: every frame becomes a sample, and neither depth nor tracking is needed."""
     flow_options: tuple[str, ...] = ()
     """Its options as NAME=VALUE ..."""
     tracker: Annotated[str, tyro.conf.arg(metavar=names_of("pipeline.trackers"))] = "lk"
@@ -93,8 +94,8 @@ class WindowOptions:
 
     cameras: tuple[str, ...] = ("primary",)
     """Cameras whose windows are made: primary, all (those that cannot be used are skipped and counted), or names ..."""
-    stride: int = 5
-    """Frames from one reference frame to the next."""
+    stride: int | None = None
+    """Frames from one reference frame to the next. [default: 5, with --flow none 1]"""
     horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
     """Steps that each reference frame's keypoints are followed, a frame each. [default: 32]"""
     horizon_seconds: float | None = None
@@ -235,7 +236,9 @@ def windows_of(args: Build) -> WindowConfig:
             f"or {HORIZON} steps cover the seconds"
         )
     steps = HORIZON if args.horizon_steps is None else args.horizon_steps
-    return WindowConfig(args.stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
+    default = STRIDE if measures_flow(args.flow) else STRIDE_WITHOUT_FLOW
+    stride = default if args.stride is None else args.stride
+    return WindowConfig(stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
 
 
 def recipe_of(args: Build) -> Recipe:

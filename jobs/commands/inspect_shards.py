@@ -105,6 +105,8 @@ def _one_sample(path: Path, paths: list[Path], sample: str, retargeted: bool) ->
     collection = open_collection(paths[0])
     found = find_sample(collection, sample)
     facts = describe(found)
+    if retargeted and not found.triplet.has_flow:
+        raise CannotInspect(f"{path}: --retargeted shows flow, and sample {found.triplet.key} has none: leave it out")
     if retargeted:
         facts["retargeted"] = describe_retargeted(found.triplet)
     text = "\n".join([sample_text(facts), *(f"failure: {finding_words(f)}" for f in collection.findings)])
@@ -153,9 +155,10 @@ def _write_page(path: Path, shown: Shown, dataset: Path | None, retargeted: bool
 
     worst, best = [], []
     for summary in shown.summaries:
-        count = min(WORST_AND_BEST, len(summary.candidates) // 2)
-        worst.append(read_again(choose(summary.candidates, count, "worst")))
-        best.append(read_again(choose(summary.candidates, count, "best")))
+        scored = [candidate for candidate in summary.candidates if candidate.has_flow]
+        count = min(WORST_AND_BEST, len(scored) // 2)
+        worst.append(read_again(choose(scored, count, "worst")))
+        best.append(read_again(choose(scored, count, "best")))
     rejections = [read_rejections(s.collection.folder) if s.collection.whole else Rejections() for s in shown.summaries]
     videos, pictures, faults = {}, [], set()
     if dataset:

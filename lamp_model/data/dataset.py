@@ -27,6 +27,11 @@ class MemberData:
     shards: ShardSet
     weight: float | None = None
 
+    @property
+    def has_flow(self) -> bool:
+        """Whether its samples have flow; all of a build do, or none (``lamp-data build --flow none``)."""
+        return not len(self.shards) or self.shards.read(0).has_flow
+
 
 @dataclass(frozen=True)
 class Embodied:
@@ -106,8 +111,11 @@ class TrainingData:
             "statistics: build it again"
         )
 
-    def read(self, number: int) -> Triplet:
+    def read(self, number: int, flow: bool = True) -> Triplet:
         """Read a sample and verify its checksum.
+
+        Args:
+            flow: see ``schemas.shard_formats.Shard.read``.
 
         Raises:
             CorruptShard: the sample is damaged; the message names shard and sample.
@@ -116,7 +124,7 @@ class TrainingData:
         if not 0 <= number < len(self):
             raise IndexError(f"sample {number} of {len(self)}")
         member = int(self.member_of(number))
-        return self.members[member].shards.read(int(number - self._starts[member]))
+        return self.members[member].shards.read(int(number - self._starts[member]), flow)
 
     def first_samples(self) -> list[Triplet]:
         """The first sample of each member that has any."""

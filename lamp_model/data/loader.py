@@ -10,11 +10,15 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from lamp_model.data.assembly import BatchArrays, Memory, Row
 from lamp_model.data.augmentation import Augmenter
 from lamp_model.data.batch import Batch
-from lamp_model.data.sample import SampleConfig, collate, texts_of, to_sample
+from lamp_model.data.sample import SampleConfig, texts_of, write_sample
 from lamp_model.data.sampler import Order
 from schemas.triplet import Triplet
+
+TOGETHER = 8
+"""Samples that a thread writes at once."""
 
 Made = TypeVar("Made")
 
@@ -28,8 +32,8 @@ class Samples(Protocol):
         """One row per sample (``schemas.shard_formats.INDEX_DTYPE``)."""
         ...
 
-    def read(self, number: int) -> Triplet:
-        """Read a sample and verify its checksum."""
+    def read(self, number: int, flow: bool = True) -> Triplet:
+        """Read a sample, with its flow or without, and verify its checksum."""
         ...
 
 
@@ -52,6 +56,7 @@ class Loader:
         world: int = 1,
         order: Order | None = None,
         augmenter: Augmenter | None = None,
+        flow: bool = True,
     ):
         """Set up the loader; no sample is read yet.
 
@@ -61,6 +66,7 @@ class Loader:
             config: what to take from a sample; or a function of its number and the sample that returns this.
             order: of a mixture; else all samples are shuffled together in each epoch.
             augmenter: of random changes of the samples of a step; those in order are never changed.
+            flow: decode the samples' flow; a config with ``points=0`` needs none.
 
         Raises:
             ValueError: there are no samples, or fewer in a batch than ranks.
@@ -72,6 +78,7 @@ class Loader:
         self.shards, self.numbers, self.config = shards, np.asarray(numbers), config
         self.batch_size, self.seed, self.threads = batch_size, seed, threads
         self.rank, self.world = rank, world
+        self.flow = flow
         self.order = order or Order(seed, [len(numbers)])
         self.augmenter = augmenter
 
@@ -97,7 +104,9 @@ class Loader:
             CorruptShard: a sample is damaged; the message names shard and key.
             BadSample: a sample does not fit the model; the message names its key.
         """
-        return collate([self._sample(*sample) for sample in self.samples_of(step)])
+        samples = self.samples_of(step)
+        arrays = BatchArrays(len(samples))
+        return arrays.batch(self._write(arrays, 0, samples))
 
     def batch_in_order(self, step: int) -> Batch:
         """Samples in stored order with their first instruction, for validation; the last batch may be smaller.
@@ -133,46 +142,69 @@ class Loader:
                     future.cancel()
 
     def _every_text(self, numbers: np.ndarray) -> list[Batch]:
-        triplets = [self.shards.read(int(number)) for number in numbers]
-        found: list[list[Batch]] = []
-        for number, triplet in zip(numbers, triplets, strict=True):
-            config = self._config(int(number), triplet)
-            for place, text in enumerate(texts_of(triplet, config)):
+        found: list[list[tuple[int, Triplet, str]]] = []
+        for number in map(int, numbers):
+            triplet = self.shards.read(number, self.flow)
+            for place, text in enumerate(texts_of(triplet, self._config(number, triplet))):
                 if place == len(found):
                     found.append([])
-                found[place].append(to_sample(triplet, config, text, int(number)))
-        return [collate(samples) for samples in found]
+                found[place].append((number, triplet, text))
+        return [self._batch(samples) for samples in found]
 
     def _in_order(self, numbers: np.ndarray) -> Batch:
-        triplets = [self.shards.read(int(number)) for number in numbers]
-        configs = [self._config(int(number), t) for number, t in zip(numbers, triplets, strict=True)]
-        return collate(
-            [to_sample(t, c, texts_of(t, c)[0], int(n)) for n, t, c in zip(numbers, triplets, configs, strict=True)]
-        )
+        triplets = [(int(number), self.shards.read(int(number), self.flow)) for number in numbers]
+        return self._batch([(n, t, texts_of(t, self._config(n, t))[0]) for n, t in triplets])
+
+    def _batch(self, samples: list[tuple[int, Triplet, str]]) -> Batch:
+        """A batch of samples with their numbers and texts."""
+        arrays = BatchArrays(len(samples))
+        rows = [
+            write_sample(arrays, place, triplet, self._config(number, triplet), text, number)
+            for place, (number, triplet, text) in enumerate(samples)
+        ]
+        return arrays.batch(rows)
 
     def batches(self, first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
         """The batches of steps first..last - 1, decoded ahead by threads."""
         with ThreadPoolExecutor(self.threads) as pool:
-            waiting: deque[list[Future]] = deque()
+            waiting: deque[tuple[BatchArrays, list[Future[list[Row]]]]] = deque()
+            memory = Memory()
             try:
                 for step in range(first, last + ahead):
                     if step < last:
-                        waiting.append([pool.submit(self._sample, *sample) for sample in self.samples_of(step)])
+                        waiting.append(self._begun(pool, step, memory))
                     if step >= first + ahead and waiting:
-                        yield collate([future.result() for future in waiting.popleft()])
+                        arrays, futures = waiting.popleft()
+                        yield arrays.batch([row for future in futures for row in future.result()])
             finally:
-                for future in (f for batch in waiting for f in batch):
+                for future in (f for _, futures in waiting for f in futures):
                     future.cancel()
+
+    def _begun(
+        self, pool: ThreadPoolExecutor, step: int, memory: Memory
+    ) -> tuple[BatchArrays, list[Future[list[Row]]]]:
+        """Let threads write the batch of a step, some samples each: a task for every sample would keep them waiting for
+        each other.
+        """
+        samples = self.samples_of(step)
+        arrays = BatchArrays(len(samples), memory)
+        each = max(1, min(TOGETHER, -(-len(samples) // self.threads)))
+        firsts = range(0, len(samples), each)
+        return arrays, [pool.submit(self._write, arrays, at, samples[at : at + each]) for at in firsts]
 
     def _config(self, number: int, triplet: Triplet) -> SampleConfig:
         return self.config if isinstance(self.config, SampleConfig) else self.config(number, triplet)
 
-    def _sample(self, number: int, epoch: int, position: int) -> Batch:
-        triplet = self.shards.read(number)
+    def _write(self, arrays: BatchArrays, first: int, samples: list[tuple[int, int, int]]) -> list[Row]:
+        """Write samples, each with its epoch and its position there, to a batch's places from the first on."""
+        return [self._write_one(arrays, first + place, *sample) for place, sample in enumerate(samples)]
+
+    def _write_one(self, arrays: BatchArrays, place: int, number: int, epoch: int, position: int) -> Row:
+        triplet = self.shards.read(number, self.flow)
         config = self._config(number, triplet)
         texts = texts_of(triplet, config)
         choice = 0
         if len(texts) > 1:
             choice = int(np.random.default_rng([self.seed, epoch, position]).integers(len(texts)))
         change = None if self.augmenter is None else self.augmenter.draw(epoch, position)
-        return to_sample(triplet, config, texts[choice], number, change)
+        return write_sample(arrays, place, triplet, config, texts[choice], number, change)

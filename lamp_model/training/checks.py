@@ -24,6 +24,23 @@ def check_actions(data: TrainingData, stage: int) -> None:
         raise BadRun(f"{data.path} holds {', '.join(without)} without actions, which stage 2 learns: {way}")
 
 
+def check_flow(data: TrainingData, config: RunConfig) -> None:
+    """Refuse to learn flow where none was measured.
+
+    Raises:
+        BadRun: this is stage 1 or the joint objective, and some of the data were built with ``--flow none``.
+    """
+    if not config.training.learns_flow:
+        return
+    without = [member.name for member in data.members if not member.has_flow]
+    if without:
+        wanted = "stage 1 learns" if config.training.stage == 1 else "--objective joint learns"
+        raise BadRun(
+            f"{data.path} holds {', '.join(without)} without flow, which {wanted}: build it with another --flow than "
+            "none, or train stage 2 on it"
+        )
+
+
 def check_depth(data: TrainingData, config: RunConfig, allowed: bool) -> None:
     """Refuse to learn motion from relative depth unless allowed: a motion of 1 is a different distance in every
     episode.
@@ -34,8 +51,8 @@ def check_depth(data: TrainingData, config: RunConfig, allowed: bool) -> None:
     Raises:
         BadRun: some of the motion that would be learned is relative.
     """
-    model, training = config.model, config.training
-    learned = model.guided and model.motion.depth and (training.stage == 1 or training.objective == "joint")
+    model = config.model
+    learned = model.guided and model.motion.depth and config.training.learns_flow
     relative = sum(_relative_samples(member) for member in data.members)
     if not learned or not relative or allowed:
         return

@@ -67,8 +67,10 @@ def fitted(
 def _fitted_motion(
     sizes: MotionConfig, data: TrainingData, asked: Container[str], motion: MotionSource | None
 ) -> MotionConfig:
-    """Grid and horizon: as requested or as in the Motion Expert, if the shards have them; else those of the shards."""
-    there = {m.name: _flow_size(m.shards.read(0)) for m in data.members if len(m.shards)}
+    """Grid and horizon: as requested or as in the Motion Expert, if the shards have them; else those of the shards.
+    Shards without flow decide nothing.
+    """
+    there = {m.name: _flow_size(m.shards.read(0)) for m in data.members if len(m.shards) and m.has_flow}
     chosen = {}
     for place, name in enumerate(("grid", "horizon")):
         found = {member: size[place] for member, size in there.items()}
@@ -106,23 +108,23 @@ def _check_flow_size(name: str, wanted: int, has: int, where: str, motion: Motio
     )
 
 
-def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments) -> list[SampleConfig]:
+def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments, flow: bool) -> list[SampleConfig]:
     """What is taken from the samples of each of ``data.embodied``.
 
     With several of them, or several cameras in one, images have different sizes: they are resized to the backbone's
     size before batching, and a camera that a member does not have is replaced by a black image.
+
+    Args:
+        flow: it is learnt; without, none is taken, and the samples need not have any.
     """
     options = configure(BACKBONES, model.backbone, model.backbone_options)
     several = len(data.embodied) > 1
-    grid, horizon = model.motion.grid, model.motion.horizon
-    if not model.guided:  # there is no Motion Expert to fit
-        grid, horizon = _flow_size(data.read(0))
     shown = [set(member.shards.read(0).images) if len(member.shards) else set() for member in data.members]
     common: dict[str, Any] = {
         "cameras": model.cameras,
         "chunk": model.action.chunk,
-        "points": grid**2,
-        "horizon": horizon,
+        "points": model.motion.grid**2 if flow else 0,
+        "horizon": model.motion.horizon if flow else 0,
         "flips": model.flips,
         "image_size": getattr(options, "image_size", IMAGE_SIZE) if several or _several_cameras(data) else None,
     }
@@ -159,9 +161,9 @@ def loaders(
     Args:
         split: numbers of the samples to train on and of those held out.
     """
-    generated = training.instructions == "all"
-    changes = {"generated": generated, "retargeted": training.retarget}
-    taken = [replace(c, **changes) for c in sample_configs(data, model, embodiments_in(data, source))]
+    generated, flow = training.instructions == "all", training.learns_flow
+    changes = {"generated": generated, "retargeted": training.retarget and flow}
+    taken = [replace(c, **changes) for c in sample_configs(data, model, embodiments_in(data, source), flow)]
     numbers, held_out = split
     for line in described(data, numbers, held_out, taken):
         print(line)
@@ -172,7 +174,7 @@ def loaders(
     def config_of(number: int, triplet: Triplet) -> SampleConfig:
         return taken[data.embodiment_of(number, triplet)]
 
-    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
+    share: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world, "flow": flow}
     if training.augments:
         share["augmenter"] = Augmenter(training.seed, training.augment_crop, training.augment_colour, model.cameras)
     train = Loader(data, numbers, config_of, training.batch_size, training.seed, threads, order=order, **share)
@@ -181,7 +183,7 @@ def loaders(
         return train, None
     spread = held_out[np.unique(np.linspace(0, len(held_out) - 1, training.val_samples).round().astype(int))]
     batch = min(training.batch_size, 32)
-    return train, Loader(data, spread, config_of, batch, training.seed, threads)
+    return train, Loader(data, spread, config_of, batch, training.seed, threads, flow=flow)
 
 
 def described(

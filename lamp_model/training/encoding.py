@@ -45,7 +45,7 @@ class CachedEncoder:
         numbers = np.arange(first, samples)
         if self.cache.last == samples - 1 or self.cache.full:
             return
-        mine = Loader(loader.shards, numbers, loader.config, TOGETHER, loader.seed, loader.threads)
+        mine = Loader(loader.shards, numbers, loader.config, TOGETHER, loader.seed, loader.threads, flow=loader.flow)
         bar = open_progress("features", samples, "sample", first)
         with contextlib.closing(bar), torch.no_grad(), autocast(self.model.device):
             for batches in mine.every_text(numbers):

@@ -15,7 +15,7 @@ from lamp_model.options import contradictions, with_options
 from lamp_model.presets import preset
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import steps_in
-from lamp_model.training.checks import check_backbone_files, check_depth, check_room
+from lamp_model.training.checks import check_backbone_files, check_depth, check_flow, check_room
 from lamp_model.training.data_setup import fitted
 from lamp_model.training.init_motion import (
     FROM_STAGE_1,
@@ -42,6 +42,7 @@ def new_config(request: Request, data: TrainingData) -> RunConfig:
         options = _without_what_stage_1_decided(config, options, motion)
     config = _asked(config, options)
     config = replace(config, model=_with_prior(config.model, request.prior, motion))
+    check_flow(data, config)
     config = replace(config, model=fitted(config, data, request.options, motion))
     check_depth(data, config, request.relative_depth)
     _check_outline(config, request.output, data)

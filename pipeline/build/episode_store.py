@@ -108,7 +108,7 @@ def episode_key(recipe: Recipe, ref: EpisodeRef) -> str:
     """The name under which an episode is stored."""
     identity = [
         EPISODE_VERSION,
-        sample_metadata.VERSION,
+        sample_metadata.WITH_FLOW,
         recipe.digest,
         ref.dataset,
         ref.source,

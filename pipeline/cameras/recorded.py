@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, CameraView
@@ -40,17 +41,8 @@ class RecordedCamera:
                 f"camera {view.name} has no {' and no '.join(missing)}; --camera static serves a camera that stands "
                 "still, --camera estimated finds the poses of others",
             )
-        if len(poses) not in (1, view.length):
-            raise BadEpisode(
-                "bad_camera_poses",
-                f"camera {view.name}: expected one pose or {view.length}, one a frame, found {len(poses)}",
-            )
-        rotation = poses[:, :3, :3]
-        rigid = np.isfinite(poses).all() and np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-4)
-        if not (rigid and (np.linalg.det(rotation) > 0).all()):
-            raise BadEpisode(
-                "bad_camera_poses", f"camera {view.name}: a recorded pose is not finite or not a rotation and a shift"
-            )
+        if (fault := fault_of_poses(poses, view.length)) is not None:
+            raise BadEpisode("bad_camera_poses", f"camera {view.name}: {fault}")
         return Cameras(
             intrinsics=view.intrinsics,
             world_from_camera=np.broadcast_to(poses, (view.length, 4, 4)).copy(),
@@ -59,3 +51,14 @@ class RecordedCamera:
             intrinsics_source=view.intrinsics_source,
             pose_source=f"recorded; {view.pose_source}",
         )
+
+
+def fault_of_poses(poses: Float[np.ndarray, "P 4 4"], length: int) -> str | None:
+    """Why poses cannot be those of a view of so many frames, in words; None where they can."""
+    if len(poses) not in (1, length):
+        return f"expected one pose or {length}, one a frame, found {len(poses)}"
+    rotation = poses[:, :3, :3]
+    rigid = np.isfinite(poses).all() and np.allclose(rotation @ rotation.swapaxes(1, 2), np.eye(3), atol=1e-4)
+    if not (rigid and (np.linalg.det(rotation) > 0).all()):
+        return "a recorded pose is not finite or not a rotation and a shift"
+    return None

@@ -6,7 +6,7 @@ from itertools import product
 
 from pipeline.flow_sources import FlowSource, make_flow_source
 from pipeline.licences import licences_of
-from pipeline.recipe import PARTS, Recipe
+from pipeline.recipe import PARTS, Recipe, measures_flow
 from schemas.plugins import PluginChoice
 
 TRACKED = "tracked"
@@ -17,9 +17,12 @@ def combinations(flows: Sequence[PluginChoice], parts: Mapping[str, Sequence[Plu
     """Every combination, by name; a flow source is combined only with the parts that it uses.
 
     Raises:
-        ValueError: an unknown plug-in, option or value.
+        ValueError: an unknown plug-in, option or value, or a flow source that measures nothing.
     """
     found: dict[str, Recipe] = {}
+    for flow in flows:
+        if not measures_flow(flow.name):
+            raise ValueError(f"--flow {flow.name} measures no flow, so there is nothing to evaluate: leave it out")
     for flow, *chosen in product(flows, *(parts[name] for name in PARTS)):
         recipe = replace(Recipe(PluginChoice("libero"), flow), **dict(zip(PARTS, chosen, strict=True)))
         spelled = recipe.as_dict()

@@ -3,7 +3,8 @@
 A module defines ``Config`` and ``build(config)``, which gives a ``FlowSource``. A config that declares a field
 ``tracker``, ``depth`` or ``camera`` gets the recipe's choice of that part; if it declares no such field, the flow
 source does not use the part, and the recipe leaves it out. A field with the metadata ``place`` is a path on this
-machine and does not enter the recipe's digest.
+machine and does not enter the recipe's digest. A module that defines ``MEASURES = False`` measures no flow
+(``pipeline.flow_sources.none``).
 """
 
 from collections.abc import Iterator, Sequence

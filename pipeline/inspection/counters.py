@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from schemas.triplet import Triplet
+from schemas.triplet import NONE, Triplet
 
 
 @dataclass
@@ -42,10 +42,10 @@ class SampleCounters:
         self.intrinsics[t.camera.intrinsics_source] += 1
         still = "still" if len(t.camera.world_from_camera) == 1 else "one for each step"
         self.poses[f"{t.camera.pose_source} ({still})"] += 1
-        self.depth[f"{t.depth_unit}, {t.depth_source}"] += 1
+        self.depth[f"{t.depth_unit}, {t.depth_source}" if t.has_flow else NONE] += 1
         self.flow[t.flow_source] += 1
-        self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps"] += 1
-        self.steps[f"{t.step_seconds:.4g} s ({t.resampling})"] += 1
+        self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps" if t.has_flow else NONE] += 1
+        self.steps[f"{t.step_seconds:.4g} s ({t.resampling})" if t.has_flow else NONE] += 1
         self.actions[f"{t.action_convention.name}, {len(t.actions)} x {t.actions.shape[1]}"] += 1
         self.state[", ".join(t.state_names)] += 1
         self.success[{True: "yes", False: "no", None: "not said"}[t.success]] += 1

@@ -39,17 +39,21 @@ def check_picture_path(path: Path) -> None:
 
 
 def write_picture(path: Path, triplets: list[Triplet], both: bool = False) -> None:
-    """Write a picture of one sample in full, or a sheet of several. The file is written atomically.
+    """Write a picture of one sample in full, or a sheet of several. The file is written atomically. Of a sample without
+    flow, the sheet shows the image.
 
     Args:
         both: write a sheet that shows each sample's flow raw and retargeted, side by side.
 
     Raises:
-        CannotInspect: the name has no known ending.
+        CannotInspect: the name has no known ending, or there is no flow that could be retargeted.
         OSError: the file cannot be written.
     """
     check_picture_path(path)
-    figure = draw_sample(triplets[0]) if len(triplets) == 1 and not both else draw_sheet(triplets, both)
+    if both and not all(t.has_flow for t in triplets):
+        raise CannotInspect("--retargeted shows flow, and there are samples without: leave it out")
+    alone = len(triplets) == 1 and not both and triplets[0].has_flow
+    figure = draw_sample(triplets[0]) if alone else draw_sheet(triplets, both)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
     write_whole(path, buffer.getvalue())
@@ -99,26 +103,33 @@ def draw_sheet(triplets: list[Triplet], both: bool = False) -> "Figure":
     drawn = [(t, "") for t in triplets]
     if both:
         drawn = [pair for t in triplets for pair in ((t, RAW), (retargeted(t).triplet, RETARGETED))]
-    pairs = [(t, measure(t)) for t, _ in drawn]
+    pairs = [(t, measure(t) if t.has_flow else None) for t, _ in drawn]
     heads = [_head(t, measured, said) for (t, measured), (_, said) in zip(pairs, drawn, strict=True)]
     columns = _columns(len(drawn), 4 if len(drawn) > 6 or both else 3)
     rows = math.ceil(len(drawn) / columns)
     above = 0.14 + LINE_INCHES * max(len(lines) for lines in heads)
     high = PANEL_INCHES * max(t.camera.size[1] / t.camera.size[0] for t in triplets)
-    width, height = 0.25 + (PANEL_INCHES + 0.2) * columns + 0.95, (above + high + 0.12) * rows + 0.1
+    moving = [(t, measured) for t, measured in pairs if measured is not None]
+    beside = 0.95 if moving else 0.05
+    width, height = 0.25 + (PANEL_INCHES + 0.2) * columns + beside, (above + high + 0.12) * rows + 0.1
     figure = _figure(width, height)
-    limit = depth_change_limit(pairs)
+    limit = depth_change_limit(moving)
     for place, ((t, measured), lines) in enumerate(zip(pairs, heads, strict=True)):
         left = 0.25 + (PANEL_INCHES + 0.2) * (place % columns)
         bottom = height - (above + high + 0.12) * (place // columns + 1) + 0.06
         axes = figure.add_axes((left / width, bottom / height, PANEL_INCHES / width, high / height))
-        draw_flow(axes, t, measured, limit)
-        if both:
+        if measured is None:
+            _draw_image(axes, t)
+        else:
+            draw_flow(axes, t, measured, limit)
+        if both and measured is not None:
             draw_steps(axes, t, measured)
         for number, (words, look) in enumerate(lines):
             up = (bottom + high + 0.07 + LINE_INCHES * (len(lines) - 1 - number)) / height
             figure.text(left / width, up, words, parse_math=False, **look)
-    units = {t.depth_unit for t in triplets}
+    if not moving:
+        return figure
+    units = {t.depth_unit for t, _ in moving}
     bar = figure.add_axes((1 - 0.9 / width, 0.18 / height, 0.16 / width, 1 - (0.26 + above) / height))
     _change_bar(figure, bar, limit, units.pop() if len(units) == 1 else "unit of each")
     return figure
@@ -129,9 +140,18 @@ def _columns(count: int, most: int) -> int:
     return math.ceil(count / math.ceil(count / most))
 
 
-def _head(t: Triplet, measured: MeasuredFlow, said: str) -> list[tuple[str, dict[str, Any]]]:
+def _draw_image(axes: "Axes", t: Triplet) -> None:
+    """The image of a sample without flow."""
+    width, height = t.camera.size
+    picture = decode_stored_picture(t.images["image"])
+    if picture is not None:
+        axes.imshow(picture, extent=(0, width, height, 0), interpolation="bicubic")
+    _bare(axes, "")
+
+
+def _head(t: Triplet, measured: MeasuredFlow | None, said: str) -> list[tuple[str, dict[str, Any]]]:
     """The lines above a panel with their text style: the instruction, and the sample's source with its file."""
-    moving = f"{measured.moving.sum()} of {len(measured.moving)} points move"
+    moving = "no flow" if measured is None else f"{measured.moving.sum()} of {len(measured.moving)} points move"
     source = f"{_plain(Path(t.source.file).name, 56)}, {t.source.episode}, frame {t.source.frame}: {said or moving}"
     title = wrap(_plain(title_of(t), MOST_LETTERS), 46)
     return [(line, {"fontsize": 9.5, "color": INK}) for line in title] + [
@@ -200,7 +220,7 @@ def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:
 def depth_change_limit(pairs: list[tuple[Triplet, MeasuredFlow]]) -> float:
     """The end of the scale of depth change for some samples, in their unit: at least 1 cm (or 0.01)."""
     changes = [m.displacement[..., 2][m.used & m.moving[:, None]] for _, m in pairs]
-    return nice_limit(np.concatenate(changes), 0.01)
+    return nice_limit(np.concatenate([np.zeros(0), *changes]), 0.01)
 
 
 def title_of(t: Triplet) -> str:

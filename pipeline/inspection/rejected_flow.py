@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pipeline.episodes.camera_choice import chosen_cameras, seen_by
 from pipeline.inspection.rejections import RejectedWindow
-from pipeline.recipe import QualityConfig, Recipe, WindowConfig
+from pipeline.recipe import QualityConfig, Recipe, WindowConfig, measures_flow
 from pipeline.windows.maker import TripletMaker
 from schemas.episode import Episode
 from schemas.plugins import PluginChoice
@@ -32,6 +32,9 @@ def rejected_flow(
         ValueError: the recipe is not of this version, or names something not available here (weights, a library).
         BadEpisode: a camera is missing, or its flow cannot be computed.
     """
+    source = recipe.get("flow")
+    if isinstance(source, Mapping) and not measures_flow(str(source.get("name"))):
+        return {}
     wanted = {(w.source.camera, w.source.frame): w for w in windows}
     episode = replace(episode, standard_actions=None)  # they would reject windows before flow is computed
     found: dict[RejectedWindow, Triplet] = {}

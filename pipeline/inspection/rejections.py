@@ -14,7 +14,10 @@ from schemas.files import digest_of
 from schemas.manifest import EPISODES, Manifest
 from schemas.triplet import Source
 
-OTHER_REASONS = {"flow_too_large": "a displacement that the format cannot hold"}
+OTHER_REASONS = {
+    "flow_too_large": "a displacement that the format cannot hold",
+    "no_action": "no action follows, or the standard form of the actions lets no window begin there",
+}
 DAMAGE = (ValueError, TypeError, KeyError, AttributeError)
 
 

@@ -64,11 +64,10 @@ def find_sample(collection: Collection, name: str) -> Found:
 
 
 def describe(found: Found) -> dict[str, Any]:
-    """The content of a sample. Positions are in pixels, depth is in the unit that is named."""
+    """The content of a sample. Positions are in pixels, depth is in the unit that is named. ``flow`` and ``score`` are
+    None without flow.
+    """
     t = found.triplet
-    measured = measure(t)
-    statistics = FlowStatistics(t.depth_unit)
-    statistics.add(t, measured)
     sizes = {name: len(data) for name, data in encode_triplet(t).items()}
     return {
         "key": t.key,
@@ -92,13 +91,22 @@ def describe(found: Found) -> dict[str, Any]:
         },
         "state": dict(zip(_names(t.state_names, len(t.state)), map(float, t.state), strict=True)),
         "actions": _actions(t),
+        "quality": dict(t.quality),
+        **(_flow(t) if t.has_flow else {"flow": None, "score": None}),
+    }
+
+
+def _flow(t: Triplet) -> dict[str, Any]:
+    measured = measure(t)
+    statistics = FlowStatistics(t.depth_unit)
+    statistics.add(t, measured)
+    return {
         "flow": {"source": t.flow_source, **statistics.result()},
         "steps": t.flow.horizon,
         "steps_in_episode": int(measured.inside.sum()) - 1,
         "moving_points": int(measured.moving.sum()),
         "points": len(measured.moving),
         "point_flags": flag_names(t.point_flags),
-        "quality": dict(t.quality),
         "score": score_of(t, measured).value,
     }
 

@@ -39,8 +39,9 @@ class Candidate:
     Attributes:
         number: its index in the whole set.
         shard: the file that holds it, at ``row``.
-        score: mean over the keypoints of the farthest distance of each in the image, in pixels.
+        score: mean over the keypoints of the farthest distance of each in the image, in pixels; 0 without flow.
         trust: its reliability, 0 to 1 (``pipeline.inspection.score``).
+        has_flow: whether there is anything to trust.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Candidate:
     frame: int
     score: float
     trust: float = 1.0
+    has_flow: bool = True
 
 
 @dataclass
@@ -200,19 +202,14 @@ class _Scan:
                 self._measure(start, shard.path, row, triplet)
 
     def _measure(self, start: int, path: Path, row: int, t: Triplet) -> None:
-        measured = measure(t)
-        if t.depth_unit not in self.flow:
-            self.flow[t.depth_unit] = FlowStatistics(t.depth_unit)
-        self.flow[t.depth_unit].add(t, measured)
+        score, trust = self._measure_flow(t) if t.has_flow else (0.0, 1.0)
         self.summary.measured += 1
         for name, value in t.quality.items():
             self.quality.setdefault(name, []).append(value)
         if t.depth_alignment is not None:
             self.quality.setdefault(DEPTH_RESIDUAL, []).append(t.depth_alignment.residual)
         self.summary.candidates.append(
-            Candidate(
-                start + row, path, row, t.key, t.episode, t.source.frame, measured.score, score_of(t, measured).value
-            )
+            Candidate(start + row, path, row, t.key, t.episode, t.source.frame, score, trust, t.has_flow)
         )
         self.collection.findings += _measure_pictures(path, t, self.summary.pictures)
         if start + row not in self.weighed:
@@ -221,6 +218,14 @@ class _Scan:
         for name, data in encode_triplet(t).items():
             if name.endswith((".blosc", ".jpg", ".png")):
                 self.sizes["flow" if name.endswith(".blosc") else "pictures"] += len(data)
+
+    def _measure_flow(self, t: Triplet) -> tuple[float, float]:
+        """Count a sample's flow; its motion and its reliability."""
+        measured = measure(t)
+        if t.depth_unit not in self.flow:
+            self.flow[t.depth_unit] = FlowStatistics(t.depth_unit)
+        self.flow[t.depth_unit].add(t, measured)
+        return measured.score, score_of(t, measured).value
 
     def finish(self) -> ShardSummary:
         self.progress.close()

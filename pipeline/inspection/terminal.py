@@ -45,9 +45,9 @@ def sample_text(sample: dict[str, Any]) -> str:
     blocks = [f"sample {sample['key']}", _rows(sample_rows(sample))]
     blocks.append("state at the reference frame\n" + _rows([(k, f"{v:.4f}") for k, v in sample["state"].items()]))
     blocks.append(_actions(sample["actions"]))
-    flow = sample["flow"]
-    blocks.append(f"flow, depth in {flow['unit']}\n{_rows(flow_rows(flow))}")
-    blocks += [_table(t) for t in flow_tables(flow) if "change of depth" not in t.title]
+    if (flow := sample["flow"]) is not None:
+        blocks.append(f"flow, depth in {flow['unit']}\n{_rows(flow_rows(flow))}")
+        blocks += [_table(t) for t in flow_tables(flow) if "change of depth" not in t.title]
     if "retargeted" in sample:
         blocks.append(_table(retargeting_table(sample["retargeted"], sample["step_seconds"])))
     return printable("\n\n".join(blocks))
@@ -67,27 +67,43 @@ def sample_rows(sample: dict[str, Any]) -> Rows:
     rows += [("instruction", text if text.strip() else "(blank)") for text in sample["instructions"] or ["(none)"]]
     rows += [(f"generated {g['style']}", f"{g['text']} (by {g['model']})") for g in sample["generated_instructions"]]
     rows += [("success", {True: "yes", False: "no", None: "not said"}[sample["success"]])]
-    cut = "" if sample["steps_in_episode"] == sample["steps"] else f", {sample['steps_in_episode']} within the episode"
-    rows += [("window", f"{sample['steps']} steps{cut}, {_steps_words(sample)}")]
+    rows += [("window", _window_words(sample))]
     for role, picture in sample["pictures"].items():
         size = f"{picture['size'][0]} x {picture['size'][1]}" if picture["size"] else "does not decode"
         rows.append((f"picture {role}", f"{picture['kind']}, {size}, {picture['bytes']:,} bytes"))
+    known = any(any(row) for row in k)
     pixels = f"fx {k[0][0]:.2f}, fy {k[1][1]:.2f}, cx {k[0][2]:.2f}, cy {k[1][2]:.2f}"
     still = len(poses) == 1
     moves = "stands still" if still else f"{len(poses)} poses, up to {camera['moved']:.3f} from the first"
     rows += [
         ("bytes", ", ".join(f"{name} {size:,}" for name, size in sample["members"].items())),
-        ("intrinsics", f"{pixels} px of {camera['size'][0]} x {camera['size'][1]}; {camera['intrinsics_source']}"),
+        ("intrinsics", f"{pixels} px of {camera['size'][0]} x {camera['size'][1]}; {camera['intrinsics_source']}"
+                       if known else "unknown"),
         ("world from camera", "; ".join("[" + " ".join(f"{v:.4f}" for v in row) + "]" for row in poses[0])),
         ("pose", f"{camera['pose_source']}; {moves}"),
-        ("depth", f"{sample['depth']['unit']}, {sample['depth']['source']}"),
-        *([("depth aligned", _alignment_words(sample["depth"]["alignment"]))] if sample["depth"]["alignment"] else []),
-        ("flow", f"{sample['flow']['source']}, {sample['points']} points, {sample['moving_points']} moving"),
+        *(_flow_source_rows(sample) if sample["flow"] is not None else [("flow", "none")]),
+    ]  # fmt: skip
+    return rows
+
+
+def _flow_source_rows(sample: dict[str, Any]) -> Rows:
+    depth, flow = sample["depth"], sample["flow"]
+    return [
+        ("depth", f"{depth['unit']}, {depth['source']}"),
+        *([("depth aligned", _alignment_words(depth["alignment"]))] if depth["alignment"] else []),
+        ("flow", f"{flow['source']}, {sample['points']} points, {sample['moving_points']} moving"),
         ("point flags", _named_numbers(sample["point_flags"])),
         ("checks", _named_numbers(sample["quality"]) or "not said"),
         ("score", f"{sample['score']:.2f}: {SCORE_MEANS}"),
-    ]  # fmt: skip
-    return rows
+    ]
+
+
+def _window_words(sample: dict[str, Any]) -> str:
+    if sample["flow"] is None:
+        return f"one frame, {sample['fps']:g} frames per second"
+    inside, steps = sample["steps_in_episode"], sample["steps"]
+    cut = "" if inside == steps else f", {inside} within the episode"
+    return f"{steps} steps{cut}, {_steps_words(sample)}"
 
 
 def _named_numbers(numbers: dict[str, float]) -> str:

@@ -9,6 +9,7 @@ from pipeline.inspection.summary import DEPTH_RESIDUAL, ShardSummary
 from pipeline.inspection.table import Rows, Table
 from pipeline.licences import restriction_words
 from schemas.manifest import Manifest
+from schemas.triplet import NONE
 
 SHOWN_INSTRUCTIONS = 8
 SHOWN_NOTES = 6
@@ -73,11 +74,7 @@ def _counted_rows(summary: ShardSummary) -> Rows:
         ("pictures", listed(summary.pictures, summary.measured)),
         ("intrinsics", listed(counters.intrinsics, read)),
         ("camera pose", listed(counters.poses, read)),
-        ("depth", listed(counters.depth, read)),
-        *_alignment_rows(summary),
-        ("flow", listed(counters.flow, read)),
-        ("keypoints", listed(counters.grid, read)),
-        ("a step lasts", listed(counters.steps, read)),
+        *_flow_source_rows(summary),
         ("state", listed(counters.state, read)),
         ("actions", listed(counters.actions, read)),
         ("standard actions", listed(counters.standard_actions, read)),
@@ -90,6 +87,20 @@ def _counted_rows(summary: ShardSummary) -> Rows:
     if counters.generated_instructions:
         rows += [("generated", f"{listed(counters.generated_instructions, read)}; kept apart from people's own")]
     return rows
+
+
+def _flow_source_rows(summary: ShardSummary) -> Rows:
+    """How the flow was made; one line where no sample has any."""
+    counters, read = summary.counters, summary.read
+    if set(counters.flow) == {NONE}:
+        return [("flow", "none: for training the policy (stage 2) only")]
+    return [
+        ("depth", listed(counters.depth, read)),
+        *_alignment_rows(summary),
+        ("flow", listed(counters.flow, read)),
+        ("keypoints", listed(counters.grid, read)),
+        ("a step lasts", listed(counters.steps, read)),
+    ]
 
 
 def instruction_rows(summary: ShardSummary, most: int = SHOWN_INSTRUCTIONS) -> Rows:
@@ -266,7 +277,8 @@ def _sizes(summary: ShardSummary) -> str:
     if not parts:
         return text
     split = ", ".join(f"{name} {bytes_words(parts[key])}" for key, name in
-                      (("pictures", "pictures"), ("flow", "flow"), ("rest", "the rest")))  # fmt: skip
+                      (("pictures", "pictures"), ("flow", "flow"), ("rest", "the rest"))
+                      if parts[key] or key != "flow")  # fmt: skip
     return f"{text}; {bytes_words(parts['all'])} a sample: {split}"
 
 

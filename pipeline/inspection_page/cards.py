@@ -44,18 +44,16 @@ def card(found: Found, drawing: Drawing, brief: bool, both: bool = False) -> str
         brief: fold the long sections.
         both: show the flow raw and retargeted, side by side.
     """
+    if not found.triplet.has_flow:
+        return _card_without_flow(found, brief)
     t = found.triplet
     measured = measure(t)
     look = (_both_looks if both else _look)(t, measured, drawing)
     facts = describe(found)
-    texts = "".join(f"<li>{text(said)}</li>" for said in t.instructions[1:] if said.strip())
-    texts += "".join(f"<li>{text(g.text)} <i>({text(g.style)}, generated)</i></li>" for g in t.generated_instructions)
     wrist = image(t.images["wrist"], "small", "wrist image") if "wrist" in t.images else "<p class='none'>none</p>"
     tables = "".join(numbers_table(x) for x in flow_tables(facts["flow"]))
     return (
-        f"<article class='card{' with-both' if both else ''}'>{look}<div class='side'><h3>{text(title_of(t))}</h3>"
-        + (f"<ul class='texts'>{texts}</ul>" if texts else "")
-        + f"<p class='where'>{text(source_of(t))}</p>"
+        f"<article class='card{' with-both' if both else ''}'>{look}<div class='side'>{_titles(t)}"
         f"<div class='pair'><figure>{_depth(t, drawing.scales[t.depth_unit])}</figure>"
         f"<figure><figcaption>wrist</figcaption>{wrist}</figure></div>{_actions(t)}"
         f"<p class='fact'>{text(_fact(t, measured))} {text(_score_sentence(t, measured))}</p>"
@@ -66,11 +64,38 @@ def card(found: Found, drawing: Drawing, brief: bool, both: bool = False) -> str
     )
 
 
+def _titles(t: Triplet) -> str:
+    """The instruction, the other texts and the source."""
+    texts = "".join(f"<li>{text(said)}</li>" for said in t.instructions[1:] if said.strip())
+    texts += "".join(f"<li>{text(g.text)} <i>({text(g.style)}, generated)</i></li>" for g in t.generated_instructions)
+    return (
+        f"<h3>{text(title_of(t))}</h3>"
+        + (f"<ul class='texts'>{texts}</ul>" if texts else "")
+        + f"<p class='where'>{text(source_of(t))}</p>"
+    )
+
+
+def _card_without_flow(found: Found, brief: bool) -> str:
+    """A card of a sample without flow: its pictures, actions and facts."""
+    t, facts = found.triplet, describe(found)
+    wrist = image(t.images["wrist"], "small", "wrist image") if "wrist" in t.images else ""
+    return (
+        f"<article class='card'><div>{image(t.images['image'], 'small', 'reference image')}</div>"
+        f"<div class='side'>{_titles(t)}"
+        + (f"<div class='pair'><figure><figcaption>wrist</figcaption>{wrist}</figure></div>" if wrist else "")
+        + f"{_actions(t)}<p class='fact'>No flow was measured.</p>"
+        f"<details{'' if brief else ' open'}><summary>Everything about this "
+        f"sample</summary>{rows_list(sample_rows(facts))}"
+        f"<h4>State</h4>{rows_list([(k, f'{v:.4f}') for k, v in facts['state'].items()])}</details></div></article>"
+    )
+
+
 def folded_card(found: Found, drawing: Drawing, both: bool = False) -> str:
     """A folded card whose summary line shows the instruction, the source and how many points move."""
     t = found.triplet
-    moving = int(measure(t).moving.sum())
-    words = f"{t.source.episode}, frame {t.source.frame}: {moving} of {len(t.point_flags)} points move"
+    words = f"{t.source.episode}, frame {t.source.frame}"
+    if t.has_flow:
+        words += f": {int(measure(t).moving.sum())} of {len(t.point_flags)} points move"
     return (
         f"<details class='sample'><summary><b>{text(title_of(t))}</b> <span>{text(words)}</span></summary>"
         f"{card(found, drawing, brief=True, both=both)}</details>"

@@ -50,5 +50,5 @@ class Contents:
 
     def triplets(self) -> list[Triplet]:
         """Every window whose flow is shown."""
-        shown = [found.triplet for found in (*self.samples, *self.worst, *self.best)]
+        shown = [found.triplet for found in (*self.samples, *self.worst, *self.best) if found.triplet.has_flow]
         return shown + [picture.flow for picture in self.pictures if picture.flow is not None]

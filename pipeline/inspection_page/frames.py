@@ -23,7 +23,7 @@ def videos_of(
     faults: set[str] = set()
     for found in sorted(samples, key=lambda f: f.triplet.key):  # samples of an episode follow each other
         t = found.triplet
-        if t.key in videos:
+        if t.key in videos or not t.has_flow:
             continue
         try:
             frames = way.frames(t.source, t.episode, frame_offsets(t), manifest)

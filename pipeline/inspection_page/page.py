@@ -66,7 +66,7 @@ def _body(contents: Contents, title: str, drawing: Drawing) -> list[str]:
     body += [verdict(summary) for summary in contents.summaries if summary.findings]
     for first in contents.samples[:1]:
         body.append(f"<section class='cards'>{card(first, drawing, bool(contents.summaries), contents.retargeted)}")
-        body.append(f"{_legend(drawing.in_space)}</section>")
+        body.append(f"{_legend(drawing.in_space) if first.triplet.has_flow else ''}</section>")
     said = [*contents.notes, *([MISSING] if contents.triplets() and not drawing.in_space else [])]
     if said:
         notes = "".join(f"<p>{text(note)}</p>" for note in said)

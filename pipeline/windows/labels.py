@@ -53,6 +53,9 @@ def label_windows(
 
     def windows() -> Iterator[tuple[int, EvaluatedWindow]]:
         for reference, lifted in flow.windows:
+            if not len(lifted.flow.uvz):  # without flow there is nothing to check
+                yield reference, EvaluatedWindow(lifted.flow, np.zeros(0, np.uint8), None, {})
+                continue
             with watch.stage("lift and evaluate"):
                 steps = times.within(scene.episode.length - 1 - reference)
                 resampled, cameras = resample(lifted, times), flow.cameras

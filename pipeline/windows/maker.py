@@ -14,7 +14,7 @@ from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
 from pipeline.windows.labels import label_windows
 from pipeline.windows.quality import measure_of
-from pipeline.windows.resampling import StepTimes, step_times
+from pipeline.windows.resampling import StepTimes, no_steps, step_times
 from pipeline.windows.sample import KeptWindow, SampleBuilder, camera_of_window, wrist_frames
 from schemas.episode import BadEpisode, Episode
 from schemas.scene_flow import keypoint_grid
@@ -94,7 +94,11 @@ class TripletMaker:
                 references.append(reference)
             else:
                 yield _rejected(episode, reference, reason)
-        times = step_times(windows.horizon, windows.horizon_seconds, episode.fps)
+        times = (
+            step_times(windows.horizon, windows.horizon_seconds, episode.fps)
+            if self.recipe.has_flow
+            else no_steps(episode.fps)
+        )
         most = most_frames(self.chunks.megapixels, view.size, times.reach)
         chunks = list(chunks_of(view.length, references, times.reach, most)) if references else []
         scene = self.source.observe(episode, len(chunks) > 1, watch)
@@ -103,7 +107,7 @@ class TripletMaker:
 
     def _not_begun(self, episode: Episode, frame: int) -> str | None:
         """Why no window may begin at a frame, regardless of its pictures; None if one may."""
-        if not _begins(episode, frame):
+        if not _begins(episode, frame) or (not self.recipe.has_flow and _is_over(episode, frame)):
             return "no_action"
         return "no_language" if self.recipe.language == "required" and not episode.instructions_at(frame) else None
 
@@ -151,6 +155,11 @@ def _rejected(episode: Episode, frame: int, reason: str, measure: float | None =
 def _begins(episode: Episode, frame: int) -> bool:
     made = episode.standard_actions
     return made is None or made.begins is None or bool(made.begins[frame])
+
+
+def _is_over(episode: Episode, frame: int) -> bool:
+    """Whether the episode has actions, and none after a frame: a sample of it would teach a policy nothing."""
+    return bool(episode.action_mask.any()) and not episode.action_mask[frame:].any()
 
 
 def _check_size(episode: Episode) -> None:

@@ -56,6 +56,11 @@ def step_times(horizon: int, seconds: float | None, fps: float) -> StepTimes:
     return StepTimes(frames, horizon / seconds, Resampling(seconds / horizon, said))
 
 
+def no_steps(fps: float) -> StepTimes:
+    """The times of windows without flow: the reference frame alone."""
+    return StepTimes(np.zeros(1), fps, None)
+
+
 def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
     """Resample flow tracked frame by frame over ``times.reach`` frames to the times of the steps."""
     if times.resampled is None:

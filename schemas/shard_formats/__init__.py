@@ -59,8 +59,11 @@ class Shard(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, row: int) -> Triplet:
+    def read(self, row: int, flow: bool = True) -> Triplet:
         """The sample of a row, its CRC-32C checked.
+
+        Args:
+            flow: decode the flow too; without, the sample is like one of a build without flow, and comes sooner.
 
         Raises:
             CorruptShard: naming shard and sample.

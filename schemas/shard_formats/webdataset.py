@@ -10,6 +10,7 @@ import mmap
 import re
 import tarfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import google_crc32c
@@ -25,8 +26,14 @@ from schemas.triplet import Triplet
 
 SUFFIX, INDEX_SUFFIX = FORMATS["webdataset"], ".index.npy"
 BLOCK = 512
+NAME, LARGEST = 100, 8**11
+"""Bytes of a name in a header, and the first size that its eleven octal digits cannot hold."""
 MEMBER = re.compile(rb"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 """Allowed member names after ``key.``: none may lead out of the folder in which the archive is unpacked."""
+
+OCTAL = re.compile(rb"[0-7]{11}")
+NO_FOLDER = bytes(155)
+"""The field of a header for the folder of a long name."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +52,39 @@ def pack_sample(key: str, members: Members) -> bytes:
         if not MEMBER.fullmatch(name.encode()):
             raise ValueError(f"sample {key}: a member cannot be called {name!r}")
         data = members[name]
-        entry = tarfile.TarInfo(f"{key}.{name}")
-        entry.size, entry.mtime, entry.mode = len(data), 0, 0o644
-        chunks += [entry.tobuf(tarfile.USTAR_FORMAT), data, b"\0" * (-len(data) % BLOCK)]
+        chunks += [_header(f"{key}.{name}", len(data)), data, b"\0" * (-len(data) % BLOCK)]
     return b"".join(chunks)
 
 
-def unpack_sample(key: str, region: bytes | memoryview) -> Members:
+def _header(name: str, size: int) -> bytes:
+    """The header of a plain file, as ``tarfile`` makes it, which takes ten times as long.
+
+    Raises:
+        ValueError: the name is too long.
+    """
+    encoded = name.encode()
+    if len(encoded) > NAME or size >= LARGEST or not name.isascii():
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mtime, entry.mode = size, 0, 0o644
+        return entry.tobuf(tarfile.USTAR_FORMAT)
+    made = bytearray(_empty_header())
+    made[: len(encoded)] = encoded
+    made[124:135] = b"%011o" % size
+    made[148:156] = b"%06o\0 " % (sum(made) + 8 * ord(" "))  # the sum counts its own field as spaces
+    return bytes(made)
+
+
+@cache
+def _empty_header() -> bytes:
+    """The header of an empty file without name and checksum."""
+    entry = tarfile.TarInfo("")
+    entry.mtime, entry.mode = 0, 0o644
+    made = bytearray(entry.tobuf(tarfile.USTAR_FORMAT))
+    made[148:156] = bytes(8)
+    return bytes(made)
+
+
+def unpack_sample(key: str, region: bytes) -> Members:
     """The members in a sample's byte range.
 
     Raises:
@@ -62,17 +95,17 @@ def unpack_sample(key: str, region: bytes | memoryview) -> Members:
     while position < len(region):
         header = bytes(region[position : position + BLOCK])
         name = header[:100].rstrip(b"\0")
-        plain = len(header) == BLOCK and header[156:157] == b"0" and not header[345:500].strip(b"\0")
+        plain = len(header) == BLOCK and header[156:157] == b"0" and header[345:500] == NO_FOLDER
         if not plain or not name.startswith(prefix) or not MEMBER.fullmatch(name, len(prefix)):
             raise CorruptSample(f"sample {key}: the entry at byte {position} of its range is not one of its members")
-        if not re.fullmatch(rb"[0-7]{11}", header[124:135]):
+        if not OCTAL.fullmatch(header, 124, 135):
             raise CorruptSample(f"sample {key}: the entry at byte {position} of its range has no size")
         size = int(header[124:135], 8)
         begin = position + BLOCK
         member = name[len(prefix) :].decode()
         if begin + size > len(region) or member in members:
             raise CorruptSample(f"sample {key}: member {member!r} is doubled or runs past the sample's end")
-        members[member] = bytes(region[begin : begin + size])
+        members[member] = region[begin : begin + size]
         position = begin + size + (-size % BLOCK)
     return members
 
@@ -144,11 +177,11 @@ class TarShard:
             raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
         return data
 
-    def read(self, row: int) -> Triplet:
+    def read(self, row: int, flow: bool = True) -> Triplet:
         """See ``schemas.shard_formats.Shard.read``."""
         key, episode = (self.index[row][name].decode(errors="replace") for name in ("key", "episode"))
         try:
-            triplet = decode_triplet(key, unpack_sample(key, self.region(row)))
+            triplet = decode_triplet(key, unpack_sample(key, self.region(row)), flow)
         except CorruptSample as error:
             raise CorruptShard(f"{self.path}: {error}") from error
         if triplet.episode != episode:

@@ -128,7 +128,7 @@ class ZarrShard:
     def __len__(self) -> int:
         return len(self.index)
 
-    def read(self, row: int) -> Triplet:
+    def read(self, row: int, flow: bool = True) -> Triplet:
         """See ``schemas.shard_formats.Shard.read``."""
         key = self.index[row]["key"].decode()
         try:
@@ -145,7 +145,7 @@ class ZarrShard:
         if _checksum(key, episode, meta.encode(), fields, pictures) != self.index[row]["crc32c"]:
             raise CorruptShard(f"{self.path}: sample {key} is damaged: its CRC-32C differs from the index")
         try:
-            return _triplet(key, load_metadata(key, meta.encode()), fields, pictures)
+            return _triplet(key, load_metadata(key, meta.encode()), fields, pictures, flow)
         except CorruptSample as error:
             raise CorruptShard(f"{self.path}: {error}") from error
 
@@ -165,12 +165,17 @@ def _index_of(keys: np.ndarray, episodes: np.ndarray, sums: np.ndarray, ranges: 
     return index
 
 
-def _triplet(key: str, meta: dict[str, Any], fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> Triplet:
-    from schemas.scene_flow import SceneFlow
+def _triplet(
+    key: str, meta: dict[str, Any], fields: dict[str, np.ndarray], pictures: dict[str, bytes], with_flow: bool
+) -> Triplet:
+    from schemas.scene_flow import SceneFlow, no_flow
 
     size = (meta["camera"]["size"][0], meta["camera"]["size"][1])
-    flow = SceneFlow(dequantise(fields["start"], fields["flow"], size), fields["visible"], fields["valid"])
-    return build(key, meta, pictures, flow, fields["point_flags"], fields["actions"], fields.get(STANDARD))
+    flow, flags = no_flow(), np.zeros(0, np.uint8)
+    if with_flow:
+        flow = SceneFlow(dequantise(fields["start"], fields["flow"], size), fields["visible"], fields["valid"])
+        flags = fields["point_flags"]
+    return build(key, meta, pictures, flow, flags, fields["actions"], fields.get(STANDARD))
 
 
 def _fill(folder: Path, samples: Samples) -> int:

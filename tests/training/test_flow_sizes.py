@@ -100,5 +100,5 @@ def test_members_that_differ_have_to_be_chosen_for(folder, tmp_path):
     assert sizes(tmp_path, ".", horizon=16) == ((GRID, 16), (GRID**2, 16))
 
 
-def test_a_policy_without_motion_takes_any_grid(folder):
-    assert sizes(folder, "odd", stage=2, prior="none")[1] == (36, 6)
+def test_a_policy_takes_no_flow_whatever_the_grid(folder):
+    assert sizes(folder, "odd", stage=2, prior="none")[1] == (0, 0)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from fixtures.shard import ACTION, INSTRUCTIONS, STATE, random_triplet, write_shards
 
+from lamp_model.data.assembly import Memory
 from lamp_model.data.loader import Loader
-from lamp_model.data.sample import SampleConfig, to_sample
+from lamp_model.data.sample import SampleConfig, to_sample, write_increments
 from lamp_model.errors import BadSample
-from schemas.scene_flow import GRID, HORIZON
+from schemas.scene_flow import GRID, HORIZON, SceneFlow
 from schemas.shard_formats import INDEX_DTYPE, CorruptShard
 from schemas.shard_set import ShardSet
 from schemas.triplet import GeneratedInstruction
@@ -155,5 +156,60 @@ class _Alone:
     def __init__(self, triplet):
         self.triplet = triplet
 
-    def read(self, number):
+    def read(self, number, flow=True):
         return self.triplet
+
+
+def changed(flow):
+    """The loader's increments of a flow, and those that the format defines."""
+    motion, mask = np.full((*flow.valid[:, 1:].shape, 3), 7, np.float32), np.ones(flow.valid[:, 1:].shape, bool)
+    write_increments(flow, motion, mask)
+    wanted, wanted_mask = flow.increments(seen_only=True)
+    return motion, mask, wanted.astype(np.float32), wanted_mask
+
+
+@pytest.mark.parametrize("where", ["decoded", "turned", "cut"])
+def test_increments_are_written_bit_for_bit(shards, where):
+    flow = shards.read(3).flow
+    if where == "turned":
+        flow = flow.flipped(True, True)
+    if where == "cut":
+        flow = SceneFlow(flow.uvz[::7, :9], flow.visible[::7, :9], flow.valid[::7, :9])
+    rng = np.random.default_rng(0)
+    valid = flow.valid & (rng.random(flow.valid.shape) < 0.7)
+    uvz = np.where(valid[..., None], flow.uvz, np.float32("nan"))  # what is not valid must not be seen
+    motion, mask, wanted, wanted_mask = changed(SceneFlow(uvz, flow.visible, valid))
+    assert np.array_equal(mask, wanted_mask) and not mask.all() and mask.any()
+    assert motion.tobytes() == np.ascontiguousarray(wanted).tobytes()
+
+
+def test_memory_is_used_again_only_when_nothing_refers_to_it():
+    memory = Memory()
+    first = memory.empty((4, 3), np.float32)
+    place, part = first.__array_interface__["data"][0], torch.from_numpy(first)[1:2]
+    del first
+    second = memory.empty((4, 3), np.float32)
+    assert second.__array_interface__["data"][0] != place  # a tensor on a part of it is still there
+    del part
+    assert memory.empty((2, 24), np.uint8).__array_interface__["data"][0] == place
+
+
+def test_batches_that_are_kept_stay_as_they_were(shards):
+    load = loader(shards)
+    kept = list(load.batches(0, 9))
+    assert all(same(batch, load.batch(step)) for step, batch in enumerate(kept))
+    assert len({image.data_ptr() for batch in kept for image in batch.images}) == 18
+
+
+def test_samples_of_other_sizes_are_refused_by_name(tmp_path):
+    write_shards(tmp_path, episodes=2, frames=1, change=lambda t: replace(t, images={**t.images, "wrist": wide(t)}))
+    with pytest.raises(BadSample, match=r"different sizes cannot be trained together: image/wrist of sample \w+-agent"):
+        loader(ShardSet(tmp_path), batch_size=2).batch(0)
+
+
+def wide(triplet):
+    """A picture of a width of its own in one of the two episodes."""
+    import cv2
+
+    width = 80 if triplet.source.episode == "demo_1" else 64
+    return cv2.imencode(".jpg", np.zeros((64, width, 3), np.uint8))[1].tobytes()
