@@ -1,7 +1,7 @@
 """What a training step costs, what accumulation adds, and what a second rank brings, on random shards.
 
-    python benchmarks/training.py [--only step accumulation ranks loader] [--steps 6] [--rounds 5] [--batch-size 32]
-    [--micro-batch 8] [--device cpu]
+    python benchmarks/training.py [--only step accumulation ranks loader] [--steps 1] [--rounds 5] [--batch-size 64]
+    [--micro-batch 16] [--device cpu]
 
 * ``step``: samples a second of one process, and the shares of waiting for data, forward, backward and the optimiser.
 * ``accumulation``: a step in micro-batches over a step in one pass.
@@ -175,10 +175,10 @@ def main() -> None:
     """Run the sections that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--steps", type=at_least_one, default=6)
+    parser.add_argument("--steps", type=at_least_one, default=1)
     parser.add_argument("--rounds", type=at_least_one, default=5)
-    parser.add_argument("--batch-size", type=at_least_one, default=32)
-    parser.add_argument("--micro-batch", type=at_least_one, default=8)
+    parser.add_argument("--batch-size", type=at_least_one, default=64)
+    parser.add_argument("--micro-batch", type=at_least_one, default=16)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     torch.set_num_threads(1)
