@@ -53,7 +53,7 @@ class MotionModel(nn.Module):
     @property
     def backbone_learns(self) -> bool:
         """Whether any weight of the backbone, or an adapter in it, gets a gradient."""
-        return any(parameter.requires_grad for parameter in self.qwen_vl_interface.parameters())
+        return any(parameter.requires_grad for parameter in self.get_submodule(BACKBONE_MODULE).parameters())
 
     def place(self, device: torch.device, training: TrainingConfig | None = None) -> None:
         """Move to a device. On a GPU the backbone is in bfloat16, unless all of it is trained; everything else is in

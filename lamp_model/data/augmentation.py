@@ -146,7 +146,8 @@ class Augmenter:
         crops = {}
         for role in self.roles if self.crop else ():
             share = 1 - self.crop * chance.random()
-            crops[role] = Crop(*((1 - share) * chance.random(2)), share)
+            left, top = ((1 - share) * chance.random(2)).tolist()
+            crops[role] = Crop(left, top, share)
         factors = 1 + self.colour * chance.uniform(-1, 1, 3)
         return Augmentation(crops, Colour(*factors.tolist()) if self.colour else None)
 
@@ -199,7 +200,7 @@ def _together(
         (falling, upper_left, (0, 3)),
         (rising, upper_left, (1, 2)),
     ):
-        good &= bonds[at] | ~used[:, pair].all(1)[:, None]
+        good &= bonds[at] | ~np.all(used[:, pair], axis=1)[:, None]
     return good
 
 

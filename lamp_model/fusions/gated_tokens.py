@@ -57,7 +57,8 @@ class TokenGates(nn.Module):
 
     def mean_gate(self) -> Float[torch.Tensor, " "]:
         """The mean over the layers of the gate of a feature of zeros, 0..1."""
-        return torch.stack([torch.sigmoid(layer.gate.bias).mean() for layer in self.layers]).mean()
+        gates = [layer.gate.bias for layer in self.layers if isinstance(layer, TokenGatedLayer)]
+        return torch.stack([torch.sigmoid(bias).mean() for bias in gates]).mean()
 
     def forward(
         self, features: Float[torch.Tensor, "B L D"], hidden: Float[torch.Tensor, "B M W"]

@@ -31,7 +31,8 @@ def update_averages(optimizer: torch.optim.Optimizer, decay: float, done: int) -
             averages.append(state[AVERAGE])
             weights.append(parameter.detach().float())
     if averages:
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + done) / (10 + done)))
+        share = 1 - min(decay, (1 + done) / (10 + done))
+        torch._foreach_lerp_(averages, weights, share)  # pyright: ignore[reportPrivateImportUsage]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-PHASES = ("data", "forward", "backward", "step")
+PHASES: tuple[str, ...] = ("data", "forward", "backward", "step")
 
 
 class StepClock:

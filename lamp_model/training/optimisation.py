@@ -87,7 +87,8 @@ class Optimisation:
 def _groups(learning: Mapping[str, nn.Parameter], config: TrainingConfig) -> list[dict]:
     """Parameters by weight decay (matrices only) and by their share of the rate: the backbone, and in stage 2 the
     Motion Expert, have rates of their own."""
-    shares = dict.fromkeys((ADAPTERS, BACKBONE_MODULE), config.rate_of_backbone / config.learning_rate)
+    backbone = config.rate_of_backbone / config.learning_rate
+    shares: dict[str, float] = {ADAPTERS: backbone, BACKBONE_MODULE: backbone}
     if config.stage == 2:
         shares["motion_head"] = config.motion_rate / config.learning_rate
     groups: dict[tuple[float, float], list] = {}

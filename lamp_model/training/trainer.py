@@ -44,12 +44,10 @@ class Stepped(NamedTuple):
     Attributes:
         loss: of the global batch, before the step.
         norm: of its gradient, before clipping.
-        norms: the same of each module that learns, in steps that are logged.
     """
 
     loss: float
     norm: float
-    norms: dict[str, float]
 
 
 class Trainer:
@@ -106,6 +104,7 @@ class Trainer:
         self.watch = watch
         self.log = MetricsLog(folder / METRICS, self.done) if ranks.first else None
         self._validated: tuple[int, float] | None = None
+        self._norms: dict[str, float] = {}
         self._began, self._seen = time.perf_counter(), 0
         self._stop, self._saved = StopRequest(), 0
 
@@ -188,7 +187,8 @@ class Trainer:
             self.optimisation.step(norm)
         self.done += 1
         self._seen += self.config.batch_size
-        return Stepped(sum(losses), length, dict(zip(norms, lengths, strict=True)))
+        self._norms = dict(zip(norms, lengths, strict=True))
+        return Stepped(sum(losses), length)
 
     def validate(self) -> dict[str, float]:
         """Evaluate the held-out episodes, with the same noise each time, and log the metrics.
@@ -317,7 +317,7 @@ class Trainer:
             "gradient_norm": stepped.norm,
             "samples_per_second": round(rate, 2),
             **found,
-            **{f"gradient_norm_{module}": norm for module, norm in stepped.norms.items()},
+            **{f"gradient_norm_{module}": norm for module, norm in self._norms.items()},
         }
 
     def _bar(self) -> Progress:

@@ -10,6 +10,7 @@ from fixtures.command import ROOT
 from jobs.cli.command_line import common_options
 from jobs.cli.train_options import Train
 from jobs.commands.export import Export
+from jobs.commands.merge import Merge
 from jobs.lamp_data import OPTIONS
 from jobs.lamp_policy import load_command
 
@@ -36,9 +37,14 @@ def test_every_command_shown_can_be_read(page, words):
     if any(word.startswith("--tyro-print-completion") for word in rest):
         return
     if program == "lamp-train":
+<<<<<<< ours
         kind, rest = (Export, rest[1:]) if rest[:1] == ["export"] else (Train, rest)
     elif program == "lamp-policy":
         (kind, _), rest = load_command(rest[0]), rest[1:]
+=======
+        others = {"export": Export, "merge": Merge}
+        kind, rest = (others[rest[0]], rest[1:]) if rest and rest[0] in others else (Train, rest)
+>>>>>>> theirs
     elif rest:
         kind, rest = OPTIONS[rest[0]], rest[1:]
     else:

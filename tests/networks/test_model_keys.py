@@ -124,5 +124,5 @@ def test_presets_have_both_stages(name):
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="paper, tiny"):
+    with pytest.raises(ValueError, match="paper, small, tiny"):
         preset("huge")

@@ -281,7 +281,8 @@ def test_refusals_before_any_work(data, runs, tmp_path):
         "no run at .*nowhere: train it first with lamp-train --stage 1", 2, data, tmp_path / "x", tmp_path / "nowhere"
     )
     refused("holds a run of stage 2, a run of stage 1 was expected", 2, data, tmp_path / "x", runs / "stage2")
-    refused("was begun with steps 6 and not 7", 1, data, runs / "stage1", resume=True, steps=7)
+    refused("was begun with batch-size 2 and not 4", 1, data, runs / "stage1", resume=True, batch_size=4)
+    refused("has 6 steps, and they may be raised only: found --steps 5", 1, data, runs / "stage1", resume=True, steps=5)
     refused("steps must be positive", 1, data, tmp_path / "x", steps=0)
     refused("learning-rate must be positive", 1, data, tmp_path / "x", learning_rate=-1.0)
     other = write_shards(tmp_path / "other", episodes=2, frames=2)

@@ -56,7 +56,7 @@ def test_each_line_says_where_time_and_memory_go_and_which_module_moves(folder, 
     modules = ["motion_head"] if stage == 1 else ["motion_guidance", "action_model"]
     for line in lines:
         shares = [line[f"share_{phase}"] for phase in PHASES]
-        assert all(0 <= share <= 1 for share in shares) and 0.2 < sum(shares) <= 1
+        assert all(0 < share < 1 for share in shares) and sum(shares) <= 1
         assert line["memory_gb"] > 0 and "mfu" not in line  # of a CPU no peak is known
         norms = [line[f"gradient_norm_{module}"] for module in modules]
         assert math.hypot(*norms) == pytest.approx(line["gradient_norm"], rel=1e-4)

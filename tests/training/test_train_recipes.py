@@ -117,7 +117,7 @@ def test_flags_go_before_the_file_and_the_run_is_named_after_it(tmp_path):
         ("stage: 1\nlora_rank: 64\ntrain_backbone: none\n", "--train-backbone none does not: leave one of them out"),
         ("stage: 1\nlora_rank: 0\ntrain_backbone: lora\n", "needs adapters, and --lora-rank is 0"),
         ("stage: 1\nlora_modules: [q_proj]\n", "--lora-modules is for adapters: add --train-backbone lora"),
-        ("stage: 1\nbackbone_rate: 1e-5\n", "--backbone-rate is for a backbone that learns"),
+        ("stage: 1\nbackbone_rate: 0.00001\n", "--backbone-rate is for a backbone that learns"),
         (
             "stage: 1\ntrain_backbone: lora\nlora_modules: [query]\n",
             "no linear layer of that name; give",
@@ -132,7 +132,7 @@ def test_flags_go_before_the_file_and_the_run_is_named_after_it(tmp_path):
             "stage: 1\nbackbone: clip\n",
             "no backbone is called 'clip'; there are: openvla-7b, qwen3-vl, transformers-vlm",
         ),
-        ("stage: 1\nbackbone: qwen3-vl:weights=random:huge\n", "random weights come in the sizes tiny, 4b"),
+        ("stage: 1\nbackbone: qwen3-vl:weights=random:huge\n", "random weights come in the sizes tiny, 2b, 4b"),
         ("- stage\n", "must hold names with values"),
         ("stage: !!python/object/apply:os.system [ls]\n", "cannot be read"),
     ],
