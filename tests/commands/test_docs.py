@@ -37,14 +37,10 @@ def test_every_command_shown_can_be_read(page, words):
     if any(word.startswith("--tyro-print-completion") for word in rest):
         return
     if program == "lamp-train":
-<<<<<<< ours
-        kind, rest = (Export, rest[1:]) if rest[:1] == ["export"] else (Train, rest)
-    elif program == "lamp-policy":
-        (kind, _), rest = load_command(rest[0]), rest[1:]
-=======
         others = {"export": Export, "merge": Merge}
         kind, rest = (others[rest[0]], rest[1:]) if rest and rest[0] in others else (Train, rest)
->>>>>>> theirs
+    elif program == "lamp-policy":
+        (kind, _), rest = load_command(rest[0]), rest[1:]
     elif rest:
         kind, rest = OPTIONS[rest[0]], rest[1:]
     else:

@@ -99,7 +99,10 @@ def trained(launch, *given, stop_at=None, on=0, damage=None, **options):
 
 
 def figures(run: Path) -> list[dict]:
-    return [{k: v for k, v in line.items() if "second" not in k} for line in read_metrics(run / "metrics.jsonl")]
+    """What a run's log says, but for time and memory."""
+    other = ("second", "share_", "memory", "mfu")
+    lines = read_metrics(run / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if not any(word in k for word in other)} for line in lines]
 
 
 def assert_same_run(found: Path, expected: Path) -> None:
