@@ -26,7 +26,7 @@ from lamp_model.published.loading import (
 )
 from lamp_model.storage import run_folder
 from schemas.devices import choose_device
-from schemas.orientation import flipped
+from schemas.flips import flipped
 from schemas.plugins import configure
 
 

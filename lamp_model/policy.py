@@ -29,7 +29,7 @@ from lamp_model.storage.run_folder import STATISTICS, Weights, finished_run, loa
 from schemas.devices import choose_device
 from schemas.episode import ActionConvention
 from schemas.errors import first_line
-from schemas.orientation import flipped
+from schemas.flips import flipped
 
 
 class LampPolicy:

@@ -13,9 +13,9 @@ from math import isqrt
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from schemas.flips import flipped
 from schemas.flow_size import GRID as GRID
 from schemas.flow_size import HORIZON as HORIZON
-from schemas.orientation import flipped
 
 MOTION_SCALE = (0.05, 0.05, 0.04)
 """Published normalisation: an increment (du, dv, dz) divided by this lies in [-1, 1]."""

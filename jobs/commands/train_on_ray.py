@@ -23,7 +23,6 @@ from jobs.executors._ray_connect import WITHOUT, connect
 from pipeline.errors import BuildError
 from schemas.files import write_whole
 from schemas.locks import held
-from schemas.optional import missing_package
 
 ASIDE = ".ray"
 """Folder in the run's folder for what Ray Train writes; removed when the run has ended well."""
@@ -69,9 +68,7 @@ def _check_installed() -> None:
     try:
         import ray.train  # noqa: F401
     except ImportError as error:
-        cause = error.__cause__
-        missing = missing_package(cause, "cluster") if isinstance(cause, ModuleNotFoundError) else None
-        raise missing or Failed(f"Ray Train does not load: {error}") from error
+        raise Failed(f"Ray Train does not load ({error}): pip install 'lamp-robotics[cluster]'") from error
 
 
 def _watched(cluster: Cluster, signals: HeldSignals, output: Path, fit: Callable[[], Any]) -> None:

@@ -15,8 +15,8 @@ from lamp_model.data.batch import Batch, Scene
 from lamp_model.errors import BadSample
 from lamp_model.networks.image_resize import resize
 from schemas.cameras import flipped_intrinsics
+from schemas.flips import flipped
 from schemas.jpeg import decode_jpeg, jpeg_size
-from schemas.orientation import flipped
 from schemas.retargeting import retarget
 from schemas.scene_flow import SceneFlow, no_flow
 from schemas.shard_formats import CorruptShard

@@ -18,7 +18,8 @@ from lamp_model.observation import Observation
 from lamp_model.policy import LampPolicy
 from lamp_model.serving.rotations import euler_angles, euler_matrix, rotation_vector
 from schemas.cameras import pose_from_quaternion
-from schemas.orientation import FLIPS, Orientation, flipped
+from schemas.flips import flipped
+from schemas.orientation import FLIPS, Orientation
 from schemas.robot_conventions import (
     BRIDGE_DELTA,
     BRIDGE_REACHED_DELTA,

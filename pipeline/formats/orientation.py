@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from schemas.episode import CameraView, RecordedDepth
-from schemas.orientation import Orientation, upright
+from schemas.flips import upright
+from schemas.orientation import Orientation
 
 Read = Callable[[], Shaped[np.ndarray, " T H W *c"]]
 Some = Callable[[np.ndarray], Shaped[np.ndarray, " N H W *c"]]

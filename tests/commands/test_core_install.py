@@ -82,5 +82,6 @@ def test_the_extras_are_those_of_the_project():
     named = {"PIL": "pillow", "huggingface_hub": "huggingface-hub", "vla_eval": "vla-eval"}
     for package, extra in EXTRAS.items():
         assert any(needed.startswith(named.get(package, package)) for needed in extras[extra]), package
+    by_ray = {"ray[train]"}  # its lack is one of several packages, and the command says the extra itself
     brought = {line.split(">")[0].split("=")[0] for extra in set(extras) - {"dev"} for line in extras[extra]}
-    assert brought == {named.get(package, package) for package in EXTRAS}, "an extra's package has no sentence"
+    assert brought - by_ray == {named.get(package, package) for package in EXTRAS}, "an extra's package has no sentence"

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.formats.orientation import upright_view
 from schemas.episode import CameraView, RecordedDepth
-from schemas.orientation import upright
+from schemas.flips import upright
 
 SCENE = np.random.default_rng(0).integers(0, 255, (2, 4, 6, 3), dtype=np.uint8)
 STORED = {  # made with OpenCV, which shares nothing with the code
