@@ -1,5 +1,6 @@
 """``lamp-train --dry-run``: print what a run will take."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from jobs.cli.exit_codes import Failed, UsageError
@@ -7,7 +8,12 @@ from jobs.cli.train_options import Train
 
 if TYPE_CHECKING:
     from lamp_model.training.dry_run import Machines
+    from lamp_model.training.request import Request
     from lamp_model.training.run import Prepared
+    from schemas.errors import MissingWeights
+
+SIZES = {"small": "random:2b", "paper": "random:4b"}
+"""Random weights of the sizes of each preset's backbone."""
 
 
 def dry_run(args: Train, prepared: "Prepared") -> int:
@@ -50,3 +56,16 @@ def _machines(args: Train, prepared: "Prepared") -> "Machines":
         return Machines(kind, args.gpus, args.mfu)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def without_weights(request: "Request", error: "MissingWeights") -> "Request | None":
+    """The request with random weights of the same sizes, where a preset's backbone is not here and cannot be
+    downloaded: a plan needs its sizes only. None where the sizes are not known.
+    """
+    if request.preset not in SIZES or "backbone" in request.options or request.resume:
+        return None
+    print(
+        f"{error}; the plan is made from its known sizes, with a tokenizer made here, whose prompts differ by some "
+        "tokens"
+    )
+    return replace(request, options={**request.options, "backbone": f"qwen3-vl:weights={SIZES[request.preset]}"})

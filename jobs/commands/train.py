@@ -15,7 +15,7 @@ from jobs.cli.exit_codes import Failed, UsageError, code_of
 from jobs.cli.shipped import recipe_path
 from jobs.cli.torch_env import let_threads_sleep, quieten
 from jobs.cli.train_options import Train, request_of, with_recipe
-from jobs.commands.dry_run import dry_run
+from jobs.commands.dry_run import dry_run, without_weights
 from schemas.errors import StoreFailed
 from schemas.file_cache import limit_cache
 from schemas.locations import locate
@@ -126,11 +126,17 @@ def train_as(args: Train, output: Path, ranks: "Ranks", uneven: bool = False) ->
 
 def _prepared(args: Train, output: Path, ranks: "Ranks", uneven: bool) -> "Prepared":
     from lamp_model.training.preparation import prepare
-    from schemas.errors import MissingDependency
+    from schemas.errors import MissingDependency, MissingWeights
     from schemas.shard_formats import CorruptShard
 
     try:
-        return prepare(request_of(args, output), ranks, uneven)
+        request = request_of(args, output)
+        try:
+            return prepare(request, ranks, uneven)
+        except MissingWeights as error:
+            if not args.dry_run or (planned := without_weights(request, error)) is None:
+                raise
+            return prepare(planned, ranks, uneven)
     except (CorruptShard, MissingDependency) as error:
         raise Failed(str(error)) from error
     except ValueError as error:

@@ -156,3 +156,17 @@ def test_a_run_that_does_not_fit_ends_with_exit_code_1(data, tmp_path):
     backbone = {"preset": "small", "backbone": "qwen3-vl:weights=random:2b", "train_backbone": "full"}
     with pytest.raises(Failed, match=r"not even one sample fits: it takes \d+.\d GiB, and a GPU of kind l4 has 23.3"):
         train_command(Train(stage=1, data=data, output=tmp_path / "run", dry_run=True, gpu="l4", **backbone))
+
+
+@pytest.mark.parametrize(("preset", "parameters"), [("small", "2,127.5 M"), ("paper", "4,437.8 M")])
+def test_a_plan_needs_no_download(data, tmp_path, capsys, monkeypatch, preset, parameters):
+    """Where neither the hub nor an earlier download is there, the preset's known sizes are taken."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    options = {"stage": 1, "data": data, "output": tmp_path / "run", "preset": preset, "micro_batch": "auto"}
+    assert train_command(Train(**options, dry_run=True)) == 0
+    said = capsys.readouterr().out
+    assert "could not be loaded" in said and "the plan is made from its known sizes" in said
+    assert parameters in said and not (tmp_path / "run").exists()
+    with pytest.raises(Failed, match="could not be loaded"):
+        train_command(Train(**options))
