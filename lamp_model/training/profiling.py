@@ -28,7 +28,8 @@ def profiled(steps: int, folder: Path, device: torch.device) -> Iterator[Callabl
         path.parent.mkdir(exist_ok=True)
         with written_whole(path) as file:
             trace.export_chrome_trace(file.name)
-        print(f"profile: {steps} steps are in {path}; open it with https://ui.perfetto.dev or chrome://tracing")
+        count = "1 step is" if steps == 1 else f"{steps} steps are"
+        print(f"profile: {count} in {path}; open it with https://ui.perfetto.dev or chrome://tracing")
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     plan = schedule(wait=0, warmup=WARM_UP, active=steps, repeat=1)
