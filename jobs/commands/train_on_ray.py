@@ -6,6 +6,7 @@ complete checkpoint, and with fewer where there are fewer. What a rank does is `
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 import threading
@@ -44,6 +45,8 @@ def train_on_ray(args: Train, output: Path, workers: int) -> int:
     """
     if workers < 1:
         raise UsageError(f"--workers must be at least 1, found {workers}")
+    if args.dry_run:
+        raise UsageError("--dry-run plans on this machine: leave --workers out, and say with --gpus for how many GPUs")
     if (output / "config.json").is_file() and not args.resume:
         raise UsageError(f"{output} already holds a run: add --resume to go on with it, or give another --output")
     _check_installed()
@@ -130,7 +133,12 @@ def _fit(args: Train, output: Path, workers: int) -> Any:
     on_gpu = args.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
     trainer = TorchTrainer(
         _rank,
-        train_loop_config={"options": _portable(args), "output": str(output), "workers": workers},
+        train_loop_config={
+            "options": _portable(args),
+            "output": str(output),
+            "workers": workers,
+            "stands": str(Path.cwd()),
+        },
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if on_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=(1, workers), use_gpu=on_gpu, elastic_resize_monitor_interval_s=GROW_S
@@ -167,6 +175,8 @@ def _rank(given: dict[str, Any]) -> None:
     from lamp_model.training.distributed.joining import Launch, joined
     from lamp_model.training.preparation import device_of
 
+    with contextlib.suppress(OSError):  # a node may lack this folder; then only absolute paths name anything there
+        os.chdir(given["stands"])
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     launch = Launch(rank, world, context.get_local_rank(), "", 0)
