@@ -79,7 +79,7 @@ def prepared(ranks, folder, name, stage=1, micro_batch=None, options=None, resum
 
 def trained(launch, *given, stop_at=None, on=0, damage=None, **options):
     """Train; rank ``on`` asks for a stop after a step, or does something else there."""
-    step = Trainer.step
+    step, draw = Trainer.step, running.draw_curves
     stop = StopRequest()
 
     def watched(self, batch):
@@ -89,13 +89,14 @@ def trained(launch, *given, stop_at=None, on=0, damage=None, **options):
         return result
 
     Trainer.step = watched
+    running.draw_curves = lambda *_: None  # a third of a short run's time, and tested elsewhere
     try:
         with joined(launch, CPU, start_s=60) as ranks:
             return train(prepared(ranks, *given, **options), stop)
     except Stopped as stopped:
         return stopped.saved
     finally:
-        Trainer.step = step
+        Trainer.step, running.draw_curves = step, draw
 
 
 def figures(run: Path) -> list[dict]:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from lamp_model.published.export import export_policy
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import best_of, read_tensors, steps_in
 from lamp_model.storage.run_folder import read_config
+from lamp_model.training import run as running
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
@@ -49,7 +51,8 @@ def run(folder, name, stage, motion=None, resume=False, **options):
     first = folder / motion if motion else None
     where = {"device": "cpu", "cache_features": "off"}
     prepared = prepare(Request(stage, folder / "shards", folder / name, first, options=given, resume=resume, **where))
-    train(prepared if resume else smaller(prepared))
+    with patch.object(running, "draw_curves"):  # a third of a short run's time, and tested elsewhere
+        train(prepared if resume else smaller(prepared))
     return folder / name
 
 
