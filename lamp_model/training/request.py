@@ -71,6 +71,8 @@ def check(request: Request, objective: str) -> None:
     if request.profile < 0:
         raise ValueError(f"profile must be a number of steps, found {request.profile}")
     given = [_place(name) for name in request.options]
+    if "decay" in request.options and not request.resume and request.options.get("schedule") != "wsd":
+        raise ValueError("--decay is how wsd comes down: add --schedule wsd, or leave it out")
     if request.stage == 1:
         _check_motion_stage(request, given)
     else:

@@ -84,6 +84,7 @@ def test_a_start_that_fails_while_it_builds_leaves_nothing(folder, monkeypatch):
         ({"fusion": "gated-tokens:feature-width=5"}, "takes 'feature_width' from the rest of the model"),
         ({"action_head": "binned:bins=10000000000"}, "bins must lie between 1 and 65536"),
         ({"lora_rank": 10_000}, "lora-rank must not be above the \\d+ of the narrowest layer, found 10000"),
+        ({"decay": 0.1}, "--decay is how wsd comes down: add --schedule wsd"),
         ({"threads": 0}, "threads must be at least 1, found 0"),
         ({"learning_rate": float("inf")}, "learning-rate must be positive and finite, found inf"),
         ({"objective": "joint", "motion_weight": float("nan")}, "motion-weight must be positive and finite, found nan"),
