@@ -20,7 +20,7 @@ def dry_run(args: Train, prepared: "Prepared") -> int:
     """Print the plan of a run; nothing is written.
 
     Raises:
-        UsageError: the planned GPUs are not known.
+        UsageError: the planned GPUs are not known, or their number does not divide the batch.
         Failed: the run does not fit into the memory of such a GPU.
     """
     from lamp_model.training.dry_run import plan
@@ -45,6 +45,8 @@ def dry_run(args: Train, prepared: "Prepared") -> int:
 def _machines(args: Train, prepared: "Prepared") -> "Machines":
     import torch
 
+    from lamp_model.training.distributed.agreement import check_batch
+    from lamp_model.training.distributed.ranks import Ranks
     from lamp_model.training.dry_run import Machines
     from lamp_model.training.flops import PEAKS, device_of
 
@@ -53,7 +55,9 @@ def _machines(args: Train, prepared: "Prepared") -> "Machines":
         here = device_of(torch.cuda.get_device_name(prepared.device)) if prepared.device.type == "cuda" else None
         kind = next((name for name, device in PEAKS.items() if device == here), "h100")
     try:
-        return Machines(kind, args.gpus, args.mfu)
+        machines = Machines(kind, args.gpus, args.mfu)
+        check_batch(prepared.config.training.batch_size, Ranks(0, machines.count))
+        return machines
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -120,14 +120,14 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan for a reader."""
         training, machines = self.config.training, self.machines
-        compute = ", ".join(f"{name} {count / 1e9:,.0f}" for name, count in self.flops.items())
+        compute = ", ".join(f"{name} {_giga(count)}" for name, count in self.flops.items())
         samples, most = training.steps * training.batch_size, machines.device.memory_gb * USABLE
         fits = self.memory.largest_micro_batch(int(most * GIB))
         return [
             *_table(self.memory, self.micro_batch),
             f"memory   {self.memory.total(self.micro_batch) / GIB:.1f} GiB on each GPU at a micro-batch of "
             f"{self.micro_batch}, estimated; of kind {machines.kind} ({most:.1f} GiB) a GPU takes up to {fits:,}",
-            f"compute  {sum(self.flops.values()) / 1e9:,.0f} GFLOP a sample of {self.tokens} tokens, forward and "
+            f"compute  {_giga(sum(self.flops.values()))} GFLOP a sample of {self.tokens} tokens, forward and "
             f"backward: {compute}",
             f"disk     {self.disk_bytes / GIB:.2f} GiB for checkpoints: {self.checkpoint_bytes / GIB:.2f} each, the "
             f"newest {training.keep}, the best and the one being written",
@@ -246,6 +246,10 @@ def _row(module: ModuleMemory, micro_batch: int) -> tuple[str, ...]:
     sizes = (module.weights, module.gradients, module.optimiser, activations, module.fixed + activations)
     counts = (f"{module.parameters / 1e6:,.1f} M", f"{module.trained / 1e6:,.1f} M")
     return (module.name, *counts, *(f"{size / GIB:.2f}" for size in sizes))
+
+
+def _giga(count: int) -> str:
+    return f"{count / 1e9:,.0f}" if count >= 1e10 else f"{count / 1e9:.2g}"
 
 
 def _duration(hours: float) -> str:

@@ -150,6 +150,8 @@ def test_the_command_says_all_and_writes_nothing(data, tmp_path, capsys):
         train_command(Train(**options, gpu="k80"))
     with pytest.raises(UsageError, match="mfu must be above 0 and at most 1, found 3"):
         train_command(Train(**options, mfu=3.0))
+    with pytest.raises(UsageError, match="2 samples does not divide among 3 ranks"):
+        train_command(Train(**options, gpus=3))
 
 
 def test_a_run_that_does_not_fit_ends_with_exit_code_1(data, tmp_path):
