@@ -144,6 +144,13 @@ def test_a_store_that_ignores_conditions_is_refused(server, source):
     assert not server.objects
 
 
+def test_a_store_that_fails_at_the_first_write_is_said_with_that_write(server, source):
+    server.faults = ["503"] * 20
+    server.only = "/probe-"
+    with pytest.raises(StoreFailed, match=r"^writing s3://bucket/out/\.lamp/probe-"):
+        run(source, locate(f"s3://{OUT}"))
+
+
 def test_of_many_builds_at_once_one_gets_the_place(server):
     work, outcomes = locate(f"s3://{OUT}/.lamp"), []
     begun = threading.Barrier(6)
