@@ -74,8 +74,8 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) 
         f"  windows      {_about(totals['windows'])}",
         *(f"    rejected   {100 * share:.1f}% {reason}" for reason, share in trial.reasons.items()),
         f"  triplets     {_about(totals['triplets'])}",
-        f"  size         {size} in {shards} shard(s), as much again for parts until it is done; {free / 1e6:.0f} MB "
-        "are free",
+        f"  size         {size} in {shards} shard(s), as much again for finished episodes until it is done; "
+        f"{free / 1e6:.0f} MB are free",
         f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on {trial.where}",
     ]
     if not trial.exact and totals["triplets"].low is None:
