@@ -36,6 +36,8 @@ def test_paths_of_this_machine_are_plain(tmp_path):
         ("hf://models/owner/name", "hf://datasets/OWNER/NAME"),
         ("hf://datasets/owner", "OWNER/NAME"),
         ("https://host/x?sig=1", "signed"),
+        ("s3://", "s3:// names no bucket"),
+        (Path("S3://"), "s3:// names no bucket"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused(said, why):
