@@ -11,6 +11,7 @@ from fixtures.libero import Demo, fast_recipe, outputs_of, write_file
 from fixtures.object_server import store_folder
 from fixtures.rlds import SAMPLE
 
+from jobs.cli.exit_codes import UsageError
 from jobs.commands.status import Status, status_command
 from jobs.executors.local import LocalExecutor
 from pipeline.build import store_lock
@@ -266,3 +267,5 @@ def test_the_status_of_a_build_is_read_from_its_store(server, source, capsys):
     assert said.startswith(f"s3://{OUT}: finished") and f"{summary.kept} kept" in said
     state = read_state(locate(f"s3://{OUT}") / ".lamp")
     assert state is not None and state.ended == "finished"
+    with pytest.raises(UsageError, match=r"^s3://bucket/none holds no build"):
+        status_command(Status(Path("s3://bucket/none")))
