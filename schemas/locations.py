@@ -39,6 +39,9 @@ def locate(said: str | Path) -> Path:
         return said
     address = ADDRESS.fullmatch(str(said))
     if address is None:
+        bare = str(said).lower().rstrip("/")
+        if bare.endswith(":") and bare[:-1] in SCHEMES:
+            raise ValueError(f"{bare}// names no bucket, host or data set")
         return Path(said)
     scheme, rest = address[1].lower(), address[2]
     if scheme == "file":

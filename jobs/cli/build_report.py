@@ -57,8 +57,13 @@ def summary_text(summary: "BuildSummary") -> str:
     return "\n".join(lines)
 
 
-def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) -> str:
-    """What a build would come to."""
+def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int, in_store: bool = False) -> str:
+    """What a build would come to.
+
+    Args:
+        free: bytes, of the output's disk; of the one for temporary files where the output is in an object store.
+    """
+    room = "are free on this machine, where each shard is made" if in_store else "are free"
     totals, tried = trial.totals, len(trial.tried)
     basis = "all of them" if trial.exact else "evenly spread"
     shards = -(-round(totals["triplets"].about) // samples_per_shard)
@@ -74,8 +79,8 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int) 
         f"  windows      {_about(totals['windows'])}",
         *(f"    rejected   {100 * share:.1f}% {reason}" for reason, share in trial.reasons.items()),
         f"  triplets     {_about(totals['triplets'])}",
-        f"  size         {size} in {shards} shard(s), as much again for parts until it is done; {free / 1e6:.0f} MB "
-        "are free",
+        f"  size         {size} in {shards} shard(s), as much again for finished episodes until it is done; "
+        f"{free / 1e6:.0f} MB {room}",
         f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on {trial.where}",
     ]
     if not trial.exact and totals["triplets"].low is None:

@@ -221,7 +221,7 @@ def _try(args: Build, plan: Plan) -> Outcome:
     if all(tried.outcome == "quarantined" for tried in trial.tried):
         failure = f"none of the episodes tried could be used; the first: {trial.tried[0].message}"
     refused = None if args.overwrite else _replaces(plan, listing.chosen.refs)
-    text = trial_text(trial, plan.source, free, args.samples_per_shard)
+    text = trial_text(trial, plan.source, free, args.samples_per_shard, isinstance(plan.output, StorePath))
     if refused is not None:
         text += f"\nthe build would be refused: {refused}"
     return Outcome({**trial.as_dict(), "free_bytes": free, "refused": refused}, text, failure)
@@ -237,7 +237,9 @@ def _where_tried(args: Build, plan: Plan, listing: "Listing") -> dict[str, Any]:
     capacity = executor.capacity(len(listing.chosen.refs), plan.recipe.device)
     if capacity is None:
         return {"workers": plan.executor_options.workers}
-    where = f"{capacity.where}, which has {capacity.nodes} nodes, {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    where = (
+        f"{capacity.where}, which has {capacity.nodes} node(s), {capacity.cpus:g} CPU(s) and {capacity.gpus:g} GPU(s)"
+    )
     return {"workers": capacity.workers, "executor": executor, "where": where}
 
 

@@ -67,7 +67,7 @@ def copy_command(args: Copy) -> int:
 
 def _text(source: Path, target: Path, values: dict) -> str:
     lines = [
-        f"{target}: {values['copied']} files copied from {source}, {values['bytes'] / 1e6:.1f} MB; {values['there']} "
+        f"{target}: {values['copied']} file(s) copied from {source}, {values['bytes'] / 1e6:.1f} MB; {values['there']} "
         "were there"
     ]
     return "\n".join([*lines, *(f"  {said}" for said in values["damaged"])])

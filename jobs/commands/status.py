@@ -38,7 +38,7 @@ def status_command(args: Status) -> int:
     output = locate(args.output)
     folders = _builds(output)
     if not folders:
-        raise UsageError(f"{args.output} holds no build, begun or finished; give the folder of --output")
+        raise UsageError(f"{output} holds no build, begun or finished; give the folder of --output")
     found = [_status(folder) for folder in folders]
     if args.json:
         values = [values for values, _ in found]

@@ -88,10 +88,8 @@ class _StoreLock:
     def _check_conditions(self) -> None:
         """Refuse a server that does not heed the condition, and would let two builds through without a word."""
         probe = self.work / f"probe-{self.token}"
-        try:
-            heeded = probe.put_if_absent(b"1") and not probe.put_if_absent(b"2")
-        finally:
-            probe.unlink()
+        heeded = probe.put_if_absent(b"1") and not probe.put_if_absent(b"2")
+        probe.unlink()  # not where the store failed: removing would fail too, and hide what happened
         if not heeded:
             raise BuildError(
                 f"the store of {self.work.parent} ignores conditional writes (If-None-Match), which keep two builds "

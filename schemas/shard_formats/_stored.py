@@ -56,20 +56,22 @@ def _index(folder: StorePath, entry: ShardFile) -> np.ndarray:
     """A shard's index, from the cache if an earlier run had it."""
     sidecar = folder / index_path(Path(entry.name)).name
 
-    def once() -> tuple[np.ndarray, str]:
-        try:
-            size = sidecar.entry().size
-        except FileNotFoundError as error:
-            raise CorruptShard(f"{sidecar} is missing") from error
-        held = file_cache().held(f"{entry.index_sha256[:32]}.npy", size, lambda aside: download(sidecar, size, aside))
-        try:
-            return load_index(sidecar, held.path.read_bytes())
-        finally:
-            held.close()
+    def fill(aside: Path) -> None:  # checked before it is kept: it lies under the name of the content that is wanted
+        download(sidecar, size, aside)
+        if load_index(sidecar, aside.read_bytes())[1] != entry.index_sha256:
+            raise CorruptShard(f"{folder / entry.name}: its index is not the one that was written: its SHA-256 differs")
 
-    index, found = once()
+    try:
+        size = sidecar.entry().size
+    except FileNotFoundError as error:
+        raise CorruptShard(f"{sidecar} is missing") from error
+    held = file_cache().held(f"{entry.index_sha256[:32]}.npy", size, fill)
+    try:
+        index, found = load_index(held.path, held.path.read_bytes())
+    finally:
+        held.close()
     if found != entry.index_sha256:
-        raise CorruptShard(f"{folder / entry.name}: its index is not the one that was written: its SHA-256 differs")
+        raise CorruptShard(f"{held.path}, the cached index of {folder / entry.name}, is damaged: remove that file")
     check_size(folder / entry.name, entry.bytes, index)
     return index
 

@@ -16,6 +16,8 @@ from schemas.stores.trying import Passing, trying
 
 T = TypeVar("T")
 PIECE = 16 << 20
+HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+"""Packages whose errors mean that a request failed; huggingface_hub has used several of them."""
 
 
 def open_store(scheme: str, root: str) -> "HubStore":
@@ -168,7 +170,7 @@ class HubStore:
             except OSError as error:
                 raise Passing(str(error)) from error
             except Exception as error:
-                if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3"):
+                if type(error).__module__.split(".")[0] in HTTP_LIBRARIES:
                     raise Passing(str(error)) from error
                 raise
 

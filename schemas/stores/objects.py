@@ -24,6 +24,8 @@ PIECE = 16 << 20
 CONNECT = timedelta(seconds=5)
 METADATA = ("169.254.169.254", "metadata.google.internal")
 """Servers that give a machine in the cloud its credentials; they are asked last, and not there elsewhere."""
+NO_BUCKET = ("NoSuchBucket", "The specified bucket does not exist", "ContainerNotFound")
+"""What S3, Google and Azure answer where a bucket, or container, does not exist; no try will change it."""
 MOST_REMOVED = 1000
 """Objects that are removed by one request."""
 
@@ -198,6 +200,7 @@ class ObjectStore:
         try:
             yield
         except (known.NotFoundError, FileNotFoundError) as error:
+            self._check_bucket(error)
             raise FileNotFoundError(2, "there is no such object", url) from error
         except (known.PermissionDeniedError, known.UnauthenticatedError, PermissionError) as error:
             raise StoreFailed(
@@ -211,7 +214,12 @@ class ObjectStore:
                     f"there are no credentials for {url}; LAMP_STORE_ANONYMOUS=1 reads public buckets without any, and "
                     "docs/object-stores.md says what else to set"
                 ) from error
+            self._check_bucket(error)
             raise Passing(first_line(error, 300)) from error
+
+    def _check_bucket(self, error: Exception) -> None:
+        if any(answer in str(error) for answer in NO_BUCKET):
+            raise StoreFailed(f"there is no bucket {self.url}: make it first, or correct its name") from error
 
 
 def _entry(meta: Any) -> Entry:

@@ -1,5 +1,6 @@
 """Tries an operation of a store again, with growing pauses, before it becomes an error."""
 
+import math
 import os
 import random
 import time
@@ -13,13 +14,33 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 15.0
 
 
 def most_tries() -> int:
-    """How often an operation is tried: ``LAMP_STORE_TRIES``, else 8, which takes about a minute."""
-    return max(int(os.environ.get("LAMP_STORE_TRIES", "8")), 1)
+    """How often an operation is tried: ``LAMP_STORE_TRIES``, else 8, which takes about a minute.
+
+    Raises:
+        StoreFailed: the variable holds something else.
+    """
+    return int(_number("LAMP_STORE_TRIES", 8, int))
 
 
 def timeout_s() -> float:
-    """Seconds until a request that brings nothing is given up and tried again: ``LAMP_STORE_TIMEOUT``, else 60."""
-    return float(os.environ.get("LAMP_STORE_TIMEOUT", "60"))
+    """Seconds until a request that brings nothing is given up and tried again: ``LAMP_STORE_TIMEOUT``, else 60.
+
+    Raises:
+        StoreFailed: the variable holds something else.
+    """
+    return _number("LAMP_STORE_TIMEOUT", 60, float)
+
+
+def _number(name: str, usual: float, kind: Callable[[str], float]) -> float:
+    said = os.environ.get(name, "")
+    try:
+        number = kind(said) if said else usual
+    except ValueError:
+        number = 0
+    if not 0 < number < math.inf:
+        wanted = "a whole number" if kind is int else "a number"
+        raise StoreFailed(f"the variable {name} must be {wanted} above 0, found {said!r}")
+    return number
 
 
 class Passing(Exception):

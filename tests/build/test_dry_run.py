@@ -73,7 +73,9 @@ def test_a_trial_that_has_no_time_tries_one_episode_and_says_that_this_tells_no_
     assert trial.totals["triplets"].low is None and trial.totals["triplets"].about == 5 * trial.tried[0].triplets
     said = trial_text(trial, place, 10**9, 100)
     assert "tried        1 of 5 episodes" in said and "does not tell how far the others differ" in said
-    assert said.endswith("nothing was written")
+    assert said.endswith("nothing was written") and "; 1000 MB are free\n" in said
+    in_store = trial_text(trial, place, 10**9, 100, in_store=True)
+    assert "1000 MB are free on this machine, where each shard is made\n" in in_store
 
 
 def test_a_limit_on_what_matches_bounds_what_is_foretold(place):

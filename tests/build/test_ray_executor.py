@@ -345,7 +345,7 @@ def test_a_trial_on_a_cluster_runs_there_and_counts_its_cpus_and_gpus(running_ra
     assert build_command(replace(command, stride=4, horizon_steps=8, grid=6, action_horizon=4)) == 0
     said = capsys.readouterr().out
     assert "with 2 worker(s) on the Ray cluster at" in said
-    assert "which has 1 nodes, 2 CPUs and 2 GPUs" in said and not (tmp_path / "out").exists()
+    assert "which has 1 node(s), 2 CPU(s) and 2 GPU(s)" in said and not (tmp_path / "out").exists()
     shared = ray_executor.build(ray_executor.Config(gpus_per_worker=0.25)).capacity(100, "auto")
     assert shared is not None and (shared.cpus, shared.gpus, shared.workers) == (2, 2, 8)
     whole = ray_executor.build(ray_executor.Config()).capacity(100, "auto")

@@ -62,6 +62,20 @@ def test_a_data_set_that_is_not_there_is_a_sentence(hub, tmp_path):
     assert code == 2 and "hf://datasets/lab/none does not exist" in err and "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["inspect", "push"])
+def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch, tmp_path, command):
+    from schemas import stores
+
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "token", "LAMP_STORE_TRIES": "2"}
+    for name, value in nowhere.items():
+        monkeypatch.setenv(name, value)
+    stores._opened.cache_clear()
+    given = [write_shards(tmp_path / "here", episodes=1, frames=1), SET] if command == "push" else [SET]
+    code, _, err = typed(command, *given)
+    stores._opened.cache_clear()
+    assert code == 1 and f"{SET} failed 2 times, the last time with: " in err and "Traceback" not in err
+
+
 def test_the_card_says_what_is_in_it_and_is_what_the_hub_reads(tmp_path):
     manifest = read_manifest(write_shards(tmp_path / "here"))
     text = card(manifest, "lab/flow", "samples.png")

@@ -36,6 +36,8 @@ def test_paths_of_this_machine_are_plain(tmp_path):
         ("hf://models/owner/name", "hf://datasets/OWNER/NAME"),
         ("hf://datasets/owner", "OWNER/NAME"),
         ("https://host/x?sig=1", "signed"),
+        ("s3://", "s3:// names no bucket"),
+        (Path("S3://"), "s3:// names no bucket"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused(said, why):
@@ -113,6 +115,23 @@ def test_a_failure_that_stays_becomes_a_sentence(server):
         path.put(b"new")
     assert "\n" not in str(failed.value)
     assert not server.objects
+
+
+@pytest.mark.parametrize("name", ["LAMP_STORE_TRIES", "LAMP_STORE_TIMEOUT"])
+@pytest.mark.parametrize("said", ["often", "0", "nan"])
+def test_a_setting_that_is_no_number_is_a_sentence(server, monkeypatch, name, said):
+    monkeypatch.setenv(name, said)
+    with pytest.raises(StoreFailed, match=rf"{name} must be .*number above 0, found '{said}'"):
+        locate("s3://bucket/x").put(b"new")
+
+
+def test_a_bucket_that_does_not_exist_is_said_at_once(server):
+    path = locate("s3://bukcet/folder/x")
+    for asked in (lambda: path.put(b"new"), lambda: path.put_if_absent(b"new"), lambda: list(path.parent.iterdir())):
+        server.faults, requests = ["no bucket"] * 2, server.requests.total()
+        with pytest.raises(StoreFailed, match=r"^there is no bucket s3://bukcet: make it first"):
+            asked()
+        assert server.requests.total() == requests + 1, "it is not tried again"
 
 
 def test_only_one_of_two_conditional_writes_succeeds(server):

@@ -11,6 +11,7 @@ from fixtures.libero import Demo, fast_recipe, outputs_of, write_file
 from fixtures.object_server import store_folder
 from fixtures.rlds import SAMPLE
 
+from jobs.cli.exit_codes import UsageError
 from jobs.commands.status import Status, status_command
 from jobs.executors.local import LocalExecutor
 from pipeline.build import store_lock
@@ -144,6 +145,13 @@ def test_a_store_that_ignores_conditions_is_refused(server, source):
     assert not server.objects
 
 
+def test_a_store_that_fails_at_the_first_write_is_said_with_that_write(server, source):
+    server.faults = ["503"] * 20
+    server.only = "/probe-"
+    with pytest.raises(StoreFailed, match=r"^writing s3://bucket/out/\.lamp/probe-"):
+        run(source, locate(f"s3://{OUT}"))
+
+
 def test_of_many_builds_at_once_one_gets_the_place(server):
     work, outcomes = locate(f"s3://{OUT}/.lamp"), []
     begun = threading.Barrier(6)
@@ -259,3 +267,5 @@ def test_the_status_of_a_build_is_read_from_its_store(server, source, capsys):
     assert said.startswith(f"s3://{OUT}: finished") and f"{summary.kept} kept" in said
     state = read_state(locate(f"s3://{OUT}") / ".lamp")
     assert state is not None and state.ended == "finished"
+    with pytest.raises(UsageError, match=r"^s3://bucket/none holds no build"):
+        status_command(Status(Path("s3://bucket/none")))

@@ -127,11 +127,14 @@ def test_a_missing_file_is_named_and_the_epoch_is_not_short(stored, suffix):
         ShardSet(locate(URL)).read(0)
 
 
-def test_an_index_of_another_build_is_refused(stored):
+def test_an_index_of_another_build_is_refused_and_not_kept_in_the_cache(stored):
     names = sorted(n for n in stored.objects if n.endswith(".index.npy"))
+    right = stored.objects[names[0]]
     stored.objects[names[0]] = stored.objects[names[1]]
     with pytest.raises(CorruptShard, match="its index is not the one that was written"):
         ShardSet(locate(URL))
+    stored.objects[names[0]] = right
+    ShardSet(locate(URL)).read(0)
 
 
 def test_a_store_that_fails_in_training_is_a_sentence(stored):
