@@ -75,7 +75,7 @@ def check_seed(seed: object) -> None:
 def resized_by_pil(image: UInt8[np.ndarray, "h w 3"], side: int | None) -> UInt8[np.ndarray, "H W 3"]:
     """Resize an image to a square with PIL, as the published code does first; None leaves its size."""
     if side is None:
-        return np.ascontiguousarray(image)
+        return image.copy()  # ascontiguousarray keeps the negative strides of a mirrored image one pixel wide
     return np.array(Image.fromarray(image).resize((side, side)))
 
 

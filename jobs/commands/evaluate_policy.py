@@ -203,9 +203,7 @@ def _simulator(args: EvaluatePolicy, suite: "Suite") -> "Simulator":
 
     python = find_python(args.simulator_python, suite)
     if python is None:
-        there = container_runtime() if suite.image else None
-        hint = f"; {there} is here: --container runs it there" if there else ""
-        raise NoSimulator(how_to_get(suite) + hint)
+        raise NoSimulator(how_to_get(suite, container_runtime() if suite.image else None))
     return Simulator(python, args.gl, args.step_seconds)
 
 
@@ -278,5 +276,7 @@ def _reported(args: EvaluatePolicy, results: "ResultFolder") -> int:
     summary = summarise(results.results, args.cell)
     print(json.dumps(summary.as_dict(), indent=1) if args.json else as_text(summary))
     if not args.json:
+        if departures := results.evaluation.protocol.departures:
+            print(f"not by the published protocol, as the paper's figures are, but {departures}")
         print(f"{results.folder / PAGE}: the page with the videos")
     return 1 if any(result.success is None for result in results.results) else 0

@@ -15,7 +15,8 @@ VIDEOS = ".videos { display: grid; grid-template-columns: repeat(auto-fill, minm
 )
 LEGEND = (
     "The lines over a video are the paths that the policy imagined when it last looked, for points that it expected to "
-    "move; a dot is where such a point was to be by now. Orange comes towards the camera, blue goes away from it."
+    "move; a dot is where such a point was to be by now. Orange comes towards the camera, blue goes away from it, "
+    "white stays at its distance."
 )
 
 
@@ -50,6 +51,8 @@ def _sections(evaluation: Evaluation, summary: Summary, results: Sequence[Episod
         "seeds": f"environment {protocol.environment_seed}, noise {protocol.seed} and the episode's number",
         "settling steps": protocol.settle_steps,
         "actions of a chunk carried out": "all" if protocol.execute is None else protocol.execute,
+        "limit of an episode": f"{protocol.max_steps} steps" if protocol.max_steps else "the benchmark's own",
+        "not as published": protocol.departures or "nothing",
         "seconds an episode": summary.seconds.get("total", "-"),
     }
     whole = [one.whole for one in summary.suites] + list(summary.groups)

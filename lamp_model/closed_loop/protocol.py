@@ -40,6 +40,12 @@ class Protocol:
         return self.seed + 100_000 * place + 1_000 * task + episode
 
     @property
+    def departures(self) -> str:
+        """What is not as published, as ``max_steps 60``; empty for the published protocol."""
+        values = ((one.name, getattr(self, one.name), one.default) for one in fields(self))
+        return ", ".join(f"{name} {value}" for name, value, published in values if value != published)
+
+    @property
     def digest(self) -> str:
         """16 hexadecimal digits; equal for equal protocols."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

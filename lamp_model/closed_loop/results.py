@@ -5,11 +5,13 @@ was cut off by an interruption is left out and its episode runs again. An episod
 simulator has a line too; it runs again when the same command is given again, and the later line counts.
 """
 
+import contextlib
 import json
 import os
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +48,21 @@ class Evaluation:
     """What all episodes of a folder have in common.
 
     Attributes:
-        made_with: versions of LaMP and vla-eval, for the record.
+        made_with: versions of LaMP, vla-eval and torch, for the record.
     """
 
     policy: PolicyIdentity
     protocol: Protocol
-    made_with: dict[str, str] = field(default_factory=lambda: {"lamp": VERSION})
+    made_with: dict[str, str] = field(default_factory=lambda: _versions())
+
+
+def _versions() -> dict[str, str]:
+    """LaMP's version, and those of the packages that decide outcomes, where they are installed."""
+    found = {"lamp": VERSION}
+    for name in ("vla-eval", "torch"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 @dataclass(frozen=True)

@@ -48,15 +48,17 @@ def container_runtime() -> str | None:
     return next((name for name in RUNTIMES if shutil.which(name)), None)
 
 
-def how_to_get(suite: Suite) -> str:
-    """A sentence with the command that makes the simulator of a suite available."""
+def how_to_get(suite: Suite, runtime: str | None = None) -> str:
+    """A sentence with what makes the simulator of a suite available; ``runtime`` starts containers here."""
     kind = suite.group.partition(":")[0]
     if kind in ("libero", "robosuite"):
         return (
             f"no simulator for {suite.name} is installed: make one with `lamp-policy simulator .venv-sim` (400 MB of "
             "packages, 357 MB of assets), or name its Python with --simulator-python"
+            + (f"; or let {runtime} run it in a container with --container" if runtime else "")
         )
+    how = f"which {runtime} runs with" if runtime else "for which Docker or Charliecloud must be installed, then give"
     return (
-        f"{suite.name} runs in the container that vla-eval pins ({suite.image}): install Docker or Charliecloud, then "
-        f"give the same command; or name a Python that has {NEEDS.get(kind, 'it')} with --simulator-python"
+        f"{suite.name} runs in the container that vla-eval pins ({suite.image}), {how} --container; "
+        f"or name a Python that has {NEEDS.get(kind, 'it')} with --simulator-python"
     )

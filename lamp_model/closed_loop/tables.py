@@ -25,11 +25,13 @@ class Cell:
         measured: None where there is no run.
         paper: the published figure in per cent, where it is known here.
         short: fewer episodes than published were run, so the figure is a first look.
+        departures: what of the protocol was not as published; see ``Protocol.departures``.
     """
 
     measured: Rate | None
     paper: float | None
     short: bool = False
+    departures: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,14 @@ def fill(folder: Path) -> list[Filled]:
         BadResults: see ``find_evaluations``; or two folders of one cell hold the same suite, or other protocols.
     """
     results: dict[str, list[EpisodeResult]] = {}
+    departures: dict[str, str] = {}
     for cell, folders in find_evaluations(folder).items():
         results[cell] = _merged(folders)
-    return [Filled(table, {row: _row(table, row, results.get(row, [])) for row in table.rows}) for table in TABLES]
+        departures[cell] = read_evaluation(folders[0]).protocol.departures
+    return [
+        Filled(table, {row: _row(table, row, results.get(row, []), departures.get(row, "")) for row in table.rows})
+        for table in TABLES
+    ]
 
 
 def _merged(folders: Sequence[Path]) -> list[EpisodeResult]:
@@ -91,7 +98,7 @@ def _merged(folders: Sequence[Path]) -> list[EpisodeResult]:
     return results
 
 
-def _row(table: PaperTable, row: str, results: Sequence[EpisodeResult]) -> dict[str, Cell]:
+def _row(table: PaperTable, row: str, results: Sequence[EpisodeResult], departures: str) -> dict[str, Cell]:
     published = table.published.get(row, {})
     cells = {}
     for column in table.columns:
@@ -99,8 +106,9 @@ def _row(table: PaperTable, row: str, results: Sequence[EpisodeResult]) -> dict[
         names = {suite.name for suite in suites}
         some = [result for result in results if result.suite in names]
         measured = rate_of(column, some) if some else None
-        cells[column] = Cell(measured, published.get(column), _short(suites, some))
-    cells[AVERAGE] = Cell(_average(list(cells.values())), published.get(AVERAGE), any(c.short for c in cells.values()))
+        cells[column] = Cell(measured, published.get(column), _short(suites, some), departures if some else "")
+    short, average = any(cell.short for cell in cells.values()), _average(list(cells.values()))
+    cells[AVERAGE] = Cell(average, published.get(AVERAGE), short, departures if average else "")
     return cells
 
 
@@ -127,7 +135,7 @@ def _short(suites: Sequence[Suite], results: Sequence[EpisodeResult]) -> bool:
 
 
 def as_markdown(filled: Sequence[Filled]) -> str:
-    """The tables, each cell as ``measured (paper)``; open ones as ``-``, first looks with ``*``."""
+    """The tables, each cell as ``measured (paper)``: open ones ``-``, first looks ``*``, of another protocol ``†``."""
     return "\n\n".join(_table_markdown(one) for one in filled)
 
 
@@ -140,6 +148,9 @@ def _table_markdown(filled: Filled) -> str:
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     if any(cell.short for cells in filled.cells.values() for cell in cells.values()):
         lines += ["", "\\* of fewer episodes than published: a first look"]
+    for row, title in filled.table.rows.items():
+        if departures := next((cell.departures for cell in filled.cells[row].values() if cell.departures), ""):
+            lines += ["", f"† {title}: not by the published protocol, but {departures}"]
     return "\n".join(lines)
 
 
@@ -147,7 +158,8 @@ def _cell_text(cell: Cell) -> str:
     measured = "-"
     if cell.measured is not None and cell.measured.percent is not None and cell.measured.interval is not None:
         low, high = cell.measured.interval
-        measured = f"{cell.measured.percent:.1f}{'*' if cell.short else ''} [{low:.1f}, {high:.1f}]"
+        marks = "*" * cell.short + "†" * bool(cell.departures)
+        measured = f"{cell.measured.percent:.1f}{marks} [{low:.1f}, {high:.1f}]"
     return measured if cell.paper is None else f"{measured} ({cell.paper:.1f})"
 
 
@@ -168,6 +180,7 @@ def as_dict(filled: Sequence[Filled]) -> list[dict]:
                             "errors": cell.measured.errors if cell.measured else 0,
                             "paper_percent": cell.paper,
                             "fewer_episodes_than_published": cell.short,
+                            "other_protocol": cell.departures,
                         }
                         for column, cell in cells.items()
                     },

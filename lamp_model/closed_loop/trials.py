@@ -76,7 +76,7 @@ class Progress:
 
     Attributes:
         planned: trials that the task file asks for.
-        mean: progress, 0 to 1; ``interval``: its 95% interval (bootstrap).
+        mean: progress, 0 to 1; ``interval``: its 95% interval (bootstrap), None for one trial.
         successes: trials that reached all stages; ``success_interval``: 95% (Wilson).
         by_stage: share of the trials that reached each stage.
     """
@@ -86,7 +86,7 @@ class Progress:
     trials: int
     planned: int
     mean: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     successes: int
     success_interval: tuple[float, float]
     by_stage: tuple[float, ...]
@@ -179,7 +179,7 @@ class TrialFolder:
             len(some),
             self.task.conditions[condition],
             sum(values) / len(values),
-            bootstrap_mean(values),
+            bootstrap_mean(values) if len(values) > 1 else None,
             successes,
             wilson(successes, len(some)),
             tuple(sum(trial.reached > place for trial in some) / len(some) for place in range(stages)),
@@ -211,10 +211,12 @@ def as_text(task: Task, progress: Sequence[Progress]) -> str:
     wide = max((len(one.policy) for one in progress), default=6)
     narrow = max(len(name) for name in task.conditions)
     for one in progress:
-        low, high = one.interval
+        interval = (
+            f"[{100 * one.interval[0]:.1f}, {100 * one.interval[1]:.1f}]" if one.interval else "[one trial: none]"
+        )
         counts = f"{one.trials} of {one.planned} trials"
         lines.append(
             f"{one.policy:<{wide}}  {one.condition:<{narrow}}  {counts:>15}  progress {100 * one.mean:5.1f}% "
-            f"[{100 * low:.1f}, {100 * high:.1f}]  success {one.successes}/{one.trials}"
+            f"{interval}  success {one.successes}/{one.trials}"
         )
     return "\n".join(lines)

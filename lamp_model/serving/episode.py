@@ -78,7 +78,8 @@ class Episode:
         Raises:
             ValueError, Busy, Ending: see ``PolicyService.submit``.
         """
-        observed = self._served.match.observation(images, instruction, state)
+        with self._served.service.metrics.reading():
+            observed = self._served.match.observation(images, instruction, state)
         return self._session.submit(observed, "whole" if self._served.motion else "none")
 
     def first_action(self, answer: Answer) -> dict[str, Any]:

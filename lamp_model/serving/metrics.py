@@ -2,6 +2,8 @@
 
 import threading
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,15 @@ class Metrics:
         """Count a request that got an error: ``invalid``, ``busy``, ``failed`` or ``cancelled``."""
         with self._lock:
             self._refused[why] += 1
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Count a message that does not read as a request, which ``ValueError`` says, as refused."""
+        try:
+            yield
+        except ValueError:
+            self.refused("invalid")
+            raise
 
     def values(self, sessions: int, waiting: int) -> dict[str, Any]:
         """The measurements for JSON; percentiles are None before the first answer."""

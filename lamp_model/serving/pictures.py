@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from schemas.errors import first_line
 
@@ -29,6 +29,8 @@ def decode_picture(data: Any) -> UInt8[np.ndarray, "H W 3"]:
             if width * height > MOST_PIXELS:
                 raise ValueError(f"it is {width} x {height} pixels, and at most {MOST_PIXELS} are taken")
             return np.array(picture.convert("RGB"))
+    except UnidentifiedImageError as error:  # its message names an object in memory
+        raise ValueError(f"a picture of {len(data)} bytes does not decode: it is no {', '.join(FORMATS)}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise ValueError(f"a picture does not decode: {first_line(error, 200)}") from error
 

@@ -69,7 +69,9 @@ def test_without_a_simulator_the_command_that_makes_one_is_said(tmp_path, monkey
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert find_python(None, SUITES["libero_goal"]) is None
     assert "`lamp-policy simulator .venv-sim`" in how_to_get(SUITES["libero_goal"])
-    assert "install Docker or Charliecloud" in how_to_get(SUITES["libero_plus:light:goal"])
+    light = SUITES["libero_plus:light:goal"]
+    assert "for which Docker or Charliecloud must be installed, then give --container" in how_to_get(light)
+    assert "which docker runs with --container" in how_to_get(light, "docker")
     with pytest.raises(NoSimulator, match="--simulator-python must be a Python"):
         find_python(tmp_path / "nothing", SUITES["libero_goal"])
     made = tmp_path / ".venv-sim" / "bin" / "python"

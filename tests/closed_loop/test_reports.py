@@ -112,6 +112,19 @@ def test_tables_are_filled_and_have_holes(tmp_path):
     assert "| without motion | - | 100.0* [20.7, 100.0] | - | - | - (92.4) |" in said
 
 
+def test_a_figure_of_another_protocol_is_marked(tmp_path):
+    whole = {(task, episode): True for task in range(10) for episode in range(50)}
+    made = results(tmp_path, whole, protocol=Protocol(max_steps=60, execute=4))
+    libero, *_ = fill(tmp_path)
+    said = as_markdown([libero])
+    assert "| LaMP | - (99.4) | 100.0† [99.2, 100.0] (99.8) | - (97.4) |" in said
+    assert (
+        "† LaMP: not by the published protocol, but execute 4, max_steps 60" in said and "of fewer episodes" not in said
+    )
+    assert "execute 4, max_steps 60" in page(made.evaluation, summarise(made.results), made.results)
+    assert Protocol().departures == ""
+
+
 def test_two_runs_for_one_cell_are_refused(tmp_path):
     results(tmp_path / "a", {(0, 0): True})
     results(tmp_path / "b", {(0, 1): True})

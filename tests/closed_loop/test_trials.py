@@ -35,6 +35,7 @@ def test_progress_is_the_share_of_stages(task_file, tmp_path):
     assert lamp.by_stage == (2 / 3, 2 / 3, 1 / 3, 1 / 3)
     assert 0 <= lamp.interval[0] < 0.5 < lamp.interval[1] <= 1
     assert (base.policy, base.condition, base.mean, base.planned) == ("base", "new background", 0.25, 2)
+    assert base.interval is None, "one trial says nothing of the spread"
     rows = list(csv.DictReader(io.StringIO(folder.as_csv())))
     assert [row["progress"] for row in rows] == ["1.0", "0.5", "0.0", "0.25"] and rows[3]["note"] == "slipped"
 

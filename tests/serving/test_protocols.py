@@ -223,7 +223,10 @@ BAD_JSON = [
     (b"[1]", "must be a JSON object, found list"),
     (b'{"examples": []}', "needs examples"),
     (of_authors(examples=[{}]), "must be an object with image"),
-    (of_authors(seed="x"), "invalid literal"),
+    (of_authors(seed="x"), "whole number of 64 bits"),
+    (of_authors(seed=[1]), "found [1]"),
+    (of_authors(seed={}), "found {}"),
+    (b"{", "a request of 1 bytes does not read as JSON"),
     (of_authors(seed=2**70), "whole number of 64 bits"),
     (
         of_authors(unnorm_key="mars"),
@@ -231,7 +234,10 @@ BAD_JSON = [
     ),
     (b'{"examples": [{"image": ["", ""], "lang": "x", "state": [NaN]}]}', "a number must be finite, found NaN"),
     (of_authors(examples=[{**of_authors()["examples"][0], "image": ["?", "?"]}]), "not base64"),
-    (of_authors(examples=[{**of_authors()["examples"][0], "image": ["aGk=", "aGk="]}]), "picture does not decode"),
+    (
+        of_authors(examples=[{**of_authors()["examples"][0], "image": ["aGk=", "aGk="]}]),
+        "of 2 bytes does not decode: it is no",
+    ),
     (of_authors(examples=[{**of_authors()["examples"][0], "lang": ""}]), "the instruction is empty"),
     (of_authors(examples=[{**of_authors()["examples"][0], "state": [0] * 7}]), "the state must be 8 numbers"),
     (
@@ -322,6 +328,21 @@ def test_other_messages_of_vla_eval_are_refused_by_what_is_wrong(shared):
     errors, answers = talk(shared["vla-eval"], "vla-eval", list(messages.values()))
     assert not answers and len(errors) == len(messages)
     assert [says for says, error in zip(messages, errors, strict=True) if says not in error] == []
+
+
+def test_an_episode_that_cannot_begin_does_not_go_on_with_the_actions_of_the_last(shared):
+    """The client reads the refusal of the start in place of its next answer."""
+    start = vla_eval_message(MessageType.EPISODE_START, {"task": {"seed": 2**63}})
+    seen = observation("vla-eval")
+    errors, answers = talk(shared["vla-eval"], "vla-eval", [seen, start, [seen]])
+    assert len(answers) == 1 and ["64 bits" in errors[0], "before the start" in errors[1]] == [True, True]
+
+
+def test_a_picture_of_one_column_is_mirrored_too(shared):
+    column = np.ascontiguousarray(SENT[0][:, :1])
+    for protocol in WEBSOCKETS:
+        errors, answers = talk(shared[protocol], protocol, [observation(protocol, image=column)])
+        assert len(answers) == 1, errors
 
 
 def talk(running, protocol, messages):
@@ -425,13 +446,15 @@ def test_measurements_are_given_as_text_and_as_json(protocol):
     with serving(protocol) as running:
         if protocol == "http":
             predict(running, of_authors())
-            predict(running, b"{}")
+            for bad in (b"", b"{}", of_authors(seed=[])):
+                predict(running, bad)
         else:
-            talk(running, protocol, [observation(protocol, text=""), observation(protocol)])
+            bad = [b"", observation(protocol, image=None), observation(protocol, text="")]
+            talk(running, protocol, [*bad, observation(protocol)])
         status, text = asked(running, "GET", "/metrics")
         assert status == 200 and b'lamp_answer_seconds{quantile="0.95"}' in text
         values = json.loads(asked(running, "GET", "/metrics", Accept="application/json")[1])
-    assert values["answers"] == 1 and values["refused"] == {"invalid": 1} and values["batch_sizes"] == {"1": 1}
+    assert values["answers"] == 1 and values["refused"] == {"invalid": 3} and values["batch_sizes"] == {"1": 1}
 
 
 @pytest.mark.parametrize("protocol", WEBSOCKETS)

@@ -193,7 +193,7 @@ def answer(served: Served, body: bytes) -> tuple[int, dict[str, Any]]:
     """Status and content of the answer to a prediction's body."""
     try:
         request = _read(served, body)
-    except (ValueError, OverflowError, RecursionError) as error:
+    except ValueError as error:
         served.service.metrics.refused("invalid")
         return 400, {"error": INVALID, "message": first_line(error)}
     try:
@@ -220,9 +220,12 @@ def _read(served: Served, body: bytes) -> _Read:
     """A request from its JSON.
 
     Raises:
-        ValueError, OverflowError, RecursionError: it is not valid.
+        ValueError: it is not valid.
     """
-    values = json.loads(body, parse_constant=_no_constant)
+    try:
+        values = json.loads(body, parse_constant=_no_constant)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"a request of {len(body)} bytes does not read as JSON: {first_line(error)}") from error
     if not isinstance(values, dict):
         raise ValueError(f"a request must be a JSON object, found {type(values).__name__}")
     examples = values.get("examples")
@@ -231,13 +234,23 @@ def _read(served: Served, body: bytes) -> _Read:
     key, own = values.get("unnorm_key"), served.match.policy.statistics_key
     if key is not None and key != own:
         raise ValueError(f"unnorm_key is {key!r}, and this server was started with the statistics of {own!r}")
-    seed = values.get("seed")
-    seed = secrets.randbits(63) if seed is None else int(seed)
-    observation.check_seed(seed)
+    seed = _seed(values.get("seed"))
     wanted = "first-step" if values.get("return_motion") or served.motion else "none"
     served.match.policy.check_motion(wanted != "none")
     observations = [_observation(served, example) for example in examples]
     return _Read(observations, torch.Generator().manual_seed(seed), wanted)
+
+
+def _seed(said: Any) -> int:
+    """A request's seed: random where none is said, else a whole number; the authors' server takes it as text too."""
+    if said is None:
+        return secrets.randbits(63)
+    try:
+        seed = int(said)
+    except (TypeError, ValueError, OverflowError):
+        seed = said
+    observation.check_seed(seed)
+    return seed
 
 
 def _no_constant(name: str) -> Any:

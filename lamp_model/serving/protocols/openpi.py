@@ -21,6 +21,7 @@ from lamp_model.serving.episode import Served
 from lamp_model.serving.pictures import checked_array
 from lamp_model.serving.refusals import said
 from lamp_model.serving.websocket import Gone, Link, WebSocketServer
+from schemas.errors import first_line
 
 STATE, PROMPT = "observation/state", "prompt"
 SEED, MOTION = "seed", "return_motion"
@@ -53,11 +54,12 @@ async def _converse(served: Served, link: Link) -> None:
     while True:
         message, begun = await link.receive(), time.monotonic()
         try:
-            values = await asyncio.to_thread(unpack, message)
-            if values.get(SEED) is not None:
-                session = served.service.session(values[SEED])
+            with served.service.metrics.reading():
+                values = await asyncio.to_thread(unpack, message)
+                if values.get(SEED) is not None:
+                    session = served.service.session(values[SEED])
+                observed = served.match.observation(_images(served, values), values.get(PROMPT), values.get(STATE))
             wanted = "whole" if served.motion or values.get(MOTION) else "none"
-            observed = served.match.observation(_images(served, values), values.get(PROMPT), values.get(STATE))
             future = await asyncio.to_thread(session.submit, observed, wanted)
             (answer,) = await link.answer(future)
         except Gone:
@@ -113,7 +115,7 @@ def unpack(message: bytes | str) -> dict[str, Any]:
     try:
         values = msgpack.unpackb(message, object_hook=_unpacked)
     except Exception as error:
-        raise ValueError(f"a message of {len(message)} bytes does not read as msgpack: {error}") from error
+        raise ValueError(f"a message of {len(message)} bytes does not read as msgpack: {first_line(error)}") from error
     if not isinstance(values, dict):
         raise ValueError(f"a message must hold a map of observations, found {type(values).__name__}")
     return values

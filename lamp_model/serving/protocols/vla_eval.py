@@ -34,6 +34,7 @@ from lamp_model.serving.episode import Episode, Served
 from lamp_model.serving.pictures import checked_array, decode_picture
 from lamp_model.serving.refusals import said
 from lamp_model.serving.websocket import Gone, Link, WebSocketServer
+from schemas.errors import first_line
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
 """In the order in which the authors number them in an episode's seed."""
@@ -167,7 +168,8 @@ async def _converse(served: Served, link: Link) -> None:
     while True:
         raw, number = await link.receive(), 0
         try:
-            message = await asyncio.to_thread(decode, raw)
+            with served.service.metrics.reading():
+                message = await asyncio.to_thread(decode, raw)
             number = message.seq
             reply = await conversation.reply(message)
         except Gone:
@@ -190,7 +192,9 @@ class _Conversation:
         if message.type == MessageType.HELLO:
             return Message(MessageType.HELLO, self._hello(message.payload), message.seq)
         if message.type == MessageType.EPISODE_START:
-            self._episode = Episode(self._served, episode_seed(self._served.seed, message.payload))
+            self._episode = None  # an episode that cannot begin must not leave the last one's actions to this one
+            with self._served.service.metrics.reading():
+                self._episode = Episode(self._served, episode_seed(self._served.seed, message.payload))
         elif message.type == MessageType.EPISODE_END:
             self._episode = None
         elif message.type == MessageType.OBSERVATION:
@@ -247,7 +251,7 @@ def decode(raw: bytes | str) -> Message:
     try:
         values = msgpack.unpackb(raw, object_hook=_decoded, raw=False)
     except Exception as error:
-        raise ValueError(f"a message of {len(raw)} bytes does not read as msgpack: {error}") from error
+        raise ValueError(f"a message of {len(raw)} bytes does not read as msgpack: {first_line(error)}") from error
     if not isinstance(values, dict) or not {"type", "payload"} <= values.keys():
         raise ValueError("a message must be a map with type, payload, seq and timestamp")
     if not isinstance(values["payload"], dict):
