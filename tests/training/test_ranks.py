@@ -85,6 +85,7 @@ def trained(launch, *given, stop_at=None, on=0, damage=None, **options):
     def watched(self, batch):
         result = step(self, batch)
         if launch is not None and launch.rank == on and self.done == stop_at:
+            self.writer.wait()  # the checkpoint before, which another thread writes
             damage() if damage else setattr(stop, "asked", True)
         return result
 
