@@ -16,7 +16,7 @@ from lamp_model.model import learning_modules
 from lamp_model.networks.precision import autocast
 from lamp_model.training.clock import StepClock
 from lamp_model.training.distributed.ranks import Ranks
-from lamp_model.training.distributed.replicas import Replicas, is_sharded
+from lamp_model.training.distributed.replicas import Replicas, StageLoss, is_sharded
 from lamp_model.training.out_of_memory import enough_memory, fitting
 from lamp_model.training.rng import Purpose, generator, seed_dropout
 from lamp_model.training.stages import Stage, StepDraws
@@ -128,8 +128,7 @@ def _attempt(stage: Stage, config: TrainingConfig, loader: Loader, samples: int)
     try:
         with autocast(stage.model.device):
             draws = rows_of(draws_of(stage, config, 0), 0, samples)
-            losses = stage.losses(batch.to(stage.model.device), draws)
-            loss = torch.stack([losses[name].share(count) for name, count in counts.items()]).sum()
+            loss = StageLoss(stage)(batch.to(stage.model.device), draws, counts).sum()
         loss.backward()
     finally:
         stage.model.zero_grad(set_to_none=True)

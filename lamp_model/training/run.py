@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +75,8 @@ def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, floa
 def _look_at_data(stage: Stage, training: Loader, validation: Loader | None, prepared: Prepared) -> None:
     """Rank 0 computes the statistics and the baselines; the others take them over."""
     ranks = prepared.ranks
-    if ranks.first or ranks.world == 1:
-        ranks.agreed(lambda: look_at_data(stage, training, validation, prepared.folder), quick=False)
-    else:
-        ranks.agreed(lambda: None, quick=False)
+    looked = partial(look_at_data, stage, training, validation, prepared.folder)
+    ranks.agreed(lambda: looked() if ranks.first else None, quick=False)
     if isinstance(stage, MotionStage) and ranks.world > 1:
         stage.baselines = ranks.from_first(stage.baselines)
         for buffer in stage.model.motion_head.buffers():

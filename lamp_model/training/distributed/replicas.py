@@ -13,12 +13,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lamp_model.data.batch import Batch
+from lamp_model.networks.lora import BACKBONE_MODULE
 from lamp_model.training.distributed.ranks import Ranks, lost_ranks
 from lamp_model.training.stages import Stage, StepDraws
 from lamp_model.training.tally import Tally
 from schemas.files import digest_of
-
-BACKBONE = "qwen_vl_interface"
 
 
 class StageLoss(nn.Module):
@@ -93,7 +92,7 @@ def is_sharded(modules: tuple[str, ...], ranks: Ranks) -> bool:
     Args:
         modules: names of those that learn.
     """
-    return ranks.world > 1 and BACKBONE in modules
+    return ranks.world > 1 and BACKBONE_MODULE in modules
 
 
 def whole(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
