@@ -24,11 +24,6 @@ ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")
 """Matches an address as typed, or as ``Path`` collapses its slashes. One letter before the colon is no address."""
 
 
-def is_address(said: str | Path) -> bool:
-    """Whether this is an address such as ``s3://bucket/folder``, rather than a path of this machine."""
-    return isinstance(said, StorePath) or ADDRESS.fullmatch(str(said)) is not None
-
-
 def locate(said: str | Path) -> Path:
     """The path of a folder or file that a user named.
 

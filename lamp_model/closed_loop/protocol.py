@@ -4,9 +4,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 
-EPISODES_PER_TASK = 50
-"""As published; LIBERO has as many initial states for each task."""
-
 
 @dataclass(frozen=True)
 class Protocol:
