@@ -94,6 +94,27 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def folder_written_whole(output: Path) -> Iterator[Path]:
+    """A folder to write to that appears as ``output`` only when the block ends without an error.
+
+    It is made at once, so that a place that cannot be written fails before long work.
+
+    Args:
+        output: of this machine; it must not exist.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    aside.mkdir()
+    try:
+        yield aside
+        aside.rename(output)
+        sync_folder(output.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
 def sync_folder(folder: Path) -> None:
     """Sync a folder, so that renames in it are durable; objects of a store are durable when they appear."""
     if isinstance(folder, StorePath):
@@ -132,10 +153,22 @@ def sha256_of(path: Path) -> str:
 
 
 def _sha256_of_object(path: StorePath) -> str:
-    digest, size = hashlib.sha256(), path.entry().size
-    for start in range(0, size, PIECE):
-        digest.update(path.read_range(start, min(start + PIECE, size)))
+    digest = hashlib.sha256()
+    for piece in pieces_of(path):
+        digest.update(piece)
     return digest.hexdigest()
+
+
+def pieces_of(path: Path) -> Iterator[bytes]:
+    """The bytes of a file or object, some megabytes at a time."""
+    if isinstance(path, StorePath):
+        size = path.entry().size
+        for start in range(0, size, PIECE):
+            yield path.read_range(start, min(start + PIECE, size))
+        return
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def contents_digest(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Exports a finished run in the layout of the published checkpoints: one file of weights with its config files."""
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from lamp_model.published import CONFIG, MANIFEST, OWN, STATISTICS
 from lamp_model.published.config import to_values
 from lamp_model.storage import run_folder
 from lamp_model.storage.run_folder import BACKBONE
-from schemas.files import sha256_of, sync_folder, write_whole
+from schemas.files import folder_written_whole, sha256_of, write_whole
 
 WEIGHTS = "pytorch_model.pt"
 OURS = (
@@ -51,17 +50,9 @@ def export_policy(run: Path, output: Path) -> Path:
         raise BadRun(f"{output} exists already: give another --output, or remove it")
     check_expressible(run, config.model)
     _check_normalisation(run, config)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    aside.mkdir()  # before the weights are read, so that an unwritable output fails early
-    try:
+    with folder_written_whole(output) as aside:
         model, _ = run_folder.load_model(run)
         _write(aside, run, model, config)
-        aside.rename(output)
-        sync_folder(output.parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return output
 
 

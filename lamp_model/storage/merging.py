@@ -1,6 +1,5 @@
 """Merges what a run trained of its backbone into a run without adapters, whose backbone is whole."""
 
-import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from lamp_model.model import MotionModel, learning_modules
 from lamp_model.networks.lora import ADAPTERS, BACKBONE_MODULE
 from lamp_model.storage import run_folder
 from lamp_model.storage.checkpoints import seal_of, write_sealed_tensors
-from schemas.files import sync_folder
+from schemas.files import folder_written_whole
 
 COPIED = (
     run_folder.STATISTICS,
@@ -41,18 +40,9 @@ def merge_run(run: Path, output: Path) -> RunConfig:
         raise BadRun(f"{run} trained nothing of its backbone (--train-backbone none), so there is nothing to merge")
     if output.exists():
         raise BadRun(f"{output} exists already: give another --output, or remove it")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    aside.mkdir()  # before the weights are read, so that an unwritable output fails early
-    try:
-        load: Any = run_folder.load_motion_model if config.training.stage == 1 else run_folder.load_model
-        merged = _write(aside, run, load(run)[0], config)
-        aside.rename(output)
-        sync_folder(output.parent)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return merged
+    load: Any = run_folder.load_motion_model if config.training.stage == 1 else run_folder.load_model
+    with folder_written_whole(output) as aside:
+        return _write(aside, run, load(run)[0], config)
 
 
 def _write(folder: Path, run: Path, model: MotionModel, config: RunConfig) -> RunConfig:

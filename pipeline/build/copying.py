@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.build.executor import Progress
 from pipeline.build.store_lock import check_held
 from pipeline.build.work_folder import WORK, locked
-from schemas.files import PIECE, sha256_of, write_whole, written_whole
+from schemas.files import pieces_of, sha256_of, write_whole, written_whole
 from schemas.locations import StorePath
 from schemas.manifest import NAME, Manifest, read_manifest
 from schemas.mixture import NAME as MIXTURE
@@ -191,18 +191,6 @@ def _stream(here: Path, there: Path, sha256: str | None) -> tuple[int, str]:
         if sha256 is not None and digest.hexdigest() != sha256:
             raise Damaged(f"{here} is not the file that was written: its SHA-256 differs from the manifest")
     return size, digest.hexdigest()
-
-
-def pieces_of(path: Path) -> Iterator[bytes]:
-    """The bytes of a file or object, some megabytes at a time."""
-    if isinstance(path, StorePath):
-        size = path.entry().size
-        for start in range(0, size, PIECE):
-            yield path.read_range(start, min(start + PIECE, size))
-        return
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE):
-            yield piece
 
 
 def copy_files(source: Path, target: Path, progress: Progress) -> CopySummary:
