@@ -40,6 +40,34 @@ SENTENCES = (
 )
 """Text from which the tokenizer's merges are learnt. It is byte level, so other text uses shorter tokens."""
 
+
+def _published(text: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """The sizes of a published model: its own of the language model, and what all of them share."""
+    return {
+        "text": {
+            "vocab_size": 151_936,
+            **text,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 262_144,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5_000_000.0,
+                "mrope_section": [24, 20, 20],
+                "mrope_interleaved": True,
+            },
+        },
+        "vision": {
+            "depth": 24,
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "num_heads": 16,
+            "out_hidden_size": text["hidden_size"],
+            "deepstack_visual_indexes": [5, 11, 17],
+        },
+    }
+
+
 SIZES = {
     "tiny": {
         "text": {
@@ -67,58 +95,12 @@ SIZES = {
             "deepstack_visual_indexes": [0, 1],
         },
     },
-    "2b": {
-        "text": {
-            "vocab_size": 151_936,
-            "hidden_size": 2048,
-            "intermediate_size": 6144,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "max_position_embeddings": 262_144,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5_000_000.0,
-                "mrope_section": [24, 20, 20],
-                "mrope_interleaved": True,
-            },
-        },
-        "vision": {
-            "depth": 24,
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_heads": 16,
-            "out_hidden_size": 2048,
-            "deepstack_visual_indexes": [5, 11, 17],
-        },
-    },
-    "4b": {
-        "text": {
-            "vocab_size": 151_936,
-            "hidden_size": 2560,
-            "intermediate_size": 9728,
-            "num_hidden_layers": 36,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "max_position_embeddings": 262_144,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5_000_000.0,
-                "mrope_section": [24, 20, 20],
-                "mrope_interleaved": True,
-            },
-        },
-        "vision": {
-            "depth": 24,
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_heads": 16,
-            "out_hidden_size": 2560,
-            "deepstack_visual_indexes": [5, 11, 17],
-        },
-    },
+    "2b": _published(
+        text={"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16},
+    ),
+    "4b": _published(
+        text={"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
+    ),
 }
 
 
