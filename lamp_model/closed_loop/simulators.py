@@ -25,13 +25,13 @@ def find_python(said: Path | None, suite: Suite) -> Path | None:
     LIBERO and robosuite, or this process's own where it has the package; None where there is none.
 
     Raises:
-        NoSimulator: the one that was said is not there.
+        ValueError: the one that was said is not there.
     """
     for name, given in (("--simulator-python", said), (f"${VARIABLE}", os.environ.get(VARIABLE))):
         if given:
             path = Path(os.path.abspath(given))  # not resolved: a link decides the environment
             if not os.access(path, os.X_OK) or path.is_dir():
-                raise NoSimulator(f"{name} must be a Python, for example .venv-sim/bin/python; found {given}")
+                raise ValueError(f"{name} must be a Python, for example .venv-sim/bin/python; found {given}")
             return path
     kind = suite.group.partition(":")[0]
     made = Path(os.path.abspath(DEFAULT)) / "bin" / "python"

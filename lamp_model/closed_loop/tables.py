@@ -85,7 +85,10 @@ def _merged(folders: Sequence[Path]) -> list[EpisodeResult]:
     for folder in folders:
         one = read_evaluation(folder)
         if differences := first.protocol.differences(one.protocol):
-            raise BadResults(f"{folders[0]} and {folder} followed different protocols ({differences})")
+            raise BadResults(
+                f"{folders[0]} and {folder} stand for the same cell {first.policy.cell!r} but followed different "
+                f"protocols ({differences}): give one of them another --cell, or move it away"
+            )
         some = read_results(folder)
         for suite in sorted({result.suite for result in some}):
             if suite in seen:

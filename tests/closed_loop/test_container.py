@@ -13,7 +13,7 @@ from lamp_model.closed_loop.benchmarks import SUITES, Suite
 from lamp_model.closed_loop.container import episode_of, run_suite, suite_config
 from lamp_model.closed_loop.protocol import Protocol
 from lamp_model.closed_loop.results import Evaluation, PolicyIdentity, ResultFolder
-from lamp_model.closed_loop.simulators import NoSimulator, find_python, how_to_get
+from lamp_model.closed_loop.simulators import find_python, how_to_get
 
 REACH = Suite("reach", "fixtures.reach_benchmark:ReachBenchmark", client="REACH", group="reach")
 
@@ -72,7 +72,7 @@ def test_without_a_simulator_the_command_that_makes_one_is_said(tmp_path, monkey
     light = SUITES["libero_plus:light:goal"]
     assert "for which Docker or Charliecloud must be installed, then give --container" in how_to_get(light)
     assert "which docker runs with --container" in how_to_get(light, "docker")
-    with pytest.raises(NoSimulator, match="--simulator-python must be a Python"):
+    with pytest.raises(ValueError, match="--simulator-python must be a Python"):
         find_python(tmp_path / "nothing", SUITES["libero_goal"])
     made = tmp_path / ".venv-sim" / "bin" / "python"
     made.parent.mkdir(parents=True)

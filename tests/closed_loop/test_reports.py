@@ -130,6 +130,11 @@ def test_two_runs_for_one_cell_are_refused(tmp_path):
     results(tmp_path / "b", {(0, 1): True})
     with pytest.raises(BadResults, match="both hold libero_object for the cell 'lamp'"):
         fill(tmp_path)
+    results(tmp_path / "c", {(0, 1): True}, cell="no_motion")
+    results(tmp_path / "d", {(0, 1): True}, cell="no_motion", protocol=Protocol(seed=8), suite="libero_goal")
+    (tmp_path / "b").rename(tmp_path.parent / "away")
+    with pytest.raises(BadResults, match=r"same cell 'no_motion'.*seed 7 against 8\): give one of them another --cell"):
+        fill(tmp_path)
 
 
 def test_every_cell_has_a_recipe_and_every_column_a_suite():

@@ -450,6 +450,8 @@ def test_measurements_are_given_as_text_and_as_json(protocol):
                 predict(running, bad)
         else:
             bad = [b"", observation(protocol, image=None), observation(protocol, text="")]
+            if protocol == "vla-eval":
+                bad[1] = vla_eval_message(MessageType.OBSERVATION, {"images": 3})
             talk(running, protocol, [*bad, observation(protocol)])
         status, text = asked(running, "GET", "/metrics")
         assert status == 200 and b'lamp_answer_seconds{quantile="0.95"}' in text

@@ -84,12 +84,10 @@ class LampModelServer(ModelServer):
 
     async def on_observation(self, obs: dict[str, Any], ctx: SessionContext) -> None:
         """See ``ModelServer``."""
-        episode = self._episodes.get(ctx.session_id)
-        if episode is None:
-            raise ValueError("an observation came before the start of an episode")
+        episode = _begun(self._served, self._episodes.get(ctx.session_id))
         action = episode.waiting_action()
         if action is None:
-            future = await asyncio.to_thread(_ask, episode, obs)
+            future = await asyncio.to_thread(_ask, self._served, episode, obs)
             action = episode.first_action((await asyncio.wrap_future(future))[0])
         await ctx.send_action(action)
 
@@ -153,12 +151,20 @@ def observation_spec(served: Served) -> dict[str, DimSpec]:
     return {**images, "language": LANGUAGE, "state": state}
 
 
-def _ask(episode: Episode, payload: Mapping[str, Any]) -> Any:
-    if not isinstance(payload, Mapping):
-        raise ValueError(f"an observation must be a map, found {type(payload).__name__}")
-    images = payload.get("images")
-    if not isinstance(images, Mapping):
-        raise ValueError(f"an observation needs a map of images by their cameras, found {type(images).__name__}")
+def _begun(served: Served, episode: Episode | None) -> Episode:
+    with served.service.metrics.reading():
+        if episode is None:
+            raise ValueError("an observation came before the start of an episode")
+    return episode
+
+
+def _ask(served: Served, episode: Episode, payload: Mapping[str, Any]) -> Any:
+    with served.service.metrics.reading():
+        if not isinstance(payload, Mapping):
+            raise ValueError(f"an observation must be a map, found {type(payload).__name__}")
+        images = payload.get("images")
+        if not isinstance(images, Mapping):
+            raise ValueError(f"an observation needs a map of images by their cameras, found {type(images).__name__}")
     state = payload.get("states", payload.get("state"))
     return episode.ask(images, payload.get("task_description"), state)
 
@@ -202,12 +208,11 @@ class _Conversation:
         return None
 
     async def _action(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        if self._episode is None:
-            raise ValueError("an observation came before the start of an episode")
-        action = self._episode.waiting_action()
+        episode = _begun(self._served, self._episode)
+        action = episode.waiting_action()
         if action is None:
-            future = await asyncio.to_thread(_ask, self._episode, payload)
-            action = self._episode.first_action((await self._link.answer(future))[0])
+            future = await asyncio.to_thread(_ask, self._served, episode, payload)
+            action = episode.first_action((await self._link.answer(future))[0])
         return action
 
     def _hello(self, payload: Mapping[str, Any]) -> dict[str, Any]:
