@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from schemas.durations import duration
+
 EVERY_S = 10.0
 """Seconds from one plain line to the next."""
 
@@ -94,9 +96,9 @@ class PlainProgress:
         rate = (self.done - self.before) / max(seconds, 1e-9)
         words = [f"{self.title}: {self.done} of {self.total}"]
         if left and rate > 0:
-            words += [f"{rate:.3g}/s", f"{_duration((self.total - self.done) / rate)} left"]
+            words += [f"{rate:.3g}/s", f"{duration((self.total - self.done) / rate)} left"]
         elif not left:
-            words.append(f"in {_duration(seconds)}")
+            words.append(f"in {duration(seconds)}")
         self.say(", ".join([*words, *([self.postfix] if self.postfix else [])]))
 
 
@@ -113,10 +115,3 @@ class _Silent:
 
 def _to_standard_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -10,6 +10,7 @@ import tyro
 
 from jobs.cli.build_report import summary_json, summary_text
 from jobs.cli.exit_codes import GOES_ON, UsageError
+from schemas.durations import duration
 from schemas.locations import locate
 
 if TYPE_CHECKING:
@@ -154,11 +155,3 @@ def _rate(per_second: float) -> str:
         if per_second * scale >= 1:
             return f"{per_second * scale:.3g} a {unit}"
     return f"{per_second * 3600:.3g} an hour"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as ``40 s``, ``12 min``, ``5.2 h`` or ``3.1 days``."""
-    for size, unit in ((86400, "days"), (3600, "h")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(seconds, 0):.0f} s"

@@ -19,6 +19,7 @@ from lamp_model.training.init_motion import backbone_source
 from lamp_model.training.memory import Memory, ModuleMemory, training_memory
 from lamp_model.training.stages import Stage
 from lamp_model.training.trainer import Trainer
+from schemas.durations import duration
 
 GIB = 2**30
 USABLE = 0.97
@@ -131,7 +132,7 @@ class Plan:
             f"backward: {compute}",
             f"disk     {self.disk_bytes / GIB:.2f} GiB for checkpoints: {self.checkpoint_bytes / GIB:.2f} each, the "
             f"newest {training.keep}, the best and the one being written",
-            f"time     {_duration(self.hours)} for {training.steps:,} steps of {training.batch_size} samples on "
+            f"time     {duration(self.hours * 3600)} for {training.steps:,} steps of {training.batch_size} samples on "
             f"{machines.count} GPU{'s' if machines.count > 1 else ''} of kind {machines.kind} at an assumed MFU of "
             f"{machines.mfu:.0%}: {self.samples_per_second:,.1f} samples/s, {samples:,} samples, "
             f"{samples / max(self.config.data.samples, 1):,.1f} times through the data",

@@ -11,7 +11,7 @@ from fixtures.command import ended_lamp_data, lamp_data
 from fixtures.libero import FAST, Demo, fast_recipe, replace, write_file
 
 from jobs.cli.exit_codes import UsageError
-from jobs.commands.status import Status, duration, status_command
+from jobs.commands.status import Status, status_command
 from jobs.executors.local import LocalExecutor
 from pipeline.build import run
 from pipeline.build.build_state import BuildState, StateWriter, kept_state, read_state
@@ -19,6 +19,7 @@ from pipeline.build.episode_store import Quarantined
 from pipeline.build.executor import unnoticed
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.work_folder import WORK
+from schemas.durations import duration
 
 
 @pytest.fixture(scope="module")
