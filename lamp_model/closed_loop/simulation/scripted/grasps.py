@@ -10,8 +10,8 @@ import numpy as np
 
 OPENING = 0.072
 """Widest object that fits between the open fingers with room to spare, metres."""
-REACH_DOWN = 0.045
-"""How far below an object's top the fingertips go: less than the fingers are long."""
+REACH_DOWN = 0.03
+"""How far below an object's top the fingertips go: less than the palm is above them."""
 OVER_TABLE = 0.012
 """Lowest height of the fingertips above what an object stands on."""
 TURN_COST = 0.012

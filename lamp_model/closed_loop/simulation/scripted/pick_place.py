@@ -28,10 +28,12 @@ class Place:
     Attributes:
         point: for the middle of the object, and (z) for its lowest point when it is let go, world, metres.
         top: height of the highest thing on the way there, which the object is carried over.
+        hand: lowest height of the fingertips; the object is let go from higher up if need be.
     """
 
     point: np.ndarray
     top: float
+    hand: float = -np.inf
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ class PickAndPlace:
         over = self._hand_for(arm, place.point)
         over[2] = grasp.position[2] + carried
         arm.move(np.array([*arm.position[:2], over[2]]), grasp.yaw, CLOSED, within=0.04, speed=0.9)
-        arm.move(over, grasp.yaw, CLOSED, within=0.012, at_most=80, speed=0.9)
+        arm.move(over, grasp.yaw, CLOSED, within=0.02, at_most=80)
         down = self._hand_for(arm, place.point)
+        down[2] = max(down[2], place.hand)
         arm.move(down, grasp.yaw, CLOSED, within=0.006, at_most=50, speed=0.6)
         arm.hold(6, down, grasp.yaw, OPEN)
         arm.move(down + 0.08 * up, grasp.yaw, OPEN, within=0.02, at_most=25)

@@ -12,8 +12,10 @@ from lamp_model.closed_loop.simulation.scripted.shapes import surface_points
 
 Skill = Callable[[Arm, np.random.Generator], None]
 """Moves the arm; its small choices come from the generator."""
-INTO = 0.03
-"""How far below a container's upper edge an object's lowest point is when it is let go, metres."""
+OVER_FLOOR = 0.012
+"""How far above a container's underside an object is let go, metres, if the hand can come so low."""
+INTO = 0.012
+"""How far below a container's upper edge the fingertips go."""
 ONTO = 0.006
 """How far above a plate's underside."""
 
@@ -53,7 +55,8 @@ def _others(environment: Any, moved: str) -> tuple[int, ...]:
 def _inside(arm: Arm, container: int) -> Place:
     points = surface_points(arm.model, arm.data, container)
     low, high = points.min(axis=0), points.max(axis=0)
-    return Place(np.array([*((low + high) / 2)[:2], high[2] - INTO]), float(high[2]))
+    point = np.array([*((low + high) / 2)[:2], low[2] + OVER_FLOOR])
+    return Place(point, float(high[2]), float(high[2]) - INTO)
 
 
 def _upon(arm: Arm, under: int) -> Place:
