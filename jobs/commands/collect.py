@@ -48,6 +48,9 @@ class Collect:
     """Steps without motion before a recording begins."""
     max_steps: int = 300
     """Limit of a demonstration."""
+    perturb: tuple[str, ...] = ()
+    """Perturb each demonstration: AXIS:STRENGTH with the axes camera, light, background, noise, layout, robot,
+    language."""
     attempts: int | None = None
     """The most attempts at a task. [default: 3 for each demonstration, and 5]"""
     simulator_python: Path | None = None
@@ -62,6 +65,7 @@ def collect_command(args: Collect) -> int:
     """Collect; 1 if a task has too few demonstrations."""
     from lamp_model.closed_loop.collecting import CollectionFailed
     from lamp_model.closed_loop.demonstrations import BadCollection, Collection
+    from lamp_model.closed_loop.simulation.perturbations.spec import parse
     from lamp_model.closed_loop.simulators import NoSimulator
 
     for name in ("workers", "attempts"):
@@ -73,7 +77,14 @@ def collect_command(args: Collect) -> int:
     numbers = tuple(dict.fromkeys(args.tasks)) or tuple(range(TASKS))
     try:
         collection = Collection(
-            args.suite, args.demos, args.seed, args.size, args.depth, args.settle_steps, args.max_steps
+            args.suite,
+            args.demos,
+            args.seed,
+            args.size,
+            args.depth,
+            args.settle_steps,
+            args.max_steps,
+            tuple(map(str, parse(args.perturb))),
         )
         tasks = _collected(args, collection, numbers)
     except (CollectionFailed, NoSimulator) as error:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed
 from schemas.files import remove_partials, sync_folder, write_whole
 from schemas.structured import structure
 
@@ -35,6 +36,7 @@ class Collection:
         depth: keep depth too.
         settle_steps: steps without motion before a recording begins.
         max_steps: of a demonstration.
+        perturb: perturbations of each, such as ``camera:1``; an attempt's seed decides what they draw.
     """
 
     suite: str
@@ -44,6 +46,7 @@ class Collection:
     depth: bool = False
     settle_steps: int = 10
     max_steps: int = 300
+    perturb: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("demos", 1), ("seed", 0), ("side", 16), ("settle_steps", 0), ("max_steps", 1)):
@@ -52,9 +55,7 @@ class Collection:
 
     def attempt_seed(self, task: int, attempt: int) -> int:
         """The seed of everything that is left to chance in an attempt, 0 to 2^32 - 1."""
-        import numpy as np
-
-        return int(np.random.SeedSequence((self.seed, task, attempt)).generate_state(1)[0])
+        return episode_seed(self.seed, task, attempt)
 
 
 @dataclass(frozen=True)

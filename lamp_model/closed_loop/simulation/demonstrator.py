@@ -6,7 +6,7 @@ Orders and answers are lines of JSON, as in ``child``.
 order            with                                             answers
 ===============  ===============================================  ====================================================
 ``open``         ``suite``, ``task`` (number), ``side``,          ``{"opened": {"name": ..., "unscripted": ..., ...}}``
-                 ``depth``, ``settle``, ``at_most``
+                 ``depth``, ``settle``, ``at_most``, ``perturb``
 ``demonstrate``  ``seed``, ``about`` (attributes), ``path``       ``{"result": {"success": ..., "steps": ..., ...}}``
 ===============  ===============================================  ====================================================
 
@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from lamp_model.closed_loop.simulation.answers import answering
+from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
+from lamp_model.closed_loop.simulation.perturbations.spec import parse
 from lamp_model.closed_loop.simulation.scripted.demonstration import attempt
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask, open_task
-from lamp_model.closed_loop.simulation.scripted.recorded import write_demonstration
+from lamp_model.closed_loop.simulation.scripted.recorded import Look, write_demonstration
 from lamp_model.closed_loop.simulation.scripted.tasks import NoScript, task_skills
 
 
@@ -64,10 +66,12 @@ class _Demonstrator:
     def demonstrate(self, seed: int, about: dict[str, Any], path: str) -> dict[str, Any]:
         assert self._task is not None
         begin = time.perf_counter()
-        made = attempt(self._task, seed, self._how["settle"], self._how["at_most"])
+        perturber = Perturber(parse(self._how["perturb"]), seed)
+        made = attempt(self._task, seed, perturber, self._how["settle"], self._how["at_most"])
         physics = time.perf_counter() - begin
         if not made.reason:
-            write_demonstration(Path(path), self._task, made, about, self._how["side"], self._how["depth"])
+            look = Look(self._how["side"], self._how["depth"], perturber)
+            write_demonstration(Path(path), self._task, made, about, look)
         seconds = {"physics": physics, "total": time.perf_counter() - begin}
         result = {"success": not made.reason, "reason": made.reason, "steps": len(made.trajectory.actions)}
         return {"result": {**result, "seconds": {name: round(value, 2) for name, value in seconds.items()}}}

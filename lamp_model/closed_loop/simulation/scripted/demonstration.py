@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
 from lamp_model.closed_loop.simulation.scripted.arm import OBSERVED, OPEN, Arm, OutOfTime, Trajectory
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask, reset
 from lamp_model.closed_loop.simulation.scripted.pick_place import NotGrasped
@@ -30,16 +31,21 @@ class Attempt:
     model: str
 
 
-def attempt(task: OpenTask, seed: int, settle: int = 10, at_most: int = 300) -> Attempt:
+def attempt(
+    task: OpenTask, seed: int, perturber: Perturber | None = None, settle: int = 10, at_most: int = 300
+) -> Attempt:
     """Try to solve a task; all chance comes from the seed.
 
     Args:
         task: its environment is reset.
         seed: 0 to 2^32 - 1.
+        perturber: perturbs the start; None leaves it as it is.
         settle: steps without motion before the recording begins, as in evaluation.
         at_most: steps that are recorded.
     """
     reset(task.environment, seed, OBSERVED.values())
+    if perturber is not None:
+        perturber.change(task.environment)
     for _ in range(settle):
         task.environment.step(REST)
     model = task.environment.sim.model.get_xml()

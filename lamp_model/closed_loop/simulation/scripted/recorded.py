@@ -4,12 +4,14 @@
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lamp_model.closed_loop.simulation.cameras import Cameras
+from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
 from lamp_model.closed_loop.simulation.scripted.demonstration import Attempt
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask
 
@@ -17,15 +19,26 @@ CAMERAS = {"agentview": "agentview", "eye_in_hand": "robot0_eye_in_hand"}
 """Names in the files, and in the model."""
 
 
-def write_demonstration(
-    path: Path, task: OpenTask, made: Attempt, about: dict[str, Any], side: int, depth: bool
-) -> None:
+@dataclass(frozen=True)
+class Look:
+    """How a demonstration is seen and told.
+
+    Attributes:
+        side: of the pictures, pixels.
+        depth: keep the normalised depth buffer too, with the clip planes (``znear_m``, ``zfar_m``) as attributes.
+        perturber: of the attempt.
+    """
+
+    side: int
+    depth: bool
+    perturber: Perturber
+
+
+def write_demonstration(path: Path, task: OpenTask, made: Attempt, about: dict[str, Any], look: Look) -> None:
     """Write one demonstration as ``data/demo_0`` of an HDF5 file.
 
     Args:
         about: further attributes of the demonstration, such as its seed.
-        side: of the pictures, pixels.
-        depth: keep the normalised depth buffer too, with the clip planes (``znear_m``, ``zfar_m``) as attributes.
     """
     import h5py
 
@@ -36,6 +49,10 @@ def write_demonstration(
         for name, value in task.attributes.items():
             data.attrs[name] = value if isinstance(value, str) else json.dumps(value)
         demo = data.create_group("demo_0")
+        said = look.perturber.instruction(task.instruction)
+        if said != task.instruction:
+            demo.attrs["language_instruction"] = said
+        demo.attrs["perturbations"] = json.dumps(look.perturber.drawn)
         demo.attrs.update({"num_samples": length, "model_file": made.model, "init_state": kept.states[0], **about})
         demo["actions"], demo["states"] = np.stack(kept.actions), np.stack(kept.states)
         seen = {name: np.stack([one[name] for one in kept.observed]) for name in kept.observed[0]}
@@ -49,13 +66,14 @@ def write_demonstration(
         obs = demo.create_group("obs")
         for name, values in seen.items():
             obs[name] = values
-        _render(obs, task, made, side, depth)
+        _render(obs, task, made, look)
 
 
-def _render(obs: Any, task: OpenTask, made: Attempt, side: int, depth: bool) -> None:
+def _render(obs: Any, task: OpenTask, made: Attempt, look: Look) -> None:
     """Render what each row shows: the state after its action."""
     sim = task.environment.sim
     model, data = sim.model._model, sim.data._data
+    side, depth = look.side, look.depth
     assert made.trajectory.last is not None
     shown = [*made.trajectory.states[1:], made.trajectory.last]
     squeezed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -73,7 +91,7 @@ def _render(obs: Any, task: OpenTask, made: Attempt, side: int, depth: bool) -> 
             sim.forward()
             for name, its in CAMERAS.items():
                 colours, buffer = cameras.look(data, its)
-                obs[f"{name}_rgb"][row] = colours
+                obs[f"{name}_rgb"][row] = look.perturber.picture(colours)
                 if depth:
                     obs[f"{name}_depth"][row] = buffer[..., None]
 
