@@ -29,14 +29,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/perturbations.png"))
     parser.add_argument("--suite", default="libero_object")
     parser.add_argument("--task", type=int, default=0)
-    parser.add_argument("--side", type=int, default=160)
+    parser.add_argument("--side", type=int, default=120)
     args = parser.parse_args()
     task = open_task(args.suite, args.task)
     published = _cell(task, Perturber((), 0), "as published", args.side)
     rows = [np.concatenate([published, *_cells(task, axis, args.side)], axis=1) for axis in AXES]
     sheet = Image.fromarray(np.concatenate(rows))
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(256).save(args.output, optimize=True)
+    sheet.save(args.output, optimize=True)
     print(f"{args.output}: {sheet.width} x {sheet.height}")
 
 
