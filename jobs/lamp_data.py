@@ -9,6 +9,7 @@ from jobs.cli.build_options import Build
 from jobs.cli.command_line import COMMON_HELP, check_choices, check_paths, check_subcommand, in_groups, start, ungrouped
 from jobs.cli.exit_codes import run_command
 from jobs.commands.build import build_command
+from jobs.commands.collect import Collect, collect_command
 from jobs.commands.copy import Copy, copy_command
 from jobs.commands.evaluate import Evaluate, evaluate_command
 from jobs.commands.inspect import Inspect, inspect_command
@@ -18,6 +19,7 @@ from jobs.commands.push import Push, push_command
 from jobs.commands.status import Status, status_command
 
 OPTIONS = {
+    "collect": Collect,
     "build": in_groups(Build),
     "status": Status,
     "inspect": Inspect,
@@ -28,6 +30,7 @@ OPTIONS = {
     "parts": Parts,
 }
 HANDLERS: dict[type, Any] = {
+    Collect: collect_command,
     Build: build_command,
     Inspect: inspect_command,
     Evaluate: evaluate_command,

@@ -72,6 +72,11 @@ class EvaluatePolicy:
     """Limit of an episode. [default: 220, 280, 300 and 520 for LIBERO's suites]"""
     seed: int = 7
     """Seed of the policy's noise."""
+    perturb: tuple[str, ...] = ()
+    """Perturb each episode of LIBERO: AXIS:STRENGTH with the axes camera, light, background, noise, layout, robot,
+    language; see docs/collecting.md. [default: as published, nothing]"""
+    perturb_seed: int = 0
+    """Decides, with the numbers of task and episode, what is drawn."""
     device: str = "auto"
     """Of the policy: auto, cpu, cuda or cuda:N."""
     statistics_key: str | None = None
@@ -121,9 +126,19 @@ def _evaluated(args: EvaluatePolicy, suites: "list[Suite]") -> "ResultFolder":
     from lamp_model.closed_loop.identity import identify
     from lamp_model.closed_loop.protocol import Protocol
     from lamp_model.closed_loop.results import LOCK, Evaluation, ResultFolder
+    from lamp_model.closed_loop.simulation.perturbations.spec import parse
     from schemas.locks import held
 
-    protocol = Protocol(args.environment_seed, args.reseed, args.settle_steps, args.execute, args.max_steps, args.seed)
+    protocol = Protocol(
+        args.environment_seed,
+        args.reseed,
+        args.settle_steps,
+        args.execute,
+        args.max_steps,
+        args.seed,
+        tuple(map(str, parse(args.perturb))),
+        args.perturb_seed,
+    )
     for suite in suites:
         suite.arguments(protocol)
     simulators = None if args.container else {suite.name: _simulator(args, suite) for suite in suites}

@@ -71,7 +71,12 @@ class Suite:
             ValueError: the protocol differs from the published one in something that this benchmark cannot do.
         """
         usual = Protocol()
-        for name, what in (("reseed", "a seed before each reset"), ("settle_steps", "other settling steps")):
+        choices = {
+            "reseed": "a seed before each reset",
+            "settle_steps": "other settling steps",
+            "perturb": "perturbations",
+        }
+        for name, what in choices.items():
             if getattr(protocol, name) != getattr(usual, name) and name not in self.takes.values():
                 raise ValueError(f"{self.name} does not take {what} (--{name.replace('_', '-')})")
         return {**{its: getattr(protocol, name) for its, name in self.takes.items()}, **self.params}
@@ -80,7 +85,7 @@ class Suite:
 def _libero() -> list[Suite]:
     names = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
     image = "ghcr.io/allenai/vla-evaluation-harness/libero"
-    takes = {**LIBERO_TAKES, "reseed": "reseed"}
+    takes = {**LIBERO_TAKES, **{name: name for name in ("reseed", "perturb", "perturb_seed")}}
     return [
         Suite(name, ON_DEMAND, {"suite": name, **LOOKS}, takes, place=place, tasks=10, upstream=UPSTREAM, image=image)
         for place, name in enumerate(names)

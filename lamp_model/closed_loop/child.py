@@ -62,17 +62,21 @@ class Simulator:
 
 
 class SimulatorProcess:
-    """A running process with one benchmark open."""
+    """A running process with one benchmark, or one task, open."""
 
-    def __init__(self, simulator: Simulator, log: Path):
-        """Start the process; what it prints is appended to ``log``."""
+    def __init__(self, simulator: Simulator, log: Path, program: str = PROGRAM):
+        """Start the process; what it prints is appended to ``log``.
+
+        Args:
+            program: the module that carries out orders.
+        """
         self._simulator = simulator
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log_path = log
         self._log = open(log, "ab")  # noqa: SIM115 - closed with the process
         self._log_begin = self._log.tell()
         self._process = subprocess.Popen(
-            [str(simulator.python), "-m", PROGRAM],
+            [str(simulator.python), "-m", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -89,9 +93,8 @@ class SimulatorProcess:
         Raises:
             SimulatorFailed: it does not open.
         """
-        seconds = self._simulator.policy_seconds
-        self._order(do="open", benchmark=benchmark, params=params, url=url, policy_seconds=seconds)
-        return self._answer(self._simulator.start_seconds, "the start of the simulator")
+        order = {"benchmark": benchmark, "params": params, "url": url, "policy_seconds": self._simulator.policy_seconds}
+        return self.ask(self._simulator.start_seconds, "the start of the simulator", do="open", **order)
 
     def run(self, **episode: Any) -> dict[str, Any]:
         """Run an episode (see ``simulation.child``); its ``success``, ``steps`` and ``seconds``.
@@ -111,6 +114,19 @@ class SimulatorProcess:
                 seconds, what = waits[answer["waits"]]
             began = True  # the first wait is for the reset, which may take long
         return answer["result"]
+
+    def ask(self, seconds: float, what: str, **order: Any) -> dict[str, Any]:
+        """Give an order that has one answer; the answer.
+
+        Args:
+            seconds: the longest that it may take.
+            what: is waited for, for the message.
+
+        Raises:
+            SimulatorFailed: it was not carried out.
+        """
+        self._order(**order)
+        return self._answer(seconds, what)
 
     def close(self) -> None:
         """End the process."""

@@ -11,13 +11,15 @@ from lamp_model.closed_loop.benchmarks import Suite
 from lamp_model.closed_loop.protocol import Protocol
 from lamp_model.closed_loop.results import EpisodeResult, ResultFolder
 
+OURS = ("reseed", "perturb", "perturb_seed")
+"""Arguments that vla-eval's own classes do not have."""
 Evaluate = Callable[[dict[str, Any]], Sequence[Any]]
 """``vla_eval.run`` with where and how it runs: takes a configuration, returns a result for each of its benchmarks."""
 
 
 def suite_config(suite: Suite, protocol: Protocol, episodes: int, url: str, render: str) -> dict[str, Any]:
     """The configuration of a suite for ``vla_eval.run``."""
-    params = {name: value for name, value in suite.arguments(protocol).items() if name != "reseed"}
+    params = {name: value for name, value in suite.arguments(protocol).items() if name not in OURS}
     entry: dict[str, Any] = {
         "benchmark": suite.upstream or suite.benchmark,
         "subname": suite.name.replace(":", "-"),
@@ -38,8 +40,9 @@ def run_suite(suite: Suite, episodes: int, results: ResultFolder, evaluate: Eval
         ValueError: the protocol asks for something that the container cannot do.
     """
     protocol = results.evaluation.protocol
-    if protocol.reseed:
-        raise ValueError(f"{suite.name} in a container does not take a seed before each reset (--reseed)")
+    for name, what in (("reseed", "a seed before each reset"), ("perturb", "perturbations")):
+        if getattr(protocol, name):
+            raise ValueError(f"{suite.name} in a container does not take {what} (--{name})")
     done = results.finished(suite.name)
     for found in evaluate(suite_config(suite, protocol, episodes, url, render)):
         for number, task in enumerate(found["tasks"]):

@@ -16,6 +16,8 @@ class Protocol:
         settle_steps: steps without motion after a reset, which do not count towards the limit.
         execute: actions of a predicted chunk that are carried out before the next prediction; None: all of them.
         max_steps: an episode's limit; None takes the benchmark's own.
+        perturb: perturbations of each episode, such as ``camera:1`` (``simulation.perturbations.spec``).
+        perturb_seed: with the numbers of task and episode it decides what they draw.
         seed: of the policy's noise. Episode e of task t of the suite at place s has seed + 100,000 s + 1,000 t + e.
     """
 
@@ -25,6 +27,8 @@ class Protocol:
     execute: int | None = None
     max_steps: int | None = None
     seed: int = 7
+    perturb: tuple[str, ...] = ()
+    perturb_seed: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("settle_steps", 0), ("execute", 1), ("max_steps", 1)):

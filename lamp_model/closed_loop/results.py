@@ -80,6 +80,7 @@ class EpisodeResult:
         error: what failed, where there is no outcome.
         video: path relative to the folder, where one was written.
         category: the kind of perturbation, where the benchmark names one.
+        perturbed: what our own perturbations drew, by axis.
     """
 
     suite: str
@@ -93,6 +94,7 @@ class EpisodeResult:
     error: str | None = None
     video: str | None = None
     category: str | None = None
+    perturbed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int, int]:

@@ -101,7 +101,7 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
         views=cameras.views,
         primary=PRIMARY,
         wrist=WRIST if WRIST in cameras.views else None,
-        instructions=_instructions(ref, demo.parent.attrs),
+        instructions=_instructions(ref, demo),
         fps=20.0,
         state=state,
         state_names=STATE_NAMES,
@@ -147,8 +147,14 @@ def _check_shape(ref: EpisodeRef, group: Node, name: str, expected: tuple[str | 
     return shape[0]
 
 
-def _instructions(ref: EpisodeRef, attributes: Node) -> tuple[str, ...]:
-    problem = attributes.get("problem_info")
+def _instructions(ref: EpisodeRef, demo: Node) -> tuple[str, ...]:
+    """The demo's own instruction, where it was told in other words (``lamp-data collect --perturb language``), or the
+    file's.
+    """
+    own = demo.attrs.get("language_instruction")
+    if isinstance(own, str) and own.strip():
+        return (own.strip(),)
+    problem = demo.parent.attrs.get("problem_info")
     try:
         text = json.loads(problem)["language_instruction"] if problem is not None else ""
         text = "".join(text) if isinstance(text, list) else text

@@ -19,7 +19,6 @@ Either may be answered by ``{"failed": phase, "message": text}`` in place of its
 import contextlib
 import importlib
 import json
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -29,21 +28,15 @@ import anyio
 import anyio.to_thread
 from vla_eval.connection import Connection
 
+from lamp_model.closed_loop.simulation.answers import answering
 from lamp_model.closed_loop.simulation.episode import EpisodeFailed, Request, run_episode
 from lamp_model.closed_loop.simulation.recording import Recording
 
 
 def main() -> None:
     """Carry out orders until standard input ends."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # simulators print to standard output
-
-    def answer(values: dict[str, Any]) -> None:
-        answers.write(json.dumps(values) + "\n")
-        answers.flush()
-
     with contextlib.suppress(BrokenPipeError):  # whoever gave the orders is gone
-        anyio.run(_Child(answer).run)
+        anyio.run(_Child(answering()).run)
 
 
 class _Child:

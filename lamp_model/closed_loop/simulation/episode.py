@@ -53,7 +53,8 @@ async def run_episode(
         beat: called with what is waited for, before each wait: ``simulator`` or ``policy``.
 
     Returns:
-        ``success``, ``steps``, and ``seconds`` in all and by what they were spent on.
+        ``success``, ``steps``, ``seconds`` in all and by what they were spent on, and what was ``perturbed``, if
+        anything was.
 
     Raises:
         EpisodeFailed: the environment or the policy raised.
@@ -87,7 +88,8 @@ async def run_episode(
         result = await benchmark.get_result()
     success = bool(result["success"])
     await connection.end_episode({"success": success, "steps": steps})
-    return {"success": success, "steps": steps, "seconds": clock.spent()}
+    drawn = {"perturbed": perturbed} if (perturbed := getattr(benchmark, "perturbed", {})) else {}
+    return {"success": success, "steps": steps, "seconds": clock.spent(), **drawn}
 
 
 class _Clock:

@@ -1,5 +1,7 @@
 """vla-eval's LIBERO, rendered only when the policy looks, and with initial states that do not depend on the order."""
 
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vla_eval.benchmarks.base import StepResult
@@ -7,6 +9,8 @@ from vla_eval.benchmarks.libero.benchmark import LIBERO_DUMMY_ACTION, LIBERO_ENV
 from vla_eval.types import Action, Observation, Task
 
 from lamp_model.closed_loop.simulation.camera_gate import CameraGate
+from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
+from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed, parse
 
 
 class RenderOnDemandLIBERO(LIBEROBenchmark):
@@ -20,10 +24,15 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
     the seed: an episode that begins out of order, as after an interruption, is preceded by the resets that it lacks.
     """
 
-    def __init__(self, *, reseed: bool = False, **others: Any):
-        """``reseed``: seed before each reset instead, so that fixtures stand at the same place in all episodes."""
+    def __init__(self, *, reseed: bool = False, perturb: Sequence[str] = (), perturb_seed: int = 0, **others: Any):
+        """Args:
+        reseed: seed before each reset instead, so that fixtures stand at the same place in all episodes.
+        perturb: perturbations of every episode, such as ``camera:1``.
+        perturb_seed: with the task's number and the episode's it decides what they draw.
+        """
         super().__init__(**others)
-        self.reseed = reseed
+        self.reseed, self.perturbations, self.perturb_seed = reseed, parse(perturb), perturb_seed
+        self._perturber = Perturber((), 0)
         self._gate: CameraGate | None = None
         self._resets = 0
 
@@ -32,6 +41,11 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
         """Spent in rendering so far."""
         return 0.0 if self._gate is None else self._gate.seconds
 
+    @property
+    def perturbed(self) -> dict[str, Any]:
+        """What was drawn for the present episode, by axis."""
+        return self._perturber.drawn
+
     def reset(self, task: Task) -> Any:
         """Begin an episode; only the last settling step is rendered."""
         episode = task.get("episode_idx", 0)
@@ -39,6 +53,7 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
         if self._env is None or self._current_task_id != task["task_id"] or ran_past:
             self._open(task)
         assert self._env is not None and self._gate is not None
+        self._perturber = Perturber(self.perturbations, episode_seed(self.perturb_seed, task["task_id"], episode))
         self._gate.open = False
         if self.reseed:
             self._env.seed(self.env_seed)
@@ -71,7 +86,11 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
         """
         if self._gate is None or not self._gate.fresh:
             raise RuntimeError("the pictures of this step were not rendered: its action said observe = False")
-        return super().make_obs(raw_obs, task)
+        seen = super().make_obs(raw_obs, task)
+        if self.perturbations:
+            seen["images"] = {name: self._perturber.picture(image) for name, image in seen["images"].items()}
+            seen["task_description"] = self._perturber.instruction(seen["task_description"])
+        return seen
 
     def _open(self, task: Task) -> None:
         """Make and seed a task's environment, as ``LIBEROBenchmark.reset`` does, with a gate before its cameras."""
@@ -89,3 +108,12 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
         self._gate = CameraGate(self._env.env)
         self._gate.seconds = spent
         self._current_task_id, self._resets = task["task_id"], 0
+        if self.perturbations:
+            self._env.set_init_state = functools.partial(self._start, self._env, self._env.set_init_state)
+
+    def _start(self, environment: Any, set_init_state: Callable[[Any], Any], state: Any) -> Any:
+        """Set an initial state, and perturb it before it settles."""
+        set_init_state(state)
+        self._perturber.change(environment.env)
+        environment._update_observables(force=True)
+        return environment.env._get_observations()

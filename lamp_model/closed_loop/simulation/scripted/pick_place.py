@@ -1,0 +1,91 @@
+"""Take an object and set it down somewhere else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_model.closed_loop.simulation.scripted.arm import CLOSED, OPEN, Arm
+from lamp_model.closed_loop.simulation.scripted.grasps import Grasp, plan_grasp
+from lamp_model.closed_loop.simulation.scripted.shapes import surface_points
+
+ABOVE = 0.10
+"""Height above a grasp from which the hand comes down, metres."""
+CLEAR = 0.06
+"""Height of a carried object's lowest point over what it is carried across."""
+JITTER = np.array([0.012, 0.012, 0.015])
+"""Standard deviation of the first waypoint, metres: so that demonstrations differ."""
+
+
+class NotGrasped(Exception):
+    """The object did not come up with the hand."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object is to go.
+
+    Attributes:
+        point: for the middle of the object, and (z) for its lowest point when it is let go, world, metres.
+        top: height of the highest thing on the way there, which the object is carried over.
+        hand: lowest height of the fingertips; the object is let go from higher up if need be.
+    """
+
+    point: np.ndarray
+    top: float
+    hand: float = -np.inf
+
+
+@dataclass(frozen=True)
+class PickAndPlace:
+    """Take one object and put it at a place.
+
+    Attributes:
+        body: the object's body.
+        obstacles: bodies to stay away from when it is taken.
+        place: where it goes, asked for when it is in the hand.
+    """
+
+    body: int
+    obstacles: tuple[int, ...]
+    place: Callable[[Arm], Place]
+
+    def __call__(self, arm: Arm, chance: np.random.Generator) -> None:
+        """Do it.
+
+        Raises:
+            NotGrasped: the object stayed where it was.
+            OutOfTime: it took too long.
+        """
+        grasp = self._grasp(arm)
+        up = np.array([0.0, 0.0, 1.0])
+        arm.move(grasp.position + ABOVE * up + chance.normal(size=3) * JITTER, grasp.yaw, OPEN, within=0.03)
+        arm.move(grasp.position + 0.5 * ABOVE * up, grasp.yaw, OPEN, within=0.012)
+        arm.move(grasp.position, grasp.yaw, OPEN, within=0.005, at_most=40, speed=0.5)
+        before = arm.data.xpos[self.body][2]
+        arm.hold(8, grasp.position, grasp.yaw, CLOSED)
+        place = self.place(arm)
+        carried = max(place.top - grasp.bottom + CLEAR, CLEAR)  # above the grasp
+        arm.move(grasp.position + min(carried, 0.08) * up, grasp.yaw, CLOSED, within=0.02, speed=0.8)
+        if arm.data.xpos[self.body][2] - before < 0.02:
+            raise NotGrasped("the object slipped out of the gripper or was missed")
+        over = self._hand_for(arm, place.point)
+        over[2] = grasp.position[2] + carried
+        arm.move(np.array([*arm.position[:2], over[2]]), grasp.yaw, CLOSED, within=0.04, speed=0.9)
+        arm.move(over, grasp.yaw, CLOSED, within=0.02, at_most=80)
+        down = self._hand_for(arm, place.point)
+        down[2] = max(down[2], place.hand)
+        arm.move(down, grasp.yaw, CLOSED, within=0.006, at_most=50, speed=0.6)
+        arm.hold(6, down, grasp.yaw, OPEN)
+        arm.move(down + 0.08 * up, grasp.yaw, OPEN, within=0.02, at_most=25)
+
+    def _grasp(self, arm: Arm) -> Grasp:
+        around = [surface_points(arm.model, arm.data, body) for body in self.obstacles]
+        obstacles = np.concatenate([np.zeros((0, 3)), *around])
+        return plan_grasp(surface_points(arm.model, arm.data, self.body), obstacles, arm.yaw)
+
+    def _hand_for(self, arm: Arm, point: np.ndarray) -> np.ndarray:
+        """Where the hand is when the object in it is at a point."""
+        points = surface_points(arm.model, arm.data, self.body)
+        low, high = points.min(axis=0), points.max(axis=0)
+        return arm.position + point - [*((low + high) / 2)[:2], low[2]]
