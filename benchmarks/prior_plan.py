@@ -31,8 +31,9 @@ class Experiment:
         fresh: another, on which actions are judged; None: the ``judged`` of each file that follow those learnt from.
         demos: numbers of demonstrations a task with actions, ascending; stage 1 sees the flow of the most.
         judged: demonstrations a task that are for judging only.
-        tasks: numbers of the tasks that are acted on; empty: all of the suite.
+        tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
         first_episode, episodes: initial states that are acted from, for each task.
+        perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...
         stage1_steps, stage2_steps: None: the preset's.
         train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
         simulator: the Python of the simulator's environment, which also holds what its scenes look like; None: what
@@ -53,6 +54,7 @@ class Experiment:
     tasks: tuple[int, ...] = ()
     first_episode: int = 0
     episodes: int = 10
+    perturb: tuple[str, ...] = ()
     preset: str = "laptop"
     stage1_steps: int | None = None
     stage2_steps: int | None = None
@@ -107,17 +109,18 @@ class Step:
     keep: Path | None = None
 
 
-KINDS = ("collect", "build", "stage1", "measure", "stage2", "judge", "evaluate")
+KINDS = ("collect", "build", "stage1", "measure", "stage2", "judge", "evaluate", "robustness")
 
 
 def steps_of(of: Experiment) -> Iterator[Step]:
     """All steps in order; each needs only earlier ones."""
-    demonstrations = of.demonstrations or of.folder / "demos"
+    demonstrations = of.demonstrations or of.folder / "demos" / of.suite
     fresh = of.fresh or demonstrations
     if of.demonstrations is None:
         count = str(of.demos[-1] + of.judged)
-        words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, "--output", str(demonstrations))
-        yield Step("collect", "collect", words)
+        words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, *_tasks(of), *_simulator(of))
+        output = ("--workers", str(of.parallel), "--output", str(of.folder / "demos"))
+        yield Step("collect", "collect", (*words, *output), grows=True)
     most = _chosen(0, of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
     yield _build("flow", of, demonstrations, most, simulated)
@@ -143,9 +146,9 @@ def steps_of(of: Experiment) -> Iterator[Step]:
             ("python", "benchmarks/action_error.py", str(run), "--data", str(of.folder / "judged"),
              "--output", str(of.folder / "judged-actions" / f"{name}.json"), "--threads", str(of.threads)),
         )  # fmt: skip
-    for demos, arm, seed in of.policies():
-        name = name_of(demos, arm, seed)
-        yield _evaluate(of, name, CELLS.get(arm, "lamp"))
+    for perturbed in (None, *of.perturb):
+        for demos, arm, seed in of.policies():
+            yield _evaluate(of, name_of(demos, arm, seed), CELLS.get(arm, "lamp"), perturbed)
 
 
 def _priors(of: Experiment) -> Iterator[Step]:
@@ -212,11 +215,24 @@ def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ..
     return Step(name, kind, ("lamp-train", *words, *output), run / "config.json", again)
 
 
-def _evaluate(of: Experiment, name: str, cell: str) -> Step:
-    results = of.folder / "evaluations" / name
-    tasks = ("--tasks", *map(str, of.tasks)) if of.tasks else ()
+def results_of(of: Experiment, name: str, perturbed: str | None) -> Path:
+    """The folder of a policy's evaluation."""
+    return of.folder / "evaluations" / (name if perturbed is None else f"{name}-{perturbed.replace(':', '-')}")
+
+
+def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> Step:
+    results = results_of(of, name, perturbed)
     first = ("--first-episode", str(of.first_episode)) if of.first_episode else ()
-    words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *tasks, *first)
-    first += ("--simulator-python", str(of.simulator)) if of.simulator else ()
+    shift = ("--perturb", perturbed) if perturbed else ()
+    words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *_tasks(of))
     how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--cell", cell, "--output", str(results))
-    return Step(f"evaluate-{name}", "evaluate", (*words, *how), grows=True)
+    kind = "robustness" if perturbed else "evaluate"
+    return Step(f"evaluate-{results.name}", kind, (*words, *first, *shift, *_simulator(of), *how), grows=True)
+
+
+def _tasks(of: Experiment) -> tuple[str, ...]:
+    return ("--tasks", *map(str, of.tasks)) if of.tasks else ()
+
+
+def _simulator(of: Experiment) -> tuple[str, ...]:
+    return ("--simulator-python", str(of.simulator)) if of.simulator else ()

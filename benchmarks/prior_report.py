@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from machine import describe
-from prior_plan import Experiment, name_of
+from prior_plan import Experiment, name_of, results_of
 
 from lamp_model.closed_loop.results import BadResults, EpisodeResult, read_results
 from lamp_model.closed_loop.statistics import bootstrap_mean, mcnemar, wilson
@@ -34,15 +34,17 @@ def collected(of: Experiment) -> dict[str, Any]:
     """Everything that was measured, over all seeds, by demonstrations and arm; and the pairs of arms."""
     arms, pairs = [], []
     for demos in of.demos:
-        judged = {arm: _judged(of, demos, arm) for arm in of.arms}
-        acted = {arm: _acted(of, demos, arm) for arm in of.arms}
-        for arm in of.arms:
-            if judged[arm] or acted[arm]:
-                arms.append({"demos": demos, "arm": arm, **_of_arm(of, demos, arm, judged[arm], acted[arm])})
-        for one, other in combinations(of.arms, 2):
-            pair = _paired(judged[one], judged[other], acted[one], acted[other])
-            if pair:
-                pairs.append({"demos": demos, "first": one, "second": other, **pair})
+        for perturbed in (None, *of.perturb):
+            named = {"demos": demos, "perturbed": perturbed}
+            judged = {arm: {} if perturbed else _judged(of, demos, arm) for arm in of.arms}
+            acted = {arm: _acted(of, demos, arm, perturbed) for arm in of.arms}
+            for arm in of.arms:
+                if judged[arm] or acted[arm]:
+                    arms.append({**named, "arm": arm, **_of_arm(of, demos, arm, judged[arm], acted[arm])})
+            for one, other in combinations(of.arms, 2):
+                pair = _paired(judged[one], judged[other], acted[one], acted[other])
+                if pair:
+                    pairs.append({**named, "first": one, "second": other, **pair})
     stage1 = {path.stem: path.read_text() for path in (of.folder / f"{name}.txt" for name in MEASURED) if path.exists()}
     spent = {path.stem: json.loads(path.read_bytes())["seconds"] for path in sorted((of.folder / "steps").glob("*"))}
     return {"machine": describe(), "suite": of.suite, "stage1": stage1, "arms": arms, "pairs": pairs, "seconds": spent}
@@ -59,12 +61,12 @@ def _judged(of: Experiment, demos: int, arm: str) -> dict[tuple[int, str], float
     return found
 
 
-def _acted(of: Experiment, demos: int, arm: str) -> dict[tuple[int, int, int], EpisodeResult]:
+def _acted(of: Experiment, demos: int, arm: str, perturbed: str | None) -> dict[tuple[int, int, int], EpisodeResult]:
     """Outcomes by seed, task and initial state."""
     found = {}
     for seed in of.seeds:
         try:
-            results = read_results(of.folder / "evaluations" / name_of(demos, arm, seed))
+            results = read_results(results_of(of, name_of(demos, arm, seed), perturbed))
         except BadResults:
             continue
         found |= {(seed, one.task, one.episode): one for one in results if one.success is not None}
@@ -120,7 +122,7 @@ def as_markdown(found: dict[str, Any]) -> str:
         rate = f"{success['successes']}/{success['episodes']}" if success else ""
         wide = f"{100 * success['interval'][0]:.0f} to {100 * success['interval'][1]:.0f}%" if success else ""
         gate = f"{arm['gate']:.2f}" if "gate" in arm else ""
-        lines.append(f"| {arm['demos']} | {arm['arm']} | {arm['seeds']} | {off} | {rate} | {wide} | {gate} |")
+        lines.append(f"| {arm['demos']} | {_named(arm, 'arm')} | {arm['seeds']} | {off} | {rate} | {wide} | {gate} |")
     head = "| demonstrations a task | pair | action error, difference (95%) | better on | success of only one | p |"
     lines += ["", head, "|---|---|---|---|---|---|"]
     for pair in found["pairs"]:
@@ -131,8 +133,14 @@ def as_markdown(found: dict[str, Any]) -> str:
         better = f"{error['better']} of {error['episodes']}" if error else ""
         only = f"{success['only_first']}, {success['only_second']} of {success['pairs']}" if success else ""
         p = f"{success['p_value']:.2g}" if success else ""
-        lines.append(f"| {pair['demos']} | {pair['first']} - {pair['second']} | {off} | {better} | {only} | {p} |")
+        lines.append(
+            f"| {pair['demos']} | {_named(pair, 'first')} - {pair['second']} | {off} | {better} | {only} | {p} |"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _named(row: dict[str, Any], name: str) -> str:
+    return f"{row['perturbed']}: {row[name]}" if row["perturbed"] else row[name]
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
@@ -149,7 +157,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axis.set(title=title)
         if not shown:
             continue
-        labels = [f"{arm['arm']}\n{arm['demos']} a task" for arm in shown]
+        labels = [f"{_named(arm, 'arm')}\n{arm['demos']} a task" for arm in shown]
         values = [arm[name]["mean"] if name == "action_error" else arm[name]["successes"] / arm[name]["episodes"]
                   for arm in shown]  # fmt: skip
         spans = np.abs(np.array([arm[name]["interval"] for arm in shown]).reshape(-1, 2).T - np.array(values))

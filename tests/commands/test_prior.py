@@ -25,7 +25,9 @@ def prior(monkeypatch):
 
 @pytest.fixture
 def of(prior, tmp_path):
-    return prior.Experiment(tmp_path / "out", arms=(*prior.MAIN, *prior.FURTHER), seeds=(0, 1), tasks=(0, 3))
+    return prior.Experiment(
+        tmp_path / "out", arms=(*prior.MAIN, *prior.FURTHER), seeds=(0, 1), tasks=(0, 3), perturb=("light:1",)
+    )
 
 
 def output_of(step) -> Path | None:
