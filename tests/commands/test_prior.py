@@ -1,5 +1,6 @@
 """The experiment on the prior: its commands fit together, and what is done is not done again."""
 
+import importlib
 import json
 import subprocess
 from dataclasses import replace
@@ -18,9 +19,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def prior(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import prior
-
-    return prior
+    return importlib.import_module("prior")
 
 
 @pytest.fixture
@@ -124,8 +123,6 @@ def test_what_a_step_prints_is_kept_whole(prior, tmp_path):
 
 
 def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
-    from prior_report import write_report
-
     folder = of.folder
     for arm, off, successes in (("motion", 0.1, 3), ("none", 0.2, 1)):
         for seed in of.seeds:
@@ -141,7 +138,7 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
             path = folder / "evaluations" / name / "episodes.jsonl"
             path.parent.mkdir(parents=True)
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = write_report(of)
+    text = prior.write_report(of)
     found = json.loads((folder / "results.json").read_bytes())
     (pair,) = found["pairs"]
     assert pair["success"] == {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}
