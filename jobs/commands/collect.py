@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TASKS = 10
 """Of each of LIBERO's suites."""
+ROBOSUITE_TASKS = ("lift", "stack")
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ class Collect:
     and given again, the same command goes on; a file that is finished is never replaced. See docs/collecting.md.
     """
 
-    suite: Literal["libero_object", "libero_spatial", "libero_goal", "libero_10"]
-    """Whose tasks. Tasks without a controller are left out and named."""
+    suite: Literal["libero_object", "libero_spatial", "libero_goal", "libero_10", "robosuite"]
+    """Whose tasks; robosuite: its own lift and stack. Tasks without a controller are left out and named."""
     output: Path
     """Folder; the files are <output>/<suite>/<task>_demo.hdf5."""
     demos: int = 20
     """Demonstrations of each task."""
-    tasks: tuple[int, ...] = ()
-    """Numbers of tasks. [default: all]"""
+    tasks: tuple[str, ...] = ()
+    """Numbers of tasks; of robosuite, lift or stack. [default: all]"""
     workers: int = 1
     """Simulators at the same time."""
     seed: int = 0
@@ -72,9 +73,7 @@ def collect_command(args: Collect) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UsageError(f"--{name} must be 1 or more, found {value}")
-    if beyond := [number for number in args.tasks if not 0 <= number < TASKS]:
-        raise UsageError(f"{args.suite} has tasks 0 to {TASKS - 1}, and --tasks names {beyond[0]}")
-    numbers = tuple(dict.fromkeys(args.tasks)) or tuple(range(TASKS))
+    numbers = _numbers(args)
     try:
         collection = Collection(
             args.suite,
@@ -94,12 +93,20 @@ def collect_command(args: Collect) -> int:
     return _reported(args, tasks)
 
 
+def _numbers(args: Collect) -> tuple[int, ...]:
+    """The numbers of the tasks, each once, in order."""
+    names = ROBOSUITE_TASKS if args.suite == "robosuite" else tuple(map(str, range(TASKS)))
+    if unknown := [word for word in args.tasks if word not in names]:
+        raise UsageError(f"the tasks of {args.suite} are {', '.join(names)}, and --tasks names {unknown[0]!r}")
+    return tuple(sorted({names.index(word) for word in args.tasks or names}))
+
+
 def _simulator(args: Collect) -> "Simulator":
     from lamp_model.closed_loop.benchmarks import SUITES
     from lamp_model.closed_loop.child import Simulator
     from lamp_model.closed_loop.simulators import NoSimulator, find_python, how_to_get
 
-    suite = SUITES[args.suite]
+    suite = SUITES["robosuite_lift" if args.suite == "robosuite" else args.suite]
     python = find_python(args.simulator_python, suite)
     if python is None:
         raise NoSimulator(how_to_get(suite))

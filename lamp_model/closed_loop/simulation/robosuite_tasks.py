@@ -22,6 +22,28 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 REST = [0.0] * 6 + [-1.0]
 
 
+def make_environment(name: str, cameras: int | None) -> Any:
+    """A robosuite environment for one Panda arm with LIBERO's controller and rate.
+
+    Args:
+        cameras: side of their pictures, pixels; None makes none.
+    """
+    import robosuite
+
+    seen: dict[str, Any] = {"camera_names": list(CAMERAS), "camera_heights": cameras, "camera_widths": cameras}
+    return robosuite.make(
+        name,
+        robots="Panda",
+        controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
+        has_renderer=False,
+        has_offscreen_renderer=cameras is not None,
+        use_camera_obs=cameras is not None,
+        control_freq=20,
+        ignore_done=True,
+        **(seen if cameras is not None else {}),
+    )
+
+
 class RobosuiteBenchmark(StepBenchmark):
     """Tasks for one Panda arm, with LIBERO's robot, controller, images (turned by 180 degrees) and state.
 
@@ -126,22 +148,8 @@ class RobosuiteBenchmark(StepBenchmark):
             self._env = None
 
     def _open(self, name: str) -> None:
-        import robosuite
-
         self.cleanup()
-        self._env = robosuite.make(
-            name,
-            robots="Panda",
-            controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE"),
-            has_renderer=False,
-            has_offscreen_renderer=True,
-            use_camera_obs=True,
-            camera_names=list(CAMERAS),
-            camera_heights=self.side,
-            camera_widths=self.side,
-            control_freq=20,
-            ignore_done=True,
-        )
+        self._env = make_environment(name, self.side)
         spent = self.render_seconds
         self._gate = CameraGate(self._env)
         self._gate.seconds = spent

@@ -67,4 +67,4 @@ def _wait(arm: Arm) -> None:
     for _ in range(PATIENCE):
         if all(arm.trajectory.solved[-HELD:]):
             return
-        arm.step(here, yaw, OPEN)
+        arm.step(here, yaw, arm.trajectory.actions[-1][-1])

@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 
+ROBOSUITE = "robosuite"
+ROBOSUITE_TASKS = ("Lift", "Stack")
+"""In the order of their numbers."""
+
 
 @dataclass(frozen=True)
 class OpenTask:
@@ -16,12 +20,14 @@ class OpenTask:
         environment: robosuite's.
         name: of the task, as in the names of LIBERO's files.
         instruction: as the evaluation gives it.
+        suite: of the task.
         attributes: what LIBERO's own tool keeps of a task in its files.
     """
 
     environment: Any
     name: str
     instruction: str
+    suite: str
     attributes: dict[str, Any]
 
 
@@ -35,7 +41,18 @@ def libero_tasks(suite: str) -> list[Any]:
 
 def open_task(suite: str, number: int) -> OpenTask:
     """Make a task's environment; it has to be reset before it is used."""
-    return open_libero(suite, number)
+    return open_robosuite(number) if suite == ROBOSUITE else open_libero(suite, number)
+
+
+def open_robosuite(number: int) -> OpenTask:
+    """One of robosuite's own tasks."""
+    from lamp_model.closed_loop.simulation.robosuite_tasks import TEXTS, make_environment
+
+    name = ROBOSUITE_TASKS[number]
+    environment = make_environment(name, cameras=None)
+    problem = {"problem_name": name, "domain_name": ROBOSUITE, "language_instruction": TEXTS[name]}
+    attributes = {"env_name": name, "problem_info": problem}
+    return OpenTask(environment, name.lower(), TEXTS[name], ROBOSUITE, attributes)
 
 
 def open_libero(suite: str, number: int) -> OpenTask:
@@ -56,7 +73,7 @@ def open_libero(suite: str, number: int) -> OpenTask:
         "bddl_file_name": f"{task.problem_folder}/{task.bddl_file}",
         "bddl_file_content": content,
     }
-    return OpenTask(wrapped.env, os.path.splitext(task.bddl_file)[0], task.language, attributes)
+    return OpenTask(wrapped.env, os.path.splitext(task.bddl_file)[0], task.language, suite, attributes)
 
 
 def reset(environment: Any, seed: int, observed: Iterable[str]) -> None:

@@ -20,6 +20,9 @@ ROOMY = 0.05
 """Clearance beyond which more is worth nothing, metres."""
 RIM_DEPTH = 0.022
 """How far below a rim the fingertips go."""
+TOUCHES, TOUCHING = 0.004, 0.1
+"""Clearance below which the gripper touches what is beside it, and what that costs, metres."""
+IMPOSSIBLE = 10.0
 FINGER = (0.011, 0.012)
 """Half a finger's thickness along the line between the fingers, and half its width across, metres."""
 HAND = (0.105, 0.034)
@@ -72,6 +75,12 @@ def clearance(position: np.ndarray, yaw: float, opening: float, obstacles: np.nd
     return float(near.min())
 
 
+def _crowded(position: np.ndarray, yaw: float, obstacles: np.ndarray) -> float:
+    """The cost of little room, metres."""
+    room = clearance(position, yaw, OPENING, obstacles)
+    return (TOUCHING if room < TOUCHES else 0.0) - min(room, ROOMY)
+
+
 def plan_grasp(points: np.ndarray, obstacles: np.ndarray, yaw: float) -> Grasp:
     """The best grasp: across the narrowest side of an object, or astride the rim of one that is too wide.
 
@@ -97,8 +106,8 @@ def narrowest_grasp(points: np.ndarray, obstacles: np.ndarray, yaw: float) -> Gr
         width = float(along.max() - along.min())
         centred = position.copy()
         centred[:2] += axis * ((along.max() + along.min()) / 2 - position[:2] @ axis)
-        room = min(clearance(centred, yaw + turned, OPENING, obstacles), ROOMY)
-        cost = width + TURN_COST * abs(turned) - room + (10 if width > OPENING else 0)
+        cost = width + TURN_COST * abs(turned) + _crowded(centred, yaw + turned, obstacles)
+        cost += IMPOSSIBLE if width > OPENING else 0
         if cost < least:
             best, least = Grasp(centred, yaw + turned, width, float(low[2])), cost
     assert best is not None
@@ -117,8 +126,7 @@ def rim_grasp(points: np.ndarray, obstacles: np.ndarray, yaw: float) -> Grasp:
             angle = yaw + turned
             place = centre + side * radius * np.array([np.cos(angle), np.sin(angle)])
             position = np.array([*place, high[2] - RIM_DEPTH])
-            room = min(clearance(position, angle, OPENING, obstacles), ROOMY)
-            cost = TURN_COST * abs(turned) - room
+            cost = TURN_COST * abs(turned) + _crowded(position, angle, obstacles)
             if cost < least:
                 best, least = Grasp(position, angle, 0.008, float(low[2])), cost
     assert best is not None

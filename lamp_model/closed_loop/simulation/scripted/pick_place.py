@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lamp_model.closed_loop.simulation.scripted.arm import CLOSED, OPEN, Arm
-from lamp_model.closed_loop.simulation.scripted.grasps import Grasp, plan_grasp
+from lamp_model.closed_loop.simulation.scripted.grasps import plan_grasp
 from lamp_model.closed_loop.simulation.scripted.shapes import surface_points
 
 ABOVE = 0.10
 """Height above a grasp from which the hand comes down, metres."""
-CLEAR = 0.06
-"""Height of a carried object's lowest point over what it is carried across."""
+CLEAR = 0.04
+"""Height of a carried object's lowest point over what it is carried across, metres."""
+BESIDE = 0.1
+"""How near the way of a carried object things are that it is carried over, metres."""
 JITTER = np.array([0.012, 0.012, 0.015])
 """Standard deviation of the first waypoint, metres: so that demonstrations differ."""
 
@@ -44,11 +46,13 @@ class PickAndPlace:
         body: the object's body.
         obstacles: bodies to stay away from when it is taken.
         place: where it goes, asked for when it is in the hand.
+        lift_only: keep it in the hand, lifted, in place of that.
     """
 
     body: int
     obstacles: tuple[int, ...]
     place: Callable[[Arm], Place]
+    lift_only: bool = False
 
     def __call__(self, arm: Arm, chance: np.random.Generator) -> None:
         """Do it.
@@ -57,7 +61,8 @@ class PickAndPlace:
             NotGrasped: the object stayed where it was.
             OutOfTime: it took too long.
         """
-        grasp = self._grasp(arm)
+        obstacles = self._obstacles(arm)
+        grasp = plan_grasp(surface_points(arm.model, arm.data, self.body), obstacles, arm.yaw)
         up = np.array([0.0, 0.0, 1.0])
         arm.move(grasp.position + ABOVE * up + chance.normal(size=3) * JITTER, grasp.yaw, OPEN, within=0.03)
         arm.move(grasp.position + 0.5 * ABOVE * up, grasp.yaw, OPEN, within=0.012)
@@ -65,27 +70,46 @@ class PickAndPlace:
         before = arm.data.xpos[self.body][2]
         arm.hold(8, grasp.position, grasp.yaw, CLOSED)
         place = self.place(arm)
-        carried = max(place.top - grasp.bottom + CLEAR, CLEAR)  # above the grasp
-        arm.move(grasp.position + min(carried, 0.08) * up, grasp.yaw, CLOSED, within=0.02, speed=0.8)
-        if arm.data.xpos[self.body][2] - before < 0.02:
-            raise NotGrasped("the object slipped out of the gripper or was missed")
+        top = max(place.top, highest_between(obstacles, grasp.position, place.point), grasp.bottom)
+        lifted = grasp.position + (top + CLEAR - grasp.bottom) * up
+        arm.move(lifted, grasp.yaw, CLOSED, within=0.03, speed=0.8)
+        self._check_held(arm, before + 0.5 * CLEAR)
+        if self.lift_only:
+            arm.hold(5, arm.position, grasp.yaw, CLOSED)
+            return
         over = self._hand_for(arm, place.point)
-        over[2] = grasp.position[2] + carried
-        arm.move(np.array([*arm.position[:2], over[2]]), grasp.yaw, CLOSED, within=0.04, speed=0.9)
+        over[2] = lifted[2]
         arm.move(over, grasp.yaw, CLOSED, within=0.02, at_most=80)
+        self._check_held(arm, before + 0.5 * (lifted[2] - grasp.position[2]))
         down = self._hand_for(arm, place.point)
         down[2] = max(down[2], place.hand)
         arm.move(down, grasp.yaw, CLOSED, within=0.006, at_most=50, speed=0.6)
         arm.hold(6, down, grasp.yaw, OPEN)
         arm.move(down + 0.08 * up, grasp.yaw, OPEN, within=0.02, at_most=25)
 
-    def _grasp(self, arm: Arm) -> Grasp:
+    def _check_held(self, arm: Arm, height: float) -> None:
+        if arm.data.xpos[self.body][2] < height:
+            raise NotGrasped("the object slipped out of the gripper or was missed")
+
+    def _obstacles(self, arm: Arm) -> np.ndarray:
         around = [surface_points(arm.model, arm.data, body) for body in self.obstacles]
-        obstacles = np.concatenate([np.zeros((0, 3)), *around])
-        return plan_grasp(surface_points(arm.model, arm.data, self.body), obstacles, arm.yaw)
+        return np.concatenate([np.zeros((0, 3)), *around])
 
     def _hand_for(self, arm: Arm, point: np.ndarray) -> np.ndarray:
         """Where the hand is when the object in it is at a point."""
         points = surface_points(arm.model, arm.data, self.body)
         low, high = points.min(axis=0), points.max(axis=0)
         return arm.position + point - [*((low + high) / 2)[:2], low[2]]
+
+
+def highest_between(obstacles: np.ndarray, begin: np.ndarray, end: np.ndarray) -> float:
+    """The height of the highest obstacle within ``BESIDE`` of the straight way between two places, seen from above;
+    minus infinity where there is none.
+
+    Args:
+        obstacles: points N x 3, metres; ``begin`` and ``end`` are points too.
+    """
+    way = (end - begin)[:2]
+    share = np.clip((obstacles[:, :2] - begin[:2]) @ way / max(float(way @ way), 1e-12), 0, 1)
+    away = np.linalg.norm(obstacles[:, :2] - begin[:2] - share[:, None] * way, axis=1)
+    return float(obstacles[away < BESIDE, 2].max(initial=-np.inf))

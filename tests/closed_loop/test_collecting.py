@@ -1,0 +1,136 @@
+"""Which attempts are made, what is kept of them, and (with a simulator) that what is kept can be used."""
+
+import json
+import random
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from fixtures.command import start_lamp_data
+from fixtures.simulator import needed_simulator, run_in_simulator
+
+from jobs.cli.exit_codes import UsageError
+from jobs.commands.collect import Collect, collect_command
+from lamp_model.closed_loop.collecting import TaskProgress
+from lamp_model.closed_loop.demonstrations import (
+    ATTEMPTS,
+    AttemptResult,
+    BadCollection,
+    Collection,
+    CollectionFolder,
+    demos_in,
+)
+from pipeline.readers.libero import LiberoReader
+
+FAILS = {1, 2, 5}
+
+
+def result(attempt: int, success: bool = True) -> AttemptResult:
+    return AttemptResult(0, "lift", attempt, 7, success, "" if success else "missed", 3)
+
+
+@pytest.mark.parametrize("simulators", [1, 2, 4])
+def test_the_same_attempts_are_made_on_any_number_of_simulators(simulators):
+    """Whatever the order in which they end."""
+    task, chance, running = TaskProgress(0, wanted=5, most=50), random.Random(simulators), []
+    while task.waits or running:
+        while task.waits and len(running) < simulators:
+            running.append(task.hand_out())
+        ended = running.pop(chance.randrange(len(running)))
+        task.running -= 1
+        task.count(result(ended, ended not in FAILS))
+    assert task.handed == set(range(8)) and task.successes == 5
+    assert task.reasons == {"missed": 3}
+
+
+def test_a_task_ends_after_its_last_attempt():
+    task = TaskProgress(0, wanted=5, most=3)
+    for _ in range(3):
+        ended = task.hand_out()
+        task.running -= 1
+        task.count(result(ended, False))
+    assert task.ended and task.attempts == 3
+
+
+def write_part(folder: CollectionFolder, attempt: int) -> None:
+    path = folder.part_of(0, attempt)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_name"] = "Lift"
+        file["data"].create_group("demo_0")["actions"] = np.full((3, 7), attempt)
+
+
+def test_an_interrupted_collection_goes_on_with_what_is_missing(tmp_path):
+    collection = Collection("robosuite", demos=2)
+    folder = CollectionFolder(tmp_path, collection)
+    for attempt in (0, 1, 3):
+        folder.add(result(attempt, attempt != 1))
+        write_part(folder, attempt)
+    folder.part_of(0, 3).unlink()  # of a success whose part was lost
+    with open(folder.folder / ATTEMPTS, "ab") as file:
+        file.write(b'{"task": 0, "na')  # cut off
+    again = CollectionFolder(tmp_path, collection)
+    assert [one.attempt for one in again.made(0)] == [0, 1]
+    again.add(result(2))
+    write_part(again, 2)
+    path = again.assemble(0, "lift")
+    assert demos_in(path) == 2 and not again.part_of(0, 0).exists()
+    with h5py.File(path) as file:
+        assert [int(file[f"data/demo_{n}/actions"][0, 0]) for n in range(2)] == [0, 2]
+        assert file["data"].attrs["total"] == 6 and file["data"].attrs["env_name"] == "Lift"
+
+
+def test_a_folder_is_not_gone_on_with_otherwise(tmp_path):
+    CollectionFolder(tmp_path, Collection("robosuite", demos=2))
+    CollectionFolder(tmp_path, Collection("robosuite", demos=3))
+    with pytest.raises(BadCollection, match=r"side 128, not 64: choose another --output"):
+        CollectionFolder(tmp_path, Collection("robosuite", demos=2, side=64))
+
+
+def test_seeds_differ_by_task_attempt_and_collection():
+    seeds = {Collection("s", 1, seed).attempt_seed(task, n) for seed in (0, 1) for task in range(3) for n in range(4)}
+    assert len(seeds) == 24
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"tasks": ("10",)}, "the tasks of libero_object are 0, 1"), ({"demos": 0}, "demos must be 1 or more"),
+    ({"perturb": ("camera:x",)}, "'x' is no strength"), ({"workers": 0}, "--workers must be 1 or more"),
+])  # fmt: skip
+def test_a_wrong_command_is_refused_before_anything_starts(tmp_path, options, said):
+    with pytest.raises(UsageError, match=said):
+        collect_command(Collect("libero_object", tmp_path / "out", **options))
+    assert not (tmp_path / "out").exists()
+
+
+def collected(folder: Path, words: list[str], name: str) -> Path:
+    process = start_lamp_data(*words, folder=folder)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    return folder / name / "robosuite" / "lift_demo.hdf5"
+
+
+def test_demonstrations_of_the_simulator_can_be_replayed_and_read(tmp_path):
+    """robosuite's Lift, perturbed in what is told and seen: a success that its actions reach again from its first
+    state, that its seed makes again, and that the reader takes with depth, state and instruction."""
+    python = needed_simulator("robosuite")
+    words = ["collect", "--suite", "robosuite", "--tasks", "lift", "--demos", "1", "--size", "64", "--depth"]
+    words += ["--perturb", "language:1", "camera:1", "--simulator-python", str(python), "--output"]
+    files = [collected(tmp_path, [*words, name], name) for name in ("one", "two")]
+    with h5py.File(files[0]) as first, h5py.File(files[1]) as second:
+        demo = first["data/demo_0"]
+        for name in ("states", "actions", "obs/agentview_rgb", "obs/joint_states"):
+            assert np.array_equal(demo[name][:], second[f"data/demo_0/{name}"][:])
+        drawn = json.loads(demo.attrs["perturbations"])
+        assert set(drawn) == {"camera", "language"} and demo.attrs["seed"] > 0
+        assert abs(demo["actions"][:]).max() <= 1 and np.isfinite(demo["states"][:]).all()
+    changed = files[0].stat().st_mtime_ns
+    collected(tmp_path, [*words, "one"], "one")
+    assert files[0].stat().st_mtime_ns == changed
+    assert run_in_simulator(python, "fixtures.replayed", files[0]).split()[-1] == "solved"
+    reader = LiberoReader()
+    (ref,) = reader.list_episodes(tmp_path / "one")
+    episode = reader.read(ref)
+    assert episode.instructions == (drawn["language"]["instruction"],) and episode.success
+    depth = episode.views["agentview"].depth.read()
+    assert np.isfinite(depth).mean() > 0.9 and 0.3 < np.nanmedian(depth) < 3
