@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 # Test processes at the same time.
 JOBS ?= 2
 
-.PHONY: setup sim demo demo-sim test check clean bench
+.PHONY: setup sim demo demo-sim evidence test check clean bench
 
 setup: $(STAMP)
 
@@ -19,6 +19,10 @@ sim: $(STAMP)
 	$(VENV)/bin/lamp-policy simulator .venv-sim
 
 demo-sim: sim demo
+
+# Does the motion prior help? Hours on a CPU; given again, it goes on (docs/evidence.md).
+evidence: sim
+	$(PY) benchmarks/prior.py --output evidence
 
 demo: $(STAMP)
 	$(PY) -m jobs.demo

@@ -19,6 +19,7 @@ from lamp_model.features import Features
 from lamp_model.fusions import make_fusion
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.action_transformer import ActionTransformer
+from lamp_model.networks.conditioning import FeatureNorm
 from lamp_model.networks.lora import ADAPTERS, BACKBONE_MODULE, add_adapters
 from lamp_model.networks.motion_expert import MotionExpert, MotionTransformer
 from lamp_model.networks.precision import round_weights_once
@@ -97,6 +98,8 @@ class PolicyModel(MotionModel):
         width = self.qwen_vl_interface.width
         if config.guided:
             self.motion_guidance = make_fusion(config.fusion, config.fusion_options, width, config.motion.width)
+        if config.feature_norm == "index":  # an extension to the paper: without it there are no such entries
+            self.feature_norm = FeatureNorm(config.action.positions, width)
         self.action_model = make_action_head(config.action_head, config.action_head_options, config.action, width)
 
     def round_weights(self) -> None:
@@ -134,8 +137,10 @@ class PolicyModel(MotionModel):
         return self.action_model.noise(batch, generator)
 
     def guided_features(self, features: Features, noise: Float[torch.Tensor, "B F C G G"] | None) -> Features:
-        """Features for the Action Expert: guided by the Motion Expert, or unchanged when there is none."""
-        return features if noise is None else self.guide(features, self.guidance_state(features, noise))
+        """Features for the Action Expert: standardised where the config says so, and guided by the Motion Expert where
+        there is one."""
+        taken = features if self.config.feature_norm == "none" else self.feature_norm(features)
+        return taken if noise is None else self.guide(taken, self.guidance_state(features, noise))
 
     def guidance_state(
         self, features: Features, noise: Float[torch.Tensor, "B F C G G"]
@@ -166,6 +171,8 @@ def learning_modules(model: ModelConfig, training: TrainingConfig) -> tuple[str,
         modules = ["motion_head"]
     else:
         modules = ["motion_guidance", "action_model"] if model.guided else ["action_model"]
+        if model.feature_norm != "none":
+            modules.append("feature_norm")  # statistics of its training set; it has no weights
         if training.objective == "joint":
             modules.append("motion_head")
     if model.lora_rank:

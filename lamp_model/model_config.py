@@ -74,6 +74,12 @@ FEATURE_SUMMARY_OPTION = Option(
     needs="motion",
     of_motion=True,
 )
+POLICY_FEATURES_OPTION = Option(
+    "Features as the policy gets them: as they are (none, paper), or standardised like the Motion Expert's (index), "
+    "over the training set of stage 2, before motion guides them. [default: laptop index, others none]",
+    name="policy_feature_norm",
+    stage=2,
+)
 BACKBONE_OPTION = Option(
     "qwen3-vl (paper), openvla-7b, or any model of transformers: transformers-vlm:weights=OWNER/NAME,revision=COMMIT. "
     "Stage 2 takes that of stage 1. [default: qwen3-vl]",
@@ -272,6 +278,9 @@ class ModelConfig:
         fusion: a plug-in of ``lamp_model.fusions``, with its options (widths are filled in).
         action: sizes of the Action Expert.
         action_head: a plug-in of ``lamp_model.action_heads``, with its options (sizes and widths are filled in).
+        feature_norm: how the features are processed before they are guided and acted on
+            (``lamp_model.networks.conditioning``); ``index`` distinguishes as many places in the prompt as the Action
+            Expert has positions. The Motion Expert gets them as they come, and has a setting of its own.
         lora_rank: of adapters beside projections of the backbone's language model, which are trained; 0: no adapters.
         lora_modules: last names of the linear layers that get adapters.
         cameras: roles of the images, in the backbone's input order.
@@ -291,6 +300,7 @@ class ModelConfig:
     action: ActionConfig = field(default_factory=ActionConfig)
     action_head: Annotated[str, HEAD_OPTION] = "flow-matching"
     action_head_options: dict[str, Any] = field(default_factory=dict)
+    feature_norm: Annotated[Literal["none", "index"], POLICY_FEATURES_OPTION] = "none"
     lora_rank: Annotated[
         int,
         Option(
@@ -313,6 +323,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.padding not in ("masked", "repeat"):
             raise ValueError(f"padding must be masked or repeat, found {self.padding!r}")
+        if self.feature_norm not in ("none", "index"):
+            raise ValueError(f"policy-feature-norm must be none or index, found {self.feature_norm!r}")
         if self.image_orientation not in ORIENTATIONS:
             raise ValueError(
                 f"image-orientation must be one of {', '.join(ORIENTATIONS)}, found {self.image_orientation!r}"

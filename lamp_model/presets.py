@@ -1,7 +1,7 @@
 """Named sizes of model and training: ``paper`` is the published one, ``small`` one for a GPU of 24 GB, ``tiny`` the
-same architecture for a CPU."""
+same architecture for a CPU, ``laptop`` the same for an experiment on one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lamp_model.config import TrainingConfig
 from lamp_model.model_config import ActionConfig, ModelConfig, MotionConfig
@@ -114,7 +114,25 @@ def tiny() -> Preset:
     )
 
 
-PRESETS = {"paper": paper, "small": small, "tiny": tiny}
+def laptop() -> Preset:
+    """For showing on two CPU cores what a motion prior is worth (docs/evidence.md): ``tiny`` with a prompt of the
+    instruction alone, which leaves half of the tokens, features standardised for the policy too, and runs long enough
+    to act.
+    """
+    small = tiny()
+    model = replace(
+        small.model,
+        backbone_options={**small.model.backbone_options, "prompt": "{instruction}"},
+        feature_norm="index",
+    )
+    return Preset(
+        model=model,
+        stage1=replace(small.stage1, steps=3000, checkpoint_every=250, validate_every=250),
+        stage2=replace(small.stage2, steps=4000, batch_size=32, checkpoint_every=250, validate_every=250),
+    )
+
+
+PRESETS = {"paper": paper, "small": small, "tiny": tiny, "laptop": laptop}
 
 
 def preset(name: str) -> Preset:

@@ -78,10 +78,10 @@ class Train:
     """Stage 2: motion weights in the authors' layout in place of a run of stage 1: a folder, a .pt or a name on the
     Hugging Face hub.
     """
-    preset: Literal["tiny", "small", "paper"] | None = None
-    """tiny runs on any machine in minutes; small is made for one GPU of 24 GB and downloads Qwen3-VL-2B-Instruct; paper
-    is the published size, needs a large GPU and downloads Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of
-    stage 1]"""
+    preset: Literal["tiny", "laptop", "small", "paper"] | None = None
+    """tiny runs on any machine in minutes; laptop trains longer, on two cores, for benchmarks/prior.py; small is made
+    for one GPU of 24 GB and downloads Qwen3-VL-2B-Instruct; paper is the published size, needs a large GPU and
+    downloads Qwen3-VL-4B-Instruct. [default: tiny; in stage 2 that of stage 1]"""
     relative_depth: bool = False
     """Learn motion also from samples whose depth has no scale (docs/depth.md); they are refused otherwise."""
     resume: bool = False

@@ -42,7 +42,10 @@ class EvaluatePolicy:
     tasks: tuple[int, ...] = ()
     """Numbers of the tasks of each suite. [default: all]"""
     episodes: int | None = None
-    """The first N initial states of each task. [default: as published, 50 for LIBERO]"""
+    """So many initial states of each task. [default: as published, 50 for LIBERO]"""
+    first_episode: int = 0
+    """Number of the first of them, such as 20 where demonstrations began in states 0 to 19. [default: 0, as published]
+    """
     parallel: int = 1
     """Simulators at the same time; each takes whole tasks."""
     simulator_python: Path | None = None
@@ -107,6 +110,8 @@ def evaluate_policy_command(args: EvaluatePolicy) -> int:
         for name, value in (("--episodes", args.episodes), ("--parallel", args.parallel)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be 1 or more, found {value}")
+        if args.first_episode < 0:
+            raise UsageError(f"--first-episode must be 0 or more, found {args.first_episode}")
         results = _evaluated(args, suites)
     except (BadCheckpoint, EvaluationFailed, NoSimulator) as error:
         raise Failed(str(error)) from error
@@ -180,7 +185,8 @@ def _run_group(
             _run_in_containers(args, suites, results, url)
             return
         for suite in suites:
-            plan = Plan(suite, args.tasks or None, args.episodes, record=args.videos != "none")
+            record = args.videos != "none"
+            plan = Plan(suite, args.tasks or None, args.episodes, args.first_episode, record)
             runner = Runner(plan, results, simulators[suite.name], _Keeper(args, results))
             runner.run(url, args.parallel)
 
@@ -230,6 +236,10 @@ def _run_in_containers(args: EvaluatePolicy, suites: "list[Suite]", results: "Re
     from lamp_model.closed_loop.container import run_suite
     from lamp_model.closed_loop.run import EvaluationFailed
 
+    if args.first_episode:
+        raise UsageError(
+            "--first-episode is for simulators of this machine: in a container, states are taken from 0 on"
+        )
     if args.tasks:
         raise UsageError("--tasks is for simulators of this machine: in a container, all tasks of a suite run")
     evaluate = functools.partial(vla_eval.run, docker=True, output_dir=results.folder / "vla-eval", pull=True)

@@ -31,7 +31,8 @@ class Plan:
     Attributes:
         suite: whose tasks.
         tasks: numbers of tasks; None takes all.
-        episodes: the first n of each task; None takes as many as are published.
+        episodes: number of initial states of each task; None takes as many as are published.
+        first: number of the first of them; those before it may be where demonstrations began.
         record: keep frames and motion of each episode, for its video.
         frame_every: steps from one frame of a recording to the next.
     """
@@ -39,6 +40,7 @@ class Plan:
     suite: Suite
     tasks: tuple[int, ...] | None = None
     episodes: int | None = None
+    first: int = 0
     record: bool = True
     frame_every: int = 5
 
@@ -129,10 +131,11 @@ class Runner:
             raise EvaluationFailed(f"{suite.name} has tasks 0 to {len(tasks) - 1}, and --tasks names {beyond[0]}")
         there = self._results.finished(suite.name)
         limit = self._protocol.max_steps or opened["max_steps"] or 300
-        count = suite.episodes if self._plan.episodes is None else self._plan.episodes
+        first, count = self._plan.first, self._plan.episodes
+        last = suite.episodes if count is None else first + count
         jobs = []
         for number in numbers:
-            missing = tuple(episode for episode in range(count) if (number, episode) not in there)
+            missing = tuple(episode for episode in range(first, last) if (number, episode) not in there)
             if missing:
                 jobs.append(_Job(number, tasks[number]["name"], tasks[number].get("category"), limit, missing))
         return jobs

@@ -97,6 +97,11 @@ def check_expressible(run: Path, model: ModelConfig) -> None:
         raise BadRun(
             f"{run} was trained without motion or without its depth; the published layout knows 3D motion only"
         )
+    if model.feature_norm != "none":
+        raise BadRun(
+            f"{run} was trained with --policy-feature-norm {model.feature_norm}, which the published layout does not "
+            "know: train stage 2 again with --policy-feature-norm none"
+        )
     if model.backbone != "qwen3-vl" or model.fusion != "gated":
         raise BadRun(
             f"{run} has the backbone {model.backbone} and the fusion {model.fusion}; "

@@ -81,6 +81,9 @@ def _look_at_data(stage: Stage, training: Loader, validation: Loader | None, pre
         stage.baselines = ranks.from_first(stage.baselines)
         for buffer in stage.model.motion_head.buffers():
             ranks.copy_from_first(buffer)
+    if isinstance(stage, PolicyStage) and ranks.world > 1 and stage.model.config.feature_norm != "none":
+        for buffer in stage.model.feature_norm.buffers():
+            ranks.copy_from_first(buffer)
 
 
 def _watch(prepared: Prepared, stage: Stage) -> Watch:

@@ -1,5 +1,5 @@
-"""Statistics of the training set and errors of the linear probe, computed before the first step of stage 1. The
-statistics are saved with the weights.
+"""Statistics of the training set, computed before the first step and saved with the weights, and in stage 1 errors of
+the linear probe.
 
 At most ``MOST`` windows, spread evenly, are encoded for it, and no more than fit into ``ROOM``.
 """
@@ -26,7 +26,7 @@ from lamp_model.storage.run_folder import CHECKPOINTS, METRICS
 from lamp_model.training.linear_probe import LOOKED_AT, Ridge, chosen_strength, inner_products, predict
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.rollout_error import RolloutErrors, groups_of
-from lamp_model.training.stages import Encode, MotionStage, Stage
+from lamp_model.training.stages import Encode, MotionStage, PolicyStage, Stage
 from schemas.progress import open_progress
 
 MOST, ROOM = 2048, 2**30
@@ -57,8 +57,10 @@ class Survey:
 
 
 def look_at_data(stage: Stage, training: Loader, validation: Loader | None, folder: Path) -> None:
-    """Before the first step of stage 1, compute the statistics that the Motion Expert needs, and the linear probe's
-    errors as the stage's baseline. A resumed run has the first in its checkpoint and the second in its curves."""
+    """Before the first step compute the statistics that the networks need, and in stage 1 the linear probe's errors as
+    the stage's baseline. A resumed run has the first in its checkpoint and the second in its curves."""
+    if isinstance(stage, PolicyStage):
+        _standardise_features(stage, training, folder)
     if not isinstance(stage, MotionStage):
         return
     known = [line for line in read_metrics(folder / METRICS) if PROBE in line]
@@ -76,6 +78,14 @@ def look_at_data(stage: Stage, training: Loader, validation: Loader | None, fold
         if wants_probe and validation is not None:
             held_out = take(validation, stage.encode, device)
             stage.baselines = probe_errors(survey, held_out)
+
+
+def _standardise_features(stage: PolicyStage, training: Loader, folder: Path) -> None:
+    """Before the first step of stage 2, compute the statistics of features that its policy needs, if any."""
+    if stage.model.config.feature_norm == "none" or steps_in(folder / CHECKPOINTS):
+        return
+    with autocast(stage.model.device):
+        _keep_features(stage.model.feature_norm, take(training, stage.encode, stage.model.device))
 
 
 def take(loader: Loader, encode: Encode, device: torch.device) -> Survey:
@@ -137,14 +147,18 @@ def keep_statistics(expert: MotionExpert, survey: Survey) -> None:
     """Write the statistics of a training set into a Motion Expert that needs them; places beyond the longest prompt get
     those of its last place."""
     if isinstance(expert.feature_norm, FeatureNorm):
-        for name, values in zip(("mean", "std"), standard(survey), strict=True):
-            buffer = getattr(expert.feature_norm, name)
-            at = torch.arange(len(buffer)).clamp(max=len(values) - 1)
-            buffer.copy_(values[at])
+        _keep_features(expert.feature_norm, survey)
     if expert.config.scaled:
         motion = motion_layout.normalise(survey.motion)[survey.motion_mask]
         components = 3 if expert.config.depth else 2
         expert.sigma.copy_(motion.double().std(0, unbiased=False)[:components].mean().clamp(min=1e-4))
+
+
+def _keep_features(norm: FeatureNorm, survey: Survey) -> None:
+    for name, values in zip(("mean", "std"), standard(survey), strict=True):
+        buffer = getattr(norm, name)
+        at = torch.arange(len(buffer)).clamp(max=len(values) - 1)
+        buffer.copy_(values[at])
 
 
 def probe_errors(survey: Survey, held_out: Survey) -> dict[str, float]:

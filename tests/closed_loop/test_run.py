@@ -69,6 +69,10 @@ def test_it_goes_on_where_it_was(tmp_path, server):
     assert {key: both[key] for key in first} == first
 
 
+def test_the_first_initial_states_can_be_left_out(tmp_path, server):
+    assert set(evaluate(tmp_path, server, tasks=(0,), episodes=1, first=3)) == {(0, 3)}
+
+
 def test_parallel_simulators_come_to_the_same_outcomes(tmp_path, server):
     one = evaluate(tmp_path / "one", server)
     two = evaluate(tmp_path / "two", server, parallel=2)

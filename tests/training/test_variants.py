@@ -13,6 +13,9 @@ from training.test_model_training import OPTIONS, observation, smaller
 from jobs.cli.exit_codes import UsageError
 from jobs.cli.train_options import Train
 from jobs.commands.train import train_command
+from lamp_model.data.dataset import TrainingData
+from lamp_model.data.sample import decode_image
+from lamp_model.data.split import split_members
 from lamp_model.errors import BadRun
 from lamp_model.features import Features
 from lamp_model.model_config import MotionConfig
@@ -20,6 +23,7 @@ from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.networks.motion_layout import pack
 from lamp_model.options import plugin_options
 from lamp_model.policy import load_policy
+from lamp_model.published.export import check_expressible
 from lamp_model.storage.checkpoints import read_tensors
 from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
@@ -83,6 +87,26 @@ def test_a_policy_without_motion_needs_no_stage_1(folder):
     assert policy.predict(images, "open", state).shape == (10, 7)
     with pytest.raises(ValueError, match="no motion to return"):
         policy.predict(images, "open", state, return_motion=True)
+
+
+def test_features_are_standardised_for_the_policy_over_its_training_set(folder):
+    made = run(folder, 2, "standardised", prior="none", policy_feature_norm="index")
+    policy = load_policy(made, device="cpu")
+    names = {name for name in read_tensors(made / "model.safetensors") if name.startswith("feature_norm")}
+    assert names == {"feature_norm.mean", "feature_norm.std"}
+    numbers, _ = split_members(data := TrainingData(folder / "shards"), 0.1)
+    shown = [[decode_image(data.read(int(n)), role) for role in policy.cameras] for n in numbers]
+    images = [torch.from_numpy(np.stack(camera)) for camera in zip(*shown, strict=True)]
+    texts = [data.read(int(n)).instructions[0] for n in numbers]
+    with torch.no_grad():
+        features = policy.model.encode(images, texts)
+        taken = policy.model.guided_features(features, None)
+    picture = taken.mask.cumsum(1) == 5
+    assert features.tokens[picture].mean(0).abs().mean() > 5 * taken.tokens[picture].mean(0).abs().mean()
+    images, state = observation()
+    assert policy.predict(images, "open", state).shape == (10, 7)
+    with pytest.raises(BadRun, match="--policy-feature-norm index, which the published layout does not know"):
+        check_expressible(made, replace(read_config(made).model, guided=True))
 
 
 def test_with_depth_masked_it_neither_enters_nor_leaves():

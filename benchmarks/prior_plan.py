@@ -1,0 +1,238 @@
+"""The steps of the experiment in ``prior.py``: what a person would type, in order, and what each leaves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CELLS = {"none": "no_motion", "2d": "motion_2d", "add": "fusion_add", "concat": "fusion_concat"}
+"""Rows of the paper's tables, for ``lamp-policy table``; other arms stand for ``lamp``."""
+MAIN = ("motion", "none")
+"""With the prior, and without it on the same backbone."""
+FURTHER = ("untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
+"""``untrained`` is guided by a Motion Expert with its first random weights: what the further parameters alone do."""
+OF_ARM = {
+    "add": ("--fusion", "add"),
+    "concat": ("--fusion", "concat"),
+    "guidance-0": ("--guidance-steps", "0"),
+    "guidance-10": ("--guidance-steps", "10"),
+}
+"""Options of stage 2, beside those that all arms have."""
+EVERYTHING = ("--val-fraction", "0")
+"""A few demonstrations are learnt from to the last: others are judged on."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is run.
+
+    Attributes:
+        folder: everything is written below it.
+        demonstrations: a folder with a LIBERO HDF5 file for each task; None: they are collected.
+        fresh: another, on which actions are judged; None: the ``judged`` of each file that follow those learnt from.
+        demos: numbers of demonstrations a task with actions, ascending; stage 1 sees the flow of the most.
+        judged: demonstrations a task that are for judging only.
+        tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
+        first_episode, episodes: initial states that are acted from, for each task.
+        perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...
+        stage1_steps, stage2_steps: None: the preset's.
+        train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
+        simulator: the Python of the simulator's environment, which also holds what its scenes look like; None: what
+            the commands find by themselves.
+        stride: frames from one window of flow to the next, and of those that actions are judged on.
+        action_stride: frames from one sample of actions to the next.
+        stage1, stage2: further words of ``lamp-train``, for all arms alike.
+    """
+
+    folder: Path
+    suite: str = "libero_object"
+    demonstrations: Path | None = None
+    fresh: Path | None = None
+    demos: tuple[int, ...] = (5, 20)
+    judged: int = 2
+    arms: tuple[str, ...] = MAIN
+    seeds: tuple[int, ...] = (0, 1, 2)
+    tasks: tuple[int, ...] = ()
+    first_episode: int = 0
+    episodes: int = 10
+    perturb: tuple[str, ...] = ()
+    preset: str = "laptop"
+    stage1_steps: int | None = None
+    stage2_steps: int | None = None
+    train_backbone: str = "none"
+    simulator: Path | None = None
+    stride: int = 3
+    action_stride: int = 1
+    threads: int = 1
+    parallel: int = 1
+    stage1: tuple[str, ...] = ()
+    stage2: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.arms) - {*MAIN, *FURTHER}:
+            raise ValueError(f"arms are {', '.join((*MAIN, *FURTHER))}, found {', '.join(sorted(unknown))}")
+        if not self.demos or list(self.demos) != sorted(set(self.demos)) or self.demos[0] < 1:
+            raise ValueError(f"demos must be ascending numbers of at least 1, found {self.demos}")
+        if self.fresh is not None and self.demonstrations is None:
+            raise ValueError("--fresh goes with --demonstrations: those to judge on, and those to learn from")
+
+    def policies(self) -> list[tuple[int, str, int]]:
+        """(demonstrations a task, arm, seed) of every policy: pairs stand together, so that an interrupted experiment
+        can be read."""
+        return [(demos, arm, seed) for seed in self.seeds for demos in self.demos for arm in self.arms]
+
+
+def name_of(demos: int, arm: str, seed: int) -> str:
+    """The folder of a policy, and of its evaluation."""
+    return f"demos{demos}-{arm}-seed{seed}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        name: also of the file that says that it is done.
+        kind: the part of the experiment, for ``--only``.
+        command: words; ``output`` is among them.
+        begun: where this file exists, the step was begun and ``again`` is the command that goes on.
+        again: None: the same command goes on by itself.
+        grows: the same folder may be given to a larger command later.
+        keep: standard output is kept in this file.
+    """
+
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    begun: Path | None = None
+    again: tuple[str, ...] | None = None
+    grows: bool = False
+    keep: Path | None = None
+
+
+KINDS = ("collect", "build", "stage1", "measure", "stage2", "judge", "evaluate", "robustness")
+
+
+def steps_of(of: Experiment) -> Iterator[Step]:
+    """All steps in order; each needs only earlier ones."""
+    demonstrations = of.demonstrations or of.folder / "demos" / of.suite
+    fresh = of.fresh or demonstrations
+    if of.demonstrations is None:
+        count = str(of.demos[-1] + of.judged)
+        words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, *_tasks(of), *_simulator(of))
+        output = ("--workers", str(of.parallel), "--output", str(of.folder / "demos"))
+        yield Step("collect", "collect", (*words, *output), grows=True)
+    most = _chosen(0, of.demos[-1])
+    simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
+    yield _build("flow", of, demonstrations, most, simulated)
+    for demos in of.demos:
+        yield _build(
+            f"actions-{demos}",
+            of,
+            demonstrations,
+            _chosen(0, demos),
+            ("--flow", "none", "--stride", str(of.action_stride)),
+        )
+    judged = _chosen(of.demos[-1], of.judged) if of.fresh is None else ()
+    yield _build("judged-flow", of, fresh, judged, simulated)
+    yield _build("judged", of, fresh, judged, ("--flow", "none", "--stride", str(of.stride)))
+    yield from _priors(of)
+    for demos, arm, seed in of.policies():
+        name = name_of(demos, arm, seed)
+        run = of.folder / "policies" / name
+        yield _train(f"stage2-{name}", "stage2", of, run, _policy_words(of, demos, arm, seed))
+        yield Step(
+            f"judge-{name}",
+            "judge",
+            ("python", "benchmarks/action_error.py", str(run), "--data", str(of.folder / "judged"),
+             "--output", str(of.folder / "judged-actions" / f"{name}.json"), "--threads", str(of.threads)),
+        )  # fmt: skip
+    for perturbed in (None, *of.perturb):
+        for demos, arm, seed in of.policies():
+            yield _evaluate(of, name_of(demos, arm, seed), CELLS.get(arm, "lamp"), perturbed)
+
+
+def _priors(of: Experiment) -> Iterator[Step]:
+    """Runs of stage 1 that the arms need, and what they have learnt."""
+    learns = ("--train-backbone", of.train_backbone, *(("--backbone-rate", "5e-4") * (of.train_backbone == "full")))
+    steps = ("--steps", str(of.stage1_steps)) if of.stage1_steps else ()
+    common = ("--preset", of.preset, "--data", str(of.folder / "flow"), *EVERYTHING, *of.stage1)
+    prior = of.folder / "stage1"
+    yield _train("stage1", "stage1", of, prior, ("--stage", "1", *common, *steps, *learns))
+    taught = ()
+    if of.train_backbone != "none":
+        whole = of.folder / "stage1-whole"
+        yield Step("merge", "stage1", ("lamp-train", "merge", str(prior), "--output", str(whole)))
+        taught = ("--backbone", f"qwen3-vl:weights={whole / 'backbone'}")
+    if "2d" in of.arms:
+        words = ("--stage", "1", *common, *steps, *taught, "--motion", "2d")
+        yield _train("stage1-2d", "stage1", of, of.folder / "stage1-2d", words)
+    if "untrained" in of.arms:
+        words = ("--stage", "1", *common, *taught, "--steps", "1", "--learning-rate", "1e-9", "--minimum-rate", "0")
+        yield _train("stage1-untrained", "stage1", of, of.folder / "stage1-untrained", words)
+    for script, options in (("motion_error", ("--windows", "160")), ("hidden_state", ())):
+        words = ("python", f"benchmarks/{script}.py", str(prior), "--data", str(of.folder / "judged-flow"), *options)
+        yield Step(script, "measure", (*words, "--threads", str(of.threads)), keep=of.folder / f"{script}.txt")
+
+
+def _policy_words(of: Experiment, demos: int, arm: str, seed: int) -> tuple[str, ...]:
+    if arm == "none":
+        prior: tuple[str, ...] = ("--motion", "none")
+        if of.train_backbone != "none":
+            prior += ("--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}")
+    else:
+        prior = ("--motion", str(of.folder / {"2d": "stage1-2d", "untrained": "stage1-untrained"}.get(arm, "stage1")))
+    steps = ("--steps", str(of.stage2_steps)) if of.stage2_steps else ()
+    data = ("--preset", of.preset, "--data", str(of.folder / f"actions-{demos}"), *EVERYTHING)
+    return ("--stage", "2", *data, *prior, "--seed", str(seed), *steps, *of.stage2, *OF_ARM.get(arm, ()))
+
+
+def _assets(simulator: Path | None) -> tuple[str, ...]:
+    """Where the build finds what LIBERO's models name."""
+    if simulator is None:
+        return ()
+    packages = next(iter(sorted(simulator.parents[1].glob("lib/python3*/site-packages"))), None)
+    if packages is None:
+        raise ValueError(f"{simulator} is no Python of an environment that lamp-policy simulator made")
+    return ("--flow-options", f"robosuite={packages / 'robosuite'}",
+            f"libero-assets={packages / 'libero' / 'libero' / 'assets'}")  # fmt: skip
+
+
+def _chosen(first: int, count: int) -> tuple[str, ...]:
+    """Demonstrations of every file, by name."""
+    return ("--episodes", *(f"demo_{number}" for number in range(first, first + count)))
+
+
+def _build(name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...]) -> Step:
+    output = ("--executor", "local", "--output", str(of.folder / name))
+    return Step(name, "build", ("lamp-data", "build", "--dataset", "libero", "--input", str(source), *chosen, *words,
+                                *output))  # fmt: skip
+
+
+def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ...]) -> Step:
+    output = ("--output", str(run), "--threads", str(of.threads))
+    stage = words[:2]
+    again = ("lamp-train", *stage, *output, "--resume")
+    return Step(name, kind, ("lamp-train", *words, *output), run / "config.json", again)
+
+
+def results_of(of: Experiment, name: str, perturbed: str | None) -> Path:
+    """The folder of a policy's evaluation."""
+    return of.folder / "evaluations" / (name if perturbed is None else f"{name}-{perturbed.replace(':', '-')}")
+
+
+def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> Step:
+    results = results_of(of, name, perturbed)
+    first = ("--first-episode", str(of.first_episode)) if of.first_episode else ()
+    shift = ("--perturb", perturbed) if perturbed else ()
+    words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *_tasks(of))
+    how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--cell", cell, "--output", str(results))
+    kind = "robustness" if perturbed else "evaluate"
+    return Step(f"evaluate-{results.name}", kind, (*words, *first, *shift, *_simulator(of), *how), grows=True)
+
+
+def _tasks(of: Experiment) -> tuple[str, ...]:
+    return ("--tasks", *map(str, of.tasks)) if of.tasks else ()
+
+
+def _simulator(of: Experiment) -> tuple[str, ...]:
+    return ("--simulator-python", str(of.simulator)) if of.simulator else ()

@@ -1,0 +1,167 @@
+"""What the experiment of ``prior.py`` has shown so far: ``results.json``, ``results.md`` and ``results.png``."""
+
+import json
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe
+from prior_plan import Experiment, name_of, results_of
+
+from lamp_model.closed_loop.results import BadResults, EpisodeResult, read_results
+from lamp_model.closed_loop.statistics import bootstrap_mean, mcnemar, wilson
+from lamp_model.storage.run_folder import METRICS, finished_run
+from lamp_model.training.metrics import read_metrics
+from schemas.files import write_whole
+
+MEASURED = ("motion_error", "hidden_state")
+"""What stage 1 has learnt, as these scripts print it."""
+
+
+def write_report(of: Experiment) -> str:
+    """Collect what there is, write the three files, and return the table."""
+    found = collected(of)
+    text = as_markdown(found)
+    write_whole(of.folder / "results.json", json.dumps(found, indent=1).encode() + b"\n")
+    write_whole(of.folder / "results.md", text.encode())
+    if found["arms"]:
+        draw(found, of.folder / "results.png")
+    return text
+
+
+def collected(of: Experiment) -> dict[str, Any]:
+    """Everything that was measured, over all seeds, by demonstrations and arm; and the pairs of arms."""
+    arms, pairs = [], []
+    for demos in of.demos:
+        for perturbed in (None, *of.perturb):
+            named = {"demos": demos, "perturbed": perturbed}
+            judged = {arm: {} if perturbed else _judged(of, demos, arm) for arm in of.arms}
+            acted = {arm: _acted(of, demos, arm, perturbed) for arm in of.arms}
+            for arm in of.arms:
+                if judged[arm] or acted[arm]:
+                    arms.append({**named, "arm": arm, **_of_arm(of, demos, arm, judged[arm], acted[arm])})
+            for one, other in combinations(of.arms, 2):
+                pair = _paired(judged[one], judged[other], acted[one], acted[other])
+                if pair:
+                    pairs.append({**named, "first": one, "second": other, **pair})
+    stage1 = {path.stem: path.read_text() for path in (of.folder / f"{name}.txt" for name in MEASURED) if path.exists()}
+    spent = {path.stem: json.loads(path.read_bytes())["seconds"] for path in sorted((of.folder / "steps").glob("*"))}
+    return {"machine": describe(), "suite": of.suite, "stage1": stage1, "arms": arms, "pairs": pairs, "seconds": spent}
+
+
+def _judged(of: Experiment, demos: int, arm: str) -> dict[tuple[int, str], float]:
+    """Action error by seed and episode."""
+    found = {}
+    for seed in of.seeds:
+        path = of.folder / "judged-actions" / f"{name_of(demos, arm, seed)}.json"
+        if path.exists():
+            episodes = json.loads(path.read_bytes())["episodes"]
+            found |= {(seed, episode): values["action_error"] for episode, values in episodes.items()}
+    return found
+
+
+def _acted(of: Experiment, demos: int, arm: str, perturbed: str | None) -> dict[tuple[int, int, int], EpisodeResult]:
+    """Outcomes by seed, task and initial state."""
+    found = {}
+    for seed in of.seeds:
+        try:
+            results = read_results(results_of(of, name_of(demos, arm, seed), perturbed))
+        except BadResults:
+            continue
+        found |= {(seed, one.task, one.episode): one for one in results if one.success is not None}
+    return found
+
+
+def _of_arm(of: Experiment, demos: int, arm: str, judged: dict, acted: dict) -> dict[str, Any]:
+    runs = [of.folder / "policies" / name_of(demos, arm, seed) for seed in of.seeds]
+    configs = [finished_run(run) for run in runs if (run / "model.safetensors").exists()]
+    gates = [line["gate"] for run in runs for line in read_metrics(run / METRICS)[-2:] if "gate" in line]
+    told: dict[str, Any] = {"seeds": len(configs)}
+    if configs:
+        told |= {"steps": configs[0].training.steps, "batch": configs[0].training.batch_size}
+    if gates:
+        told["gate"] = gates[-1]
+    if judged:
+        low, high = bootstrap_mean(list(judged.values()))
+        told["action_error"] = {"mean": float(np.mean(list(judged.values()))), "interval": [low, high],
+                                "episodes": len(judged)}  # fmt: skip
+    if acted:
+        successes = sum(bool(one.success) for one in acted.values())
+        told["success"] = {
+            "successes": successes,
+            "episodes": len(acted),
+            "interval": list(wilson(successes, len(acted))),
+        }
+    return told
+
+
+def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]:
+    """The first arm against the second on the same episodes and seeds."""
+    told: dict[str, Any] = {}
+    if both := sorted(one.keys() & other.keys()):
+        differences = [one[key] - other[key] for key in both]
+        low, high = bootstrap_mean(differences)
+        told["action_error"] = {"difference": float(np.mean(differences)), "interval": [low, high],
+                                "better": sum(d < 0 for d in differences), "episodes": len(both)}  # fmt: skip
+    if both := sorted(acted.keys() & others.keys()):
+        mine, its = ([bool(results[key].success) for key in both] for results in (acted, others))
+        only = [sum(a and not b for a, b in zip(x, y, strict=True)) for x, y in ((mine, its), (its, mine))]
+        told["success"] = {"only_first": only[0], "only_second": only[1], "pairs": len(both), "p_value": mcnemar(*only)}
+    return told
+
+
+def as_markdown(found: dict[str, Any]) -> str:
+    """Tables for a terminal and for docs/evidence.md."""
+    lines = [*(line for text in found["stage1"].values() for line in (*text.splitlines(), ""))]
+    lines += ["| demonstrations a task | arm | seeds | action error (95%) | success | 95% (Wilson) | gate |",
+              "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for arm in found["arms"]:
+        error, success = arm.get("action_error"), arm.get("success")
+        off = f"{error['mean']:.4f} ({error['interval'][0]:.4f} to {error['interval'][1]:.4f})" if error else ""
+        rate = f"{success['successes']}/{success['episodes']}" if success else ""
+        wide = f"{100 * success['interval'][0]:.0f} to {100 * success['interval'][1]:.0f}%" if success else ""
+        gate = f"{arm['gate']:.2f}" if "gate" in arm else ""
+        lines.append(f"| {arm['demos']} | {_named(arm, 'arm')} | {arm['seeds']} | {off} | {rate} | {wide} | {gate} |")
+    head = "| demonstrations a task | pair | action error, difference (95%) | better on | success of only one | p |"
+    lines += ["", head, "|---|---|---|---|---|---|"]
+    for pair in found["pairs"]:
+        error, success = pair.get("action_error"), pair.get("success")
+        off = (
+            f"{error['difference']:+.4f} ({error['interval'][0]:+.4f} to {error['interval'][1]:+.4f})" if error else ""
+        )
+        better = f"{error['better']} of {error['episodes']}" if error else ""
+        only = f"{success['only_first']}, {success['only_second']} of {success['pairs']}" if success else ""
+        p = f"{success['p_value']:.2g}" if success else ""
+        lines.append(
+            f"| {pair['demos']} | {_named(pair, 'first')} - {pair['second']} | {off} | {better} | {only} | {p} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _named(row: dict[str, Any], name: str) -> str:
+    return f"{row['perturbed']}: {row[name]}" if row["perturbed"] else row[name]
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Action error and success of each arm with their intervals."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.use("agg")
+    figure = Figure(figsize=(11, 4))
+    axes = figure.subplots(1, 2)
+    titles = {"action_error": "action error, unseen demonstrations", "success": "success in closed loop"}
+    for axis, (name, title) in zip(axes, titles.items(), strict=True):
+        shown = [arm for arm in found["arms"] if name in arm]
+        axis.set(title=title)
+        if not shown:
+            continue
+        labels = [f"{_named(arm, 'arm')}\n{arm['demos']} a task" for arm in shown]
+        values = [arm[name]["mean"] if name == "action_error" else arm[name]["successes"] / arm[name]["episodes"]
+                  for arm in shown]  # fmt: skip
+        spans = np.abs(np.array([arm[name]["interval"] for arm in shown]).reshape(-1, 2).T - np.array(values))
+        axis.bar(labels, values, yerr=spans, capsize=4, color=[f"C{int(arm['arm'] != 'motion')}" for arm in shown])
+        axis.set_ylim(bottom=0)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)

@@ -1,0 +1,146 @@
+"""The experiment on the prior: its commands fit together, and what is done is not done again."""
+
+import importlib
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tyro
+
+from jobs import lamp_data, lamp_policy
+from jobs.cli.train_options import Train
+from jobs.commands.merge import Merge
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def prior(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("prior")
+
+
+@pytest.fixture
+def of(prior, tmp_path):
+    return prior.Experiment(
+        tmp_path / "out", arms=(*prior.MAIN, *prior.FURTHER), seeds=(0, 1), tasks=(0, 3), perturb=("light:1",)
+    )
+
+
+def output_of(step) -> Path | None:
+    return Path(step.command[step.command.index("--output") + 1]) if "--output" in step.command else step.keep
+
+
+@pytest.mark.parametrize("backbone", ["none", "full"])
+def test_each_step_takes_what_an_earlier_one_made(prior, of, backbone):
+    made: set[str] = set()
+    for step in prior.steps_of(replace(of, train_backbone=backbone)):
+        words = [word.removeprefix("qwen3-vl:weights=") for word in step.command]
+        taken = {word for word in words if word.startswith(str(of.folder))} - {str(output_of(step))}
+        assert all(any(word == one or word.startswith(f"{one}/") for one in made) for word in taken), step
+        assert str(output_of(step)) not in made
+        made.add(str(output_of(step)))
+
+
+def test_every_command_is_one_that_a_person_can_type(prior, of):
+    seen: dict[tuple, list[str]] = {}
+    for step in prior.steps_of(replace(of, train_backbone="full", arms=("motion", "none", "guidance-0"))):
+        for program, *words in [step.command, *([step.again] if step.again else [])]:
+            options = tuple(word for word in words if word.startswith("--"))
+            seen.setdefault((program, words[0], words[1] if program == "lamp-train" else "", options), words)
+    for program, *_ in seen:
+        assert program in ("lamp-data", "lamp-train", "lamp-policy", "python")
+    for (program, first, _, _), words in seen.items():
+        if program == "python":
+            assert (BENCHMARKS.parent / first).is_file()
+        elif program == "lamp-train":
+            tyro.cli(Merge if first == "merge" else Train, args=words[first == "merge" :])
+        elif program == "lamp-policy":
+            tyro.cli(lamp_policy.load_command(first)[0], args=words[1:])
+        elif first in lamp_data.OPTIONS:
+            tyro.cli(lamp_data.OPTIONS[first], args=words[1:])
+
+
+def test_arms_differ_in_the_prior_alone(prior, of):
+    for backbone in ("none", "full"):
+        steps = {step.name: step.command for step in prior.steps_of(replace(of, train_backbone=backbone))}
+        with_prior, without = (steps[f"stage2-demos5-{arm}-seed1"] for arm in prior.MAIN)
+        assert [word for word in with_prior if word not in without] == [
+            str(of.folder / "stage1"), str(of.folder / "policies/demos5-motion-seed1")
+        ]  # fmt: skip
+        own = [word for word in without if word not in with_prior]
+        taught = ["--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole/backbone'}"] * (backbone == "full")
+        assert own == ["none", *taught, str(of.folder / "policies/demos5-none-seed1")]
+
+
+def test_demonstrations_that_are_judged_on_are_never_learnt_from(prior, of, tmp_path):
+    steps = {step.name: step.command for step in prior.steps_of(of)}
+
+    def names(step):
+        return {word for word in steps[step] if word.startswith("demo_")}
+
+    assert names("actions-5") < names("actions-20") == names("flow")
+    assert names("judged") == names("judged-flow") == {"demo_20", "demo_21"} and not names("judged") & names("flow")
+    given = replace(of, demonstrations=tmp_path / "mine", fresh=tmp_path / "others")
+    steps = {step.name: step.command for step in prior.steps_of(given)}
+    assert "collect" not in steps and str(tmp_path / "others") in steps["judged"]
+
+
+def test_parts_are_chosen_by_kind_or_name_and_a_wrong_one_is_answered(prior, of):
+    steps = list(prior.steps_of(of))
+    assert [step.name for step in prior.chosen(steps, ["flow", "collect"])] == ["collect", "flow"]
+    assert prior.chosen(steps, None) == steps
+    with pytest.raises(ValueError, match=r"there is no part .stage3.; there are .*evaluate"):
+        prior.chosen(steps, ["stage3"])
+
+
+def test_what_is_done_is_left_out_and_what_was_begun_goes_on(prior, tmp_path, capfd):
+    script = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.write_text('x'); sys.exit(int(sys.argv[2]))"
+
+    def asked(code, grows=False):
+        words = ("python", "-c", script, str(tmp_path / "begun"))
+        return prior.Step("one", "stage1", (*words, code), tmp_path / "begun", ("python", "-c", "print('on')"), grows)
+
+    assert not prior.is_done(asked("3"), tmp_path)
+    with pytest.raises(subprocess.CalledProcessError):
+        prior.run(asked("3"), tmp_path)
+    assert not prior.is_done(asked("3"), tmp_path)
+    prior.run(asked("3"), tmp_path)  # begun, so it goes on by its other command
+    assert "on" in capfd.readouterr().out.splitlines()
+    assert prior.is_done(asked("3"), tmp_path)
+    note = json.loads((tmp_path / "one.json").read_bytes())
+    assert note["done"] and note["command"] == list(asked("3").command) and note["seconds"] > 0
+    with pytest.raises(prior.OtherCommand, match="one was done by another command"):
+        prior.is_done(asked("4"), tmp_path)
+    assert not prior.is_done(asked("4", grows=True), tmp_path)
+
+
+def test_what_a_step_prints_is_kept_whole(prior, tmp_path):
+    prior.run(prior.Step("said", "measure", ("python", "-c", "print('a table')"), keep=tmp_path / "said.txt"), tmp_path)
+    assert (tmp_path / "said.txt").read_text() == "a table\n"
+
+
+def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
+    folder = of.folder
+    for arm, off, successes in (("motion", 0.1, 3), ("none", 0.2, 1)):
+        for seed in of.seeds:
+            name = f"demos5-{arm}-seed{seed}"
+            judged = {f"{number}": {"action_error": off + 0.01 * number} for number in range(4)}
+            path = folder / "judged-actions" / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"episodes": judged}))
+            lines = [
+                {"suite": "libero_object", "task": 0, "text": "t", "episode": e, "success": e < successes}
+                for e in range(5)
+            ]
+            path = folder / "evaluations" / name / "episodes.jsonl"
+            path.parent.mkdir(parents=True)
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = prior.write_report(of)
+    found = json.loads((folder / "results.json").read_bytes())
+    (pair,) = found["pairs"]
+    assert pair["success"] == {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}
+    assert pair["action_error"]["difference"] == pytest.approx(-0.1) and pair["action_error"]["better"] == 8
+    assert "| 5 | motion | 0 | 0.1150" in text and "6/10" in text and (folder / "results.png").is_file()
