@@ -13,8 +13,8 @@ from jobs.cli.help_text import optional_in_words
 from jobs.cli.shipped import dataset_said
 from pipeline.evaluation.simulator_truth import ReplayConfig
 from pipeline.recipe import QualityConfig
-from pipeline.self_check.run import CheckConfig
 from schemas.errors import MissingDependency
+from schemas.flow_size import GRID, HORIZON
 from schemas.plugins import PluginChoice
 
 if TYPE_CHECKING:
@@ -55,8 +55,12 @@ class Evaluate:
         default_factory=QualityConfig
     )
     """Thresholds of the quality checks; distances in metres."""
-    check: Annotated[CheckConfig, tyro.conf.arg(constructor=refusing(CheckConfig))] = field(default_factory=CheckConfig)
-    """Of --truth none: which windows are taken."""
+    horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
+    """Steps that points are followed; files have their own. [default: 32]"""
+    grid: int | None = None
+    """Keypoints along each side of the image; files have their own. [default: 20]"""
+    stride: int = 8
+    """Of --truth none: frames from one window to the next."""
     limit: int | None = None
     """Take only the first episodes; with exact flow, except with --truth none."""
     picture: Path | None = None
@@ -119,8 +123,12 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
     )
     recipes = _recipes(args, ("lk",))
     built, results = sources(recipes), []
+    sizes = (args.horizon_steps, args.grid)
+    if "files" in truths and sizes != (None, None):
+        raise ValueError("--horizon-steps and --grid are for the other truths: the files of exact flow have their own")
+    horizon, grid = _sizes(args)
     for truth in dict.fromkeys(truths):
-        episodes = exact_episodes(truth, root, args.limit, args.replay, dataset)
+        episodes = exact_episodes(truth, root, args.limit, args.replay, dataset, horizon, grid)
         results += evaluate(truth, episodes, built, args.quality)
     return results
 
@@ -134,7 +142,7 @@ def _checked_alone(args: Evaluate) -> int:
     from pipeline.readers import dataset_choice
     from pipeline.self_check.pictures import write_doubtful
     from pipeline.self_check.report import as_json, as_markdown, as_text
-    from pipeline.self_check.run import candidates_of, episodes_of, self_check
+    from pipeline.self_check.run import CheckConfig, candidates_of, episodes_of, self_check
 
     if len(set(args.truth)) > 1:
         raise ValueError("--truth none is for data without exact flow: it cannot stand beside another --truth")
@@ -143,8 +151,13 @@ def _checked_alone(args: Evaluate) -> int:
     dataset.configure("pipeline.readers")
     root = args.input or Path("data") / dataset.name
     recipes = _recipes(args, ("lk", "dis"))
+    horizon, grid = _sizes(args)
     result = self_check(
-        args.dataset, episodes_of(dataset, root, args.limit), candidates_of(recipes), args.check, args.quality
+        args.dataset,
+        episodes_of(dataset, root, args.limit),
+        candidates_of(recipes),
+        CheckConfig(horizon, args.stride, grid),
+        args.quality,
     )
     if args.picture is not None and result.worst:
         write_doubtful(args.picture, result.worst)
@@ -152,6 +165,21 @@ def _checked_alone(args: Evaluate) -> int:
     if result.metrics is None:
         raise Failed("no episode could be checked; why is said above, or under refused in the JSON")
     return 0
+
+
+def _sizes(args: Evaluate) -> tuple[int, int]:
+    """Horizon and grid.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    for option, value in (("horizon-steps", args.horizon_steps), ("grid", args.grid), ("stride", args.stride)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} must be 1 or more, found {value}")
+    return (
+        HORIZON if args.horizon_steps is None else args.horizon_steps,
+        GRID if args.grid is None else args.grid,
+    )
 
 
 def _recipes(args: Evaluate, trackers: tuple[str, ...]) -> "dict[str, Recipe]":

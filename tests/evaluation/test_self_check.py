@@ -142,7 +142,7 @@ def run(monkeypatch, *words: str) -> int:
 def test_the_command_checks_plain_videos_and_says_what_it_cannot(tmp_path, monkeypatch, capsys):
     frames = WORLD.episode.views["main"].frames
     encode_video(tmp_path / "a.mp4", frames, 10)
-    words = ("--dataset", "video:text=none", "--input", str(tmp_path), "--check.grid", "8", "--check.horizon", "12")
+    words = ("--dataset", "video:text=none", "--input", str(tmp_path), "--grid", "8", "--horizon", "12")
     assert run(monkeypatch, *words, "--json", "--picture", str(tmp_path / "a.png")) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["metrics"]["points"] == 64 and list(found["metrics"]["agreement"]) == ["lk | dis"]
@@ -152,7 +152,7 @@ def test_the_command_checks_plain_videos_and_says_what_it_cannot(tmp_path, monke
     for wrong, says in (
         (("--truth", "none", "files"), "cannot stand beside another"),
         (("--flow", "simulator"), "use --flow tracked"),
-        (("--check.stride", "0"), "stride must be 1 or more"),
+        (("--stride", "0"), "--stride must be 1 or more"),
         (("--dataset", "nonsense"), "there are: "),
     ):
         assert run(monkeypatch, *words, *wrong) == 2 and says in capsys.readouterr().err
