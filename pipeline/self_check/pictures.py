@@ -88,7 +88,7 @@ def title_of(window: CheckedWindow) -> str:
     """The window's name and what is doubted of how many, in lines that fit over a panel."""
     found = doubts(window)
     letters = int(LETTERS_AN_INCH * PANEL_INCHES)
-    name = wrap(f"{window.episode.rsplit('/')[-1]}, frame {window.reference}, {window.steps} steps", letters)
+    name = wrap(f"{window.episode}, frame {window.reference}, {window.steps} steps", letters)
     return "\n".join([*name, *(line for said in _said(window, found) for line in wrap(said, letters))])
 
 
@@ -101,7 +101,7 @@ def _said(window: CheckedWindow, found: Doubts) -> list[str]:
             line += f", {int(found.drift[name].sum())} of {int(window.background.sum())} still points move"
         lines.append(line)
     if len(window.tracks) > 1:
-        lines.append(f"{int(found.disagree.sum())} of {int(found.both.sum())} points seen by two are seen apart")
+        lines.append(f"{int(found.disagree.sum())} of {int(found.both.sum())} points that two trackers see are apart")
     return lines
 
 

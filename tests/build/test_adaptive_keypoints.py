@@ -65,7 +65,7 @@ def test_a_picture_in_which_nothing_moves_is_covered_evenly():
 def made(keypoints: str, megapixels: float = 32.0) -> list[Triplet]:
     from pipeline.episodes.chunks import ChunkConfig
 
-    episode = from_rigid_world(moving_card(frames=40, size=SIZE, camera_moves=False), "still", (0,), True).episode
+    episode = from_rigid_world(moving_card(frames=26, size=SIZE, camera_moves=False), "still", (0,), True).episode
     windows = WindowConfig(stride=10, horizon=STEPS, grid=8, keypoints=keypoints)
     recipe = Recipe(PluginChoice("libero"), windows=windows, language="optional")
     maker = TripletMaker(recipe, ChunkConfig(megapixels))
@@ -74,7 +74,7 @@ def made(keypoints: str, megapixels: float = 32.0) -> list[Triplet]:
 
 def test_the_grid_is_as_without_them_and_most_of_the_added_points_are_on_what_moves():
     regular, adaptive = made("regular"), made("adaptive")
-    assert len(regular) == len(adaptive) >= 3
+    assert len(regular) == len(adaptive) >= 2
     for one, other in zip(regular, adaptive, strict=True):
         assert one.adaptive is None and other.adaptive is not None
         assert same(replace(other, adaptive=None), one)
@@ -84,11 +84,11 @@ def test_the_grid_is_as_without_them_and_most_of_the_added_points_are_on_what_mo
     first = adaptive[0]
     assert first.adaptive is not None
     assert on_card(first.adaptive.flow.uvz[:, 0, :2] * SIZE) > 2 * on_card(first.flow.uvz[:, 0, :2] * SIZE)
-    exact = moving_card(40, SIZE, False).flow(0, first.adaptive.flow.uvz[:, 0, :2] * SIZE, STEPS)
+    exact = moving_card(26, SIZE, False).flow(0, first.adaptive.flow.uvz[:, 0, :2] * SIZE, STEPS)
     valid = first.adaptive.flow.valid
     off = np.linalg.norm((first.adaptive.flow.uvz - exact.uvz) * [*SIZE, 0], axis=-1)[valid]
     assert np.mean(off < 3) > 0.9
-    in_chunks = made("adaptive", megapixels=0.3)
+    in_chunks = made("adaptive", megapixels=0.25)
     assert all(same(a, b) for a, b in zip(adaptive, in_chunks, strict=True))
 
 
