@@ -95,7 +95,9 @@ def decoded(triplet: Triplet) -> dict[str, Any]:
     * ``fps`` (of actions), ``step_seconds`` (of flow), ``depth_unit``: ``m`` or ``relative``.
     * ``key``, ``dataset``, ``file``, ``episode``, ``camera``, ``frame``: where it comes from.
 
-    Where the dataset has a standard form of the actions also ``standard_actions`` and ``standard_action_mask``.
+    Where the dataset has a standard form of the actions also ``standard_actions`` and ``standard_action_mask``; in
+    builds with ``--keypoints adaptive`` also ``adaptive_positions``, ``adaptive_visible``, ``adaptive_valid`` and
+    ``adaptive_point_flags``, of those keypoints.
     """
     flow, source = triplet.flow, triplet.source
     increments, mask = flow.increments()
@@ -123,6 +125,11 @@ def decoded(triplet: Triplet) -> dict[str, Any]:
     if triplet.standard_actions is not None:
         sample["standard_actions"] = triplet.standard_actions.values.astype(np.float32)
         sample["standard_action_mask"] = triplet.standard_actions.mask
+    if triplet.adaptive is not None:
+        more = triplet.adaptive.flow
+        sample["adaptive_positions"] = more.uvz.astype(np.float32)
+        sample["adaptive_visible"], sample["adaptive_valid"] = more.visible, more.valid
+        sample["adaptive_point_flags"] = triplet.adaptive.point_flags
     return sample
 
 

@@ -45,6 +45,8 @@ class WindowConfig:
             (``pipeline.windows.resampling``).
         grid: keypoints along each side of the image; K is its square.
         action_horizon: actions kept with each sample; training takes chunks up to this long.
+        keypoints: ``regular``, the grid; ``adaptive`` adds as many points that are denser where things move
+            (``pipeline.windows.adaptive_points``).
     """
 
     stride: int = STRIDE
@@ -52,6 +54,7 @@ class WindowConfig:
     grid: int = GRID
     action_horizon: int = 32
     horizon_seconds: float | None = None
+    keypoints: Literal["regular", "adaptive"] = "regular"
 
     def __post_init__(self) -> None:
         if self.horizon_seconds is not None and not 0 < self.horizon_seconds < math.inf:
@@ -239,7 +242,7 @@ class Recipe:
                 name: {"name": choice.name, "options": recorded_options(configs[folder])}
                 for name, (folder, choice) in parts.items()
             },
-            "windows": asdict(self.windows) if self.has_flow else self._windows_without_flow(),
+            "windows": self._windows() if self.has_flow else self._windows_without_flow(),
             "actions": {"name": self.chosen_actions.name, "options": recorded_options(configs["actions"])},
             "cameras": list(self.cameras),
             **({"quality": asdict(self.quality)} if self.has_flow else {}),
@@ -247,6 +250,11 @@ class Recipe:
             "jpeg_quality": self.jpeg_quality,
             "generated_instructions": self.generated_instructions and self.generated_instructions.as_dict(),
         }
+
+    def _windows(self) -> dict[str, Any]:
+        """The windows; the choice of keypoints only where it is not the grid alone, as in recipes of before it."""
+        said = asdict(self.windows)
+        return said if said["keypoints"] != "regular" else {k: v for k, v in said.items() if k != "keypoints"}
 
     def _windows_without_flow(self) -> dict[str, int]:
         return {name: getattr(self.windows, name) for name in ("stride", "action_horizon")}

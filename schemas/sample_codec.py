@@ -8,6 +8,7 @@
 ``mask.blosc``        uint8: bits of visible [K, S], bits of valid [K, S], then point_flags [K]
 ``actions.npy``       float32 [H, A]
 ``standard_actions.npy``  float32 [H, A], where the sample has standard actions
+``adaptive_flow.blosc``, ``adaptive_start.blosc``, ``adaptive_mask.blosc``  the same of adaptive keypoints, if there are
 ====================  =======================================================================================
 
 A sample without flow has none of the three ``.blosc`` members.
@@ -25,12 +26,14 @@ from schemas.flow_quanta import dequantise, quantise
 from schemas.sample_arrays import array_bytes, compress, decompress, load_array
 from schemas.sample_metadata import VERSION, CorruptSample, build_triplet, encode_metadata
 from schemas.scene_flow import SceneFlow, no_flow
-from schemas.triplet import Triplet
+from schemas.triplet import AdaptiveFlow, Triplet
 
 DAMAGE = (ValueError, TypeError, RuntimeError, IndexError, EOFError, ArithmeticError, AttributeError, MemoryError)
 """Errors that decoding raises for invalid bytes or metadata."""
 
 Members = dict[str, bytes]
+ADAPTIVE = "adaptive_"
+"""Before the names of the members of adaptive keypoints."""
 
 
 def encode_triplet(triplet: Triplet) -> Members:
@@ -43,8 +46,11 @@ def encode_triplet(triplet: Triplet) -> Members:
     members = {
         "json": encode_metadata(triplet),
         "actions.npy": array_bytes(triplet.actions.astype(np.float32)),
-        **(_encode_flow(triplet) if triplet.has_flow else {}),
+        **(_encode_flow(triplet.flow, triplet.point_flags, triplet.camera.size) if triplet.has_flow else {}),
     }
+    if triplet.adaptive is not None:
+        more = _encode_flow(triplet.adaptive.flow, triplet.adaptive.point_flags, triplet.camera.size)
+        members |= {ADAPTIVE + name: data for name, data in more.items()}
     if triplet.standard_actions is not None:
         members["standard_actions.npy"] = array_bytes(triplet.standard_actions.values.astype(np.float32))
     for role, data in triplet.images.items():
@@ -52,12 +58,11 @@ def encode_triplet(triplet: Triplet) -> Members:
     return members
 
 
-def _encode_flow(triplet: Triplet) -> Members:
-    start, displacement = quantise(triplet.flow, triplet.camera.size)
+def _encode_flow(flow: SceneFlow, point_flags: np.ndarray, size: tuple[int, int]) -> Members:
+    start, displacement = quantise(flow, size)
     delta = np.diff(displacement, axis=1, prepend=np.int16(0)).astype(np.int16)
-    flow = triplet.flow
     masks = np.concatenate(
-        [np.packbits(flow.visible).ravel(), np.packbits(flow.valid).ravel(), triplet.point_flags.astype(np.uint8)]
+        [np.packbits(flow.visible).ravel(), np.packbits(flow.valid).ravel(), point_flags.astype(np.uint8)]
     )
     return {
         "flow.blosc": compress(delta.transpose(1, 2, 0)),
@@ -83,13 +88,18 @@ def decode_triplet(key: str, members: Members, flow: bool = True) -> Triplet:
                 f"sample {key} has format version {meta['version']}, this program reads up to {VERSION}"
             )
         stored = bool(meta["flow"]["points"]) and flow
-        scene, flags = _decode_flow(meta, members) if stored else (no_flow(), np.zeros(0, np.uint8))
+        points = meta["flow"]["points"]
+        scene, flags = _decode_flow(meta, points, members) if stored else (no_flow(), np.zeros(0, np.uint8))
+        adaptive = None
+        if "adaptive" in meta and flow:
+            more = {name.removeprefix(ADAPTIVE): data for name, data in members.items() if name.startswith(ADAPTIVE)}
+            adaptive = AdaptiveFlow(*_decode_flow(meta, meta["adaptive"]["points"], more))
         actions = _load_actions(key, "actions", members, len(meta["action_mask"]))
         standard = None
         if "standard_actions" in meta:
             standard = _load_actions(key, "standard_actions", members, len(meta["standard_actions"]["mask"]))
         images = {name.rsplit(".", 1)[0]: data for name, data in members.items() if name.endswith((".jpg", ".png"))}
-        return build_triplet(key, meta, images, scene, flags, actions, standard)
+        return build_triplet(key, meta, images, scene, flags, actions, standard, adaptive)
     except CorruptSample:
         raise
     except KeyError as error:
@@ -98,9 +108,9 @@ def decode_triplet(key: str, members: Members, flow: bool = True) -> Triplet:
         raise CorruptSample(f"sample {key} does not decode: {error}") from error
 
 
-def _decode_flow(meta: dict[str, Any], members: Members) -> tuple[SceneFlow, np.ndarray]:
-    """The flow and the flags of its keypoints."""
-    points, steps = meta["flow"]["points"], meta["flow"]["steps"]
+def _decode_flow(meta: dict[str, Any], points: int, members: Members) -> tuple[SceneFlow, np.ndarray]:
+    """The flow of a number of keypoints, and their flags."""
+    steps = meta["flow"]["steps"]
     delta = np.frombuffer(decompress(members["flow.blosc"], 6 * steps * points), np.int16).reshape(steps, 3, points)
     displacement = _running_sum(delta).transpose(2, 0, 1)
     start = np.frombuffer(decompress(members["start.blosc"], 12 * points), np.float32).reshape(points, 3)
@@ -130,6 +140,13 @@ def check_triplet(t: Triplet) -> None:
         "camera.intrinsics": (t.camera.intrinsics, (3, 3)),
     }
     numbers = [("flow.uvz", t.flow.uvz[t.flow.valid]), ("state", t.state), ("actions", t.actions)]
+    if t.adaptive is not None:
+        more = len(t.adaptive.flow.uvz)
+        shapes["adaptive.flow.uvz"] = (t.adaptive.flow.uvz, (more, steps, 3))
+        shapes["adaptive.flow.visible"] = (t.adaptive.flow.visible, (more, steps))
+        shapes["adaptive.flow.valid"] = (t.adaptive.flow.valid, (more, steps))
+        shapes["adaptive.point_flags"] = (t.adaptive.point_flags, (more,))
+        numbers.append(("adaptive.flow.uvz", t.adaptive.flow.uvz[t.adaptive.flow.valid]))
     if t.standard_actions is not None:
         chunk = t.standard_actions
         shapes["standard_actions"] = (chunk.values, (*t.actions.shape[:1], len(chunk.convention.dimensions)))

@@ -13,7 +13,16 @@ from schemas.files import canonical_json
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
 from schemas.perception import DepthAlignment
 from schemas.scene_flow import SceneFlow
-from schemas.triplet import NATIVE, ActionChunk, CameraOfWindow, GeneratedInstruction, Resampling, Source, Triplet
+from schemas.triplet import (
+    NATIVE,
+    ActionChunk,
+    AdaptiveFlow,
+    CameraOfWindow,
+    GeneratedInstruction,
+    Resampling,
+    Source,
+    Triplet,
+)
 
 VERSION = 2
 """The newest version of the format that this program reads."""
@@ -48,38 +57,42 @@ def load_metadata(key: str, data: bytes) -> dict[str, Any]:
 
 def _metadata(t: Triplet) -> dict[str, Any]:
     camera = t.camera
-    return {
-        "version": WITH_FLOW if t.has_flow else WITHOUT_FLOW,
-        "episode": t.episode,
-        "source": vars(t.source),
-        "instructions": list(t.instructions),
-        "no_language": t.no_language,
-        "flow": {
-            "points": t.flow.uvz.shape[0],
-            "steps": t.flow.horizon,
-            "quantum": [QUANTUM_PX, QUANTUM_PX, QUANTUM_Z],
-            "quantum_unit": ["px", "px", t.depth_unit],
-            "source": t.flow_source,
-            "step_seconds": t.step_seconds,
-            "resampling": t.resampling,
-        },
-        "depth": {"unit": t.depth_unit, "source": t.depth_source, **_alignment(t.depth_alignment)},
-        "camera": {
-            "size": list(camera.size),
-            "intrinsics": camera.intrinsics.tolist(),
-            "intrinsics_source": camera.intrinsics_source,
-            "world_from_camera": camera.world_from_camera.tolist(),
-            "pose_source": camera.pose_source,
-        },
-        "state": t.state.astype(np.float32).tolist(),
-        "state_names": list(t.state_names),
-        "action_mask": t.action_mask.astype(int).tolist(),
-        "action_convention": _convention(t.action_convention),
-        "fps": t.fps,
-        "success": t.success,
-        "quality": dict(t.quality),
-        "generated_instructions": [vars(generated) for generated in t.generated_instructions],
-    } | _standard(t.standard_actions)
+    return (
+        {
+            "version": WITH_FLOW if t.has_flow else WITHOUT_FLOW,
+            "episode": t.episode,
+            "source": vars(t.source),
+            "instructions": list(t.instructions),
+            "no_language": t.no_language,
+            "flow": {
+                "points": t.flow.uvz.shape[0],
+                "steps": t.flow.horizon,
+                "quantum": [QUANTUM_PX, QUANTUM_PX, QUANTUM_Z],
+                "quantum_unit": ["px", "px", t.depth_unit],
+                "source": t.flow_source,
+                "step_seconds": t.step_seconds,
+                "resampling": t.resampling,
+            },
+            "depth": {"unit": t.depth_unit, "source": t.depth_source, **_alignment(t.depth_alignment)},
+            "camera": {
+                "size": list(camera.size),
+                "intrinsics": camera.intrinsics.tolist(),
+                "intrinsics_source": camera.intrinsics_source,
+                "world_from_camera": camera.world_from_camera.tolist(),
+                "pose_source": camera.pose_source,
+            },
+            "state": t.state.astype(np.float32).tolist(),
+            "state_names": list(t.state_names),
+            "action_mask": t.action_mask.astype(int).tolist(),
+            "action_convention": _convention(t.action_convention),
+            "fps": t.fps,
+            "success": t.success,
+            "quality": dict(t.quality),
+            "generated_instructions": [vars(generated) for generated in t.generated_instructions],
+        }
+        | _standard(t.standard_actions)
+        | ({} if t.adaptive is None else {"adaptive": {"points": len(t.adaptive.flow.uvz)}})
+    )
 
 
 def _convention(convention: ActionConvention) -> dict[str, Any]:
@@ -129,6 +142,7 @@ def build_triplet(
     point_flags: np.ndarray,
     actions: np.ndarray,
     standard_actions: np.ndarray | None = None,
+    adaptive: AdaptiveFlow | None = None,
 ) -> Triplet:
     """A triplet from its metadata and arrays.
 
@@ -169,4 +183,5 @@ def build_triplet(
         ),
         resampled=_read_resampling(meta["flow"]),
         depth_alignment=_read_alignment(meta["depth"]),
+        adaptive=adaptive,
     )

@@ -72,6 +72,19 @@ class ActionChunk:
 
 
 @dataclass(frozen=True)
+class AdaptiveFlow:
+    """Flow of keypoints beside the regular grid, denser where things move (``pipeline.windows.adaptive_points``).
+
+    Attributes:
+        flow: over the same steps and in the same camera as the grid's.
+        point_flags: ``schemas.scene_flow.PointFlag`` bits of each.
+    """
+
+    flow: SceneFlow
+    point_flags: UInt8[np.ndarray, " K"]
+
+
+@dataclass(frozen=True)
 class Resampling:
     """Flow whose steps are not the episode's frames.
 
@@ -111,6 +124,7 @@ class Triplet:
         resampled: how flow was resampled to steps of another length; None where each step is a frame.
         depth_alignment: how estimated depth was scaled to metres over the whole episode; None where it was not
             aligned.
+        adaptive: more keypoints, in builds with ``--keypoints adaptive``; ``flow`` is the regular grid's all the same.
     """
 
     key: str
@@ -136,6 +150,7 @@ class Triplet:
     standard_actions: ActionChunk | None = None
     resampled: Resampling | None = None
     depth_alignment: DepthAlignment | None = None
+    adaptive: AdaptiveFlow | None = None
 
     @property
     def has_flow(self) -> bool:

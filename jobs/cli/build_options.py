@@ -103,6 +103,9 @@ class WindowOptions:
     """
     grid: int = 20
     """Keypoints along each side of the image."""
+    keypoints: Literal["regular", "adaptive"] = "regular"
+    """regular is the grid; adaptive adds as many points, denser where things move and at depth edges, which samples
+    hold beside the grid's (docs/building-shards.md)."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ def windows_of(args: Build) -> WindowConfig:
     steps = HORIZON if args.horizon_steps is None else args.horizon_steps
     default = STRIDE if measures_flow(args.flow) else STRIDE_WITHOUT_FLOW
     stride = default if args.stride is None else args.stride
-    return WindowConfig(stride, steps, args.grid, args.action_horizon, args.horizon_seconds)
+    return WindowConfig(stride, steps, args.grid, args.action_horizon, args.horizon_seconds, args.keypoints)
 
 
 def recipe_of(args: Build) -> Recipe:

@@ -10,13 +10,16 @@ import tyro
 
 from jobs.cli.exit_codes import Failed, UsageError, refusing
 from jobs.cli.help_text import optional_in_words
+from jobs.cli.shipped import dataset_said
 from pipeline.evaluation.simulator_truth import ReplayConfig
 from pipeline.recipe import QualityConfig
 from schemas.errors import MissingDependency
+from schemas.flow_size import GRID, HORIZON
 from schemas.plugins import PluginChoice
 
 if TYPE_CHECKING:
     from pipeline.evaluation.run import Evaluation
+    from pipeline.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,13 @@ class Evaluate:
     NAME:OPTION=VALUE,...
     """
 
-    truth: tuple[Literal["rigid-world", "files", "simulator"], ...] = ()
+    truth: tuple[Literal["rigid-world", "files", "simulator", "none"], ...] = ()
     """rigid-world is synthetic and needs nothing; files are LIBERO episodes with exact flow (*_gt.npz) beside them;
-    simulator replays the recorded states of --dataset. [default: rigid-world, and files where --input or data/libero
-    is there]"""
+    simulator replays the recorded states of --dataset; none checks the labels of any --dataset against themselves
+    (docs/flow-accuracy.md). [default: rigid-world, and files where --input or data/libero is there]"""
     dataset: str = "libero"
     """Of --truth simulator: libero, or robosuite for the HDF5 files of any robosuite task; robosuite:camera=frontview
-    for another camera.
+    for another camera. Of --truth none: any dataset that build takes, or a mapping file.
     """
     input: Path | None = None
     """Folder of those. [default: data/<dataset>]"""
@@ -42,8 +45,8 @@ class Evaluate:
     """Of --truth simulator."""
     flow: tuple[str, ...] = ("tracked",)
     """Modules of pipeline/flow_sources."""
-    tracker: tuple[str, ...] = ("lk",)
-    """Modules of pipeline/trackers."""
+    tracker: tuple[str, ...] = ()
+    """Modules of pipeline/trackers. [default: lk; with --truth none lk and dis, which are compared]"""
     depth: tuple[str, ...] = ("recorded",)
     """Modules of pipeline/depth."""
     camera: tuple[str, ...] = ("static",)
@@ -52,8 +55,14 @@ class Evaluate:
         default_factory=QualityConfig
     )
     """Thresholds of the quality checks; distances in metres."""
+    horizon_steps: Annotated[int | None, tyro.conf.arg(aliases=["--horizon"])] = None
+    """Steps that points are followed; files have their own. [default: 32]"""
+    grid: int | None = None
+    """Keypoints along each side of the image; files have their own. [default: 20]"""
+    stride: int = 8
+    """Of --truth none: frames from one window to the next."""
     limit: int | None = None
-    """Take only the first episodes with exact flow."""
+    """Take only the first episodes; with exact flow, except with --truth none."""
     picture: Path | None = None
     """Write a sheet of the clips with the most wrong labels."""
     markdown: bool = False
@@ -73,6 +82,8 @@ def evaluate_command(args: Evaluate) -> int:
     try:
         if args.picture is not None:
             check_name(args.picture)
+        if "none" in args.truth:
+            return _checked_alone(args)
         results = _evaluated(args)
     except (BuildError, MissingDependency) as error:
         raise Failed(str(error)) from error
@@ -98,8 +109,7 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
         BuildError: something that a part needs is not available.
     """
     from pipeline.evaluation.run import evaluate, exact_episodes
-    from pipeline.evaluation.sweep import combinations, licences, sources
-    from pipeline.licences import restriction_words
+    from pipeline.evaluation.sweep import sources
 
     dataset = PluginChoice.parse(args.dataset)
     dataset.configure("pipeline.readers")
@@ -111,12 +121,79 @@ def _evaluated(args: Evaluate) -> "list[Evaluation]":
     truths = args.truth or (
         ("rigid-world", "files") if dataset.name == "libero" and root.is_dir() else ("rigid-world",)
     )
-    parts = {name: [PluginChoice.parse(t) for t in getattr(args, name)] for name in ("tracker", "depth", "camera")}
+    recipes = _recipes(args, ("lk",))
+    built, results = sources(recipes), []
+    sizes = (args.horizon_steps, args.grid)
+    if "files" in truths and sizes != (None, None):
+        raise ValueError("--horizon-steps and --grid are for the other truths: the files of exact flow have their own")
+    horizon, grid = _sizes(args)
+    for truth in dict.fromkeys(truths):
+        episodes = exact_episodes(truth, root, args.limit, args.replay, dataset, horizon, grid)
+        results += evaluate(truth, episodes, built, args.quality)
+    return results
+
+
+def _checked_alone(args: Evaluate) -> int:
+    """Check labels without exact flow; 1 if no episode could be checked.
+
+    Raises:
+        ValueError, FileNotFoundError, BuildError: as ``_evaluated``.
+    """
+    from pipeline.readers import dataset_choice
+    from pipeline.self_check.pictures import write_doubtful
+    from pipeline.self_check.report import as_json, as_markdown, as_text
+    from pipeline.self_check.run import CheckConfig, candidates_of, episodes_of, self_check
+
+    if len(set(args.truth)) > 1:
+        raise ValueError("--truth none is for data without exact flow: it cannot stand beside another --truth")
+    said = PluginChoice.parse(dataset_said(args.dataset))
+    dataset = dataset_choice(said.name, said.options)
+    dataset.configure("pipeline.readers")
+    root = args.input or Path("data") / dataset.name
+    recipes = _recipes(args, ("lk", "dis"))
+    horizon, grid = _sizes(args)
+    result = self_check(
+        args.dataset,
+        episodes_of(dataset, root, args.limit),
+        candidates_of(recipes),
+        CheckConfig(horizon, args.stride, grid),
+        args.quality,
+    )
+    if args.picture is not None and result.worst:
+        write_doubtful(args.picture, result.worst)
+    print(json.dumps(as_json(result), indent=1) if args.json else (as_markdown if args.markdown else as_text)(result))
+    if result.metrics is None:
+        raise Failed("no episode could be checked; why is said above, or under refused in the JSON")
+    return 0
+
+
+def _sizes(args: Evaluate) -> tuple[int, int]:
+    """Horizon and grid.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    for option, value in (("horizon-steps", args.horizon_steps), ("grid", args.grid), ("stride", args.stride)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{option} must be 1 or more, found {value}")
+    return (
+        HORIZON if args.horizon_steps is None else args.horizon_steps,
+        GRID if args.grid is None else args.grid,
+    )
+
+
+def _recipes(args: Evaluate, trackers: tuple[str, ...]) -> "dict[str, Recipe]":
+    """Every combination of the parts, by name; says first who may use what is made with them.
+
+    Args:
+        trackers: where none are named.
+    """
+    from pipeline.evaluation.sweep import combinations, licences
+    from pipeline.licences import restriction_words
+
+    named = {"tracker": args.tracker or trackers, "depth": args.depth, "camera": args.camera}
+    parts = {name: [PluginChoice.parse(t) for t in said] for name, said in named.items()}
     recipes = combinations([PluginChoice.parse(t) for t in args.flow], parts)
     if (warning := restriction_words(licences(recipes.values()), "what is made with these parts is")) is not None:
         print(f"lamp-data: {warning}", file=sys.stderr, flush=True)
-    built, results = sources(recipes), []
-    for truth in dict.fromkeys(truths):
-        episodes = exact_episodes(truth, root, args.limit, args.replay, dataset)
-        results += evaluate(truth, episodes, built, args.quality)
-    return results
+    return recipes

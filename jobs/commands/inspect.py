@@ -58,6 +58,8 @@ class Inspect:
     """
     limit: int = 2000
     """Samples read for the ranges of flow; a larger set is sampled evenly, and it says so."""
+    adaptive: bool = False
+    """With --picture: draw the adaptive keypoints (build --keypoints adaptive) in place of the grid's."""
     retargeted: bool = False
     """With --sample, --picture or --html: show the flow also in even steps of distance, beside that in even steps of
     time.
@@ -97,6 +99,7 @@ def _view(args: Inspect) -> "View":
         shown=args.shown,
         order=args.order,
         retargeted=args.retargeted,
+        adaptive=args.adaptive,
     )
 
 
@@ -126,7 +129,12 @@ def _check_for_dataset(args: Inspect) -> None:
     """
     from pipeline.inspection.pictures import check_picture_path
 
-    for name, given in (("sample", args.sample), ("html", args.html), ("retargeted", args.retargeted or None)):
+    for name, given in (
+        ("sample", args.sample),
+        ("html", args.html),
+        ("retargeted", args.retargeted or None),
+        ("adaptive", args.adaptive or None),
+    ):
         if given is not None:
             raise UsageError(f"--{name} is for shards, and {args.path} holds a dataset's episodes; build shards first")
     if args.dataset_options and args.dataset is None:

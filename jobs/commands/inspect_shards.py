@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.inspection.shard_paths import CannotInspect, Collection, open_coll
 from pipeline.inspection.summary import ShardSummary, summarise
 from pipeline.inspection.terminal import sample_text, summary_text
 from pipeline.inspection.text import finding_words
+from schemas.triplet import Triplet
 
 WORST_AND_BEST = 4
 """Number of worst and of best samples on a page."""
@@ -34,6 +35,7 @@ class View:
         shown: how many samples a page shows, or a picture without ``sample``.
         order: show the samples that move most, the worst or best by score, or evenly spread ones.
         retargeted: show each sample's flow also in even steps of distance, beside that in even steps of time.
+        adaptive: draw the adaptive keypoints in the picture, in place of the grid's.
     """
 
     sample: str | None = None
@@ -46,6 +48,7 @@ class View:
     shown: int = 12
     order: Order = "moving"
     retargeted: bool = False
+    adaptive: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,24 @@ def _written(shown: Shown, view: View) -> dict[str, str]:
     written: dict[str, str] = {}
     if view.picture and shown.samples:
         with _writing(view.picture):
-            write_picture(view.picture, [f.triplet for f in shown.samples], view.retargeted)
+            write_picture(view.picture, [_drawn(f.triplet, view) for f in shown.samples], view.retargeted)
         written["picture"] = str(view.picture)
     if view.html:
         with _writing(view.html):
             _write_page(view.html, shown, view.dataset, view.retargeted)
         written["page"] = str(view.html)
     return written
+
+
+def _drawn(triplet: Triplet, view: View) -> Triplet:
+    """The sample as the picture shows it."""
+    if not view.adaptive:
+        return triplet
+    if triplet.adaptive is None:
+        raise CannotInspect(
+            f"sample {triplet.key} has no adaptive keypoints: leave --adaptive out, or build with --keypoints adaptive"
+        )
+    return replace(triplet, flow=triplet.adaptive.flow, point_flags=triplet.adaptive.point_flags)
 
 
 def _facts(summaries: list[ShardSummary], path: Path) -> dict[str, Any]:
@@ -212,6 +226,8 @@ def _check(view: View) -> None:
             raise CannotInspect(f"--{name} must be 1 or more, found {getattr(view, name)}")
     if view.retargeted and view.sample is None and not view.picture and not view.html:
         raise CannotInspect("--retargeted shows samples: give --sample, --picture or --html with it")
+    if view.adaptive and not view.picture:
+        raise CannotInspect("--adaptive draws: give --picture FILE with it")
     if view.picture:
         check_picture_path(view.picture)
     if view.dataset and not view.dataset.is_dir():

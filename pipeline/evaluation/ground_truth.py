@@ -46,11 +46,13 @@ class ExactEpisode:
         return self.episode.views[self.episode.primary].size
 
 
-def rigid_world_episodes(size: tuple[int, int] = (256, 256)) -> Iterator[ExactEpisode]:
+def rigid_world_episodes(
+    size: tuple[int, int] = (256, 256), horizon: int = HORIZON, grid: int = GRID
+) -> Iterator[ExactEpisode]:
     """The synthetic world with a static and with a moving camera; depth and poses are exact."""
     for name, moves in (("still_camera", False), ("moving_camera", True)):
-        world = moving_card(frames=44, size=size, camera_moves=moves)
-        yield from_rigid_world(world, name, references=(0, 5, 10), fixed=not moves)
+        world = moving_card(frames=horizon + 12, size=size, camera_moves=moves)
+        yield from_rigid_world(world, name, references=(0, 5, 10), fixed=not moves, horizon=horizon, grid=grid)
 
 
 def from_rigid_world(

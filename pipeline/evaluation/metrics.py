@@ -18,7 +18,8 @@ APD_PIXELS = (1, 2, 4, 8, 16)
 FALSE_MOTION = 0.01
 """Metres that the label of a truly static point may drift before it counts as a false mover: a tolerance for errors,
 twice what counts as motion."""
-STEPS = (1, 4, 8, 16, 24, 32)
+STEPS = (1, 4, 8, 16, 24, 32, 48, 64, 96, 128)
+"""Steps that tables show, up to the horizon."""
 
 Metrics = dict[str, Any]
 

@@ -18,6 +18,7 @@ from pipeline.recipe import QualityConfig
 from pipeline.timing import Stopwatch
 from schemas.episode import BadEpisode
 from schemas.plugins import PluginChoice
+from schemas.scene_flow import GRID, HORIZON
 
 BASELINE = "nothing moves"
 WRONG = 0.02
@@ -57,16 +58,22 @@ TRUTHS = ("rigid-world", "files", "simulator")
 
 
 def exact_episodes(
-    truth: str, root: Path, limit: int | None, replay: ReplayConfig, dataset: PluginChoice = PluginChoice("libero")
+    truth: str,
+    root: Path,
+    limit: int | None,
+    replay: ReplayConfig,
+    dataset: PluginChoice = PluginChoice("libero"),
+    horizon: int = HORIZON,
+    grid: int = GRID,
 ) -> Iterator[ExactEpisode | BadEpisode]:
     """The episodes of one of ``TRUTHS``. ``limit`` limits episodes read from files, not the rigid world; ``dataset`` is
-    the reader of the episodes that are replayed.
+    the reader of the episodes that are replayed. Files have a horizon and a grid of their own.
     """
     if truth == "rigid-world":
-        return rigid_world_episodes()
+        return rigid_world_episodes(horizon=horizon, grid=grid)
     if truth == "files":
         return islice(libero_episodes(root), limit)
-    return islice(replayed_episodes(root, dataset, replay), limit)
+    return islice(replayed_episodes(root, dataset, replay, horizon, grid), limit)
 
 
 def evaluate(

@@ -13,7 +13,7 @@ from pipeline.simulator.rendering import SceneCamera
 from pipeline.simulator.replay import Replay, exact_flow
 from schemas.episode import BadEpisode, Episode, EpisodeRef, RecordedDepth
 from schemas.plugins import PluginChoice
-from schemas.scene_flow import HORIZON, keypoint_grid
+from schemas.scene_flow import GRID, HORIZON, keypoint_grid
 
 OPTIONS = "--replay.robosuite DIR and --replay.libero-assets DIR"
 
@@ -40,7 +40,9 @@ class ReplayConfig(AssetOptions):
             raise ValueError(f"replay.stride must be 1 or more, found {self.stride}")
 
 
-def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -> Iterator[ExactEpisode | BadEpisode]:
+def replayed_episodes(
+    root: Path, dataset: PluginChoice, config: ReplayConfig, horizon: int = HORIZON, grid: int = GRID
+) -> Iterator[ExactEpisode | BadEpisode]:
     """Every demo below a folder; for one that has no simulator states or cannot be read, the exception is yielded
     instead.
 
@@ -59,12 +61,14 @@ def replayed_episodes(root: Path, dataset: PluginChoice, config: ReplayConfig) -
             yield BadEpisode(ref.code, str(ref))
             continue
         try:
-            yield replay_episode(reader.read(ref), folders, config.size, config.stride)
+            yield replay_episode(reader.read(ref), folders, config.size, config.stride, horizon, grid)
         except BadEpisode as error:
             yield error
 
 
-def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: int) -> ExactEpisode:
+def replay_episode(
+    episode: Episode, folders: AssetFolders, size: int, stride: int, horizon: int = HORIZON, grid: int = GRID
+) -> ExactEpisode:
     """One episode with its primary view rendered again.
 
     Raises:
@@ -77,16 +81,16 @@ def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: i
     xml, states = recorded.read()
     model = load_model(name, xml, folders)
     replay = Replay(name, model, states, recorded.camera, (size, size))
-    references = range(0, int(replay.known.sum()) - HORIZON, stride)
+    references = range(0, int(replay.known.sum()) - horizon, stride)
     if not references:
-        raise BadEpisode("too_short", f"{name} has no window of {HORIZON} steps")
+        raise BadEpisode("too_short", f"{name} has no window of {horizon} steps")
     eye = SceneCamera(model, recorded.camera, (size, size))
     seen = replay.see(eye)
     eye.close()
     eye = SceneCamera(model, recorded.camera, (size, size), smooth=True)
     frames = replay.pictures(eye)
     eye.close()
-    keypoints, motion = keypoint_grid(size, size), replay.motion
+    keypoints, motion = keypoint_grid(size, size, grid), replay.motion
     rendered = replace(
         view,
         read_frames=lambda: frames,
@@ -97,5 +101,5 @@ def replay_episode(episode: Episode, folders: AssetFolders, size: int, stride: i
         pose_source="the simulator",
         depth=RecordedDepth(lambda: seen.depth, "m", "rendered without multisampling"),
     )
-    windows = tuple((r, exact_flow(motion, seen, r, keypoints, HORIZON)) for r in references)
+    windows = tuple((r, exact_flow(motion, seen, r, keypoints, horizon)) for r in references)
     return ExactEpisode(replace(episode, views={episode.primary: rendered}, wrist=None), keypoints, windows)

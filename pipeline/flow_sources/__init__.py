@@ -35,6 +35,7 @@ class EpisodeFlow:
         depth_source: which estimator, from what, in words.
         name: what tracked the points.
         depth_alignment: how depth was aligned to metres, if it was.
+        depth: of the frames; None of a source that needs none.
     """
 
     windows: Iterator[tuple[int, LiftedTracks]]
@@ -43,6 +44,7 @@ class EpisodeFlow:
     depth_source: str
     name: str
     depth_alignment: DepthAlignment | None = None
+    depth: DepthMaps | None = None
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class RegisteredFlow:
                     lifted = clip.window(reference, keypoints, horizon)
                 yield reference, lifted
 
-        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, "icp", depth.alignment)
+        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, "icp", depth.alignment, depth)
 
 
 class _Clip:

@@ -20,6 +20,7 @@ from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
+from schemas.perception import DepthMaps
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class SimulatedFlow:
             intrinsics_source="the simulator",
             pose_source="the simulator",
         )
-        return EpisodeFlow(windows(), cameras, "m", "simulator replay", "simulator")
+        maps = DepthMaps(seen.depth, "m", "simulator replay")
+        return EpisodeFlow(windows(), cameras, "m", maps.source, "simulator", depth=maps)
 
     def _load(self, episode: str, xml: str) -> Any:
         """The model; cached for the next episode, which usually has the same one."""

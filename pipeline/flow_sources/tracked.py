@@ -95,4 +95,4 @@ class TrackedFlow:
                         lifted = tester.test(track, lifted)
                 yield track.reference, lifted
 
-        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name, depth.alignment)
+        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name, depth.alignment, depth)

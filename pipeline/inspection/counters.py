@@ -44,7 +44,8 @@ class SampleCounters:
         self.poses[f"{t.camera.pose_source} ({still})"] += 1
         self.depth[f"{t.depth_unit}, {t.depth_source}" if t.has_flow else NONE] += 1
         self.flow[t.flow_source] += 1
-        self.grid[f"{t.flow.uvz.shape[0]} points, {t.flow.horizon} steps" if t.has_flow else NONE] += 1
+        more = "" if t.adaptive is None else f" and {len(t.adaptive.flow.uvz)} adaptive"
+        self.grid[f"{t.flow.uvz.shape[0]} points{more}, {t.flow.horizon} steps" if t.has_flow else NONE] += 1
         self.steps[f"{t.step_seconds:.4g} s ({t.resampling})" if t.has_flow else NONE] += 1
         self.actions[f"{t.action_convention.name}, {len(t.actions)} x {t.actions.shape[1]}"] += 1
         self.state[", ".join(t.state_names)] += 1

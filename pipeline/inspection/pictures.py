@@ -205,7 +205,7 @@ def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:
     depth = np.where(t.flow.valid[:, 0], uvz[:, 2], np.nan)
     side, (width, height) = math.isqrt(len(depth)), t.camera.size
     colours = colormaps[DEPTH_MAP].with_extremes(bad=NO_DEPTH)
-    if side * side == len(depth):
+    if side * side == len(depth) and _is_grid(uvz[:, 0].reshape(side, -1), uvz[:, 1].reshape(side, -1)):
         shown: Any = axes.imshow(depth.reshape(side, side), cmap=colours, extent=(0, width, height, 0))
     else:
         shown = axes.scatter(uvz[:, 0], uvz[:, 1], c=depth, cmap=colours, s=12, plotnonfinite=True)
@@ -215,6 +215,11 @@ def draw_depth(figure: "Figure", axes: "Axes", bar: "Axes", t: Triplet) -> None:
     _bare(axes, f"depth at the keypoints ({unit})" + (f", {missing} without" if missing else ""))
     figure.colorbar(shown, cax=bar)
     _style_bar(bar)
+
+
+def _is_grid(u: Float[np.ndarray, "R C"], v: Float[np.ndarray, "R C"]) -> bool:
+    """Whether keypoints lie in rows and columns; adaptive ones do not."""
+    return float(np.ptp(u, axis=0).max()) < 1 and float(np.ptp(v, axis=1).max()) < 1
 
 
 def depth_change_limit(pairs: list[tuple[Triplet, MeasuredFlow]]) -> float:

@@ -1,6 +1,7 @@
 """Folders of plain videos with a text each: motion without actions, for stage 1.
 
-* Videos of any length are cut into clips of equal length, each an episode, so that a worker's memory is bounded.
+* Videos of any length are cut into clips of equal length, each an episode, so that a worker's memory is bounded. With
+  ``shots=split`` they are first divided where the scene changes, and no clip holds a cut.
 * Frames are taken at a constant rate, the video's own unless one is given; see ``pipeline.formats.video_clips``.
 * There are no states and no actions: both have width 0, and every action is masked.
 * The camera is unknown unless the user describes it: ``fixed=true`` if it does not move in any video of the folder.
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +27,7 @@ from pipeline.formats.video_clips import MOST_FPS, ClipSpan, is_video, open_clip
 from pipeline.readers import EpisodeTexts
 from pipeline.readers._camera_views import NO_ACTIONS, spoken
 from pipeline.readers._text_files import BadTexts, texts_beside
+from pipeline.readers._video_shots import find_shots
 from schemas.episode import BadEpisode, CameraView, DatasetInfo, Episode, EpisodeRef, check_dataset_name
 
 INFO = DatasetInfo(name="video", version="unknown", licence="unknown", credit="unknown")
@@ -34,6 +37,9 @@ LAST_MORE = 2
 """Headers of files with a variable rate may leave out the duration of the last frame. The last clip takes up to this
 many more frames if the file has them.
 """
+
+SHOT = re.compile(r"shot_[0-9]+_([0-9]+)-([0-9]+)")
+"""A clip's name where videos are divided into shots: its first frame and the one after its last, at the clips' rate."""
 
 BYTES_A_PIXEL = 7
 """Bytes of a pixel in memory: three colours, and depth as a float."""
@@ -49,6 +55,8 @@ class Config:
         fps: frames per second that are taken; None for each video's own.
         fixed: the camera stands still in every video.
         clip_frames: a longer video is cut into equal clips of at most so many frames.
+        shots: ``split`` looks for cuts when the videos are listed, which decodes each of them once, and ends clips
+            there; ``refuse`` leaves it to the flow source to refuse a clip with a cut.
         longest_side: larger pictures are made smaller to this, in pixels.
         name, licence, credit: of the videos, for the manifest.
     """
@@ -57,6 +65,7 @@ class Config:
     fps: float | None = None
     fixed: bool = False
     clip_frames: int = 256
+    shots: Literal["refuse", "split"] = "refuse"
     longest_side: int = 640
     name: str = INFO.name
     licence: str = INFO.licence
@@ -123,7 +132,7 @@ class VideoReader:
     def read(self, ref: EpisodeRef) -> Episode:
         """One clip; its frames are decoded on demand."""
         path = path_of(ref)
-        clip = open_clip(ref.name, self._span(path, ref.name, int(ref.episode.removeprefix("clip_"))))
+        clip = open_clip(ref.name, self._span(path, ref))
         view = CameraView(CAMERA, partial(clip.read, ref.name), clip.length, clip.size, fixed=self.config.fixed)
         return Episode(
             ref=ref,
@@ -149,7 +158,7 @@ class VideoReader:
         for path in sorted(p for p in folder.iterdir() if is_video(p.name)):
             source = path.relative_to(root).as_posix()
             try:
-                count = self._clips(path, source)[1]
+                names = self._names(path, source)
                 texts = self._texts(path, root, source)
                 fingerprint = f"{stamps_of([path])}-{hashlib.sha256(repr(texts).encode()).hexdigest()[:16]}"
             except BadEpisode as error:
@@ -158,20 +167,43 @@ class VideoReader:
             except OSError as error:
                 yield UnreadableSource(source, "unreadable_file", f"{source} cannot be read: {error.strerror}")
                 continue
-            for number in range(count):
-                yield EpisodeRef(self.config.name, source, f"clip_{number}", str(path), fingerprint)
+            for name in names:
+                yield EpisodeRef(self.config.name, source, name, str(path), fingerprint)
 
-    def _clips(self, path: Path, name: str) -> tuple[float, int, int]:
-        """Frames per second, number of clips, and number of frames of the whole video at that rate."""
+    def _names(self, path: Path, source: str) -> list[str]:
+        """The names of a video's clips: ``clip_2``; in shots with their frames, ``shot_1_120-376``.
+
+        Raises:
+            BadEpisode: the file cannot be read.
+        """
+        fps, frames = self._rate(path, source)
+        if self.config.shots == "refuse":
+            return [f"clip_{number}" for number in range(len(self._edges(frames)) - 1)]
+        names = []
+        for number, (start, stop) in enumerate(find_shots(source, path, fps, frames)):
+            edges = [start + edge for edge in self._edges(stop - start)]
+            names += [f"shot_{number}_{first}-{after}" for first, after in pairwise(edges)]
+        return names
+
+    def _rate(self, path: Path, name: str) -> tuple[float, int]:
+        """Frames per second, and number of frames of the whole video at that rate."""
         timing = video_timing(name, path)
         fps = self.config.fps or timing.fps
-        frames = max(round(timing.seconds * fps), 1)
-        return fps, math.ceil(frames / self.config.clip_frames), frames
+        return fps, max(round(timing.seconds * fps), 1)
 
-    def _span(self, path: Path, name: str, number: int) -> ClipSpan:
-        fps, count, frames = self._clips(path, name)
-        first, after = (round(edge * frames / count) for edge in (number, number + 1))
-        beyond = LAST_MORE if number == count - 1 else 0
+    def _edges(self, frames: int) -> list[int]:
+        """First frames of equal clips of a number of frames, and that number."""
+        count = math.ceil(frames / self.config.clip_frames)
+        return [round(edge * frames / count) for edge in range(count + 1)]
+
+    def _span(self, path: Path, ref: EpisodeRef) -> ClipSpan:
+        fps, frames = self._rate(path, ref.name)
+        if found := SHOT.fullmatch(ref.episode):
+            first, after = map(int, found.groups())
+        else:
+            number, edges = int(ref.episode.removeprefix("clip_")), self._edges(frames)
+            first, after = edges[number], edges[number + 1]
+        beyond = LAST_MORE if after == frames else 0
         return ClipSpan(path, fps, first, after - first + beyond, self.config.longest_side)
 
     def _texts(self, path: Path, root: Path, name: str) -> tuple[str, ...]:

@@ -45,15 +45,28 @@ def check_cuts(
         BadEpisode: ``scene_cut``, with the frame.
     """
     change = changes(frames)
+    for frame in cuts(change, level):
+        raise BadEpisode(
+            "scene_cut",
+            f"camera {name}: frame {frame + 1} shows another picture than frame {frame} (change "
+            f"{change[frame]:.2f}, cut_level="
+            f"{level:g}); an episode must be filmed in one go",
+        )
+
+
+def cuts(change: Float[np.ndarray, " N"], level: float) -> list[int]:
+    """The frames after which there is a cut.
+
+    Args:
+        change: see ``changes``.
+        level: see ``check_cuts``.
+    """
+    found = []
     for frame in np.flatnonzero(change > level):
         beside = np.concatenate([change[max(frame - BESIDE, 0) : frame], change[frame + 1 : frame + 1 + BESIDE]])
         if len(beside) >= BESIDE and change[frame] > ALONE * beside.max():
-            raise BadEpisode(
-                "scene_cut",
-                f"camera {name}: frame {frame + 1} shows another picture than frame {frame} (change "
-                f"{change[frame]:.2f}, cut_level="
-                f"{level:g}); an episode must be filmed in one go",
-            )
+            found.append(int(frame))
+    return found
 
 
 def changes(frames: UInt8[np.ndarray, "T H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[np.ndarray, " N"]:

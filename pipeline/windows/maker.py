@@ -12,6 +12,7 @@ from pipeline.episodes.chunks import DEFAULT_CHUNKS, ChunkConfig, EpisodeChunk, 
 from pipeline.flow_sources import Scene, make_flow_source
 from pipeline.recipe import Recipe
 from pipeline.timing import Stopwatch
+from pipeline.windows.adaptive_labels import AdaptiveLabels
 from pipeline.windows.labels import label_windows
 from pipeline.windows.quality import measure_of
 from pipeline.windows.resampling import StepTimes, no_steps, step_times
@@ -131,6 +132,9 @@ class TripletMaker:
             return
         keypoints = keypoint_grid(*view.size, self.recipe.windows.grid)
         labelled = label_windows(self.source, scene, chunk.references, keypoints, times, quality, watch)
+        adaptive = None
+        if self.recipe.windows.keypoints == "adaptive" and self.recipe.has_flow:
+            adaptive = AdaptiveLabels(self.source, scene, labelled.flow, times, quality, watch)
         for reference, label in labelled.windows:
             frame = chunk.first + reference
             if label.reason is not None:
@@ -140,7 +144,8 @@ class TripletMaker:
                 pictures = self.builder.pictures(images[reference], wrist.get(reference))
             steps = np.minimum(reference + times.frames, view.length - 1)
             camera = camera_of_window(labelled.flow.cameras, steps)
-            window = KeptWindow(_key(episode, frame), frame, label, pictures, camera)
+            more = None if adaptive is None else adaptive.of(reference, len(keypoints))
+            window = KeptWindow(_key(episode, frame), frame, label, pictures, camera, more)
             yield self.builder.triplet(episode, window, labelled.flow, times)
 
 

@@ -13,7 +13,7 @@ from pipeline.windows.quality import EvaluatedWindow
 from pipeline.windows.resampling import StepTimes
 from schemas.cameras import Cameras
 from schemas.episode import Episode
-from schemas.triplet import ActionChunk, CameraOfWindow, Source, Triplet
+from schemas.triplet import ActionChunk, AdaptiveFlow, CameraOfWindow, Source, Triplet
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class KeptWindow:
         frame: its reference frame's number in the episode.
         pictures: JPEG bytes of the reference frame by role: ``image``, ``wrist``.
         camera: at the window's steps.
+        adaptive: more keypoints, if the recipe has them.
     """
 
     key: str
@@ -32,6 +33,7 @@ class KeptWindow:
     label: EvaluatedWindow
     pictures: dict[str, bytes]
     camera: CameraOfWindow
+    adaptive: AdaptiveFlow | None = None
 
 
 class SampleBuilder:
@@ -83,6 +85,7 @@ class SampleBuilder:
             generated_instructions=self.generated.of(ref.digest) if self.generated else (),
             resampled=times.resampled,
             standard_actions=standard_chunk(episode, frame, horizon),
+            adaptive=window.adaptive,
         )
 
 

@@ -9,6 +9,7 @@
 ``point_flags``      uint8 [N, K]
 ``actions``          float32 [N, H, A]
 ``standard_actions`` float32 [N, H, A], where the samples have standard actions
+``adaptive_...``     ``flow``, ``start``, ``visible``, ``valid`` and ``point_flags`` of adaptive keypoints, if there are
 ``meta``             string [N]: the JSON of ``schemas.sample_metadata``
 ``pictures``         uint8 [bytes]: encoded pictures one after the other
 ``picture_ranges``   int64 [N, roles, 2]: begin and end in ``pictures``; the roles are the group's attribute ``roles``
@@ -38,12 +39,13 @@ from schemas.sample_codec import decode_triplet
 from schemas.sample_metadata import CorruptSample, encode_metadata, load_metadata
 from schemas.sample_metadata import build_triplet as build
 from schemas.shard_formats import FORMATS, INDEX_DTYPE, CorruptShard, Samples, ShardFile, UnfitSamples
-from schemas.triplet import Triplet
+from schemas.triplet import AdaptiveFlow, Triplet
 
 SUFFIX = FORMATS["zarr"]
 PICTURE_CHUNK = 1 << 16
 FIELDS = ("flow", "start", "visible", "valid", "point_flags", "actions")
 STANDARD = "standard_actions"
+ADAPTIVE = tuple(f"adaptive_{name}" for name in FIELDS[:-1])
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class ZarrShard:
         try:
             group: Any = zarr.open_group(path, mode="r", zarr_format=3)
             self._roles = [str(role) for role in group.attrs["roles"]]
-            self._fields = (*FIELDS, STANDARD) if STANDARD in group else FIELDS
+            self._fields = (*FIELDS, *(name for name in (STANDARD, *ADAPTIVE) if name in group))
             self._arrays: dict[str, Any] = {n: group[n] for n in (*self._fields, "meta", "pictures")}
             self._ranges = group["picture_ranges"][:]
             self.index = _index_of(group["key"][:], group["episode"][:], group["crc32c"][:], self._ranges)
@@ -171,11 +173,14 @@ def _triplet(
     from schemas.scene_flow import SceneFlow, no_flow
 
     size = (meta["camera"]["size"][0], meta["camera"]["size"][1])
-    flow, flags = no_flow(), np.zeros(0, np.uint8)
-    if with_flow:
-        flow = SceneFlow(dequantise(fields["start"], fields["flow"], size), fields["visible"], fields["valid"])
-        flags = fields["point_flags"]
-    return build(key, meta, pictures, flow, flags, fields["actions"], fields.get(STANDARD))
+
+    def flow_of(names: tuple[str, ...]) -> tuple[SceneFlow, np.ndarray]:
+        displacement, start, visible, valid, flags = (fields[name] for name in names)
+        return SceneFlow(dequantise(start, displacement, size), visible, valid), flags
+
+    flow, flags = flow_of(FIELDS[:-1]) if with_flow else (no_flow(), np.zeros(0, np.uint8))
+    adaptive = AdaptiveFlow(*flow_of(ADAPTIVE)) if with_flow and ADAPTIVE[0] in fields else None
+    return build(key, meta, pictures, flow, flags, fields["actions"], fields.get(STANDARD), adaptive)
 
 
 def _fill(folder: Path, samples: Samples) -> int:
@@ -186,20 +191,15 @@ def _fill(folder: Path, samples: Samples) -> int:
     columns: dict[str, list[np.ndarray]] = {}
     for key, episode, members in samples:
         triplet = decode_triplet(key, members)
-        start, displacement = quantise(triplet.flow, triplet.camera.size)
-        fields = {
-            "flow": displacement,
-            "start": start,
-            "visible": triplet.flow.visible,
-            "valid": triplet.flow.valid,
-            "point_flags": triplet.point_flags,
-            "actions": triplet.actions,
-        }
+        fields = dict(zip(FIELDS, (*_flow_fields(triplet, triplet), triplet.actions), strict=True))
         if triplet.standard_actions is not None:
             fields[STANDARD] = triplet.standard_actions.values
+        if triplet.adaptive is not None:
+            fields |= zip(ADAPTIVE, _flow_fields(triplet, triplet.adaptive), strict=True)
         if keys and fields.keys() != columns.keys():
             raise UnfitSamples(
-                f"a zarr shard holds samples of one kind: some have {STANDARD} and others, such as {key}, differ; "
+                f"a zarr shard holds samples of one kind: some have {STANDARD} or {ADAPTIVE[0]} and others, such as "
+                f"{key}, differ; "
                 "build them with --format webdataset"
             )
         for name, value in fields.items():
@@ -228,6 +228,12 @@ def _fill(folder: Path, samples: Samples) -> int:
     _put(group, "picture_ranges", ranges, chunk=len(ranges))
     _put(group, "pictures", blob, chunk=PICTURE_CHUNK, compress=False)
     return len(keys)
+
+
+def _flow_fields(triplet: Triplet, of: Triplet | AdaptiveFlow) -> tuple[np.ndarray, ...]:
+    """Displacements, start, visible, valid and flags of the grid's or of the adaptive keypoints."""
+    start, displacement = quantise(of.flow, triplet.camera.size)
+    return displacement, start, of.flow.visible, of.flow.valid, of.point_flags
 
 
 def _put(group: Any, name: str, values: np.ndarray, chunk: int, compress: bool = True) -> None:
@@ -262,11 +268,11 @@ def _lay_out(pictures: list[dict[str, bytes]], roles: list[str]) -> tuple[np.nda
 
 
 def _checksum(key: str, episode: str, meta: bytes, fields: dict[str, np.ndarray], pictures: dict[str, bytes]) -> int:
-    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS`` and then the standard actions, and the
-    pictures' roles and bytes by role.
+    """CRC-32C over key, episode, metadata, the arrays in the order of ``FIELDS``, the standard actions, the
+    adaptive keypoints, and the pictures' roles and bytes by role.
     """
     parts = [key.encode(), episode.encode(), meta]
-    parts += [np.ascontiguousarray(fields[name]).tobytes() for name in (*FIELDS, STANDARD) if name in fields]
+    parts += [np.ascontiguousarray(fields[name]).tobytes() for name in (*FIELDS, STANDARD, *ADAPTIVE) if name in fields]
     parts += [part for role in sorted(pictures) for part in (role.encode(), pictures[role])]
     total = 0
     for part in parts:

@@ -150,7 +150,7 @@ def test_what_the_recipe_says_is_not_said_beside_it(tmp_path):
         build_command(Build())
 
 
-@pytest.mark.parametrize("name", ["laptop.yaml", "paper.yaml"])
+@pytest.mark.parametrize("name", ["laptop.yaml", "paper.yaml", "video.yaml"])
 def test_the_shipped_recipes_are_recipes(name):
     made = read_recipe_file(Build(recipe=ROOT / "jobs/recipes" / name))
     for section in made.sections:

@@ -48,6 +48,8 @@ def is_one_sentence(error: str) -> bool:
         (["--replay.libero-assets", "/nope"], "replay.libero_assets must be a folder"),
         (["--dataset", "nonsense", "--truth", "simulator"], "there are: "),
         (["--dataset", "robosuite"], "is for --truth simulator"),
+        (["--truth", "files", "--horizon", "64"], "the files of exact flow have their own"),
+        (["--truth", "rigid-world", "--grid", "0"], "--grid must be 1 or more"),
     ],
 )
 def test_a_wrong_command_line_is_answered_in_a_sentence(words, says, typed):

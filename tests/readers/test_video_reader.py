@@ -373,3 +373,23 @@ def test_packed_b_frames_are_shown_in_order_and_none_is_shifted(tmp_path, clip_f
     frames = np.concatenate([clip.views[CAMERA].frames for clip in episodes_in(tmp_path, clip_frames=clip_frames)])
     assert np.array_equal(frames, decoded(path)) and len(frames) == NUMBERED
     assert np.abs(number_of(frames) - np.arange(NUMBERED)).max() <= 1
+
+
+def test_a_video_of_several_shots_is_divided_where_the_scene_changes(tmp_path):
+    rng = np.random.default_rng(0)
+    scenes = [cv2.resize(rng.integers(0, 255, (6, 9, 3), np.uint8), (96, 48)) for _ in range(3)]
+    shots = [np.stack([s[:, i : i + 64] for i in range(n)]) for s, n in zip(scenes, (14, 9, 12), strict=True)]
+    encode_video(tmp_path / "a.mp4", np.concatenate(shots), 10)
+    encode_video(tmp_path / "b.mp4", shots[0], 10)
+    refs = list(VideoReader(Config(text="none", shots="split", clip_frames=8)).list_episodes(tmp_path))
+    names = [(ref.source, ref.episode) for ref in refs if isinstance(ref, EpisodeRef)]
+    assert names == [
+        *(("a.mp4", name) for name in ("shot_0_0-7", "shot_0_7-14", "shot_1_14-18", "shot_1_18-23")),
+        *(("a.mp4", name) for name in ("shot_2_23-29", "shot_2_29-35")),
+        *(("b.mp4", name) for name in ("shot_0_0-7", "shot_0_7-14")),
+    ]
+    clips = episodes_in(tmp_path, shots="split", clip_frames=8)
+    frames = np.concatenate([clip.views[CAMERA].frames for clip in clips if clip.ref.source == "a.mp4"])
+    assert np.array_equal(frames, decoded(tmp_path / "a.mp4"))
+    assert clips[2].source_frames is not None and clips[2].source_frames[0] == 14
+    assert [ref.episode for ref in VideoReader(Config(text="none")).list_episodes(tmp_path)] == ["clip_0", "clip_0"]
