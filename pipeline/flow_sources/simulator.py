@@ -21,6 +21,8 @@ from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
 
+THREAD_SAFE = False  # a renderer belongs to one thread
+
 
 @dataclass(frozen=True)
 class Config(AssetOptions):
