@@ -206,6 +206,12 @@ class Recipe:
         """Installed packages whose versions decide what the plug-ins compute."""
         return tuple(sorted({name for _, module, _ in self.plugins() for name in getattr(module, "LIBRARIES", ())}))
 
+    @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may use the built plug-ins at once (``schemas.plugins``)."""
+        modules = [module for _, module, _ in self.plugins()]
+        return all(getattr(m, "THREAD_SAFE", m.__name__.startswith("pipeline.")) for m in modules)
+
     def plugins(self) -> list[tuple[str, ModuleType, Any]]:
         """The plug-ins that are used, each with its kind and name (``tracker lk``) and its config: the reader, the
         actions, the flow source and its parts.

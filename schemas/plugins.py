@@ -8,7 +8,8 @@ none of them; loading one imports that module only. A module's name is the plug-
 
 It may also define ``check(config)``, called once in the main process before any work: it fetches what ``build`` will
 need in every worker and raises ``MissingDependency`` if that is unavailable (a config's ``device`` is checked by the
-caller); and ``LIBRARIES``, the names of installed packages whose versions affect its results.
+caller); ``LIBRARIES``, the names of installed packages whose versions affect its results; and ``THREAD_SAFE``, whether
+several threads may use what ``build`` gives at once (by default only that of this package's own modules).
 
 Two marks in the metadata of a config's field are for paths. ``place``: where files lie on this machine; it is not part
 of the recipe. ``contents``: a path, or a name that is no path here; the recipe records the digest of the contents.

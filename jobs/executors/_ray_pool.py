@@ -1,7 +1,8 @@
-"""A pool of Ray actors, each with at most one task at a time."""
+"""A pool of Ray actors, each with one task at a time, or with a few."""
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,20 @@ TICK_S = 0.5
 PATIENCE_S = 60.0
 """Seconds without any worker after which a message says what is waited for."""
 NOT_YET = object()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An actor that has just started (without an outcome), has finished a task, or has died, with all that it had.
+
+    Attributes:
+        outcomes: number and result, or ``Death``, of each task.
+        died: whether it is gone.
+    """
+
+    actor: Any
+    outcomes: list[tuple[int, Any]]
+    died: "Death | None" = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,15 @@ class Pool:
         self.running: dict[Any, tuple[Any, int | None]] = {}
         self.patient_until: float | None = time.monotonic() + PATIENCE_S
 
+    @property
+    def size(self) -> int:
+        """Number of actors, those that are still starting included."""
+        return len({id(actor) for actor, _ in self.running.values()})
+
+    def tasks_of(self, actor: Any) -> set[int]:
+        """The numbers of the tasks that an actor has."""
+        return {number for other, number in self.running.values() if other is actor and number is not None}
+
     def start(self) -> None:
         """Start an actor. It gets its first task only when it is up, so that no task waits for an actor that the
         cluster has no room for.
@@ -53,13 +77,11 @@ class Pool:
         self.running[actor.ready.remote()] = (actor, None)
 
     def give(self, actor: Any, task: Any, number: int) -> None:
-        """Send a task to an actor that is free."""
+        """Send a task to an actor that is up."""
         self.running[actor.work.remote(task)] = (actor, number)
 
-    def next(self) -> tuple[Any, int | None, Any]:
-        """An actor that became free or died, the number of its task (None when it has just started), and the result or
-        a ``Death``.
-        """
+    def next(self) -> Turn:
+        """Wait for the next actor that has started, finished a task or died."""
         import ray
 
         done: list[Any] = []
@@ -71,15 +93,21 @@ class Pool:
                 self.waiting()
         self.patient_until = None
         (ready,) = done
-        actor, number = self.running[ready]
-        while (result := _result(ready)) is NOT_YET:
-            self.check()
-        if isinstance(result, Death):
+        actor, result = self.running[ready][0], self._fetched(ready)
+        results, death = {ready: result}, result if isinstance(result, Death) else None
+        if death is not None:
             self.check()  # a lost cluster must not count as this worker's own death
-        del self.running[ready]
-        if isinstance(result, Death):
+            also = [one for one, (other, _) in self.running.items() if other is actor and one is not ready]
+            results |= {one: self._fetched(one) for one in also}
+        numbered = [(self.running.pop(one)[1], result) for one, result in results.items()]
+        if death is not None:
             self.end(actor)
-        return actor, number, result
+        return Turn(actor, [(number, result) for number, result in numbered if number is not None], death)
+
+    def _fetched(self, done: Any) -> Any:
+        while (result := _result(done)) is NOT_YET:
+            self.check()
+        return result
 
     def end(self, actor: Any) -> None:
         """End an actor now. If its handle were only dropped, Ray might hold its CPU for another minute."""
@@ -153,7 +181,7 @@ class Actor:
         if not ray.get_gpu_ids():
             # Ray leaves the variable as it is for an actor without GPUs. Every such worker would take the first GPU.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self.make_worker = make_worker
+        self.make_worker, self.making = make_worker, threading.Lock()
         self.worker: Callable[[Any], Any] | None = None
 
     def ready(self) -> None:
@@ -161,6 +189,7 @@ class Actor:
 
     def work(self, task: Any) -> Any:
         """The worker's result."""
-        if self.worker is None:
-            self.worker = self.make_worker()
+        with self.making:
+            if self.worker is None:
+                self.worker = self.make_worker()
         return self.worker(task)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from jobs.executors._at_once import check_at_once, tasks_at_once
 from jobs.executors._held_signals import HeldSignals, held_signals
 from jobs.executors._ray_cluster import Cluster, ClusterLost
 from jobs.executors._ray_connect import WITHOUT, cluster_at_hand, connect, say
@@ -38,6 +39,7 @@ class Config:
         gpus_per_worker: GPUs of each worker that runs models, such as 0.5; None for one where the cluster has GPUs.
         attempts: times that a task is tried when its worker dies.
         wait: seconds that a cluster which is named may take to answer.
+        at_once: see ``jobs.executors._at_once``.
     """
 
     address: str = "auto"
@@ -46,12 +48,14 @@ class Config:
     wait: float = 20.0
     gpus_per_worker: float | None = None
     ship_code: bool = False
+    at_once: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be 1 or more, found {self.workers}")
         if self.attempts < 1:
             raise ValueError(f"attempts must be 1 or more, found {self.attempts}")
+        check_at_once(self.at_once)
         if not 0 <= self.wait <= 600:
             raise ValueError(f"wait must be between 0 and 600 seconds, found {self.wait}")
         if self.gpus_per_worker is not None:
@@ -76,9 +80,10 @@ class RayExecutor:
         tasks: Sequence[T],
         *,
         device: str | None = None,
+        thread_safe: bool = False,
         begun: Callable[[T], None] = unnoticed,
     ) -> Generator[tuple[T, R | WorkerDied], None, None]:
-        """See ``pipeline.build.executor.Executor.run``. Each actor runs at most one task at a time.
+        """See ``pipeline.build.executor.Executor.run``. An actor runs one task at a time, or a few in threads.
 
         Requests to end (``_held_signals``) are handled between tasks; a cluster that was started here is then stopped.
         If such a cluster is lost, it is started again once, and no finished task is lost.
@@ -92,7 +97,7 @@ class RayExecutor:
                 workers = self.config.workers and min(self.config.workers, len(tasks))
                 cluster = self._connect(workers, held)
                 try:
-                    pool = partial(self._pool, make_worker, device)
+                    pool = partial(self._pool, make_worker, device, thread_safe)
                     yield from _work(cluster, held, pool, queue)
                 except ClusterLost as loss:
                     cluster.leave()
@@ -123,17 +128,21 @@ class RayExecutor:
         return place(running_nodes(), tasks, self.config.workers, self.config.gpus_per_worker, device)
 
     def _pool(
-        self, make_worker: Callable[[], Callable], device: str | None, tasks: int, check: Callable[[], None]
-    ) -> Pool:
-        """Starts the workers for a number of tasks."""
+        self,
+        make_worker: Callable[[], Callable],
+        device: str | None,
+        thread_safe: bool,
+        tasks: int,
+        check: Callable[[], None],
+    ) -> tuple[Pool, int]:
+        """Starts the workers for a number of tasks; returns how many tasks each may have at once, too."""
         import ray
 
         placement = self._place(tasks, device)
         wants = f"{placement.cpus:g} CPU{f' and {placement.gpus:g} GPU' if placement.gpus else ''}"
-        actor = ray.remote(
-            num_cpus=placement.cpus,
-            num_gpus=placement.gpus,
-        )(Actor)
+        overlaps = thread_safe and device is not None
+        at_once = tasks_at_once(self.config.at_once, placement.gpus > 0) if overlaps else 1
+        actor = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus, max_concurrency=at_once)(Actor)
         pool = Pool(
             lambda: actor.remote(make_worker),
             check,
@@ -141,7 +150,7 @@ class RayExecutor:
         )
         for _ in range(placement.workers):
             pool.start()
-        return pool
+        return pool, at_once
 
     def _recover(self, cluster: Cluster, loss: ClusterLost) -> None:
         stays = "what was finished stays, and the same command goes on from there"
@@ -168,14 +177,23 @@ class _Queue:
         self.under_way: set[int] = set()
         self.deaths: Counter[int | None] = Counter()
         self.node_losses: Counter[int | None] = Counter()
+        self.suspects: set[int] = set()
 
     def done(self) -> bool:
         """Whether every task has a result."""
         return not self.waiting and not self.under_way
 
-    def take(self) -> int:
-        """The next task's number."""
-        number = self.waiting.pop()
+    def take(self, beside: set[int]) -> int | None:
+        """The next task's number for a worker that has some already; None if there is none that may run beside them.
+
+        A task with which a worker died that had several is tried alone from then on.
+        """
+        if beside & self.suspects:
+            return None
+        fit = (at for at in reversed(range(len(self.waiting))) if not beside or self.waiting[at] not in self.suspects)
+        if (at := next(fit, None)) is None:
+            return None
+        number = self.waiting.pop(at)
         self.under_way.add(number)
         self.begun(self.tasks[number])
         return number
@@ -185,8 +203,11 @@ class _Queue:
         self.waiting += sorted(self.under_way, reverse=True)
         self.under_way.clear()
 
-    def died(self, number: int | None, death: Death) -> WorkerDied | None:
+    def died(self, number: int | None, death: Death, beside: bool = False) -> WorkerDied | None:
         """Count a worker's death during a task (None: while it started).
+
+        Args:
+            beside: it had other tasks too, so that this one is only suspected: it is not given up for this.
 
         Returns:
             The reason for giving the task up; None if it is tried again.
@@ -196,6 +217,9 @@ class _Queue:
         """
         counts, most = (self.node_losses, NODE_LOSSES) if death.node_lost else (self.deaths, self.attempts)
         counts[number] += 1
+        if beside and number is not None and not death.node_lost:
+            self.suspects.add(number)
+            counts[number] = min(counts[number], most - 1)
         if counts[number] < most:
             if number is not None:
                 self.under_way.remove(number)
@@ -207,7 +231,10 @@ class _Queue:
 
 
 def _work(
-    cluster: Cluster, held: HeldSignals, make_pool: Callable[[int, Callable[[], None]], Pool], queue: _Queue
+    cluster: Cluster,
+    held: HeldSignals,
+    make_pool: Callable[[int, Callable[[], None]], tuple[Pool, int]],
+    queue: _Queue,
 ) -> Iterator[tuple[Any, Any]]:
     """Each task with its result, from a pool of actors on a cluster.
 
@@ -220,27 +247,42 @@ def _work(
         cluster.check()
 
     check()
-    pool = make_pool(len(queue.waiting), check)
+    pool, at_once = make_pool(len(queue.waiting), check)
     try:
         while not queue.done():
-            actor_done, number, result = pool.next()
-            if isinstance(result, Death):
-                result = queue.died(number, result)
+            turn = pool.next()
+            deaths = [number for number, result in turn.outcomes if isinstance(result, Death)]
+            if turn.died is not None and not deaths:
+                queue.died(None, turn.died)
+            finished = []
+            for number, result in turn.outcomes:
+                if isinstance(result, Death):
+                    result = queue.died(number, result, beside=len(deaths) > 1)
+                if number in queue.under_way:  # else it waits for its next try
+                    finished.append((number, result))
+                    queue.under_way.remove(number)
+            if turn.died is not None:
                 if queue.waiting:
                     pool.start()
-                if result is None:
-                    continue
-            elif queue.waiting:
-                following = queue.take()
-                pool.give(actor_done, queue.tasks[following], following)
             else:
-                pool.end(actor_done)
-            if number is not None:
-                queue.under_way.remove(number)
-                yield queue.tasks[number], result
+                _give(pool, turn.actor, queue, at_once)
+            yield from ((queue.tasks[number], result) for number, result in finished)
     except ClusterLost:
         queue.put_back()
         pool.running.clear()
         raise
     finally:
         pool.stop()
+
+
+def _give(pool: Pool, actor: Any, queue: _Queue, at_once: int) -> None:
+    """Give an actor tasks, but not more than its share of those left; one without a task is ended."""
+    actors = pool.size + (not pool.tasks_of(actor))
+    most = min(at_once, -(-(len(queue.waiting) + len(queue.under_way)) // actors))
+    while len(beside := pool.tasks_of(actor)) < most:
+        number = queue.take(beside)
+        if number is None:
+            break
+        pool.give(actor, queue.tasks[number], number)
+    if not pool.tasks_of(actor):
+        pool.end(actor)

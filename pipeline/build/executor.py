@@ -29,6 +29,7 @@ class Executor(Protocol):
         tasks: Sequence[T],
         *,
         device: str | None = None,
+        thread_safe: bool = False,
         begun: Callable[[T], None] = unnoticed,
     ) -> Generator[tuple[T, R | WorkerDied], None, None]:
         """Each task with its result, in the order in which they finish. An exception in a worker is raised here.
@@ -38,6 +39,8 @@ class Executor(Protocol):
         Args:
             device: on which the workers run models (``auto``, ``cpu``, ``cuda``, ``cuda:N``); None if they run none and
                 need no GPU.
+            thread_safe: a worker may be called by several threads at once. One with a GPU is then given some tasks at
+                once, so that it reads and writes for some while the model runs for another.
             begun: called with each task when it is given to a worker, again if it is tried again.
 
         Raises:

@@ -92,7 +92,13 @@ def _make_missing(
     make_worker.recipe.check(own_devices=False)
     made: dict[str, EpisodeReport | None] = {}
     seconds = Counter(summary.seconds)
-    results = executor.run(make_worker, refs, device=make_worker.recipe.device, begun=lambda ref: state.begun(ref.name))
+    results = executor.run(
+        make_worker,
+        refs,
+        device=make_worker.recipe.device,
+        thread_safe=make_worker.recipe.thread_safe,
+        begun=lambda ref: state.begun(ref.name),
+    )
     for ref, result in progress("episodes", len(refs), results):
         state.finished(ref.name)
         made[ref.digest] = None

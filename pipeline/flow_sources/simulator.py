@@ -22,6 +22,8 @@ from schemas.cameras import Cameras
 from schemas.episode import BadEpisode, Episode
 from schemas.perception import DepthMaps
 
+THREAD_SAFE = False  # a renderer belongs to one thread
+
 
 @dataclass(frozen=True)
 class Config(AssetOptions):

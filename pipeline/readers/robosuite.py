@@ -39,6 +39,7 @@ from schemas.episode import (
     RecordedSimulation,
 )
 
+THREAD_SAFE = False  # a renderer belongs to one thread
 INFO = DatasetInfo(
     name="robosuite",
     version="unknown",

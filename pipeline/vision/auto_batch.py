@@ -1,5 +1,6 @@
 """Runs models over frames in batches whose size is reduced when memory runs out."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ R = TypeVar("R")
 class ShrinkingBatches:
     """Runs a function over slices of a sequence; after an out of memory error, the size of the slices is halved.
 
-    The smaller size is kept for later calls.
+    The smaller size is kept for later calls. Threads that share this object run one batch at a time: the model is never
+    in two at once, and needs the memory of one.
 
     Args:
         size: the initial size of the slices.
@@ -23,6 +25,7 @@ class ShrinkingBatches:
 
     def __init__(self, size: int, remedy: str):
         self.size, self.remedy = size, remedy
+        self._turn = threading.Lock()
 
     def run(self, function: Callable[[Any], R], items: Any) -> Iterator[tuple[int, R]]:
         """The function's results, each with the index of its first item, in order.
@@ -34,23 +37,30 @@ class ShrinkingBatches:
         Raises:
             BuildError: one item alone does not fit into memory.
         """
-        import torch
-
         start = 0
         while start < len(items):
-            try:
-                result = function(items[start : start + self.size])
-            except torch.OutOfMemoryError as error:
-                tried = min(self.size, len(items) - start)
-                if tried == 1:
-                    reason = str(error).strip().splitlines()[0] if str(error).strip() else "no more is free"
-                    raise BuildError(
-                        f"a single item does not fit into the GPU's memory ({reason}): {self.remedy}"
-                    ) from error
-                self.size = tried // 2
-                result = None
-            if result is None:
-                torch.cuda.empty_cache()  # here and not above: the error keeps its tensors alive
-                continue
-            yield start, result
-            start += self.size
+            with self._turn:
+                size, result = self.size, self._tried(function, items[start : start + self.size])
+            if result is not None:
+                yield start, result
+                start += size
+
+    def _tried(self, function: Callable[[Any], R], batch: Any) -> R | None:
+        """The result for a batch; None if it does not fit into memory, and smaller ones are to be tried.
+
+        Raises:
+            BuildError: it is a single item.
+        """
+        import torch
+
+        try:
+            return function(batch)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else "no more is free"
+                raise BuildError(
+                    f"a single item does not fit into the GPU's memory ({reason}): {self.remedy}"
+                ) from error
+            self.size = len(batch) // 2
+        torch.cuda.empty_cache()  # here and not above: the error keeps its tensors alive
+        return None
