@@ -18,7 +18,7 @@ from lamp_model.closed_loop.simulation.scripted.demonstration import REST
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask, open_task, reset
 
 STRENGTHS = (1.0, 2.0)
-SEEDS = (0, 1)
+SEEDS = (1,)
 SETTLE = 3
 LINE = 14
 
