@@ -111,8 +111,8 @@ def _check_flow_size(name: str, wanted: int, has: int, where: str, motion: Motio
 def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodiments, flow: bool) -> list[SampleConfig]:
     """What is taken from the samples of each of ``data.embodied``.
 
-    With several of them, or several cameras in one, images have different sizes: they are resized to the backbone's
-    size before batching, and a camera that a member does not have is replaced by a black image.
+    With several of them, several cameras in one, or plain videos, images have different sizes: they are resized to the
+    backbone's size before batching, and a camera that a member does not have is replaced by a black image.
 
     Args:
         flow: it is learnt; without, none is taken, and the samples need not have any.
@@ -126,7 +126,7 @@ def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodime
         "points": model.motion.grid**2 if flow else 0,
         "horizon": model.motion.horizon if flow else 0,
         "flips": model.flips,
-        "image_size": getattr(options, "image_size", IMAGE_SIZE) if several or _several_cameras(data) else None,
+        "image_size": getattr(options, "image_size", IMAGE_SIZE) if several or _several_sizes(data) else None,
     }
     sizes: dict[str, Any] = {"state_size": embodiments.state_size, "action_size": embodiments.action_size}
     return [
@@ -141,10 +141,12 @@ def sample_configs(data: TrainingData, model: ModelConfig, embodiments: Embodime
     ]
 
 
-def _several_cameras(data: TrainingData) -> bool:
-    """Whether windows of more than one camera are among the samples; the cameras of a robot differ in size."""
-    chosen = [member.shards.manifest.recipe.get("cameras", []) for member in data.members]
-    return any(len(cameras) > 1 or "all" in cameras for cameras in chosen)
+def _several_sizes(data: TrainingData) -> bool:
+    """Whether images may differ in size: windows of more than one camera, or plain videos, which come as they are."""
+    recipes = [member.shards.manifest.recipe for member in data.members]
+    chosen = [recipe.get("cameras", []) for recipe in recipes]
+    plain = any(recipe.get("dataset", {}).get("name") == "video" for recipe in recipes)
+    return plain or any(len(cameras) > 1 or "all" in cameras for cameras in chosen)
 
 
 def loaders(

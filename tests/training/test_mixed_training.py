@@ -267,8 +267,9 @@ def runs(mixture, tmp_path_factory):
     return folder
 
 
-def test_cameras_of_several_sizes_share_a_batch(tmp_path):
-    """As ``lamp-data build --cameras all`` writes them: half of the windows are of a camera with smaller pictures."""
+@pytest.mark.parametrize("said", [{"cameras": ["all"]}, {"dataset": {"name": "video", "options": {}}}], ids=str)
+def test_pictures_of_several_sizes_share_a_batch(said, tmp_path):
+    """As ``lamp-data build --cameras all`` writes them, or plain videos: half of the windows have smaller pictures."""
 
     def change(triplet):
         small = triplet.source.frame % 2
@@ -276,7 +277,7 @@ def test_cameras_of_several_sizes_share_a_batch(tmp_path):
 
     write_shards(tmp_path / "shards", episodes=2, frames=4, change=change)
     manifest = read_manifest(tmp_path / "shards")
-    replace(manifest, recipe={**manifest.recipe, "cameras": ["all"]}).write(tmp_path / "shards")
+    replace(manifest, recipe={**manifest.recipe, **said}).write(tmp_path / "shards")
     loader, _ = running._loaders(smaller(prepare(request(1, tmp_path / "shards", tmp_path / "run"))))
     numbers = [number for number, _, _ in loader.samples_of(0)]
     sizes = {loader.shards.read(number).source.frame % 2 for number in numbers}
