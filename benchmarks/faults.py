@@ -158,7 +158,8 @@ def run_kills(args: argparse.Namespace) -> None:
     rng = random.Random(f"{found.killed(place_name)} {place_name}")
     with tempfile.TemporaryDirectory(prefix="lf", dir="/tmp") as folder:
         source = write_source(Path(folder) / "in", args.files)
-        with TestCluster(Path(folder), args.nodes) as cluster, PLACES[place_name](Path(folder), args.moto) as place:
+        cluster, place = TestCluster(Path(folder), args.nodes), PLACES[place_name](Path(folder), args.moto)
+        with place, cluster:  # in this order: nodes inherit the place's environment
             reference = Path(folder) / "wanted"
             cluster.undisturbed(words_for(source, str(reference)))
             wanted, keys = digests_of(reference)

@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 KINDS = ("driver", "worker", "packer", "raylet", "node", "head")
 OBJECTS_BYTES = 80_000_000
-ATTEMPTS = 5
+ATTEMPTS = 20
 
 
 class TestCluster:

@@ -7,7 +7,7 @@ import tyro
 
 from jobs.cli.build_options import Build
 from jobs.cli.command_line import COMMON_HELP, check_choices, check_paths, check_subcommand, in_groups, start, ungrouped
-from jobs.cli.exit_codes import run_command
+from jobs.cli.exit_codes import only_reads, run_command
 from jobs.commands.build import build_command
 from jobs.commands.collect import Collect, collect_command
 from jobs.commands.copy import Copy, copy_command
@@ -32,11 +32,11 @@ OPTIONS = {
 HANDLERS: dict[type, Any] = {
     Collect: collect_command,
     Build: build_command,
-    Inspect: inspect_command,
+    Inspect: only_reads(inspect_command),
     Evaluate: evaluate_command,
     Instruct: instruct_command,
     Parts: parts_command,
-    Status: status_command,
+    Status: only_reads(status_command),
     Copy: copy_command,
     Push: push_command,
 }

@@ -96,7 +96,7 @@ class EpisodeRef:
         """The episode's name in messages."""
         return f"{self.source}:{self.episode}"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that identify the episode, independent of the dataset's location."""
         text = "\n".join((self.dataset, self.source, self.episode))

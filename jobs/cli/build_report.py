@@ -63,7 +63,6 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int, 
     Args:
         free: bytes, of the output's disk; of the one for temporary files where the output is in an object store.
     """
-    room = "are free on this machine, where each shard is made" if in_store else "are free"
     totals, tried = trial.totals, len(trial.tried)
     basis = "all of them" if trial.exact else "evenly spread"
     shards = -(-round(totals["triplets"].about) // samples_per_shard)
@@ -80,7 +79,7 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int, 
         *(f"    rejected   {100 * share:.1f}% {reason}" for reason, share in trial.reasons.items()),
         f"  triplets     {_about(totals['triplets'])}",
         f"  size         {size} in {shards} shard(s), as much again for finished episodes until it is done; "
-        f"{free / 1e6:.0f} MB {room}",
+        f"{_free(free, in_store)}",
         f"  time         {_duration(totals['hours'])} with {trial.workers} worker(s) on {trial.where}",
     ]
     if not trial.exact and totals["triplets"].low is None:
@@ -88,13 +87,17 @@ def trial_text(trial: "Trial", source: Path, free: int, samples_per_shard: int, 
     return "\n".join([*lines, "nothing was written"])
 
 
-def trials_text(totals: "dict[str, Estimate]", count: int, free: int) -> str:
-    """What all builds of a recipe would come to together."""
+def _free(free: int, in_store: bool) -> str:
+    return f"{free / 1e6:.0f} MB are free{' on this machine, where each shard is made' if in_store else ''}"
+
+
+def trials_text(totals: "dict[str, Estimate]", count: int, free: int, in_store: bool = False) -> str:
+    """What all builds of a recipe would come to together; see ``trial_text``."""
     return "\n".join(
         [
             f"all {count} datasets",
             f"  triplets     {_about(totals['triplets'])}",
-            f"  size         {_about(totals['bytes'], 1e-6, ' MB', digits=1)}; {free / 1e6:.0f} MB are free",
+            f"  size         {_about(totals['bytes'], 1e-6, ' MB', digits=1)}; {_free(free, in_store)}",
             f"  time         {_duration(totals['hours'])}, one after the other on this machine",
         ]
     )

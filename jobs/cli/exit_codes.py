@@ -53,6 +53,18 @@ def refusing(kind: type[T]) -> Any:
     return type(kind.__name__, (kind,), {"__new__": make})
 
 
+def only_reads(command: Callable[[T], int]) -> Callable[[T], int]:
+    """A command that writes nothing: a store's failure leaves nothing of which one could say that it goes on."""
+
+    def run(args: T) -> int:
+        try:
+            return command(args)
+        except StoreFailed as error:
+            raise Failed(str(error)) from error
+
+    return run
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a command; its exit code. Errors that a person can mend are printed as one sentence, bugs keep their
     traceback. A signal to end ends it as Ctrl-C does, with 128 and the signal's number as exit code.

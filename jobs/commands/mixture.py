@@ -10,6 +10,7 @@ from jobs.cli.build_report import trials_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.cli.options_file import RecipeFile, Section, read_recipe_file
 from jobs.commands.build import Outcome, Plan, build_one, plan_of
+from schemas.locations import StorePath
 from schemas.manifest import BadManifest
 from schemas.mixture import NAME, Mixture
 
@@ -30,7 +31,7 @@ def mixture_command(args: Build) -> int:
     outcomes, failures = _outcomes(plans, args.json)
     values: dict[str, Any] = {"datasets": {name: outcome.values for name, outcome in outcomes.items()}}
     if args.dry_run:
-        said, more = _total(outcomes) if outcomes else (None, {})
+        said, more = _total(outcomes, isinstance(plans[0][1].output, StorePath)) if outcomes else (None, {})
     else:
         said, more = _mixture(recipe) if len(outcomes) == len(plans) else (None, {})
     if args.json:
@@ -76,7 +77,7 @@ def _plan(recipe: RecipeFile, section: Section) -> Plan:
     return plan
 
 
-def _total(tried: dict[str, Outcome]) -> tuple[str, dict[str, Any]]:
+def _total(tried: dict[str, Outcome], in_store: bool) -> tuple[str, dict[str, Any]]:
     """The totals of all trials, in words and for ``--json``."""
     from pipeline.build.dry_run import Estimate, summed
 
@@ -85,7 +86,7 @@ def _total(tried: dict[str, Outcome]) -> tuple[str, dict[str, Any]]:
         for name in ("episodes", "frames", "windows", "triplets", "bytes", "hours")
     }
     free = min(outcome.values["free_bytes"] for outcome in tried.values())
-    return trials_text(totals, len(tried), free), {"total": {name: vars(one) for name, one in totals.items()}}
+    return trials_text(totals, len(tried), free, in_store), {"total": {name: vars(one) for name, one in totals.items()}}
 
 
 def _mixture(recipe: RecipeFile) -> tuple[str, dict[str, Any]]:

@@ -6,13 +6,15 @@ making it again gives the same contents. The report is renamed into place last: 
 complete.
 """
 
+import contextlib
+import gc
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
@@ -27,6 +29,8 @@ from schemas.parallel import in_parallel
 from schemas.shard_formats import webdataset
 
 EPISODE_VERSION = 5
+VALUES_SUFFIX = ".values.npz"
+MOST_KEPT = 1024
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
 
 Region = tuple[str, str, bytes]
@@ -142,7 +146,7 @@ def samples_path(folder: Path, key: str) -> Path:
 
 def values_path(folder: Path, key: str) -> Path:
     """Path of a stored episode's states and actions."""
-    return folder / key[:2] / f"{key}.values.npz"
+    return folder / key[:2] / f"{key}{VALUES_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -178,16 +182,33 @@ def stored_report(folder: Path, key: str) -> EpisodeReport | None:
     """The report of a completely stored episode, or None. Its samples must exist too: they are missing where a
     removal was interrupted.
     """
-    tar = samples_path(folder, key)
+    read, size_of = _access(folder)
+    stem = f"{key[:2]}/{key}"
     try:
-        values = json.loads(_report_path(folder, key).read_bytes())
-        lists = {name: [tuple(row) for row in values[name]] for name in ("rows", "rejected_windows")}
-        report = slim(EpisodeReport(**{**values, **lists}))
-        whole = tar.stat().st_size == sum(size for *_, size in report.rows) + 2 * webdataset.BLOCK
-        whole &= values_path(folder, key).stat().st_size == report.value_bytes
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        values = json.loads(read(f"{stem}.json"))
+        rows = [tuple(row) for row in values["rows"]]
+        report = EpisodeReport(**{**values, "rows": rows, **_shared(**values)})
+        whole = size_of(stem + webdataset.SUFFIX) == sum(row[2] for row in rows) + 2 * webdataset.BLOCK
+        whole &= size_of(stem + VALUES_SUFFIX) == report.value_bytes
+        whole &= size_of(stem + webdataset.INDEX_SUFFIX) > 0
+    except (FileNotFoundError, ValueError, TypeError, KeyError, IndexError):
         return None
-    return report if whole and webdataset.index_path(tar).is_file() else None
+    return report if whole else None
+
+
+def _access(folder: Path) -> tuple[Callable[[str], bytes], Callable[[str], int]]:
+    """Functions that read a file below a folder and give its size, by its name. On this machine they make no ``Path``,
+    which would take most of the time of a resume.
+    """
+    if isinstance(folder, StorePath):
+        return lambda name: (folder / name).read_bytes(), lambda name: (folder / name).stat().st_size
+    base = os.fspath(folder)
+
+    def read(name: str) -> bytes:
+        with open(f"{base}/{name}", "rb", buffering=0) as file:
+            return file.readall()
+
+    return read, lambda name: os.stat(f"{base}/{name}").st_size
 
 
 def stored_keys(folder: Path) -> set[str]:
@@ -208,23 +229,50 @@ def slim(report: EpisodeReport) -> EpisodeReport:
     """The report with values that many episodes have in common kept once for all, and without its times: a driver holds
     the reports of all episodes.
     """
-    return replace(
-        report,
-        embodiment=_kept_once(canonical_json(report.embodiment)),
-        instructions=_kept_once(canonical_json(report.instructions)),
-        rejected_windows=[(sys.intern(c), f, sys.intern(reason), m) for c, f, reason, m in report.rejected_windows],
-        seconds={},
-    )
+    return replace(report, **_shared(report.embodiment, report.instructions, report.rejected_windows))
 
 
-@lru_cache(maxsize=1024)
-def _kept_once(data: bytes) -> Any:
-    return json.loads(data)
+def _shared(embodiment: Any, instructions: Any, rejected_windows: Any, **_: Any) -> dict[str, Any]:
+    """The fields of ``slim``."""
+    return {
+        "embodiment": _kept_once(embodiment),
+        "instructions": _kept_once(instructions),
+        "rejected_windows": [(sys.intern(c), f, sys.intern(reason), m) for c, f, reason, m in rejected_windows],
+        "seconds": {},
+    }
+
+
+_kept: dict[str, Any] = {}
+
+
+def _kept_once(value: Any) -> Any:
+    """An equal value, as JSON gives it, which is the same object for all."""
+    key = repr(value)
+    if (kept := _kept.get(key)) is None:
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        kept = _kept[key] = json.loads(canonical_json(value))
+    return kept
 
 
 def stored_reports(folder: Path, keys: Sequence[str]) -> dict[str, EpisodeReport | None]:
     """``stored_report`` of each key."""
-    return dict(zip(keys, in_parallel(partial(stored_report, folder), keys, folder), strict=True))
+    with uncollected():
+        return dict(zip(keys, in_parallel(partial(stored_report, folder), keys, folder), strict=True))
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's search for unreachable cycles is off in the block, which makes millions of small objects and no cycle:
+    the search would look through all of them again and again.
+    """
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 def _report_path(folder: Path, key: str) -> Path:

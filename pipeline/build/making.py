@@ -9,7 +9,6 @@ from pipeline.build.episode_store import (
     EpisodeReport,
     LeftOut,
     Quarantined,
-    episode_key,
     slim,
     stored_keys,
     stored_reports,
@@ -53,6 +52,7 @@ class EpisodeWorkerFactory:
 def make_episodes(
     make_worker: EpisodeWorkerFactory,
     refs: list[EpisodeRef],
+    keys: dict[str, str],
     executor: Executor,
     progress: Progress,
     state: StateWriter,
@@ -60,9 +60,11 @@ def make_episodes(
     """Reports of all episodes in the order of their refs; those made before are only read.
 
     They are read when the missing ones are made, so that resuming a build begins with its work.
+
+    Args:
+        keys: of each episode, by its digest (``pipeline.build.episode_store.episode_key``).
     """
-    recipe, store = make_worker.recipe, make_worker.store
-    keys = {ref.digest: episode_key(recipe, ref) for ref in refs}
+    store, keys = make_worker.store, {ref.digest: keys[ref.digest] for ref in refs}
     there = stored_keys(store)
     missing = [ref for ref in refs if keys[ref.digest] not in there]
     summary = BuildSummary(output=Path())

@@ -13,7 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from pipeline.build.episode_store import EpisodeReport, samples_path
+from pipeline.build.episode_store import EpisodeReport, samples_path, uncollected
 from schemas.files import digest_of, sync_folder, write_whole
 from schemas.parallel import in_parallel
 from schemas.shard_formats import CorruptShard, ShardFile, webdataset, write_shard
@@ -39,9 +39,10 @@ class ShardPlan:
 
 def plan_shards(reports: list[EpisodeReport], dataset: str, samples_per_shard: int, seed: int) -> list[ShardPlan]:
     """Assign samples to shards."""
-    samples = sorted(
-        (key, report.episode, report.key, offset, size) for report in reports for key, offset, size in report.rows
-    )
+    with uncollected():
+        samples = sorted(
+            (key, report.episode, report.key, offset, size) for report in reports for key, offset, size in report.rows
+        )
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(samples))
     count = -(-len(samples) // samples_per_shard)
     return [

@@ -96,8 +96,8 @@ def build(
     """
     listing = list_chosen(recipe, source, selection, form)
     chosen, unreadable = listing.chosen, listing.unreadable
-    keys = [episode_key(recipe, ref) for ref in chosen.refs]
-    inputs = digest_of([recipe.digest, asdict(shards), selection.as_dict(), keys])
+    keys = {ref.digest: episode_key(recipe, ref) for ref in chosen.refs}
+    inputs = digest_of([recipe.digest, asdict(shards), selection.as_dict(), [keys[ref.digest] for ref in chosen.refs]])
     with locked(output) as work:
         clear_partials(output, work)
         done = None if unreadable else _complete(output, work, inputs)
@@ -122,7 +122,7 @@ def build(
             asked.write(work)
             versions, cache_bytes = library_versions(recipe), file_cache().limit
             factory = EpisodeWorkerFactory(recipe, work / EPISODE_STORE, chunks, cache_bytes, versions)
-            summary, reports = make_episodes(factory, wanted.refs, executor, progress, state)
+            summary, reports = make_episodes(factory, wanted.refs, keys, executor, progress, state)
             summary.output, summary.left_out = output, {**left_out, **summary.left_out}
             bad = [*unreadable, *silent, *summary.quarantined]
             summary.quarantined = sorted(bad, key=lambda q: (q.source, q.episode))

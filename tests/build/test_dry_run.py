@@ -12,7 +12,7 @@ from fixtures.libero import QUALITY, Demo, fast_recipe, write_file
 from fixtures.libero import replace as replace_array
 
 from jobs.cli.build_options import Build
-from jobs.cli.build_report import trial_text
+from jobs.cli.build_report import trial_text, trials_text
 from jobs.cli.exit_codes import Failed, UsageError
 from jobs.commands.build import build_command
 from jobs.executors.local import LocalExecutor
@@ -76,6 +76,7 @@ def test_a_trial_that_has_no_time_tries_one_episode_and_says_that_this_tells_no_
     assert said.endswith("nothing was written") and "; 1000 MB are free\n" in said
     in_store = trial_text(trial, place, 10**9, 100, in_store=True)
     assert "1000 MB are free on this machine, where each shard is made\n" in in_store
+    assert "1000 MB are free on this machine, where" in trials_text(trial.totals, 2, 10**9, in_store=True)
 
 
 def test_a_limit_on_what_matches_bounds_what_is_foretold(place):

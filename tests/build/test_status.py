@@ -10,7 +10,7 @@ import pytest
 from fixtures.command import ended_lamp_data, lamp_data
 from fixtures.libero import FAST, Demo, fast_recipe, replace, write_file
 
-from jobs.cli.exit_codes import UsageError
+from jobs.cli.exit_codes import GOES_ON, UsageError, only_reads, run_command
 from jobs.commands.status import Status, status_command
 from jobs.executors.local import LocalExecutor
 from pipeline.build import run
@@ -20,6 +20,7 @@ from pipeline.build.executor import unnoticed
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.work_folder import WORK
 from schemas.durations import duration
+from schemas.errors import StoreFailed
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +135,13 @@ def test_a_folder_without_a_build_is_refused(tmp_path):
 )
 def test_durations_are_said_in_the_unit_that_fits(seconds, said):
     assert duration(seconds) == said
+
+
+def test_a_command_that_only_reads_does_not_say_that_it_goes_on_from_what_was_finished(capsys):
+    def fail(args):
+        raise StoreFailed(f"s3://b/{args} does not answer")
+
+    assert run_command(lambda: fail("x")) == 1 and GOES_ON in capsys.readouterr().err
+    assert run_command(lambda: only_reads(fail)("x")) == 1
+    said = capsys.readouterr().err
+    assert said.strip().endswith("s3://b/x does not answer") and GOES_ON not in said
