@@ -54,7 +54,7 @@ def draw_worst_bodies(evaluations: Sequence[Evaluation]) -> Any:
 
     columns = max((len(e.worst) for e in evaluations), default=1)
     rows = max(len(evaluations), 1)
-    figure = Figure(figsize=(PANEL_INCHES * columns, 3.9 * rows + 0.6), layout="constrained")
+    figure = Figure(figsize=(PANEL_INCHES * columns, 4.5 * rows + 0.6), layout="constrained")
     FigureCanvasAgg(figure)
     bands = figure.subfigures(rows, 1, squeeze=False)[:, 0]
     for band, evaluation in zip(bands, evaluations, strict=False):
@@ -82,7 +82,8 @@ def _draw(axes: Any, bad: BadBody) -> None:
     exact, label = (flow.uvz[..., :2] * [width, height] - 0.5 for flow in (window.exact, window.label))
     axes.imshow(bad.frame)
     wrong = scores.kept & (np.nan_to_num(scores.error) > WRONG) & bad.found.points[:, None]
-    for point in np.flatnonzero(bad.found.points):
+    moves = bad.found.body is not None and bad.found.body.kind != "static"
+    for point in np.flatnonzero(bad.found.points & (wrong.any(axis=1) | moves)):
         until = slice(0, bad.step + 1)
         if wrong[point].any():
             valid = window.label.valid[point, until]
