@@ -64,7 +64,7 @@ class Evaluate:
     limit: int | None = None
     """Take only the first episodes; with exact flow, except with --truth none."""
     picture: Path | None = None
-    """Write a sheet of the clips with the most wrong labels."""
+    """Write a sheet of the bodies with the most wrong labels; of the clips where bodies are not known."""
     markdown: bool = False
     """Print the tables as Markdown."""
     json: bool = False
@@ -74,7 +74,7 @@ class Evaluate:
 def evaluate_command(args: Evaluate) -> int:
     """Measure labels against exact flow; 1 if nothing could be labelled."""
     from pipeline.errors import BuildError
-    from pipeline.evaluation.pictures import check_name, write_worst_clips
+    from pipeline.evaluation.pictures import check_name, write_worst_bodies
     from pipeline.evaluation.report import as_json, as_markdown, as_text
 
     if args.limit is not None and args.limit < 1:
@@ -90,7 +90,7 @@ def evaluate_command(args: Evaluate) -> int:
     except (ValueError, FileNotFoundError) as error:
         raise UsageError(str(error)) from error
     if args.picture is not None:
-        write_worst_clips(args.picture, results)
+        write_worst_bodies(args.picture, results)
     said = json.dumps(as_json(results), indent=1) if args.json else (as_markdown if args.markdown else as_text)(results)
     print(said)
     if all(r.metrics is None for r in results):

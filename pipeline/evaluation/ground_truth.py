@@ -4,11 +4,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from pipeline.evaluation.bodies import Body, BodyMap, PointClasses, local_contrast
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
 from pipeline.readers import make_reader
 from schemas.episode import ActionConvention, BadEpisode, CameraView, Episode, EpisodeRef, RecordedDepth
@@ -27,11 +29,24 @@ class ExactEpisode:
         keypoints: in pixels, the same for every window.
         windows: (reference frame, exact flow in that frame's camera) in ascending order; ``valid`` only within the
             episode.
+        bodies: on which body each keypoint lies; None where nobody knows.
     """
 
     episode: Episode
     keypoints: Float[np.ndarray, "K 2"]
     windows: tuple[tuple[int, SceneFlow], ...]
+    bodies: BodyMap | None = None
+
+    @cached_property
+    def classes(self) -> tuple[PointClasses, ...]:
+        """Body and texture of the keypoints, for every window."""
+        frames = self.episode.views[self.episode.primary].frames
+        known = self.bodies
+        of_point = [np.full(len(self.keypoints), -1)] * len(self.windows) if known is None else known.of_point
+        return tuple(
+            PointClasses(known and known.bodies, body, local_contrast(frames[reference], self.keypoints))
+            for (reference, _), body in zip(self.windows, of_point, strict=True)
+        )
 
     @property
     def intrinsics(self) -> Float[np.ndarray, "3 3"]:
@@ -88,7 +103,9 @@ def from_rigid_world(
         action_convention=ActionConvention("none", ("none",), "the rigid world is not acted on"),
     )
     windows = tuple((r, _within(world, r, keypoints, horizon)) for r in references)
-    return ExactEpisode(episode, keypoints, windows)
+    bodies = (Body("wall", "static"), Body("card", "object"))
+    on_card = tuple(world.on_card(r, keypoints).astype(int) for r in references)
+    return ExactEpisode(episode, keypoints, windows, BodyMap(bodies, on_card))
 
 
 def _within(world: RigidWorld, reference: int, keypoints: np.ndarray, horizon: int) -> SceneFlow:

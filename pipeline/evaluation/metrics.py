@@ -38,7 +38,7 @@ def measure(windows: list[ScoredWindow]) -> Metrics:
         **summarise(s),
         "false_movers": _false_movers([w.scores for w in windows if not w.refused]),
         "by_step": {
-            name: {step: _errors(s, _column(s.seen & rows[:, None], step)) for step in steps}
+            name: {step: errors(s, select_step(s.seen & rows[:, None], step)) for step in steps}
             for name, rows in (("moving", s.moving), ("static", s.static))
         },
     }
@@ -48,18 +48,18 @@ def summarise(s: Scores) -> Metrics:
     """Metrics that do not depend on windows: by kind of point, visibility, TAPVid-3D's, drift."""
     moving, static, hidden = s.moving[:, None], s.static[:, None], s.known & ~s.seen
     return {
-        "moving": _errors(s, s.seen & moving),
-        "static": _errors(s, s.seen & static),
-        "all": _errors(s, s.seen),
-        "occluded": {**_errors(s, hidden), "taken_for_seen": _share(s.kept & s.label_seen, hidden)},
+        "moving": errors(s, s.seen & moving),
+        "static": errors(s, s.seen & static),
+        "all": errors(s, s.seen),
+        "occluded": {**errors(s, hidden), "taken_for_seen": _share(s.kept & s.label_seen, hidden)},
         "drift_cm": _drift(s),
         "visibility_accuracy": _share(s.label_seen == s.seen, s.known),
         **_tapvid(s),
     }
 
 
-def _errors(s: Scores, of: Bool[np.ndarray, "N T"]) -> Metrics:
-    """Coverage of the selected point-steps, and the error of the kept ones."""
+def errors(s: Scores, of: Bool[np.ndarray, "N T"]) -> Metrics:
+    """Coverage of the selected point-steps (``points``), and the error of the kept ones."""
     kept = of & s.kept
     cm, px = 100 * s.error[kept], s.error_px[kept]
     return {
@@ -129,7 +129,8 @@ def _count_movers(s: Scores, rows: Bool[np.ndarray, " N"]) -> int:
     return int(np.count_nonzero(moved & rows))
 
 
-def _column(of: Bool[np.ndarray, "N T"], step: int) -> Bool[np.ndarray, "N T"]:
+def select_step(of: Bool[np.ndarray, "N T"], step: int) -> Bool[np.ndarray, "N T"]:
+    """The selected point-steps of one step, from 1 on."""
     only = np.zeros_like(of)
     only[:, step - 1] = of[:, step - 1]
     return only

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.evaluation.by_body import CONTRASTS, STILL, WRONG, BodyLabels
 from pipeline.evaluation.metrics import STEPS, Metrics
 from pipeline.evaluation.run import BASELINE, Evaluation
 from schemas.scene_flow import MOVES
 
 Row = list[str]
+SHORT = ("kept", "< 2 cm", "< 0.5 cm", "mean cm")
 ERRORS = ("kept", "median cm", "mean cm", "90th cm", "< 0.5 cm", "< 2 cm", "< 5 cm", "< 10 cm", "px median", "px mean")
+WORST = f"Bodies with the most labels that are off by more than {100 * WRONG:g} cm"
 KINDS = (
     ("moving", f"Points that move more than {100 * MOVES:g} cm, truly visible"),
     ("static", "Points that stand still, truly visible"),
@@ -25,6 +28,7 @@ def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
             "frames_per_second": e.frames_per_second,
             "refused": e.refused,
             "metrics": e.metrics,
+            "worst_bodies": [bad.found.as_dict() for bad in e.worst],
         }
         for e in evaluations
     ]
@@ -33,6 +37,8 @@ def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 def as_text(evaluations: Sequence[Evaluation]) -> str:
     """Tables for the terminal."""
     parts = [_aligned(title, rows) for title, rows in tables(evaluations)]
+    worst = [f"  {line}" for line in worst_lines(evaluations)]
+    parts += ["\n".join([WORST, *worst])] if worst else []
     return "\n\n".join([*parts, *_listed("\n".join(_refusals(evaluations)))])
 
 
@@ -42,6 +48,8 @@ def as_markdown(evaluations: Sequence[Evaluation]) -> str:
     for title, (head, *rows) in tables(evaluations):
         lines = [f"| {' | '.join(row)} |" for row in ([head, ["---"] * len(head), *rows])]
         parts.append("\n".join([f"**{title}**", "", *lines]))
+    worst = [f"* {line}" for line in worst_lines(evaluations)]
+    parts += ["\n".join([f"**{WORST}**", "", *worst])] if worst else []
     parts += _listed("\n".join(f"* {line}" for line in _refusals(evaluations)))
     return "\n\n".join(parts) + "\n"
 
@@ -64,6 +72,7 @@ def tables(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Row]]]:
             ]
             found.append((f"{truth}, {windows} windows. {title} ({points:,} point-steps)", [head, *body]))
         found.append((f"{truth}. Moving points by step: kept, mean cm", _by_step(rows)))
+        found += _tables_by_body(truth, rows)
         found.append((f"{truth}. The whole", _whole(rows)))
     return found
 
@@ -84,6 +93,73 @@ def _by_step(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
         cells = [metrics["by_step"]["moving"][step] for step in steps]
         body.append([evaluation.choice, *(f"{_percent(c['kept'])}, {_number(c['cm']['mean'])}" for c in cells)])
     return [["", *(f"step {step}" for step in steps)], *body]
+
+
+def _tables_by_body(truth: str, rows: list[tuple[Evaluation, Metrics]]) -> list[tuple[str, list[Row]]]:
+    """By kind of body, in short, by step and by texture; none where bodies are not known."""
+    rows = [(e, m) for e, m in rows if m.get("by_body")]
+    if not rows:
+        return []
+    groups = [name for name, cell in rows[0][1]["by_body"].items() if cell["points"]]
+    short = [["", "body", "of moving point-steps", *SHORT, "bodies wrong"]]
+    steps = [["", "body", *(f"step {step}" for step in rows[0][1]["by_body"][STILL]["by_step"])]]
+    texture = [["", "body", *(f"{level}: {_range(low, high)}" for level, low, high in CONTRASTS)]]
+    for evaluation, metrics in rows:
+        judged = metrics["bodies_wrong"]
+        for group in groups:
+            cell = metrics["by_body"][group]
+            whole = f"{judged['wrong']} of {judged['of']}" if group == STILL else ""
+            short.append([evaluation.choice, group, _percent(cell["share_of_moving"]), *_short(cell), whole])
+            steps.append([evaluation.choice, group, *(", ".join(_kept_and_mean(c)) for c in cell["by_step"].values())])
+            levels = metrics["by_texture"][group].values()
+            texture.append(
+                [evaluation.choice, group]
+                + [", ".join([_of(c["points"], cell["points"]), *_kept_and_mean(c)]) for c in levels]
+            )
+    return [
+        (f"{truth}. By body: points that move, and {STILL} ones, truly visible", short),
+        (f"{truth}. By body and step: kept, mean cm", steps),
+        (f"{truth}. By body and texture: share of the body's point-steps, kept, mean cm", texture),
+    ]
+
+
+def worst_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The bodies with the most wrong labels of each choice, a line each."""
+    lines = []
+    for e in evaluations:
+        for bad in (found for found in e.worst if found.found.wrong):
+            b = bad.found
+            body = f", {b.body.name} ({b.body.kind})" if b.body else ""
+            whole = "; the whole body is wrong" if b.whole else ""
+            lines.append(f"{e.choice}: {b.clip}{body}: {counted(b)}{whole}")
+    return lines
+
+
+def counted(body: BodyLabels) -> str:
+    """How many of a body's labels are wrong, and how far they are off on average."""
+    mean = "" if body.mean is None else f", mean error {100 * body.mean:.2f} cm"
+    return f"{body.wrong:,} of {body.labels:,} labels wrong{mean}"
+
+
+def _short(cell: Metrics) -> Row:
+    within = cell["within_cm"]
+    return [
+        _percent(cell["kept"]),
+        *(_percent(within[limit], digits=2) for limit in ("2.0", "0.5")),
+        _number(cell["cm"]["mean"]),
+    ]
+
+
+def _kept_and_mean(cell: Metrics) -> tuple[str, str]:
+    return _percent(cell["kept"]), _number(cell["cm"]["mean"])
+
+
+def _of(part: int, whole: int) -> str:
+    return _percent(part / whole if whole else None)
+
+
+def _range(low: float, high: float) -> str:
+    return f"below {high:g}" if low == 0 else f"from {low:g}" if high == float("inf") else f"{low:g} to {high:g}"
 
 
 def _whole(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
@@ -131,8 +207,8 @@ def _aligned(title: str, rows: list[Row]) -> str:
     return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+def _percent(share: float | None, digits: int = 1) -> str:
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def _number(value: float | None) -> str:

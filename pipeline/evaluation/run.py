@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.evaluation.by_body import WRONG, BodyLabels, bodies_of, measure_bodies, worst_bodies
 from pipeline.evaluation.ground_truth import ExactEpisode, libero_episodes, rigid_world_episodes
 from pipeline.evaluation.metrics import Metrics, measure
 from pipeline.evaluation.scoring import ScoredWindow, nothing_labelled, nothing_moves, score_episode, windows_labelled
@@ -21,18 +22,20 @@ from schemas.plugins import PluginChoice
 from schemas.scene_flow import GRID, HORIZON
 
 BASELINE = "nothing moves"
-WRONG = 0.02
-"""Metres from which a kept label counts as wrong when clips are ranked for pictures."""
 
 
 @dataclass(frozen=True)
-class BadClip:
-    """A window with many wrong labels, and the data needed to draw it."""
+class BadBody:
+    """A body with many wrong labels in a window, and the picture to draw them over.
 
-    wrong: int
-    window: ScoredWindow
-    first: UInt8[np.ndarray, "H W 3"]
-    last: UInt8[np.ndarray, "H W 3"]
+    Attributes:
+        step: at which the most of its labels are wrong.
+        frame: the picture of that step.
+    """
+
+    found: BodyLabels
+    step: int
+    frame: UInt8[np.ndarray, "H W 3"]
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Evaluation:
         refused: why an episode could not be labelled. For the baseline, why an episode has no exact flow; then no
             choice is scored on it.
         frames_per_second: of labelling, all stages.
+        worst: the bodies with the most wrong labels in a window; where bodies are not known, the windows.
     """
 
     truth: str
@@ -51,7 +55,7 @@ class Evaluation:
     metrics: Metrics | None = None
     refused: list[str] = field(default_factory=list)
     frames_per_second: float | None = None
-    worst: list[BadClip] = field(default_factory=list)
+    worst: list[BadBody] = field(default_factory=list)
 
 
 TRUTHS = ("rigid-world", "files", "simulator")
@@ -90,7 +94,7 @@ def evaluate(
         episodes: read once, one after the other.
         sources: with their names.
         quality: thresholds of the labels.
-        shown: number of clips kept for pictures, the worst of each source.
+        shown: number of bodies kept for pictures, the worst of each source.
     """
     results = [Evaluation(truth, name) for name in (BASELINE, *(name for name, _ in sources))]
     scored: list[list[ScoredWindow]] = [[] for _ in results]
@@ -112,22 +116,25 @@ def evaluate(
             seconds[row] += time.perf_counter() - start
             frames[row] += episode.episode.length
             scored[row] += windows
-            results[row].worst = _worst([*results[row].worst, *_clips(episode, windows)], shown)
+            results[row].worst = _worst(results[row].worst, episode, windows, shown)
     for row, result in enumerate(results):
-        result.metrics = measure(scored[row]) if scored[row] else None
+        result.metrics = measure(scored[row]) | measure_bodies(scored[row]) if scored[row] else None
         result.frames_per_second = float(frames[row] / seconds[row]) if seconds[row] else None
     return results
 
 
-def _clips(exact: ExactEpisode, windows: list[ScoredWindow]) -> list[BadClip]:
+def _worst(known: list[BadBody], exact: ExactEpisode, windows: list[ScoredWindow], shown: int) -> list[BadBody]:
+    """The worst of those known and of an episode's."""
+    before = {id(bad.found): bad for bad in known}
+    found = worst_bodies([*(bad.found for bad in known), *(body for w in windows for body in bodies_of(w))], shown)
+    return [before.get(id(body)) or _bad_body(exact, body) for body in found]
+
+
+def _bad_body(exact: ExactEpisode, body: BodyLabels) -> BadBody:
+    """The body with the picture of its worst step; of the last step of the window if no label is wrong."""
+    s = body.window.scores
+    wrong = (s.kept & (np.nan_to_num(s.error) > WRONG))[body.points].sum(axis=0)
     frames = exact.episode.views[exact.episode.primary].frames
-    clips = []
-    for window in windows:
-        wrong = int(np.count_nonzero(window.scores.kept & (window.scores.error > WRONG)))
-        last = min(window.reference + window.exact.horizon, len(frames) - 1)
-        clips.append(BadClip(wrong, window, frames[window.reference].copy(), frames[last].copy()))
-    return clips
-
-
-def _worst(clips: list[BadClip], shown: int) -> list[BadClip]:
-    return sorted(clips, key=lambda c: -c.wrong)[:shown]
+    last = min(body.window.exact.horizon, len(frames) - 1 - body.window.reference)
+    step = int(wrong.argmax()) + 1 if wrong.any() else last
+    return BadBody(body, step, frames[body.window.reference + step].copy())

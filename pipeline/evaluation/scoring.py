@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pipeline.evaluation.bodies import PointClasses
 from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.flow_sources import FlowSource
 from pipeline.recipe import QualityConfig
@@ -66,6 +67,7 @@ class ScoredWindow:
     Attributes:
         rejected: why a build would reject the window; its label is scored anyway.
         refused: the source gave no label: the window's points count as not kept.
+        classes: body and texture of its points, where they are known.
     """
 
     episode: str
@@ -75,6 +77,7 @@ class ScoredWindow:
     scores: Scores
     rejected: str | None
     refused: bool = False
+    classes: PointClasses | None = None
 
 
 def score_episode(
@@ -95,9 +98,10 @@ def score_episode(
             "relative_depth", f"its depth is {flow.depth_unit} ({flow.depth_source}), and errors are measured in metres"
         )
     scored = []
-    for (reference, label), (_, truth) in zip(labelled.windows, exact.windows, strict=True):
+    for (reference, label), (_, truth), classes in zip(labelled.windows, exact.windows, exact.classes, strict=True):
         scores = compare(label.flow, truth, flow.cameras.intrinsics, flow.cameras.size)
-        scored.append(ScoredWindow(episode.ref.name, reference, label.flow, truth, scores, label.reason))
+        window = ScoredWindow(episode.ref.name, reference, label.flow, truth, scores, label.reason, classes=classes)
+        scored.append(window)
     return scored
 
 
@@ -106,10 +110,10 @@ def windows_labelled(
 ) -> list[ScoredWindow]:
     """All windows of an episode, with labels that are derived from the exact flow."""
     name, windows = exact.episode.ref.name, []
-    for reference, truth in exact.windows:
+    for (reference, truth), classes in zip(exact.windows, exact.classes, strict=True):
         label = label_of(truth)
         scores = compare(label, truth, exact.intrinsics, exact.size)
-        windows.append(ScoredWindow(name, reference, label, truth, scores, None, refused))
+        windows.append(ScoredWindow(name, reference, label, truth, scores, None, refused, classes))
     return windows
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.evaluation.ground_truth import ExactEpisode
+from pipeline.evaluation.simulator_bodies import map_bodies
 from pipeline.readers import make_reader
 from pipeline.simulator.assets import AssetOptions
 from pipeline.simulator.model import AssetFolders, load_model
@@ -102,4 +103,5 @@ def replay_episode(
         depth=RecordedDepth(lambda: seen.depth, "m", "rendered without multisampling"),
     )
     windows = tuple((r, exact_flow(motion, seen, r, keypoints, horizon)) for r in references)
-    return ExactEpisode(replace(episode, views={episode.primary: rendered}, wrist=None), keypoints, windows)
+    bodies = map_bodies(model, seen, references, keypoints)
+    return ExactEpisode(replace(episode, views={episode.primary: rendered}, wrist=None), keypoints, windows, bodies)

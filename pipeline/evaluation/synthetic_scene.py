@@ -71,6 +71,10 @@ class RigidWorld:
             visible[:, column] &= seen[:, column, 2] < nearest + 1e-6
         return seen, visible
 
+    def on_card(self, reference: int, keypoints: Float[np.ndarray, "K 2"]) -> Bool[np.ndarray, " K"]:
+        """Whether the points seen at ``keypoints`` of the reference frame lie on the card."""
+        return self._cast(reference, keypoints)[2]
+
     def flow(self, reference: int, keypoints: Float[np.ndarray, "K 2"], horizon: int) -> SceneFlow:
         """The exact scene flow: positions in the camera of the reference frame, whether seen or not."""
         seen, visible = self.tracks(reference, keypoints, horizon)

@@ -19,6 +19,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
+from pipeline.flow_sources._body_claims import ClaimConfig, Claims
+from pipeline.flow_sources._body_motion import find_bodies
+from pipeline.flow_sources._point_evidence import Evidence, WindowViewer, nearest_keypoints, on_same_surface
 from pipeline.vision.lift import LiftedTracks
 from pipeline.vision.patches import patch_distance, patches
 from pipeline.vision.rigid_motion import predict
@@ -44,6 +47,11 @@ class TrustConfig:
         agree: root mean square error in metres up to which neighbours move as one rigid body.
         astray: distance in metres from the carried position above which a track is rejected.
         match: largest difference in metres between measured and expected depth at a carried position.
+        close: metres from where a body takes a point up to which the point's own track is kept.
+        beside: nearest keypoints that count as neighbours on a surface.
+        stir: change in grey levels of a point's surroundings above which it may have left its start although depth is
+            unchanged there ...
+        quiet: ... besides this many times the usual change of points that stand still.
         tolerance: factor on ``stretch``, ``agree``, ``astray`` and ``match``, the bounds on motion: above 1 keeps more
             moving points with larger errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
     """
@@ -60,6 +68,10 @@ class TrustConfig:
     agree: float = 0.006
     astray: float = 0.01
     match: float = 0.01
+    close: float = 0.004
+    beside: int = 8
+    stir: float = 0.3
+    quiet: float = 1.5
     tolerance: float = 1.0
 
     def __post_init__(self) -> None:
@@ -117,6 +129,7 @@ class TrackTester:
         import cv2
 
         self.grey, self.depth, self.edges, self.cameras, self.config = grey, depth, edges, cameras, config.bounds
+        self._near: tuple[np.ndarray, np.ndarray] | None = None
         square = np.ones((2 * config.rim + 1,) * 2, np.uint8)
         self.nearest = np.empty(depth.shape, np.float32)
         # One frame at a time: a second array of all would double the memory.
@@ -138,12 +151,100 @@ class TrackTester:
         if len(movers):
             flow.valid[movers], edge[movers] = self._ask_neighbours(flow.uvz[movers], flow.valid[movers], edge[movers])
         carried = np.zeros(flow.valid.shape, bool)
+        held = np.zeros(flow.valid.shape, bool)
         if self.config.carry:
+            flow, held, carried = self._give_to_bodies(tracks, flow, stand, moved, lifted.flow.valid[:, 0], frames)
+            held &= within
+            flow.valid[:, ~within] = False
+            movers = np.union1d(movers, np.flatnonzero(held.any(axis=1)))
             lost = (_ever_gone(stand) & stand.gone) | np.maximum.accumulate(moved & flow.valid, axis=1)
-            flow, carried = self._carry_twice(flow, lost & within & lifted.flow.valid[:, :1], movers, frames)
+            wanted = lost & within & lifted.flow.valid[:, :1] & ~held.any(axis=1, keepdims=True)
+            flow, placed = self._carry_twice(flow, wanted, movers, frames)
+            carried |= placed
         edge[movers] &= ~_valid_from_there_on(flow.valid[movers])
         hole = lifted.hole & flow.visible & ~home & ~carried
-        return LiftedTracks(flow, hole, edge & ~carried, carried)
+        return LiftedTracks(flow, hole, edge & ~carried & ~held, carried)
+
+    def _give_to_bodies(
+        self,
+        tracks: Tracks2D,
+        flow: SceneFlow,
+        stand: StaticHypothesis,
+        moved: Bool[np.ndarray, "K S"],
+        usable: Bool[np.ndarray, " K"],
+        frames: Int[np.ndarray, " S"],
+    ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
+        """Put points where the rigid bodies that they move with take them.
+
+        Args:
+            tracks: of the window.
+            flow: after the tests of single tracks and of neighbours.
+            stand: what depth shows where points would be if they stood still.
+            moved: where a track has left its start.
+            usable: points whose depth is known in the reference frame.
+            frames: of the steps.
+
+        Returns:
+            The flow, the steps at which a body holds a point, and those at which that is not where the track was.
+        """
+        c, cameras = self.config, self.cameras
+        scale = np.array([*cameras.size, 1])
+        held, put = np.zeros(flow.valid.shape, bool), np.zeros(flow.valid.shape, bool)
+        who = np.flatnonzero((moved & flow.valid).any(axis=1))
+        xyz = lift(flow.uvz * scale, cameras.intrinsics)
+        found = find_bodies(xyz[who], flow.valid[who], c.reach, c.stretch, c.agree)
+        bodies = [(body, who[body.members]) for body in found]
+        if not bodies:
+            return flow, held, put
+        viewer = WindowViewer(self.grey, self.depth, cameras, frames, c.match)
+        claims = Claims(self._evidence(tracks, flow, xyz, stand, moved, usable, viewer), viewer, ClaimConfig())
+        given, doubted = claims.settle(bodies)
+        uvz, visible, valid = flow.uvz.copy(), flow.visible.copy(), flow.valid.copy()
+        valid[doubted] &= ~moved[doubted]
+        later = np.arange(len(frames)) > 0
+        for claimed in given:
+            mine, places = claimed.point, claimed.placed
+            asked, agree = claimed.known & later, places.agree & later
+            replaced = agree & ~(valid[mine] & (np.linalg.norm(xyz[mine] - places.xyz, axis=-1) < c.close))
+            there = np.where(replaced[..., None], project(places.xyz, cameras.intrinsics) / scale, uvz[mine])
+            uvz[mine], held[mine], put[mine] = there, agree, replaced
+            visible[mine] = np.where(asked, agree, visible[mine])
+            valid[mine] = np.where(asked, agree, valid[mine])
+        return SceneFlow(uvz, visible, valid), held, put
+
+    def _evidence(
+        self,
+        tracks: Tracks2D,
+        flow: SceneFlow,
+        xyz: Float[np.ndarray, "K S 3"],
+        stand: StaticHypothesis,
+        moved: Bool[np.ndarray, "K S"],
+        usable: Bool[np.ndarray, " K"],
+        viewer: WindowViewer,
+    ) -> Evidence:
+        """What is known of the points before bodies are asked."""
+        gone, away = _ever_gone(stand)[:, 0], moved & flow.valid
+        left = gone | (away.sum(axis=1) >= 2)
+        since = (stand.gone & gone[:, None]) | away
+        still_uv = np.where(np.isfinite(stand.uv), stand.uv, -1.0)
+        change, known = viewer.change(still_uv, stand.there & ~left[:, None])
+        usual = float(np.median(change[known])) if known.any() else 0.0
+        start = tracks.uv[:, 0]
+        if self._near is None or not np.array_equal(self._near[0], start):
+            self._near = start, nearest_keypoints(start, self.config.beside)
+        return Evidence(
+            start=xyz[:, 0],
+            usable=usable,
+            still_uv=still_uv,
+            onset=np.where(left, np.maximum(since.argmax(axis=1) - 1, 0), 0),
+            left=left,
+            gone=gone,
+            stirs=change > self.config.quiet * usual + self.config.stir,
+            track_uv=tracks.uv,
+            track_valid=flow.valid,
+            looks=patches(self.grey, np.full(len(start), tracks.reference), start),
+            beside=on_same_surface(start, self._near[1], self.edges[tracks.reference]),
+        )
 
     def _without_doubted(
         self,

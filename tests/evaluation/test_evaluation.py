@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from jobs.lamp_data import main
+from pipeline.evaluation.bodies import Body, PointClasses
+from pipeline.evaluation.by_body import bodies_of, measure_bodies
 from pipeline.evaluation.ground_truth import from_rigid_world, libero_episodes
 from pipeline.evaluation.metrics import measure
-from pipeline.evaluation.pictures import draw_worst_clips, title_of
+from pipeline.evaluation.pictures import draw_worst_bodies, title_of
 from pipeline.evaluation.report import as_json, as_markdown, as_text
-from pipeline.evaluation.run import BASELINE, BadClip, Evaluation, evaluate
+from pipeline.evaluation.run import BASELINE, BadBody, Evaluation, evaluate
 from pipeline.evaluation.scoring import ScoredWindow, compare, nothing_labelled, nothing_moves, windows_labelled
 from pipeline.evaluation.sweep import choices
 from pipeline.evaluation.synthetic_scene import moving_card
@@ -117,7 +119,13 @@ def test_lk_on_the_rigid_world_is_as_true_as_the_docs_say():
     assert lk.metrics["static"]["kept"] > 0.97 and lk.metrics["static"]["within_cm"]["0.5"] > 0.995
     assert lk.metrics["occluded"]["kept"] < 0.01 and lk.metrics["false_movers"]["max"] <= 2
     assert lk.metrics["moving"]["cm"]["mean"] < 0.04 * baseline.metrics["moving"]["cm"]["mean"]
-    assert lk.worst[0].wrong >= lk.worst[-1].wrong
+    assert lk.worst[0].found.wrong >= lk.worst[-1].found.wrong
+    card = lk.metrics["by_body"]["object"]
+    assert card["share_of_moving"] == 1 and card["cm"] == lk.metrics["moving"]["cm"]
+    assert lk.metrics["by_body"]["arm"]["points"] == 0 and lk.metrics["bodies_wrong"] == {"wrong": 0, "of": 2}
+    assert baseline.metrics["bodies_wrong"] == {"wrong": 2, "of": 2}
+    table = as_text([baseline, lk])
+    assert "objects and parts" in table and "2 of 2" in table and "card (object)" in table
 
 
 def test_a_part_that_cannot_serve_an_episode_says_so_and_the_rest_goes_on():
@@ -167,6 +175,43 @@ def test_knowing_where_a_hidden_point_is_and_saying_that_it_is_hidden_costs_noth
     assert measured(label)["jaccard_3d"] == 0
 
 
+def classes(*names: str) -> PointClasses:
+    """Every point on the last named body; texture that grows from point to point."""
+    bodies = tuple(Body(name, "part") for name in names)
+    return PointClasses(bodies, np.full(len(EVERY), len(bodies) - 1), np.linspace(0, 32, len(EVERY)))
+
+
+def test_bodies_and_textures_are_counted_each_by_itself():
+    """Of two bodies one is right and one is 3 cm off from the tenth step on."""
+    moving = np.flatnonzero(compare(exact_label(), EXACT, WORLD.intrinsics, WORLD.size).moving)
+    wrong, right = moving[::2], moving[1::2]
+    label = shifted(wrong, (0, 0, 0.03))
+    label.uvz[:, :10] = EXACT.uvz[:, :10]
+    on = PointClasses((Body("knob", "part"), Body("bowl", "object")), np.full(len(EVERY), -1), np.full(len(EVERY), 3.0))
+    on.body[wrong], on.body[right], on.contrast[right] = 0, 1, 20.0
+    window = ScoredWindow("a", 0, label, EXACT, compare(label, EXACT, WORLD.intrinsics, WORLD.size), None, classes=on)
+    found = measure_bodies([window])
+    part, thing, both = (found["by_body"][name] for name in ("part", "object", "objects and parts"))
+    assert thing["within_cm"]["2.0"] == 1 and thing["cm"]["mean"] < 1e-9
+    assert part["by_step"][8]["within_cm"]["2.0"] == 1 and part["by_step"][16]["within_cm"]["2.0"] == 0
+    assert part["share_of_moving"] + thing["share_of_moving"] == pytest.approx(1) == both["share_of_moving"]
+    assert both["points"] == part["points"] + thing["points"] and found["by_body"]["arm and hand"]["points"] == 0
+    assert found["by_texture"]["objects and parts"]["poor"]["points"] == part["points"]
+    assert found["by_texture"]["objects and parts"]["rich"]["points"] == thing["points"]
+    assert found["bodies_wrong"] == {"wrong": 1, "of": 2}
+    named = {b.body.name: b for b in bodies_of(window)}
+    assert named["knob"].whole and not named["bowl"].whole and named["bowl"].wrong == 0
+    assert named["knob"].wrong == np.count_nonzero(label.valid[wrong, 10:])
+
+
+def test_where_bodies_are_not_known_nothing_is_said_of_them():
+    label = exact_label()
+    window = ScoredWindow("a", 0, label, EXACT, compare(label, EXACT, WORLD.intrinsics, WORLD.size), None)
+    assert measure_bodies([window]) == {}
+    (whole,) = bodies_of(window)
+    assert whole.body is None and whole.points.all() and not whole.whole
+
+
 def test_damaged_exact_flow_is_named_and_the_other_episode_still_counts(tmp_path):
     shutil.copytree(DATA, tmp_path / "libero")
     broken = next((tmp_path / "libero").rglob("*_demo_0_gt.npz"))
@@ -197,11 +242,13 @@ def test_a_picture_says_of_how_many_and_is_not_cut():
     name = "a/pick_up_the_alphabet_soup_that_stands_behind_it_and_place_it_in_the_basket_demo.hdf5:demo_0"
     picture = np.zeros((height, width, 3), np.uint8)
     wrong = int(np.count_nonzero(scores.kept))
-    clip = BadClip(wrong, ScoredWindow(name, 7, label, EXACT, scores, None), picture, picture)
+    (body,) = bodies_of(ScoredWindow(name, 7, label, EXACT, scores, None, classes=classes("wooden_cabinet_1_top")))
+    clip = BadBody(body, 24, picture)
     choice = "dis:preset=ultrafast,window=21 + depth-anything-v2:weights=/models/small + estimated:pixel_noise=2"
-    figure = draw_worst_clips([Evaluation("rigid-world", choice, worst=[clip])])
+    figure = draw_worst_bodies([Evaluation("rigid-world", choice, worst=[clip])])
     title = title_of(clip)
-    assert f"{wrong:,} of {wrong:,} labels wrong" in title
+    assert f"{wrong:,} of {wrong:,} labels wrong, mean error 3.00 cm" in title.replace("\n", " ")
+    assert "wooden_cabinet_1_top (part), step 24" in title
     assert "demo.hdf5:demo_0, frame 7" in title.replace("\n", "")
     figure.canvas.draw()
     wide, high = figure.canvas.get_width_height()

@@ -1,0 +1,296 @@
+"""Decides which points move with which body, by depth and appearance over the whole window, and where they then are.
+
+A track may slide along its object where there is little texture, or be lost. The motion of the object, known from its
+surest tracks, then says where the point is. It is believed where depth agrees at nearly every step at which the point
+is not covered, and the point looks there as it did at first. An object that a hand takes moves with the hand from then
+on, and stays where it is when the hand lets go.
+
+Depth cannot tell that a plain surface slides along itself: it looks as if it stood still, or its tracks lag behind.
+There, the rim decides: a body is not believed if the points around it that have surely left contradict it; and the
+points of a surface that nothing shows to stand still go with those that have surely left, and from the same time on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from pipeline.flow_sources._body_motion import BodyMotion
+from pipeline.flow_sources._point_evidence import Evidence, Placed, WindowViewer
+
+COSTS = 4.0
+"""Agreeing steps that one contradicting step outweighs."""
+SAMPLED = 3
+"""Steps from one at which appearance is compared to the next."""
+SHARE, ENCLOSED = 1 / 3, 0.6
+"""Share of a point's neighbours on its surface that move with a body, from which it does too: where something changes
+at the point, and where nothing is seen to change."""
+VOTE = 0.5
+"""Grey levels by which one point may speak for a time of departure, so that none outvotes the others."""
+
+
+@dataclass(frozen=True)
+class ClaimConfig:
+    """Thresholds.
+
+    Attributes:
+        reach: metres from the nearest track of a body within which it may claim a point, when the point sets off.
+        told: px by which a point must move for a step to tell anything.
+        fewest: such steps at which depth must agree.
+        doubt: share of such steps at which depth may contradict.
+        unlike: mean grey difference of a claimed point from how it looked first, at most; where it has a track ...
+        slack: ... this much more than that of the track.
+        better: a point that seems to stand still must look this many times less unlike where the body takes it ...
+        margin: ... and by this many grey levels.
+        slide: a body is not believed if it contradicts more than this many times as many points as it explains, of
+            those around that depth shows to have left.
+    """
+
+    reach: float = 0.2
+    told: float = 1.5
+    fewest: int = 3
+    doubt: float = 0.08
+    unlike: float = 15.0
+    slack: float = 4.0
+    better: float = 0.6
+    margin: float = 0.4
+    slide: float = 0.5
+
+
+@dataclass(frozen=True)
+class Bid:
+    """What a body says of the points within its reach.
+
+    Attributes:
+        near: which of all points are within reach at step 0.
+        point: points that may have left their start, within reach when they do.
+        since: the last step before each sets off with the body.
+        placed: where they would be.
+        explained: depth agrees.
+        refuted: depth contradicts.
+        accepted: depth and appearance agree.
+    """
+
+    near: Bool[np.ndarray, " K"]
+    point: Int[np.ndarray, " P"]
+    since: Int[np.ndarray, " P"]
+    placed: Placed
+    explained: Bool[np.ndarray, " P"]
+    refuted: Bool[np.ndarray, " P"]
+    accepted: Bool[np.ndarray, " P"]
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Points that move with a body, and where they are.
+
+    Attributes:
+        point: which points.
+        placed: where they are at every step.
+        known: steps at which the body's motion is known.
+    """
+
+    point: Int[np.ndarray, " P"]
+    placed: Placed
+    known: Bool[np.ndarray, " S"]
+
+
+class Claims:
+    """The claims of a window's bodies.
+
+    Args:
+        evidence: what is known of all points.
+        viewer: looks at depth and pictures.
+        config: thresholds.
+    """
+
+    def __init__(self, evidence: Evidence, viewer: WindowViewer, config: ClaimConfig):
+        self.e, self.viewer, self.config = evidence, viewer, config
+        self.steps = np.arange(len(viewer.frames))
+
+    def settle(
+        self, bodies: list[tuple[BodyMotion, Int[np.ndarray, " m"]]]
+    ) -> tuple[list[Claimed], Int[np.ndarray, " Q"]]:
+        """Give each point to the body that explains most.
+
+        Args:
+            bodies: each with the points whose tracks it was found from.
+
+        Returns:
+            What was given, and the points of bodies that are not believed, as far as no other body has them.
+        """
+        waiting = [(body, own, self._bid(body, own)) for body, own in bodies]
+        free, given, doubted = self.e.usable.copy(), [], np.zeros(len(self.e.usable), bool)
+        while waiting:
+            sizes = [np.count_nonzero(bid.accepted & free[bid.point]) for _, _, bid in waiting]
+            body, own, bid = waiting.pop(int(np.argmax(sizes)))
+            rows = np.flatnonzero(bid.accepted & free[bid.point])
+            if self._slides(bid, rows):
+                doubted[own] = True
+            elif len(rows) >= 2:
+                given.append(self._joined(body, own, bid, rows, free))
+                free[given[-1].point] = False
+        return given, np.flatnonzero(doubted & free)
+
+    def _bid(self, body: BodyMotion, own: Int[np.ndarray, " m"]) -> Bid:
+        """What a body says of the points within its reach."""
+        e, c = self.e, self.config
+        reached = np.linalg.norm(e.start[:, None] - e.start[own], axis=-1).min(axis=1) < c.reach
+        who = np.flatnonzero(e.usable & (e.left | e.stirs))
+        later = who[e.onset[who] > 0]
+        point = np.concatenate([who, later])
+        since = np.concatenate([np.zeros(len(who), int), e.onset[later]])
+        path = body.carry(e.start[own], np.zeros(len(own), int))
+        apart = np.linalg.norm(path[:, since] - e.start[point], axis=-1).min(axis=0)
+        near = np.flatnonzero((apart < c.reach) & body.known[since])
+        point, since = point[near], since[near]
+        placed = self._place(body, point, since)
+        tells, agreed, refused = self._count(placed, point)
+        # Of two times of departure the one that explains more.
+        gain = agreed - COSTS * refused
+        best = np.full(len(e.usable), -np.inf)
+        np.maximum.at(best, point, gain)
+        better = np.flatnonzero(gain >= best[point])
+        kept = better[np.unique(point[better], return_index=True)[1]]
+        point, since, placed = point[kept], since[kept], placed.some(kept)
+        refuted = refused[kept] > c.doubt * (agreed + refused)[kept]
+        explained = (agreed[kept] >= c.fewest) & ~refuted
+        accepted = explained & self._alike(point, placed, tells[kept] & explained[:, None])
+        return Bid(reached & e.usable, point, since, placed, explained, refuted, accepted)
+
+    def _place(self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"]) -> Placed:
+        """Points that stand still until a step and move with a body from then on; if that comes to be contradicted, the
+        body let go of them, and they stay where they were last found.
+        """
+        still = self.steps <= since[:, None]
+        start = self.e.start[point]
+        xyz = np.where(still[..., None], start[:, None], body.carry(start, since))
+        known = still | (body.known & body.known[since][:, None])
+        placed = self.viewer.place(xyz, known)
+        until = np.cumsum(placed.agree - COSTS * placed.contradicted, axis=1).argmax(axis=1)
+        asked = (placed.agree | placed.contradicted).sum(axis=1)
+        doubtful = placed.contradicted.sum(axis=1) > self.config.doubt * asked
+        rows = np.flatnonzero(doubtful & (until > self.config.fewest))
+        if not len(rows):
+            return placed
+        after = self.steps > until[rows, None]
+        rest = np.where(after[..., None], xyz[rows, until[rows]][:, None], xyz[rows])
+        again = self.viewer.place(rest, known[rows] | after)
+        for whole, part in (
+            (placed.xyz, again.xyz),
+            (placed.uv, again.uv),
+            (placed.agree, again.agree),
+            (placed.contradicted, again.contradicted),
+        ):
+            whole[rows] = part
+        return placed
+
+    def _count(
+        self, placed: Placed, point: Int[np.ndarray, " P"]
+    ) -> tuple[Bool[np.ndarray, "P S"], Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """The steps at which a point has moved far enough to tell anything, and at how many of them depth agrees and
+        contradicts.
+        """
+        off = placed.uv - self.e.still_uv[point]
+        with np.errstate(invalid="ignore"):
+            tells = off[..., 0] ** 2 + off[..., 1] ** 2 > self.config.told**2
+        return tells, (placed.agree & tells).sum(axis=1), (placed.contradicted & tells).sum(axis=1)
+
+    def _alike(
+        self, point: Int[np.ndarray, " P"], placed: Placed, tells: Bool[np.ndarray, "P S"]
+    ) -> Bool[np.ndarray, " P"]:
+        """Whether points look as they did at first where the body takes them."""
+        e, c = self.e, self.config
+        shown = placed.agree & tells
+        sampled = shown & (self.steps % SAMPLED == 0)
+        none = ~sampled.any(axis=1)
+        sampled[none] = shown[none]
+        looks, left = e.looks[point], e.left[point]
+        carried = self.viewer.unlike(looks, placed.uv, sampled)
+        tracked = self.viewer.unlike(looks, e.track_uv[point], sampled & e.track_valid[point] & left[:, None])
+        still = self.viewer.unlike(looks, e.still_uv[point], sampled & ~left[:, None])
+        with np.errstate(invalid="ignore"):
+            alike = carried <= np.where(np.isnan(tracked), c.unlike, tracked + c.slack)
+            moved = (carried < c.better * still) & (still - carried > c.margin)
+        return alike & (left | moved)
+
+    def _slides(self, bid: Bid, rows: Int[np.ndarray, " n"]) -> bool:
+        """Whether points on the same surface as the claimed ones have surely left their start, but not as this body
+        moves: then its tracks slide along the surface.
+        """
+        e = self.e
+        row_of = np.full(len(e.usable), -1)
+        row_of[bid.point] = np.arange(len(bid.point))
+        around = np.union1d(e.beside[bid.point[rows]], bid.point[rows])
+        around = around[around >= 0]
+        asked = row_of[around[e.gone[around] & (row_of[around] >= 0)]]
+        refuted = int(np.count_nonzero(bid.refuted[asked]))
+        explained = int(np.count_nonzero(bid.explained[asked]))
+        return refuted >= 2 and refuted > self.config.slide * explained
+
+    def _joined(
+        self,
+        body: BodyMotion,
+        own: Int[np.ndarray, " m"],
+        bid: Bid,
+        rows: Int[np.ndarray, " n"],
+        free: Bool[np.ndarray, " K"],
+    ) -> Claimed:
+        """The claimed points, and those beside them on the same surface that nothing shows to stand still.
+
+        Points of one surface set off together: when the first of them is seen to leave, unless they look more alike if
+        they move with the body from the start.
+        """
+        e = self.e
+        claimed, since = np.zeros(len(e.usable), bool), np.zeros(len(e.usable), int)
+        claimed[bid.point[rows]] = True
+        since[bid.point[rows]] = bid.since[rows]
+        claimed = self._grown(claimed, free & bid.near & ~e.left)
+        led = claimed.copy()
+        led[own] = False
+        group = self._groups(led)
+        first = np.full(len(e.usable), len(self.steps))
+        told = np.flatnonzero(led & (since > 0))
+        np.minimum.at(first, group[told], since[told])
+        first = first[group]
+        late = np.flatnonzero(led & (first < len(self.steps)))
+        if len(late):
+            now, then = (self._unlike_if(body, late, at) for at in (since[late], first[late]))
+            votes = np.clip(np.nan_to_num(now - then), -VOTE, VOTE) + VOTE / 10
+            sums = np.bincount(group[late], votes, len(e.usable))
+            since[late] = np.where(sums[group[late]] > 0, first[late], since[late])
+        point = np.flatnonzero(claimed)
+        placed = self._place(body, point, since[point])
+        _, agreed, refused = self._count(placed, point)
+        kept = np.flatnonzero(refused <= self.config.doubt * (agreed + refused))
+        return Claimed(point[kept], placed.some(kept), body.known)
+
+    def _grown(self, claimed: Bool[np.ndarray, " K"], may: Bool[np.ndarray, " K"]) -> Bool[np.ndarray, " K"]:
+        """Claimed points and those, of some, that join them on the same surface, as long as there are any."""
+        e = self.e
+        joined = e.beside >= 0
+        count = joined.sum(axis=1)
+        # A surface has no still point amid points that move, even if nothing is seen to change there.
+        fewest = np.where(e.stirs, np.maximum(2, SHARE * count), np.maximum(3, ENCLOSED * count))
+        while True:
+            new = may & ((claimed[e.beside] & joined).sum(axis=1) >= fewest) & ~claimed
+            if not new.any():
+                return claimed
+            claimed = claimed | new
+
+    def _groups(self, points: Bool[np.ndarray, " K"]) -> Int[np.ndarray, " K"]:
+        """A number for each of some points, the same for those that others of them join."""
+        group, count = np.arange(len(points)), len(points)
+        joined = (self.e.beside >= 0) & points[self.e.beside] & points[:, None]
+        while True:
+            lowest = np.minimum(group, np.where(joined, group[self.e.beside], count).min(axis=1))
+            if (lowest == group).all():
+                return group
+            group = lowest
+
+    def _unlike_if(
+        self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"]
+    ) -> Float[np.ndarray, " P"]:
+        """How unlike themselves points look if they set off with a body after some step."""
+        placed = self._place(body, point, since)
+        return self.viewer.unlike(self.e.looks[point], placed.uv, placed.agree & (self.steps % SAMPLED == 0))

@@ -1,0 +1,91 @@
+"""Rigid bodies are found from tracks, and carry the points that slide or seem to stand still on a plain surface."""
+
+import numpy as np
+import pytest
+
+from pipeline.evaluation.synthetic_scene import RigidWorld
+from pipeline.flow_sources._body_motion import find_bodies
+from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
+from pipeline.vision.lift import depth_edges, lift_tracks
+from schemas.cameras import Cameras, transform
+from schemas.perception import DepthMaps, Tracks2D
+from schemas.scene_flow import keypoint_grid
+
+STEPS = 17
+TIME = np.linspace(0, 1, STEPS)
+
+
+def pose(angle: float, x: float, y: float, z: float) -> np.ndarray:
+    """Turned about z."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0, x], [s, c, 0, y], [0, 0, 1, z], [0, 0, 0, 1.0]])
+
+
+def path(points: np.ndarray, *end: float) -> np.ndarray:
+    """Positions at every step of points whose body moves from where it is to ``pose(*end)`` about it."""
+    return np.stack([transform(pose(*(t * np.array(end))), points) for t in TIME], axis=1)
+
+
+def test_two_bodies_are_told_apart_and_their_motion_is_exact():
+    points = np.random.default_rng(0).uniform(-0.1, 0.1, (20, 3))
+    one, other = path(points[:12], 0.5, 0.1, 0, 0.05), path(points[12:], -0.4, 0, 0.1, 0)
+    valid = np.ones((20, STEPS), bool)
+    valid[:6, 13:] = False
+    first, second = find_bodies(np.concatenate([one, other]), valid, reach=0.2, stretch=0.008, agree=0.006)
+    assert set(first.members) == set(range(12)) and set(second.members) == set(range(12, 20))
+    assert first.known.all() and second.known.all()
+    anywhere = np.array([[0.3, -0.2, 0.1]])
+    np.testing.assert_allclose(first.carry(anywhere, np.array([0])), path(anywhere, 0.5, 0.1, 0, 0.05), atol=1e-9)
+    # A point that joins the body at step 8 goes through the same motions from there.
+    joined = first.carry(path(anywhere, 0.5, 0.1, 0, 0.05)[:, 8], np.array([8]))
+    np.testing.assert_allclose(joined[:, 8:], path(anywhere, 0.5, 0.1, 0, 0.05)[:, 8:], atol=1e-9)
+
+
+def test_points_that_do_not_keep_their_distances_are_no_body():
+    rng = np.random.default_rng(1)
+    loose = rng.uniform(-0.1, 0.1, (10, 1, 3)) + TIME[None, :, None] * rng.uniform(-0.2, 0.2, (10, 1, 3))
+    assert not list(find_bodies(loose, np.ones((10, STEPS), bool), 0.2, 0.008, 0.006))
+
+
+class PlainCard:
+    """A card with a texture of a few grey levels that slides along itself: depth changes at its rim only."""
+
+    def __init__(self, carry: bool):
+        still = np.tile(np.eye(4), (STEPS, 1, 1))
+        card = np.stack([pose(0, 0.2 * t - 0.1, 0, 0.9) for t in TIME])
+        intrinsics = np.array([[170, 0, 96], [0, 170, 72], [0, 0, 1.0]])
+        self.world = RigidWorld(intrinsics, (192, 144), still, pose(0, 0, 0, 1.5), card, half_side=0.2)
+        depth = self.world.depth().astype(np.float32)
+        self.depth, self.edges = DepthMaps(depth, "m", "ray-cast"), depth_edges(depth, 0.05)
+        cameras = Cameras(intrinsics, still, self.world.size, False, "given", "given")
+        grey = (100 + self.world.frames()[..., 0] / 32).astype(np.uint8)
+        self.tester, self.cameras = TrackTester(grey, depth, self.edges, cameras, TrustConfig(carry=carry)), cameras
+        keypoints = keypoint_grid(*self.world.size)
+        self.exact, self.seen = self.world.tracks(0, keypoints, STEPS - 1)
+        self.flow = self.world.flow(0, keypoints, STEPS - 1)
+        self.on_card = np.flatnonzero(self.world.on_card(0, keypoints))
+        x = keypoints[self.on_card, 0]
+        self.inside = self.on_card[(x > x.min() + 12) & (x < x.max() - 12)]
+
+    def wrong_and_kept(self, speed: float) -> tuple[float, float]:
+        """Shares of the inner points' labels at the last steps that are off by more than 5 mm, and that are kept, if
+        their tracks move at this share of the card's speed.
+        """
+        uv = self.exact[..., :2].copy()
+        start = uv[self.inside, :1]
+        uv[self.inside] = start + speed * (uv[self.inside] - start)
+        tracks = Tracks2D(0, uv, self.seen.copy())
+        flow = self.tester.test(tracks, lift_tracks(tracks, self.depth, self.edges, self.cameras)).flow
+        scale = np.array([*self.world.size, 1])
+        off = np.abs((flow.uvz - self.flow.uvz) * scale)[self.inside, 8:, 0] > 1
+        valid = flow.valid[self.inside, 8:]
+        return float((valid & off).mean()), float(valid.mean())
+
+
+@pytest.mark.parametrize("speed", [0.0, 0.5], ids=["tracks stand still", "tracks lag behind"])
+def test_the_rim_of_a_plain_surface_decides_where_its_inner_points_go(speed):
+    card = PlainCard(carry=True)
+    assert len(card.inside) >= 20
+    wrong, kept = card.wrong_and_kept(speed)
+    before, _ = PlainCard(carry=False).wrong_and_kept(speed)
+    assert before > 0.7 and wrong < 0.3 and kept > 0.9
