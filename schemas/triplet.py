@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from schemas.episode import ActionConvention
-from schemas.perception import DepthAlignment
+from schemas.perception import DepthAlignment, DepthNoise
 from schemas.scene_flow import SceneFlow
 
 NATIVE = "native"
@@ -111,6 +111,7 @@ class Triplet:
         resampled: how flow was resampled to steps of another length; None where each step is a frame.
         depth_alignment: how estimated depth was scaled to metres over the whole episode; None where it was not
             aligned.
+        depth_noise: of the depth from frame to frame; None where there was none, or it was not measured.
     """
 
     key: str
@@ -136,6 +137,7 @@ class Triplet:
     standard_actions: ActionChunk | None = None
     resampled: Resampling | None = None
     depth_alignment: DepthAlignment | None = None
+    depth_noise: DepthNoise | None = None
 
     @property
     def has_flow(self) -> bool:
