@@ -6,7 +6,7 @@ given deviation. ``relative``: an estimate up to scale and shift, whose scale fl
 smooth noise that is new in every frame; one line for the episode aligns it to the exact depth.
 
     python benchmarks/depth_noise.py [--frames 96]
-    python benchmarks/depth_noise.py --replay FOLDER --robosuite DIR --libero-assets DIR    # LIBERO, not the rigid world
+    python benchmarks/depth_noise.py --replay FOLDER --robosuite DIR --libero-assets DIR  # LIBERO
 """
 
 import argparse

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.vision.lift import depth_edges
-from schemas.cameras import Cameras, invert_pose
+from pipeline.vision.reprojection import seen_from
+from schemas.cameras import Cameras
 from schemas.perception import DepthNoise
 
 QUIET = 0.0005
@@ -83,38 +84,17 @@ def _changes(
     if not cameras.moving:
         other, picture = before, grey[first]
     else:
-        place, factor, inside = _seen_from(now, cameras, second, first)
+        there = seen_from(now, cameras, second, first)
         with np.errstate(divide="ignore"):
             inverse = np.where(_edges(before), np.float32(np.nan), np.float32(1) / before)
-            other = np.float32(1) / cv2.remap(inverse, place, None, cv2.INTER_LINEAR, borderValue=np.nan)
-        picture = cv2.remap(grey[first], place, None, cv2.INTER_LINEAR)
-        usable &= inside & ~_edges(now)
+            other = np.float32(1) / cv2.remap(inverse, there.place, None, cv2.INTER_LINEAR, borderValue=np.nan)
+        picture = cv2.remap(grey[first], there.place, None, cv2.INTER_LINEAR)
+        factor = there.factor
+        usable &= there.inside & ~_edges(now)
     unlike = cv2.blur(cv2.absdiff(grey[second], picture).astype(np.float32), (PATCH, PATCH))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.log(now * factor / other)[usable & (unlike <= SAME)]
     return ratio[np.isfinite(ratio)]
-
-
-def _seen_from(
-    depth: Float[np.ndarray, "H W"], cameras: Cameras, frame: int, other: int
-) -> tuple[Float[np.ndarray, "H W 2"], Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
-    """Where a frame's pixels are in another frame if nothing moves, as ``cv2.remap`` wants it; their depth there over
-    their depth here; and whether they are inside.
-    """
-    k = cameras.intrinsics
-    poses = cameras.world_from_camera
-    pose = invert_pose(poses[other]) @ poses[frame]
-    height, width = depth.shape
-    x = ((np.arange(width) + 0.5 - k[0, 2]) / k[0, 0]).astype(np.float32)
-    y = ((np.arange(height) + 0.5 - k[1, 2]) / k[1, 1]).astype(np.float32)[:, None]
-    turn, shift = pose[:3, :3].astype(np.float32), pose[:3, 3].astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        there = [turn[i, 0] * x + turn[i, 1] * y + turn[i, 2] + shift[i] / depth for i in range(3)]
-        u = there[0] / there[2] * np.float32(k[0, 0]) + np.float32(k[0, 2])
-        v = there[1] / there[2] * np.float32(k[1, 1]) + np.float32(k[1, 2])
-        inside = (there[2] > 0) & (u >= 1) & (v >= 1) & (u < width - 1) & (v < height - 1)
-    place = np.stack([np.where(inside, u, 0.5), np.where(inside, v, 0.5)], axis=-1) - np.float32(0.5)
-    return place, there[2], inside
 
 
 def _edges(depth: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
