@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.flow_sources import EpisodeFlow, Scene
+from pipeline.flow_sources._moving_camera import MovingCameraTester
 from pipeline.flow_sources._noise_bounds import for_noise_of
 from pipeline.flow_sources._scene import SceneObserver
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
@@ -85,9 +86,8 @@ class TrackedFlow:
         with watch.stage("test tracks"):
             tester = None
             if self.config.test:
-                tester = TrackTester(
-                    grey_clip(view.frames), depth.depth, edges, cameras, for_noise_of(depth, self.config)
-                )
+                kind = MovingCameraTester if cameras.moving else TrackTester
+                tester = kind(grey_clip(view.frames), depth.depth, edges, cameras, for_noise_of(depth, self.config))
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for track in tracks:
