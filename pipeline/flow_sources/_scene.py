@@ -100,7 +100,7 @@ def steadied(view: CameraView, depth: DepthMaps, cameras: Cameras) -> DepthMaps:
     """
     frames = looked_at(view.length)
     few = replace(cameras, world_from_camera=cameras.world_from_camera[frames])
-    noise = measure(grey_clip(view.some_frames(frames)), np.asarray(depth.depth[frames]), few, frames)
+    noise = measure(grey_clip(view.frames[frames]), np.asarray(depth.depth[frames]), few, frames)
     if noise is None or cameras.moving:
         return replace(depth, noise=noise)
     left = steady(depth.depth, lambda n: grey_clip(view.frames[n : n + 1])[0], noise)
