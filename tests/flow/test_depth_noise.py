@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fixtures.triplet import make_triplet
 
 from pipeline.evaluation.ground_truth import VIEW, ExactEpisode, from_rigid_world
 from pipeline.evaluation.metrics import measure as metrics_of
@@ -18,8 +19,9 @@ from pipeline.vision import depth_noise
 from pipeline.vision.patches import grey_clip
 from schemas.cameras import Cameras
 from schemas.episode import RecordedDepth
-from schemas.perception import DepthMaps
+from schemas.perception import DepthMaps, DepthNoise
 from schemas.plugins import PluginChoice
+from schemas.sample_codec import decode_triplet, encode_triplet
 
 FRAMES, SIZE = 34, (128, 96)
 STILL, MOVES = (moving_card(FRAMES, SIZE, camera_moves=moves) for moves in (False, True))
@@ -108,3 +110,11 @@ def test_a_long_episode_is_steadied_as_a_whole_and_to_the_same_bytes():
     assert scene.found.depth.noise == at_once.noise
     quiet = observer().observe(episode_with(DEPTH[False]).episode, True, Stopwatch())
     assert quiet.found is None and quiet.quiet
+
+
+def test_a_sample_says_what_was_measured_and_one_without_noise_says_nothing():
+    quiet = make_triplet(0)
+    loud = replace(quiet, depth_noise=DepthNoise(0.01, 0.002, 0.004))
+    said, unsaid = (encode_triplet(t) for t in (loud, quiet))
+    assert decode_triplet(quiet.key, said).depth_noise == loud.depth_noise
+    assert decode_triplet(quiet.key, unsaid).depth_noise is None and b'"noise"' not in unsaid["json"]
