@@ -33,7 +33,7 @@ class SceneObserver:
         measures: whether noise of depth is measured, and taken out where there is any.
     """
 
-    def __init__(self, depth: PluginChoice, camera: PluginChoice, cut_level: float | None, measures: bool):
+    def __init__(self, depth: PluginChoice, camera: PluginChoice, cut_level: float | None, measures: bool = False):
         self.cut_level, self.measures = cut_level, measures
         self.depth, self.camera = make_depth_estimator(depth), make_camera_solver(camera)
 
