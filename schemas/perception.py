@@ -46,6 +46,21 @@ class DepthAlignment:
 
 
 @dataclass(frozen=True)
+class DepthNoise:
+    """Noise of depth between frames, measured from the clip; standard deviations, as shares of depth.
+
+    Attributes:
+        pixel: of single pixels.
+        flicker: of the factor on a whole frame.
+        left: of single pixels where things move, after depth was steadied.
+    """
+
+    pixel: float
+    flicker: float
+    left: float
+
+
+@dataclass(frozen=True)
 class DepthMaps:
     """Depth of every frame of a clip.
 
@@ -55,9 +70,11 @@ class DepthMaps:
             so that thresholds in metres are shares of the median depth.
         source: the estimator and its input, in words.
         alignment: how it was scaled to metres; None where it was in metres already, or is relative.
+        noise: as measured from the clip; None where it was not measured, or is no more than a sensor's quantisation.
     """
 
     depth: Float[np.ndarray, "T H W"]
     unit: str
     source: str
     alignment: DepthAlignment | None = None
+    noise: DepthNoise | None = None

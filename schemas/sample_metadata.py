@@ -11,7 +11,7 @@ import numpy as np
 from schemas.episode import ActionConvention
 from schemas.files import canonical_json
 from schemas.flow_quanta import QUANTUM_PX, QUANTUM_Z
-from schemas.perception import DepthAlignment
+from schemas.perception import DepthAlignment, DepthNoise
 from schemas.scene_flow import SceneFlow
 from schemas.triplet import (
     NATIVE,
@@ -73,7 +73,7 @@ def _metadata(t: Triplet) -> dict[str, Any]:
                 "step_seconds": t.step_seconds,
                 "resampling": t.resampling,
             },
-            "depth": {"unit": t.depth_unit, "source": t.depth_source, **_alignment(t.depth_alignment)},
+            "depth": {"unit": t.depth_unit, "source": t.depth_source, **_measured(t)},
             "camera": {
                 "size": list(camera.size),
                 "intrinsics": camera.intrinsics.tolist(),
@@ -109,12 +109,17 @@ def _standard(chunk: ActionChunk | None) -> dict[str, Any]:
     return {"standard_actions": {"mask": chunk.mask.astype(int).tolist(), "convention": _convention(chunk.convention)}}
 
 
-def _alignment(alignment: DepthAlignment | None) -> dict[str, Any]:
-    return {} if alignment is None else {"alignment": vars(alignment)}
+def _measured(t: Triplet) -> dict[str, Any]:
+    found = {"alignment": t.depth_alignment, "noise": t.depth_noise}
+    return {name: vars(value) for name, value in found.items() if value is not None}
 
 
 def _read_alignment(depth: dict[str, Any]) -> DepthAlignment | None:
     return DepthAlignment(**depth["alignment"]) if "alignment" in depth else None
+
+
+def _read_noise(depth: dict[str, Any]) -> DepthNoise | None:
+    return DepthNoise(**depth["noise"]) if "noise" in depth else None
 
 
 def _read_resampling(flow: dict[str, Any]) -> Resampling | None:
@@ -184,4 +189,5 @@ def build_triplet(
         resampled=_read_resampling(meta["flow"]),
         depth_alignment=_read_alignment(meta["depth"]),
         adaptive=adaptive,
+        depth_noise=_read_noise(meta["depth"]),
     )

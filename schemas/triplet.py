@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from schemas.episode import ActionConvention
-from schemas.perception import DepthAlignment
+from schemas.perception import DepthAlignment, DepthNoise
 from schemas.scene_flow import SceneFlow
 
 NATIVE = "native"
@@ -125,6 +125,7 @@ class Triplet:
         depth_alignment: how estimated depth was scaled to metres over the whole episode; None where it was not
             aligned.
         adaptive: more keypoints, in builds with ``--keypoints adaptive``; ``flow`` is the regular grid's all the same.
+        depth_noise: of the depth from frame to frame; None where there was none, or it was not measured.
     """
 
     key: str
@@ -151,6 +152,7 @@ class Triplet:
     resampled: Resampling | None = None
     depth_alignment: DepthAlignment | None = None
     adaptive: AdaptiveFlow | None = None
+    depth_noise: DepthNoise | None = None
 
     @property
     def has_flow(self) -> bool:

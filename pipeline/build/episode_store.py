@@ -28,7 +28,7 @@ from schemas.locations import StorePath
 from schemas.parallel import in_parallel
 from schemas.shard_formats import webdataset
 
-EPISODE_VERSION = 5
+EPISODE_VERSION = 6
 VALUES_SUFFIX = ".values.npz"
 MOST_KEPT = 1024
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")

@@ -6,7 +6,7 @@ Finally all poses are refined together (``_bundle_adjustment``). Depth must keep
 unit is the depth's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -14,9 +14,10 @@ from jaxtyping import Float
 from pipeline.cameras._bundle_adjustment import refine
 from pipeline.cameras._clip import Clip
 from pipeline.cameras._focal_search import estimated_intrinsics
+from pipeline.cameras._held_out import FEWEST, held_out, pairs_along, stands_still
 from pipeline.cameras._intrinsics import check_fov, known_intrinsics
 from pipeline.cameras._keyframe_tracking import Follower, Placed
-from pipeline.cameras._ransac_pose import Noise
+from pipeline.cameras._ransac_pose import AGREES, Noise
 from pipeline.vision.poses import poses_between
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, CameraView
@@ -39,6 +40,8 @@ class Config:
         jump_degrees: largest rotation of the camera from one frame to the next; above it, camera_jump.
         jump_share: largest translation between two frames, as a share of the scene's median depth; above it,
             camera_jump.
+        min_explained: share of the background, by area, that the poses must explain in every pair of frames tested, of
+            points that they were not fitted to; below it, unexplained_scene. None not to test.
     """
 
     fov_y: float | None = None
@@ -47,12 +50,15 @@ class Config:
     min_points: int = 16
     jump_degrees: float = 15.0
     jump_share: float = 0.25
+    min_explained: float | None = 0.6
 
     def __post_init__(self) -> None:
         check_fov("estimated", self.fov_y)
         for name in ("pixel_noise", "depth_noise", "jump_degrees", "jump_share"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"estimated.{name} must be above 0, found {getattr(self, name):g}")
+        if self.min_explained is not None and not 0 < self.min_explained <= 1:
+            raise ValueError(f"estimated.min_explained must be above 0 and at most 1, found {self.min_explained:g}")
         if self.min_points < 6:
             raise ValueError(f"estimated.min_points must be 6 or more, found {self.min_points}")
 
@@ -74,7 +80,8 @@ class EstimatedCamera:
         """Intrinsics as known, or estimated; poses estimated, with the first frame's camera as the world.
 
         Raises:
-            BadEpisode: ``no_background``, ``camera_jump``, or ``no_intrinsics`` if the clip does not determine them.
+            BadEpisode: ``no_background``, ``camera_jump``, ``unexplained_scene``, or ``no_intrinsics`` if the clip does
+                not determine them.
         """
         c, clip = self.config, Clip(view, depth)
         noise = Noise(c.pixel_noise, c.depth_noise)
@@ -82,19 +89,42 @@ class EstimatedCamera:
         placed = Follower(clip, intrinsics, noise, c.min_points).place()
         poses = _bridged(refine(placed, intrinsics, noise), placed.blind)
         self._check_jumps(view.name, poses, float(np.nanmedian(depth.depth[0])))
+        found = Cameras(intrinsics, poses, view.size, True, source, "")
         moved, residual = _pixels(placed, poses, intrinsics)
-        moving = moved > STILL
-        words = "stands still" if not moving else f"{len(placed.keys)} key frames, residual {residual:.2f} px"
-        if moving and placed.blind:
+        if moved <= STILL or stands_still(clip, found, self._depth_error):
+            found = replace(found, world_from_camera=np.tile(np.eye(4), (view.length, 1, 1)), moving=False)
+        words = f"{len(placed.keys)} key frames, residual {residual:.2f} px" if found.moving else "stands still"
+        if found.moving and placed.blind:
             words += f", {len(placed.blind)} frames without depth placed between their neighbours"
-        return Cameras(
-            intrinsics=intrinsics,
-            world_from_camera=poses if moving else np.tile(np.eye(4), (view.length, 1, 1)),
-            size=view.size,
-            moving=moving,
-            intrinsics_source=source,
-            pose_source=f"estimated from the background's tracks and depth: {words}; world = first camera",
+        if c.min_explained is not None:
+            words += self._check_held_out(clip, found, c.min_explained)
+        return replace(
+            found, pose_source=f"estimated from the background's tracks and depth: {words}; world = first camera"
         )
+
+    @property
+    def _depth_error(self) -> float:
+        return AGREES * self.config.depth_noise
+
+    def _check_held_out(self, clip: Clip, cameras: Cameras, least: float) -> str:
+        """Refuse poses that do not explain what they were not fitted to; returns how well they do, in words."""
+        held = held_out(clip, cameras, self._depth_error, pairs_along(clip.length))
+        if not held and cameras.moving:
+            raise BadEpisode(
+                "unexplained_scene",
+                f"camera {clip.name} moves, and no two frames have {FEWEST} points in common to test its estimated "
+                "poses with; use --camera recorded where poses were recorded",
+            )
+        worst = min(held, key=lambda pair: pair.explained, default=None)
+        if worst is not None and worst.explained < least:
+            raise BadEpisode(
+                "unexplained_scene",
+                f"camera {clip.name}: from frame {worst.first} to frame {worst.second} the estimated poses explain "
+                f"{worst.explained:.0%} of the background that they were not fitted to, at least {least:.0%} is "
+                "expected (estimated.min_explained); use --camera recorded where poses were recorded, or --camera "
+                "static if the camera stands still",
+            )
+        return "" if worst is None else f", explains {worst.explained:.0%} or more of points not used"
 
     def _check_jumps(self, name: str, poses: Float[np.ndarray, "T 4 4"], distance: float) -> None:
         steps = invert_pose(poses[:-1]) @ poses[1:]

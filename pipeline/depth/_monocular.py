@@ -12,7 +12,6 @@ from pipeline.depth._metric_alignment import CannotAlign, Method, align
 from pipeline.depth._temporal import steady
 from pipeline.depth._validity import check_inverse
 from pipeline.episodes.spill import blocks, empty, in_turn, release
-from pipeline.vision.patches import grey_clip
 from schemas.episode import BadEpisode, CameraView, Episode
 from schemas.perception import DepthAlignment, DepthMaps
 
@@ -42,8 +41,7 @@ class EstimatorConfig:
             takes the first that the episode has, and leaves depth unaligned where it has none; a named one must exist.
         table_height: z of the table in the world, metres; with None, align=plane uses 0 and align=auto does not use
             the plane.
-        steady: for a static camera, align each frame to the clip's median first, and use the median's depth where the
-            picture does not change.
+        steady: for a static camera, align each frame to the clip's median first.
     """
 
     weights: str | None = field(default=None, metadata={"contents": True})
@@ -129,11 +127,11 @@ class EstimatedDepth:
             BadEpisode: the model's output is unusable, or the episode lacks what ``align`` names.
             BuildError: a single frame does not fit into the GPU's memory.
         """
-        inverse, grey = self._look(view, long)
+        inverse = self._look(view, long)
         check_inverse(view.name, inverse)
         source = f"{self.model.name}, {'metric' if self.model.metric else 'relative'}"
-        if grey is not None:
-            steady(inverse, grey, shifted=not self.model.metric)
+        if self.config.steady and view.fixed:
+            steady(inverse, shifted=not self.model.metric)
             source += ", steadied"
         alignment, why_not = self._align(episode, view, inverse)
         if alignment is not None:
@@ -152,21 +150,13 @@ class EstimatedDepth:
             frame /= middle
         return DepthMaps(_depth(inverse, FARTHEST_RELATIVE), "relative", f"{source}, not aligned{why_not}; median 1")
 
-    def _look(
-        self, view: CameraView, long: bool
-    ) -> tuple[Float[np.ndarray, "T H W"], UInt8[np.ndarray, "T H W"] | None]:
-        """The model's inverse depth, and the grey pictures if the depth is to be steadied."""
-        shape = (view.length, *view.size[::-1])
-        inverse = empty(shape, np.float32, long)
-        grey = empty(shape, np.uint8, long) if self.config.steady and view.fixed else None
+    def _look(self, view: CameraView, long: bool) -> Float[np.ndarray, "T H W"]:
+        """The model's inverse depth."""
+        inverse = empty((view.length, *view.size[::-1]), np.float32, long)
         for numbers in blocks(view.length):
-            frames = view.some_frames(numbers)
-            inverse[numbers] = self.model.inverse_depth(frames)
-            if grey is not None:
-                grey[numbers] = grey_clip(frames)
-                release(grey)
+            inverse[numbers] = self.model.inverse_depth(view.some_frames(numbers))
             release(inverse)
-        return inverse, grey
+        return inverse
 
     def _align(
         self, episode: Episode, view: CameraView, inverse: Float[np.ndarray, "T H W"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from pipeline.episodes.camera_choice import ALL, PRIMARY, chosen_cameras
 from pipeline.evaluation.ground_truth import ExactEpisode
 from pipeline.evaluation.simulator_bodies import map_bodies
 from pipeline.readers import make_reader
@@ -26,12 +27,14 @@ class ReplayConfig(AssetOptions):
     Attributes:
         size: sides of the square image in px.
         stride: frames from one window to the next; only windows of full length are taken.
+        camera: the dataset's name of the camera that is drawn, such as LIBERO's eye_in_hand on the wrist.
     """
 
     section: ClassVar[str] = "replay"
 
     size: int = 256
     stride: int = 8
+    camera: str = PRIMARY
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +42,8 @@ class ReplayConfig(AssetOptions):
             raise ValueError(f"replay.size must be 32 or more, found {self.size}")
         if self.stride < 1:
             raise ValueError(f"replay.stride must be 1 or more, found {self.stride}")
+        if self.camera == ALL:
+            raise ValueError("replay.camera names one camera, found all")
 
 
 def replayed_episodes(
@@ -62,7 +67,9 @@ def replayed_episodes(
             yield BadEpisode(ref.code, str(ref))
             continue
         try:
-            yield replay_episode(reader.read(ref), folders, config.size, config.stride, horizon, grid)
+            episode = reader.read(ref)
+            (camera,) = chosen_cameras(episode, (config.camera,))
+            yield replay_episode(replace(episode, primary=camera), folders, config.size, config.stride, horizon, grid)
         except BadEpisode as error:
             yield error
 

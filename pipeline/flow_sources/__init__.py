@@ -20,7 +20,7 @@ from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
 from schemas.cameras import Cameras
 from schemas.episode import Episode
-from schemas.perception import DepthAlignment, DepthMaps
+from schemas.perception import DepthAlignment, DepthMaps, DepthNoise
 from schemas.plugins import PluginChoice, build_plugin
 
 
@@ -36,6 +36,7 @@ class EpisodeFlow:
         name: what tracked the points.
         depth_alignment: how depth was aligned to metres, if it was.
         depth: of the frames; None of a source that needs none.
+        depth_noise: what was measured of depth from frame to frame, if there is any.
     """
 
     windows: Iterator[tuple[int, LiftedTracks]]
@@ -45,6 +46,7 @@ class EpisodeFlow:
     name: str
     depth_alignment: DepthAlignment | None = None
     depth: DepthMaps | None = None
+    depth_noise: DepthNoise | None = None
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,17 @@ class Scene:
         found: depth and cameras that need all frames at once; None where nothing needs them, or the episode is no
             longer than a chunk: then they are found in ``FlowSource.follow``.
         first: the index in ``found`` of the scene's first frame.
+        quiet: the depth of the whole episode was looked at and has no noise, so that its chunks need not be.
     """
 
     episode: Episode
     found: FoundScene | None = None
     first: int = 0
+    quiet: bool = False
 
     def slice(self, chunk: EpisodeChunk) -> "Scene":
         """The scene restricted to a chunk's frames."""
-        return Scene(chunk.of(self.episode), self.found, self.first + chunk.first)
+        return replace(self, episode=chunk.of(self.episode), first=self.first + chunk.first)
 
     def depth_and_cameras(self) -> tuple[DepthMaps, Cameras] | None:
         """The depth and cameras of this scene's frames, taken from ``found``; None without it."""

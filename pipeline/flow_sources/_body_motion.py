@@ -113,7 +113,7 @@ def _fit(
     used = valid[who].T & valid[who, 0]
     rotation, shift, _ = fit_rigid(before, after, used)
     off = np.linalg.norm(np.einsum("sij,jsk->isk", rotation, before) + shift.T[..., None] - after, axis=0)
-    trimmed = used & (off < OUTLIER)
+    trimmed = used & (off < max(OUTLIER, 2 * agree))
     rotation, shift, spread = fit_rigid(before, after, trimmed)
     off = np.linalg.norm(np.einsum("sij,jsk->isk", rotation, before) + shift.T[..., None] - after, axis=0)
     count = trimmed.sum(axis=1)

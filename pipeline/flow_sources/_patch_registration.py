@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pipeline.vision.depth_noise import EXACT
 from schemas.cameras import invert_pose, lift, project, transform
 from schemas.plugins import MissingDependency
 
@@ -34,7 +35,8 @@ class PatchConfig:
         pixels: side of the squares of pixels of which one pixel each becomes a point of the cloud.
         patches: rows and columns of patches in the picture.
         radius: metres around its middle that belong to a patch.
-        depth_noise: noise of depth between frames at a place that does not move, as a share of depth.
+        depth_noise: noise of depth between frames at a place that does not move, as a share of depth; None to measure
+            it from the clip, and to take it out where the camera stands still.
         changed: share of a patch's points that must have changed for it to be registered.
         farthest: largest motion of a patch from one frame to the next, metres.
     """
@@ -42,14 +44,19 @@ class PatchConfig:
     pixels: int = 2
     patches: int = 24
     radius: float = 0.1
-    depth_noise: float = 0.005
+    depth_noise: float | None = None
     changed: float = 0.1
     farthest: float = 0.08
 
     def __post_init__(self) -> None:
         for name in ("pixels", "patches", "radius", "depth_noise", "changed", "farthest"):
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"icp.{name} must be above 0, found {getattr(self, name):g}")
+
+    @property
+    def noise(self) -> float:
+        """``depth_noise`` as given, or that of exact depth."""
+        return EXACT if self.depth_noise is None else self.depth_noise
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def unchanged(
     column, row = np.floor(np.where(inside[:, None], seen[:, :2], 0)).astype(int).T
     beyond = depth[row, column].astype(np.float64) - seen[:, 2]
     with np.errstate(invalid="ignore"):
-        same = np.abs(beyond) <= config.depth_noise * seen[:, 2]
+        same = np.abs(beyond) <= config.noise * seen[:, 2]
         return np.asarray(~inside | same | (beyond < -config.farthest))
 
 

@@ -7,10 +7,15 @@ from jaxtyping import Bool
 
 from pipeline.cameras import make_camera_solver
 from pipeline.depth import make_depth_estimator
+from pipeline.episodes.slicing import take_frames
 from pipeline.episodes.spill import gathered
 from pipeline.flow_sources import FoundScene, Scene
+from pipeline.flow_sources._noise_bounds import edge_of_noise
 from pipeline.timing import Stopwatch
+from pipeline.vision.depth_noise import looked_at, measure
+from pipeline.vision.depth_steadying import steady
 from pipeline.vision.lift import depth_edges
+from pipeline.vision.patches import grey_clip
 from pipeline.vision.scene_cuts import check_cuts
 from schemas.cameras import Cameras
 from schemas.episode import CameraView, Episode
@@ -25,22 +30,26 @@ class SceneObserver:
         depth: of ``pipeline.depth``.
         camera: of ``pipeline.cameras``.
         cut_level: see ``pipeline.vision.scene_cuts``; None not to look for cuts.
+        measures: whether noise of depth is measured, and taken out where there is any.
     """
 
-    def __init__(self, depth: PluginChoice, camera: PluginChoice, cut_level: float | None):
-        self.cut_level = cut_level
+    def __init__(self, depth: PluginChoice, camera: PluginChoice, cut_level: float | None, measures: bool = False):
+        self.cut_level, self.measures = cut_level, measures
         self.depth, self.camera = make_depth_estimator(depth), make_camera_solver(camera)
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
         """See ``pipeline.flow_sources.FlowSource.observe``. If depth or cameras need all frames (``needs_all_frames``),
-        both are computed here. The frames of the primary view of the scene's episode are then in a temporary file, and
-        are not read or decoded again.
+        or depth is noisy, both are computed here. The frames of the primary view of the scene's episode are then in a
+        temporary file, and are not read or decoded again.
 
         Raises:
             BadEpisode: as ``depth_and_cameras``.
         """
-        if not chunked or not (self.depth.needs_all_frames or self.camera.needs_all_frames):
+        if not chunked:
             return Scene(episode)
+        in_chunks = not (self.depth.needs_all_frames or self.camera.needs_all_frames)
+        if in_chunks and (not self.measures or self._looks_quiet(episode, watch)):
+            return Scene(episode, quiet=True)
         with watch.stage("read"):
             view = _spilled(episode.views[episode.primary])
         episode = replace(episode, views={**episode.views, episode.primary: view})
@@ -56,11 +65,21 @@ class SceneObserver:
         Raises:
             BadEpisode: there is a cut, or depth or cameras cannot be found.
         """
-        depth, cameras = scene.depth_and_cameras() or self._find(scene.episode, watch, long=False)
+        depth, cameras = scene.depth_and_cameras() or self._find(scene.episode, watch, long=False, quiet=scene.quiet)
         with watch.stage("depth"):
-            return depth, depth_edges(depth.depth, depth_edge), cameras
+            return depth, depth_edges(depth.depth, depth_edge + edge_of_noise(depth)), cameras
 
-    def _find(self, episode: Episode, watch: Stopwatch, long: bool) -> tuple[DepthMaps, Cameras]:
+    def _looks_quiet(self, episode: Episode, watch: Stopwatch) -> bool:
+        """Whether the depth of a long episode has no noise, judged from the frames that ``_find`` judges by."""
+        with watch.stage("depth"):
+            frames = looked_at(episode.length)
+            few = take_frames(episode, frames)
+            view = few.views[few.primary]
+            depth = self.depth.estimate(few, view)
+            cameras = self.camera.solve(view, depth)
+            return measure(grey_clip(view.frames), depth.depth, cameras, frames) is None
+
+    def _find(self, episode: Episode, watch: Stopwatch, long: bool, quiet: bool = False) -> tuple[DepthMaps, Cameras]:
         view = episode.views[episode.primary]
         if self.cut_level is not None:
             with watch.stage("look for cuts"):
@@ -68,7 +87,24 @@ class SceneObserver:
         with watch.stage("depth"):
             depth = self.depth.estimate(episode, view, long)
         with watch.stage("camera"):
-            return depth, self.camera.solve(view, depth)
+            cameras = self.camera.solve(view, depth)
+        if self.measures and not quiet:
+            with watch.stage("depth"):
+                depth = steadied(view, depth, cameras)
+        return depth, cameras
+
+
+def steadied(view: CameraView, depth: DepthMaps, cameras: Cameras) -> DepthMaps:
+    """Depth with the noise that is measured in it. That of a static camera is steadied in place, that of a moving one
+    is left as it is.
+    """
+    frames = looked_at(view.length)
+    few = replace(cameras, world_from_camera=cameras.world_from_camera[frames])
+    noise = measure(grey_clip(view.frames[frames]), np.asarray(depth.depth[frames]), few, frames)
+    if noise is None or cameras.moving:
+        return replace(depth, noise=noise)
+    left = steady(depth.depth, lambda n: grey_clip(view.frames[n : n + 1])[0], noise)
+    return replace(depth, noise=replace(noise, left=left))
 
 
 def _spilled(view: CameraView) -> CameraView:

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from pipeline.flow_sources._body_claims import ClaimConfig, Claims
 from pipeline.flow_sources._body_motion import find_bodies
 from pipeline.flow_sources._point_evidence import Evidence, WindowViewer, nearest_keypoints, on_same_surface
+from pipeline.vision.depth_noise import EXACT
 from pipeline.vision.lift import LiftedTracks
 from pipeline.vision.patches import patch_distance, patches
 from pipeline.vision.rigid_motion import predict
@@ -35,7 +36,8 @@ class TrustConfig:
     """Thresholds. Where depth is relative, the unit of "metres" is the median of the depth over the episode.
 
     Attributes:
-        depth_noise: noise of depth between frames at a place that does not move, as a share of depth.
+        depth_noise: noise of depth between frames at a place that does not move, as a share of depth; None to measure
+            it from the clip, and to take it out where the camera stands still.
         covered: share of depth by which something must be nearer than a still point to occlude it or drag it along.
         away: distance in px from the point's still position above which the track counts as moving.
         alike: mean grey difference (0..255) up to which two patches look the same.
@@ -56,7 +58,7 @@ class TrustConfig:
             moving points with larger errors, below 1 fewer with smaller ones (curve in ``docs/flow-accuracy.md``).
     """
 
-    depth_noise: float = 0.005
+    depth_noise: float | None = None
     covered: float = 0.02
     away: float = 1.0
     alike: float = 6.0
@@ -76,8 +78,13 @@ class TrustConfig:
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(TrustConfig)):
-            if name != "carry" and not getattr(self, name) > 0:
+            if name != "carry" and getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, found {getattr(self, name)}")
+
+    @property
+    def noise(self) -> float:
+        """``depth_noise`` as given, or that of exact depth."""
+        return EXACT if self.depth_noise is None else self.depth_noise
 
     @property
     def bounds(self) -> "TrustConfig":
@@ -258,7 +265,10 @@ class TrackTester:
         doubted = self._dragged(tracks, stand, home, frames)
         # A track that stays although its start is occluded or empty shows something else.
         doubted |= tracks.visible & ~stand.away & (stand.covered | stand.plainly_gone)
-        uvz = np.where(home[..., None], flow.uvz[:, :1], flow.uvz)
+        rests = home
+        if self.config.noise > EXACT:  # what noise alone moves is put back, too
+            rests = home | (stand.there & tracks.visible & ~stand.away & ~_ever_gone(stand))
+        uvz = np.where(rests[..., None], flow.uvz[:, :1], flow.uvz)
         valid = (flow.valid & ~doubted) | (home & flow.valid[:, :1])
         return SceneFlow(uvz, (tracks.visible & ~doubted) | home, valid)
 
@@ -293,9 +303,9 @@ class TrackTester:
         return StaticHypothesis(
             uv=np.broadcast_to(uv, off.shape),
             away=tracks.visible & (off[..., 0] ** 2 + off[..., 1] ** 2 > c.away**2),
-            there=sure & (np.abs(found - z) <= c.depth_noise * z),
+            there=sure & (np.abs(found - z) <= c.noise * z),
             covered=sure & (found < (1 - c.covered) * z),
-            gone=sure & (found > (1 + c.depth_noise) * z),
+            gone=sure & (found > (1 + c.noise) * z),
             plainly_gone=sure & (found > (1 + c.covered) * z),
         )
 

@@ -6,13 +6,14 @@ An alternative source of labels, for the ablation; it uses no pictures. For its 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from pipeline.flow_sources import EpisodeFlow, Scene
+from pipeline.flow_sources._noise_bounds import tolerated
 from pipeline.flow_sources._patch_registration import (
     Cloud,
     PatchConfig,
@@ -86,7 +87,7 @@ class RegisteredFlow:
 
     def __init__(self, config: Config):
         self.config = config
-        self.observer = SceneObserver(config.depth, config.camera, config.cut_level)
+        self.observer = SceneObserver(config.depth, config.camera, config.cut_level, config.depth_noise is None)
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
         """See ``pipeline.flow_sources.FlowSource.observe``."""
@@ -103,7 +104,8 @@ class RegisteredFlow:
     ) -> EpisodeFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
         depth, edges, cameras = self.observer.depth_and_cameras(scene, depth_edge, watch)
-        clip = _Clip(depth.depth, edges, cameras, self.config)
+        noise = tolerated(depth) if self.config.depth_noise is None else self.config.depth_noise
+        clip = _Clip(depth.depth, edges, cameras, replace(self.config, depth_noise=noise))
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for reference in references:
@@ -111,7 +113,7 @@ class RegisteredFlow:
                     lifted = clip.window(reference, keypoints, horizon)
                 yield reference, lifted
 
-        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, "icp", depth.alignment, depth)
+        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, "icp", depth.alignment, depth, depth.noise)
 
 
 class _Clip:

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.flow_sources import EpisodeFlow, Scene
+from pipeline.flow_sources._moving_camera import MovingCameraTester
+from pipeline.flow_sources._noise_bounds import for_noise_of
 from pipeline.flow_sources._scene import SceneObserver
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
 from pipeline.timing import Stopwatch
@@ -60,7 +62,7 @@ class TrackedFlow:
         self.name = config.tracker.name
         self.tracker = make_tracker(config.tracker)
         self.config = config
-        self.observer = SceneObserver(config.depth, config.camera, config.cut_level)
+        self.observer = SceneObserver(config.depth, config.camera, config.cut_level, config.depth_noise is None)
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
         """See ``pipeline.flow_sources.FlowSource.observe``."""
@@ -84,7 +86,8 @@ class TrackedFlow:
         with watch.stage("test tracks"):
             tester = None
             if self.config.test:
-                tester = TrackTester(grey_clip(view.frames), depth.depth, edges, cameras, self.config)
+                kind = MovingCameraTester if cameras.moving else TrackTester
+                tester = kind(grey_clip(view.frames), depth.depth, edges, cameras, for_noise_of(depth, self.config))
 
         def windows() -> Iterator[tuple[int, LiftedTracks]]:
             for track in tracks:
@@ -95,4 +98,4 @@ class TrackedFlow:
                         lifted = tester.test(track, lifted)
                 yield track.reference, lifted
 
-        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name, depth.alignment, depth)
+        return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name, depth.alignment, depth, depth.noise)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 FEWEST = 4
 """Neighbours that a fit needs."""
 OUTLIER = 0.012
-"""Metres from the first fit at which a neighbour is left out of the second."""
+"""Metres from the first fit at which a neighbour is left out of the second, unless twice ``agree`` is more."""
 THINNEST = 1e-5
 """Square metres: collinear neighbours do not determine the rotation about their line."""
 NEWTON, CLOSE = 20, 1e-13
@@ -75,7 +75,7 @@ def predict(
     before, after = flat.take(place, axis=1), np.where(usable, flat.take(place + step[:, None], axis=1), 0)
     rotation, shift, spread = fit_rigid(before, after, usable)
     off = _residual(before, after, rotation, shift)
-    trimmed = usable & (off < OUTLIER)
+    trimmed = usable & (off < max(OUTLIER, 2 * agree))
     again = np.flatnonzero((trimmed != usable).any(axis=1))
     if len(again):
         anew = before[:, again], after[:, again]

@@ -72,6 +72,7 @@ class SampleBuilder:
             depth_unit=flow.depth_unit,
             depth_source=flow.depth_source,
             depth_alignment=flow.depth_alignment,
+            depth_noise=flow.depth_noise,
             flow_source=flow.name,
             camera=window.camera,
             state=episode.state[frame],

@@ -43,6 +43,7 @@ def is_one_sentence(error: str) -> bool:
         (["--limit", "0"], "--limit must be 1 or more"),
         (["--quality.min-valid", "2"], "quality.min_valid is a share between 0 and 1, found 2"),
         (["--replay.size", "10"], "replay.size must be 32 or more, found 10"),
+        (["--replay.camera", "all"], "replay.camera names one camera, found all"),
         (["--replay.stride", "0"], "replay.stride must be 1 or more"),
         (["--replay.robosuite", "/nope"], "replay.robosuite must be a folder, found '/nope'"),
         (["--replay.libero-assets", "/nope"], "replay.libero_assets must be a folder"),

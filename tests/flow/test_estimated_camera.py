@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.cameras import estimated
+from pipeline.cameras._clip import Clip
+from pipeline.cameras._held_out import held_out, pairs_along
 from pipeline.cameras._ransac_pose import Noise, Sighting, exponential, find_motion
 from pipeline.evaluation.ground_truth import from_rigid_world
 from pipeline.evaluation.run import evaluate
@@ -94,6 +96,33 @@ def test_labels_with_estimated_poses_are_as_true_as_with_exact_ones():
     assert found.metrics["false_movers"]["max"] <= exact.metrics["false_movers"]["max"] + 2
 
 
+def explained(world: RigidWorld, poses: np.ndarray) -> list[float]:
+    pictures = world.frames()
+    view = CameraView("camera", lambda: pictures, len(pictures), world.size, world.intrinsics, "given")
+    clip = Clip(view, DepthMaps(world.depth().astype(np.float32), "m", "made"))
+    cameras = Cameras(world.intrinsics, poses, world.size, True, "given", "given")
+    return [pair.explained for pair in held_out(clip, cameras, 0.03, pairs_along(len(pictures)))]
+
+
+def test_points_that_had_no_part_tell_right_poses_from_wrong_ones():
+    right = explained(WORLD, WORLD.world_from_camera)
+    assert len(right) >= 2 and min(right) > 0.6
+    turned = WORLD.world_from_camera.copy()
+    turned[7:] = turned[7:] @ exponential(np.array([0, 0, 0, 0, np.radians(1.0), 0]))
+    assert min(explained(WORLD, turned)) < 0.1, "2 px of 128"
+    shifted = WORLD.world_from_camera.copy()
+    shifted[7:, 2, 3] += 0.1
+    assert min(explained(WORLD, shifted)) < 0.3, "7% of the depth"
+
+
+def test_poses_that_do_not_explain_the_scene_are_refused_by_name():
+    with pytest.raises(BadEpisode, match=r"from frame \d+ to frame \d+ .* explain \d+% .* 100% is expected") as error:
+        solved(WORLD, min_explained=1.0)
+    assert error.value.code == "unexplained_scene"
+    assert "points not used" in solved(WORLD).pose_source
+    assert "points not used" not in solved(WORLD, min_explained=None).pose_source
+
+
 def test_a_camera_that_stands_still_is_said_to():
     found = solved(moving_card(frames=5, size=(128, 96), camera_moves=False))
     assert not found.moving and "stands still" in found.pose_source
@@ -166,7 +195,15 @@ def test_a_motion_is_found_exactly_where_most_square_metres_agree_although_most_
 
 
 @pytest.mark.parametrize(
-    "option", [{"fov_y": 0.0}, {"depth_noise": 0.0}, {"jump_degrees": -1.0}, {"jump_share": 0.0}, {"min_points": 3}]
+    "option",
+    [
+        {"fov_y": 0.0},
+        {"depth_noise": 0.0},
+        {"jump_degrees": -1.0},
+        {"jump_share": 0.0},
+        {"min_points": 3},
+        {"min_explained": 0.0},
+    ],
 )
 def test_nonsense_is_refused_with_the_field_named(option):
     with pytest.raises(ValueError, match=f"estimated.{next(iter(option))}"):
