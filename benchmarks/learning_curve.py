@@ -49,7 +49,9 @@ def print_table(runs: Sequence[Run]) -> None:
         print("|---" * (5 + len(WANTED)) + "|")
         for run in runs:
             sizes = f"{run['parameters'] / 1e6:.2f} M | {run['episodes']} | {run['windows']:,} | {run['steps']:,}"
-            told = " | ".join(f"{ratio(run, group, name):.3f}" for name in WANTED)
+            told = " | ".join(
+                f"{ratio(run, group, name):.3f}" if name in run["errors_px"][group] else "" for name in WANTED
+            )
             print(f"| {sizes} | {run['seed']} | {told} |")
     print("\npoints that stand still, px\n")
     for run in runs:
