@@ -66,7 +66,7 @@ class Standing:
                 rollout = motion_layout.denormalise(head.rollout(features, noise)).numpy()
             for place, scene in enumerate(batch.scenes):
                 groups = groups_of(scene)
-                moving = groups["moving"].any(axis=1)
+                moving = np.asarray(groups["moving"].any(axis=1))
                 standing = groups["all"].any(axis=1) & ~moving
                 motions = {"first": first[place], "rollout": rollout[place], "still": np.zeros_like(first[place])}
                 for kind, motion in motions.items():
