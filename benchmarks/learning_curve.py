@@ -3,7 +3,7 @@
     python benchmarks/learning_curve.py [benchmarks/results/learning.jsonl] [--picture docs/learning-curve.png]
 
 Errors are over that of "nothing moves" on the same windows. The picture shows them over the demonstrations of the runs
-with the commonest number of steps, and over the steps of the runs with the commonest number of demonstrations: a dot
+with the commonest number of steps, and over the steps of the runs with the commonest number of demonstrations: a mark
 for each run, a line through the means over seeds.
 """
 
@@ -23,6 +23,7 @@ RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
 SHOWN = {"first": "first step", "rollout": "rollout", "probe": "linear probe"}
 COLOURS = {"first": "tab:blue", "rollout": "tab:orange", "probe": "0.45"}
 STYLES = ("-", "--", ":")
+MARKS = ("o", "x", "+")
 TARGETS = {"first": 0.4, "rollout": 0.5}
 WANTED = ("first", "rollout", "mean", "best", "probe")
 
@@ -61,16 +62,20 @@ def print_table(runs: Sequence[Run]) -> None:
 
 def draw(axes: "Axes", runs: Sequence[Run], along: str, group: str) -> None:
     """Errors of one group of points along a size of the runs, a style of line for each size of the network."""
-    for style, parameters in zip(STYLES, sorted({run["parameters"] for run in runs}), strict=False):
+    sizes = sorted({run["parameters"] for run in runs})
+    series = [(name, STYLES[0], MARKS[0], runs, "") for name in SHOWN if name == "probe"]  # it has no size
+    for style, mark, parameters in zip(STYLES, MARKS, sizes, strict=False):
         mine = [run for run in runs if run["parameters"] == parameters]
-        for name, label in SHOWN.items():
-            if name == "probe" and style != STYLES[0]:
-                continue  # it has no size
-            places = sorted({run[along] for run in mine})
-            means = [np.mean([ratio(run, group, name) for run in mine if run[along] == place]) for place in places]
-            size = "" if name == "probe" else f", {parameters / 1e6:.1f} M"
-            axes.plot(places, means, style, color=COLOURS[name], label=f"{label}{size}")
-            axes.plot([run[along] for run in mine], [ratio(run, group, name) for run in mine], ".", color=COLOURS[name])
+        size = f", {parameters / 1e6:.1f} M"
+        series += [(name, style, mark, mine, size) for name in SHOWN if name != "probe"]
+    for name, style, mark, mine, size in series:
+        places = sorted({run[along] for run in mine})
+        means = [np.mean([ratio(run, group, name) for run in mine if run[along] == place]) for place in places]
+        axes.plot(places, means, style, color=COLOURS[name])
+        every = [ratio(run, group, name) for run in mine]
+        axes.plot(
+            [run[along] for run in mine], every, mark, color=COLOURS[name], markersize=5, label=SHOWN[name] + size
+        )
     for name, target in TARGETS.items() if group == "moving" else {"rollout": 1.0}.items():
         axes.axhline(target, color=COLOURS[name], linewidth=0.6, alpha=0.6)
     axes.set_xscale("log")
