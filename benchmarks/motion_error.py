@@ -1,16 +1,18 @@
 """How well a run of stage 1 imagines motion on windows that it never saw, beside "nothing moves" and the linear probe.
 
     python benchmarks/motion_error.py RUN [--data SHARDS] [--windows 256] [--threads 1] [--pictures FOLDER]
-        [--solver-steps 1 2 4 10 20]
+        [--solver-steps 1 2 4 10 20] [--results FILE]
 
 Without ``--data`` the windows are those of the run's held-out episodes; with it, those of other shards, as of episodes
 that were recorded later. The probe is fitted on the run's own training episodes. Errors are over that of "nothing
 moves", on the same windows. With ``--pictures`` a good, a typical and a bad window are drawn: the 10th, 50th and 90th
 percentile of the first step's error on moving points. With ``--solver-steps`` only one rollout with each of these
-numbers of Euler steps is measured; one step is the first step's estimate.
+numbers of Euler steps is measured; one step is the first step's estimate. With ``--results`` a line of JSON is added
+to a file, from which ``learning_curve.py`` draws.
 """
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,19 +21,21 @@ import torch
 from machine import at_least_one, describe
 from motion_run import load_run, windows_of
 
+from lamp_model.config import RunConfig
 from lamp_model.data.loader import Loader
 from lamp_model.networks import motion_layout
 from lamp_model.training.rng import Purpose, generator
 from lamp_model.training.rollout_error import RolloutErrors
 from lamp_model.training.stages import MotionStage
 from lamp_model.training.survey import probe_errors, take
-from lamp_model.training.tally import merged
+from lamp_model.training.tally import Tally, merged
 from schemas.scene_flow import SceneFlow
 
 SHOWN = {"good": 0.1, "typical": 0.5, "bad": 0.9}
+TOLD = ("first", "rollout", "mean", "best", "probe")
 
 
-def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[dict[str, float], list[float]]:
+def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[Tally, list[float]]:
     """Figures over windows, and each one's error of the first step on moving points in units of nothing moves."""
     each, tallies = [], []
     with torch.no_grad():
@@ -47,11 +51,49 @@ def errors_of(stage: MotionStage, loader: Loader, numbers: np.ndarray) -> tuple[
                 means = alone.means()
                 moves = means.get("still_px_moving", 0.0)
                 each.append(means["rollout_px_moving"] / moves if moves > 2 else float("nan"))
-    return stage.metrics(merged(tallies)), each
+    return merged(tallies), each
 
 
-def print_by_solver_steps(stage: MotionStage, loader: Loader, numbers: np.ndarray, counts: list[int]) -> None:
-    """One rollout of each window with each number of Euler steps, from the same noise."""
+def in_groups(metrics: dict[str, float], counts: dict[str, int]) -> dict[str, dict[str, float]]:
+    """Errors in pixels by group of points: moving, all, and standing, which are all others. The best of several
+    rollouts is another one for each group, so that of standing points is not known."""
+    groups = {}
+    for group in ("moving", "all"):
+        groups[group] = {name: metrics[f"{name}_px_{group}"] for name in ("still", *TOLD)}
+    whole, moving = counts["still_px_all"], counts["still_px_moving"]
+    groups["standing"] = {
+        name: (groups["all"][name] * whole - groups["moving"][name] * moving) / (whole - moving)
+        for name in groups["all"]
+        if name != "best"
+    }
+    return groups
+
+
+def keep_result(path: Path, run: Path, config: RunConfig, training: Loader, judged: int, record: dict) -> None:
+    """Add a line of JSON: what was trained, on how much, and the errors."""
+    motion, trained = config.model.motion, config.training
+    line = {
+        "run": run.resolve().name,
+        "steps": trained.steps,
+        "batch": trained.batch_size,
+        "seed": trained.seed,
+        "layers": motion.layers,
+        "heads": motion.heads,
+        "episodes": len(np.unique(training.shards.index["episode"][training.numbers])),
+        "windows": len(training.numbers),
+        "judged": judged,
+        "machine": describe(),
+        **record,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as results:
+        results.write(json.dumps(line) + "\n")
+
+
+def by_solver_steps(
+    stage: MotionStage, loader: Loader, numbers: np.ndarray, counts: list[int]
+) -> dict[int, dict[str, float]]:
+    """Errors in pixels of one rollout of each window with each number of Euler steps, from the same noise."""
     head = stage.model.motion_head
     config, errors = head.config, {count: RolloutErrors() for count in counts}
     with torch.no_grad():
@@ -65,10 +107,13 @@ def print_by_solver_steps(stage: MotionStage, loader: Loader, numbers: np.ndarra
                 for motion, scene in zip(motions, batch.scenes, strict=True):
                     found.add(motion, scene)
     head.config = config
-    print(f"{len(numbers)} windows; one rollout, over nothing moves")
+    return {count: found.means() for count, found in errors.items()}
+
+
+def print_solver_steps(found: dict[int, dict[str, float]]) -> None:
+    """A table of errors over nothing moves."""
     print("| solver steps | moving points | all points |\n|---|---|---|")
-    for count, found in errors.items():
-        means = found.means()
+    for count, means in found.items():
         ratios = [means[f"rollout_px_{group}"] / means[f"still_px_{group}"] for group in ("moving", "all")]
         print(f"| {count} | {ratios[0]:.3f} | {ratios[1]:.3f} |")
 
@@ -104,6 +149,7 @@ def main() -> None:
     parser.add_argument("--threads", type=at_least_one, default=1)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--solver-steps", type=at_least_one, nargs="+")
+    parser.add_argument("--results", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     print(f"{describe()}; torch {torch.__version__}, {args.threads} thread(s)")
@@ -113,18 +159,30 @@ def main() -> None:
     numbers = held_out.numbers[np.linspace(0, len(held_out.numbers) - 1, args.windows).round().astype(int)]
     numbers = np.unique(numbers)
     if args.solver_steps:
-        print_by_solver_steps(stage, held_out, numbers, args.solver_steps)
+        found = by_solver_steps(stage, held_out, numbers, args.solver_steps)
+        print(f"{len(numbers)} windows; one rollout, over nothing moves")
+        print_solver_steps(found)
+        if args.results is not None:
+            keep_result(args.results, args.run, config, training, len(numbers), {"solver_steps": found})
         return
-    metrics, each = errors_of(stage, held_out, numbers)
+    tally, each = errors_of(stage, held_out, numbers)
     probed = Loader(held_out.shards, numbers, held_out.config, held_out.batch_size, 0)
-    metrics |= probe_errors(
+    metrics = stage.metrics(tally) | probe_errors(
         take(training, stage.encode, torch.device("cpu")), take(probed, stage.encode, torch.device("cpu"))
     )
+    groups = in_groups(metrics, tally.counts)
     print(f"{len(numbers)} windows; px, and over nothing moves")
     for group in ("moving", "all"):
-        still = metrics[f"still_px_{group}"]
-        told = [f"{n} {metrics[f'{n}_px_{group}'] / still:.3f}" for n in ("first", "rollout", "mean", "best", "probe")]
+        still = groups[group]["still"]
+        told = [f"{name} {groups[group][name] / still:.3f}" for name in TOLD]
         print(f"{group:<7} nothing moves {still:.3g} px; {'; '.join(told)}")
+    told = [f"{name} {groups['standing'][name]:.3f}" for name in groups["standing"]]
+    print(f"points that stand still, px: {'; '.join(told)}")
+    if args.results is not None:
+        parameters = sum(one.numel() for one in stage.model.motion_head.parameters())
+        keep_result(
+            args.results, args.run, config, training, len(numbers), {"parameters": parameters, "errors_px": groups}
+        )
     if args.pictures is not None:
         known = [place for place in np.argsort(each) if np.isfinite(each[place])]
         for name, share in SHOWN.items():
