@@ -8,6 +8,7 @@ from lamp_model.closed_loop.container import suite_config
 from lamp_model.closed_loop.protocol import Protocol
 from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
 from lamp_model.closed_loop.simulation.perturbations.pictures import blurred, noisy
+from lamp_model.closed_loop.simulation.perturbations.places import carried
 from lamp_model.closed_loop.simulation.perturbations.sentences import paraphrases
 from lamp_model.closed_loop.simulation.perturbations.spec import (
     AXES,
@@ -102,3 +103,12 @@ def test_only_our_own_libero_takes_perturbations():
         SUITES["simpler_widowx_stack_cube"].arguments(protocol)
     plain = suite_config(SUITES["libero_object"], Protocol(), 1, "ws://x", "cpu")
     assert not {"perturb", "perturb_seed"} & set(plain["benchmarks"][0]["params"])
+
+
+def test_what_stands_on_an_object_moves_with_it():
+    """As LIBERO's files say it: a bowl on a box on the table, another in the cabinet's drawer."""
+    begin = [
+        ["on", "box_1", "main_table_box_region"], ["on", "bowl_1", "box_1"], ["in", "bowl_2", "cabinet_1_top_region"],
+        ["on", "basket_1", "floor_bin_region"], ["open", "cabinet_1_top_region"],
+    ]  # fmt: skip
+    assert carried(["bowl_1", "bowl_2", "box_1", "basket_1"], begin) == {"box_1": ["bowl_1"], "basket_1": []}

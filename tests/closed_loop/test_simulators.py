@@ -102,3 +102,14 @@ def test_rendering_on_demand_changes_nothing_but_the_time():
     assert found["second_alone"] == [True] * 4  # the second episode, begun first, is the same one
     assert found["episodes_differ"] and found["contrast"] > 10
     assert "were not rendered" in found["refused"]
+
+
+def test_each_perturbation_changes_what_it_names_and_nothing_else():
+    python = needed_simulator("libero")
+    found = json.loads(run_in_simulator(python, "fixtures.perturbed_episode", "libero_object", 0).splitlines()[-1])
+    assert found.pop("again") is True  # the same episode, drawn again
+    for axis, seen in found.items():
+        assert seen["drawn"] == [axis]
+        assert (seen["state"] > 1e-3) == (axis in ("layout", "robot")), axis
+        assert (seen["picture"] > 0.5) == (axis != "language"), axis
+        assert seen["told"] == (axis == "language"), axis

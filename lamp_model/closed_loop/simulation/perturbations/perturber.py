@@ -30,6 +30,8 @@ class Perturber:
         self._seed = seed
         self.drawn: dict[str, Any] = {}
         self._noise = chance(seed, "noise")
+        if "noise" in self._strength:
+            self._keep("noise", {})
 
     def change(self, environment: Any) -> None:
         """Change a robosuite environment that was just reset, before it settles: its state and its model."""

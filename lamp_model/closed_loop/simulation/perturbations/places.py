@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lamp_model.closed_loop.simulation.perturbations.spec import direction
-from lamp_model.closed_loop.simulation.scripted.shapes import surface_points
+from lamp_model.closed_loop.simulation.scripted.shapes import ARENA, surface_points
 
 MOVED = 0.04
 """Farthest that an object is moved at strength 1, metres."""
@@ -26,10 +26,9 @@ def move_objects(environment: Any, strength: float, drawn: np.random.Generator) 
         ``moved``: how far each was moved, x and y in metres.
     """
     sim = environment.sim
-    carried = _carried(environment)
-    boxes = {name: _box(environment, name) for name in environment.obj_body_id if name not in carried["arena"]}
+    boxes = {name: _box(environment, name) for name in environment.obj_body_id if name not in ARENA}
     moved = {}
-    for name, with_it in carried["groups"].items():
+    for name, with_it in carried(list(environment.objects_dict), environment.parsed_problem["initial_state"]).items():
         others = [boxes[one] for one in boxes if one not in (name, *with_it) and not _over(boxes[one], boxes[name])]
         for _ in range(TRIES):
             by = strength * MOVED * drawn.uniform(-1, 1, 2)
@@ -49,20 +48,22 @@ def move_objects(environment: Any, strength: float, drawn: np.random.Generator) 
     return {"moved": moved}
 
 
-def _carried(environment: Any) -> dict[str, Any]:
-    """``groups``: for each object that stands on the arena, what stands on it; ``arena``: names of its parts."""
-    arena = [name for name in environment.fixtures_dict if "table" in name or name in ("floor", "countertop")]
-    on = {goal[1]: goal[2] for goal in environment.parsed_problem["initial_state"] if goal[0] in ("on", "in")}
-    movable = list(environment.objects_dict)
+def carried(movable: list[str], begin: list[list[str]]) -> dict[str, list[str]]:
+    """For each object that stands on the arena: what stands on it.
+
+    Args:
+        movable: names of objects.
+        begin: what holds at the start: ``["on", "bowl_1", "plate_1"]`` or ``["on", "plate_1", "floor_region"]``.
+    """
+    on = {said[1]: said[2] for said in begin if said[0] in ("on", "in")}
 
     def base(name: str) -> str:
         under = on.get(name, "")
         holder = next((one for one in movable if one != name and (under == one or under.startswith(f"{one}_"))), None)
         return name if holder is None else base(holder)
 
-    free = [name for name in movable if any(on.get(name, "").startswith(one) for one in arena)]
-    groups = {name: [one for one in movable if one != name and base(one) == name] for name in free}
-    return {"groups": groups, "arena": arena}
+    free = [name for name in movable if on.get(name, "").startswith(tuple(f"{one}_" for one in ARENA))]
+    return {name: [one for one in movable if one != name and base(one) == name] for name in free}
 
 
 def _box(environment: Any, name: str) -> np.ndarray:

@@ -13,6 +13,8 @@ LOWEST, HIGHEST = np.deg2rad(10.0), np.deg2rad(80.0)
 """Elevations between which the camera stays."""
 TILT = np.deg2rad(20.0)
 BRIGHTER, TINT = np.log(1.5), np.log(1.2)
+NOT_SHOWN = 4
+"""A group that renderers leave out."""
 MIXED = 0.5
 """How much of another texture there is at strength 1."""
 ARENA = ("world", "floor", "table", "wall")
@@ -82,6 +84,7 @@ def change_light(model: Any, strength: float, drawn: np.random.Generator) -> dic
     brightness, *tint = strength * direction(drawn, 4) * (BRIGHTER, TINT, TINT, TINT)
     colour = np.exp(brightness + np.array(tint))
     axis, shadows = direction(drawn, 3), drawn.random(model.nlight) < 0.5
+    _hide_marks(model)
     for light in range(model.nlight):
         model.light_dir[light] = _turned(model.light_dir[light], axis, strength * TILT)
         model.light_pos[light] = _turned(model.light_pos[light], axis, strength * TILT)
@@ -91,6 +94,13 @@ def change_light(model: Any, strength: float, drawn: np.random.Generator) -> dic
     for part in (model.vis.headlight.diffuse, model.vis.headlight.ambient):
         part[:] = np.clip(np.asarray(part) * colour, 0, 1)
     return {"colour": colour.tolist(), "turned_deg": strength * 20.0, "shadows": shadows.tolist()}
+
+
+def _hide_marks(model: Any) -> None:
+    """Marks of the gripper are transparent, but would cast shadows: 20 m long lines."""
+    for site in range(model.nsite):
+        if model.site(site).name.startswith(("gripper0", "robot0")):
+            model.site_group[site] = NOT_SHOWN
 
 
 def _turned(vector: np.ndarray, axis: np.ndarray, angle: float) -> np.ndarray:

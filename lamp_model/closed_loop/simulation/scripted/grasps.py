@@ -20,6 +20,12 @@ ROOMY = 0.05
 """Clearance beyond which more is worth nothing, metres."""
 RIM_DEPTH = 0.022
 """How far below a rim the fingertips go."""
+WALL = 0.008
+"""How thick a wall is taken to be."""
+SECTOR = np.deg2rad(20)
+"""Half of the angle in which the highest point counts as the rim."""
+TILT_COST = 3.0
+"""Metres of clearance that a metre below the rim's highest place is worth: the palm reaches over the other side."""
 TOUCHES, TOUCHING = 0.004, 0.1
 """Clearance below which the gripper touches what is beside it, and what that costs, metres."""
 IMPOSSIBLE = 10.0
@@ -115,19 +121,25 @@ def narrowest_grasp(points: np.ndarray, obstacles: np.ndarray, yaw: float) -> Gr
 
 
 def rim_grasp(points: np.ndarray, obstacles: np.ndarray, yaw: float) -> Grasp:
-    """Astride the wall of a round, open object, where there is most room."""
+    """Astride the wall of a round, open object, which may be tilted: where the rim is high and there is most room."""
     low, high = points.min(axis=0), points.max(axis=0)
     centre = ((low + high) / 2)[:2]
-    rim = points[points[:, 2] > high[2] - 0.012]
-    radius = float(np.linalg.norm(rim[:, :2] - centre, axis=1).max()) - 0.004
+    away = points[:, :2] - centre
+    angles, radii = np.arctan2(away[:, 1], away[:, 0]), np.linalg.norm(away, axis=1)
     best, least = None, np.inf
     for turned in np.linspace(-np.pi / 2, np.pi / 2, 18, endpoint=False):
-        for side in (1, -1):
-            angle = yaw + turned
-            place = centre + side * radius * np.array([np.cos(angle), np.sin(angle)])
-            position = np.array([*place, high[2] - RIM_DEPTH])
-            cost = TURN_COST * abs(turned) + _crowded(position, angle, obstacles)
+        for side in (0, np.pi):
+            angle = yaw + turned + side
+            near = abs((angles - angle + np.pi) % (2 * np.pi) - np.pi) < SECTOR
+            outer = near & (radii > 0.5 * radii.max())
+            if not outer.any():
+                continue
+            top = float(points[outer, 2].max())
+            radius = float(radii[outer & (points[:, 2] > top - 0.008)].max()) - WALL / 2
+            place = centre + radius * np.array([np.cos(angle), np.sin(angle)])
+            position = np.array([*place, top - RIM_DEPTH])
+            cost = TURN_COST * abs(turned) + _crowded(position, angle, obstacles) + TILT_COST * (high[2] - top)
             if cost < least:
-                best, least = Grasp(position, angle, 0.008, float(low[2])), cost
+                best, least = Grasp(position, yaw + turned, WALL, float(low[2])), cost
     assert best is not None
     return best

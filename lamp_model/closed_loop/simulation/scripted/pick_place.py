@@ -13,6 +13,10 @@ ABOVE = 0.10
 """Height above a grasp from which the hand comes down, metres."""
 CLEAR = 0.04
 """Height of a carried object's lowest point over what it is carried across, metres."""
+LEAST = 0.08
+"""Least height to which an object is lifted from where it was, metres."""
+SLIPPED = 0.035
+"""How far an object may move in the hand, metres."""
 BESIDE = 0.1
 """How near the way of a carried object things are that it is carried over, metres."""
 JITTER = np.array([0.012, 0.012, 0.015])
@@ -67,28 +71,28 @@ class PickAndPlace:
         arm.move(grasp.position + ABOVE * up + chance.normal(size=3) * JITTER, grasp.yaw, OPEN, within=0.03)
         arm.move(grasp.position + 0.5 * ABOVE * up, grasp.yaw, OPEN, within=0.012)
         arm.move(grasp.position, grasp.yaw, OPEN, within=0.005, at_most=40, speed=0.5)
-        before = arm.data.xpos[self.body][2]
         arm.hold(8, grasp.position, grasp.yaw, CLOSED)
+        held = arm.data.xpos[self.body] - arm.position
         place = self.place(arm)
         top = max(place.top, highest_between(obstacles, grasp.position, place.point), grasp.bottom)
-        lifted = grasp.position + (top + CLEAR - grasp.bottom) * up
-        arm.move(lifted, grasp.yaw, CLOSED, within=0.03, speed=0.8)
-        self._check_held(arm, before + 0.5 * CLEAR)
+        lifted = grasp.position + max(top + CLEAR - grasp.bottom, LEAST) * up
+        arm.move(lifted, grasp.yaw, CLOSED, within=0.02, speed=0.8)
+        self._check_held(arm, held)
         if self.lift_only:
             arm.hold(5, arm.position, grasp.yaw, CLOSED)
             return
         over = self._hand_for(arm, place.point)
         over[2] = lifted[2]
         arm.move(over, grasp.yaw, CLOSED, within=0.02, at_most=80)
-        self._check_held(arm, before + 0.5 * (lifted[2] - grasp.position[2]))
+        self._check_held(arm, held)
         down = self._hand_for(arm, place.point)
         down[2] = max(down[2], place.hand)
         arm.move(down, grasp.yaw, CLOSED, within=0.006, at_most=50, speed=0.6)
         arm.hold(6, down, grasp.yaw, OPEN)
         arm.move(down + 0.08 * up, grasp.yaw, OPEN, within=0.02, at_most=25)
 
-    def _check_held(self, arm: Arm, height: float) -> None:
-        if arm.data.xpos[self.body][2] < height:
+    def _check_held(self, arm: Arm, held: np.ndarray) -> None:
+        if np.linalg.norm(arm.data.xpos[self.body] - arm.position - held) > SLIPPED:
             raise NotGrasped("the object slipped out of the gripper or was missed")
 
     def _obstacles(self, arm: Arm) -> np.ndarray:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+ARENA = ("main_table", "floor", "countertop", "coffee_table", "kitchen_table", "living_room_table", "study_table")
+"""LIBERO's names of what everything stands on."""
 SPACING = 0.01
 """Distance of neighbouring points on boxes and cylinders, metres."""
 

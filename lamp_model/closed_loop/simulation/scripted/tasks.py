@@ -8,7 +8,7 @@ import numpy as np
 from lamp_model.closed_loop.simulation.scripted.arm import Arm
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask
 from lamp_model.closed_loop.simulation.scripted.pick_place import PickAndPlace, Place
-from lamp_model.closed_loop.simulation.scripted.shapes import surface_points
+from lamp_model.closed_loop.simulation.scripted.shapes import ARENA, surface_points
 from lamp_model.closed_loop.simulation.scripted.turning import Turn
 
 Skill = Callable[[Arm, np.random.Generator], None]
@@ -76,8 +76,7 @@ def _body_names(environment: Any) -> list[str]:
 
 def _others(environment: Any, moved: str) -> tuple[int, ...]:
     """Bodies beside an object: all objects and fixtures but what everything stands on."""
-    arena = ("main_table", "floor", "countertop", "coffee_table", "kitchen_table", "living_room_table", "study_table")
-    return tuple(body for name, body in environment.obj_body_id.items() if name != moved and name not in arena)
+    return tuple(body for name, body in environment.obj_body_id.items() if name != moved and name not in ARENA)
 
 
 def _inside(arm: Arm, container: int) -> Place:
