@@ -22,6 +22,7 @@ demo-sim: sim demo
 
 # Does the motion prior help? Hours on a CPU; given again, it goes on (docs/evidence.md).
 evidence: sim
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sim]'
 	$(PY) benchmarks/prior.py --output evidence
 
 demo: $(STAMP)

@@ -48,7 +48,7 @@ def _cells(task: OpenTask, axis: str, side: int) -> list[np.ndarray]:
 
 def _cell(task: OpenTask, perturber: Perturber, title: str, side: int) -> np.ndarray:
     """The agent view after a few steps, with a title above, and the instruction if that is perturbed."""
-    reset(task.environment, 0, ())
+    reset(task.environment, 0)
     perturber.change(task.environment)
     for _ in range(SETTLE):
         task.environment.step(REST)

@@ -101,6 +101,7 @@ def test_features_are_standardised_for_the_policy_over_its_training_set(folder):
     with torch.no_grad():
         features = policy.model.encode(images, texts)
         taken = policy.model.guided_features(features, None)
+    assert taken.mask is not None
     picture = taken.mask.cumsum(1) == 5
     assert features.tokens[picture].mean(0).abs().mean() > 5 * taken.tokens[picture].mean(0).abs().mean()
     images, state = observation()

@@ -38,15 +38,6 @@ class Trajectory:
     solved: list[bool] = field(default_factory=list)
 
 
-OBSERVED = {
-    "joint_states": "robot0_joint_pos",
-    "gripper_states": "robot0_gripper_qpos",
-    "ee_pos": "robot0_eef_pos",
-    "ee_quat": "robot0_eef_quat",
-}
-"""What a demonstration keeps of robosuite's observations."""
-
-
 class Arm:
     """Moves the hand, and records every step."""
 
@@ -56,6 +47,10 @@ class Arm:
         self.model, self.data = environment.sim.model._model, environment.sim.data._data
         self.trajectory = Trajectory()
         self._site = self.model.site("gripper0_grip_site").id
+        self._hand = self.model.body("robot0_right_hand").id
+        robot, address = environment.robots[0], environment.sim.model.get_joint_qpos_addr
+        self._joints = [address(joint) for joint in robot.robot_joints]
+        self._gripper = [address(joint) for joint in robot.gripper_joints]
         self._fingers = [self.model.body(f"gripper0_{side}finger").id for side in ("left", "right")]
 
     @property
@@ -133,7 +128,17 @@ class Arm:
             raise OutOfTime(f"the task was not solved in {self.at_most} steps")
         kept.states.append(self.environment.sim.get_state().flatten())
         kept.actions.append(action)
-        seen, _, _, _ = self.environment.step(action)
-        kept.observed.append({name: np.array(seen[its]) for name, its in OBSERVED.items()})
+        self.environment.step(action)
+        kept.observed.append(self._observed())
         kept.last = self.environment.sim.get_state().flatten()
         kept.solved.append(bool(self.environment._check_success()))
+
+    def _observed(self) -> dict[str, np.ndarray]:
+        """What robosuite's observables measure at the end of a step; its own may have been taken at its beginning."""
+        x, y, z, w = np.roll(self.data.xquat[self._hand], -1)
+        return {
+            "joint_states": self.data.qpos[self._joints].copy(),
+            "gripper_states": self.data.qpos[self._gripper].copy(),
+            "ee_pos": self.position,
+            "ee_quat": np.array([x, y, z, w]),
+        }

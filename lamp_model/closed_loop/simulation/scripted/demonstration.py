@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
-from lamp_model.closed_loop.simulation.scripted.arm import OBSERVED, OPEN, Arm, OutOfTime, Trajectory
+from lamp_model.closed_loop.simulation.scripted.arm import OPEN, Arm, OutOfTime, Trajectory
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask, reset
 from lamp_model.closed_loop.simulation.scripted.pick_place import NotGrasped
 from lamp_model.closed_loop.simulation.scripted.tasks import task_skills
@@ -43,7 +43,7 @@ def attempt(
         settle: steps without motion before the recording begins, as in evaluation.
         at_most: steps that are recorded.
     """
-    reset(task.environment, seed, OBSERVED.values())
+    reset(task.environment, seed)
     if perturber is not None:
         perturber.change(task.environment)
     for _ in range(settle):

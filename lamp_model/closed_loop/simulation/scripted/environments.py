@@ -1,7 +1,6 @@
 """A task's environment without cameras, which is the fastest: only what is recorded is rendered, afterwards."""
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,11 +75,9 @@ def open_libero(suite: str, number: int) -> OpenTask:
     return OpenTask(wrapped.env, os.path.splitext(task.bddl_file)[0], task.language, suite, attributes)
 
 
-def reset(environment: Any, seed: int, observed: Collection[str]) -> None:
-    """Put everything in its place as a seed decides, fixtures too.
-
-    Args:
-        observed: the observations that are wanted; others are not computed, which saves time in each step.
+def reset(environment: Any, seed: int) -> None:
+    """Put everything in its place as a seed decides, fixtures too. robosuite's observations are turned off, which saves
+    time in each step.
     """
     from robosuite.utils.errors import RandomizationError
 
@@ -93,4 +90,4 @@ def reset(environment: Any, seed: int, observed: Collection[str]) -> None:
             continue
     for name in environment.observation_names:
         for what in ("enabled", "active"):
-            environment.modify_observable(name, what, name in observed)
+            environment.modify_observable(name, what, False)
