@@ -142,7 +142,7 @@ class RayExecutor:
         wants = f"{placement.cpus:g} CPU{f' and {placement.gpus:g} GPU' if placement.gpus else ''}"
         overlaps = thread_safe and device is not None
         at_once = tasks_at_once(self.config.at_once, placement.gpus > 0) if overlaps else 1
-        actor = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus, max_concurrency=at_once)(Actor)
+        actor = ray.remote(num_cpus=placement.cpus, num_gpus=placement.gpus)(Actor).options(max_concurrency=at_once)
         pool = Pool(
             lambda: actor.remote(make_worker),
             check,

@@ -153,7 +153,7 @@ def demos_in(path: Path) -> int:
     import h5py
 
     with h5py.File(path, "r") as file:
-        return int(file["data"].attrs["num_demos"])
+        return int(file["data"].attrs["num_demos"])  # pyright: ignore[reportArgumentType]
 
 
 def _check_same(path: Path, wanted: Collection) -> None:

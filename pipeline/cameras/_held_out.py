@@ -96,7 +96,7 @@ def _explained(clip: Clip, cameras: Cameras, first: int, second: int, depth_nois
     depth = clip.depth(first)
     there = seen_from(depth, cameras, first, second)
     with np.errstate(invalid="ignore", divide="ignore"):
-        beyond = cv2.remap(clip.depth(second), there.place, None, cv2.INTER_NEAREST) / (depth * there.factor) - 1
+        beyond = there.drawn(clip.depth(second), nearest=True) / (depth * there.factor) - 1
         visible = there.inside & (beyond > -max(COVERED, depth_noise))
     usable = cv2.erode(visible.astype(np.uint8), np.ones((RIM, RIM), np.uint8)) > 0
     uvz = clip.corners(first, CELLS)
@@ -104,7 +104,7 @@ def _explained(clip: Clip, cameras: Cameras, first: int, second: int, depth_nois
     uvz, off = uvz[usable[row, column]], np.abs(beyond[row, column])[usable[row, column]]
     if len(uvz) < FEWEST:
         return 0.0, 0
-    picture = cv2.remap(clip.grey(second), there.place, None, cv2.INTER_LINEAR)
+    picture = there.drawn(clip.grey(second))
     moved, again = match(clip.grey(first), picture, uvz[:, :2], HOW)
     here = np.linalg.norm(moved - uvz[:, :2], axis=1) < AWAY * clip.size[0]
     weights: Float[np.ndarray, " N"] = area_weights(uvz[:, 2])

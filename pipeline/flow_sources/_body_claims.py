@@ -109,7 +109,7 @@ class Claims:
         self.steps = np.arange(len(viewer.frames))
 
     def settle(
-        self, bodies: list[tuple[BodyMotion, Int[np.ndarray, " m"]]]
+        self, bodies: list[tuple[BodyMotion, Int[np.ndarray, " _"]]]
     ) -> tuple[list[Claimed], Int[np.ndarray, " Q"]]:
         """Give each point to the body that explains most.
 

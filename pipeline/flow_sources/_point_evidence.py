@@ -149,7 +149,7 @@ class WindowViewer:
             total += np.abs(self.grey.take(place[point, step]) - first[point])
         most = np.zeros(len(uv))
         np.maximum.at(most, point, total / len(CROSS))
-        return most, where.any(axis=1)
+        return most, np.logical_or.reduce(where, axis=1)
 
 
 def nearest_keypoints(uv: Float[np.ndarray, "K 2"], count: int) -> Int[np.ndarray, "K n"]:

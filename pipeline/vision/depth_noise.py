@@ -87,8 +87,8 @@ def _changes(
         there = seen_from(now, cameras, second, first)
         with np.errstate(divide="ignore"):
             inverse = np.where(_edges(before), np.float32(np.nan), np.float32(1) / before)
-            other = np.float32(1) / cv2.remap(inverse, there.place, None, cv2.INTER_LINEAR, borderValue=np.nan)
-        picture = cv2.remap(grey[first], there.place, None, cv2.INTER_LINEAR)
+            other = np.float32(1) / there.drawn(inverse, outside=np.nan)
+        picture = there.drawn(grey[first])
         factor = there.factor
         usable &= there.inside & ~_edges(now)
     unlike = cv2.blur(cv2.absdiff(grey[second], picture).astype(np.float32), (PATCH, PATCH))

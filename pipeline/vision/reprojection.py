@@ -22,6 +22,14 @@ class Reprojection:
     factor: Float[np.ndarray, "H W"]
     inside: Bool[np.ndarray, "H W"]
 
+    def drawn(self, other: np.ndarray, nearest: bool = False, outside: float = 0.0) -> np.ndarray:
+        """What the other frame's picture or depth, [H, W], shows at these places: bilinear, or of the nearest pixel."""
+        import cv2
+
+        how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+        # An empty second map, which cv2's stub asks for, makes OpenCV 5.0 read one channel at wrong places.
+        return cv2.remap(other, self.place, None, how, borderValue=outside)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
 
 def seen_from(depth: Float[np.ndarray, "H W"], cameras: Cameras, frame: int, other: int) -> Reprojection:
     """Where a frame's pixels are in another frame if nothing moves.

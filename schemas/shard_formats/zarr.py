@@ -191,7 +191,8 @@ def _fill(folder: Path, samples: Samples) -> int:
     columns: dict[str, list[np.ndarray]] = {}
     for key, episode, members in samples:
         triplet = decode_triplet(key, members)
-        fields = dict(zip(FIELDS, (*_flow_fields(triplet, triplet), triplet.actions), strict=True))
+        values = (*_flow_fields(triplet, triplet), triplet.actions)
+        fields: dict[str, np.ndarray] = dict(zip(FIELDS, values, strict=True))
         if triplet.standard_actions is not None:
             fields[STANDARD] = triplet.standard_actions.values
         if triplet.adaptive is not None:
@@ -199,8 +200,7 @@ def _fill(folder: Path, samples: Samples) -> int:
         if keys and fields.keys() != columns.keys():
             raise UnfitSamples(
                 f"a zarr shard holds samples of one kind: some have {STANDARD} or {ADAPTIVE[0]} and others, such as "
-                f"{key}, differ; "
-                "build them with --format webdataset"
+                f"{key}, differ; build them with --format webdataset"
             )
         for name, value in fields.items():
             column = columns.setdefault(name, [])

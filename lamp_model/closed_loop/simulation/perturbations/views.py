@@ -147,7 +147,7 @@ def stock_textures() -> list[Path]:
     """robosuite's own textures of surfaces."""
     import robosuite
 
-    folder = Path(robosuite.__file__).parent / "models" / "assets" / "textures"
+    folder = Path(str(robosuite.__file__)).parent / "models" / "assets" / "textures"
     words = ("wood", "plaster", "tile", "bricks", "felt", "ceramic", "dirt", "clay")
     return sorted(path for path in folder.glob("*.png") if any(word in path.name for word in words))
 
