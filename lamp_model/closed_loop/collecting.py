@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from lamp_model.closed_loop.child import Simulator, SimulatorFailed, SimulatorProcess
 from lamp_model.closed_loop.demonstrations import AttemptResult, BadCollection, CollectionFolder, demos_in
+from lamp_model.closed_loop.worker_threads import run_all
 
 log = logging.getLogger(__name__)
 PROGRAM = "lamp_model.closed_loop.simulation.demonstrator"
@@ -132,17 +133,7 @@ class Collector:
             BadCollection: a finished file holds another number of demonstrations.
         """
         threads = [threading.Thread(target=self._work, args=(number,), daemon=True) for number in range(workers)]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)  # so that Ctrl-C is heard
-        except BaseException as interrupt:
-            self._halt(interrupt)
-            for thread in threads:
-                thread.join(10)
-            raise
+        run_all(threads, self._halt)
         if self._stop is not None:
             raise self._stop
 

@@ -11,6 +11,7 @@ from typing import Any
 from lamp_model.closed_loop.benchmarks import Suite
 from lamp_model.closed_loop.child import Simulator, SimulatorFailed, SimulatorProcess
 from lamp_model.closed_loop.results import EpisodeResult, ResultFolder
+from lamp_model.closed_loop.worker_threads import run_all
 
 log = logging.getLogger(__name__)
 SIMULATORS, RECORDINGS = "simulators", "recordings"
@@ -99,17 +100,7 @@ class Runner:
             threading.Thread(target=self._work, args=(url, number, None if number else first), daemon=True)
             for number in range(workers)
         ]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)  # so that Ctrl-C is heard
-        except BaseException as interrupt:
-            self._halt(interrupt)
-            for thread in threads:
-                thread.join(10)
-            raise
+        run_all(threads, self._halt)
         if self._stop is not None:
             raise self._stop
 
