@@ -19,7 +19,6 @@ from jobs.commands.push import Push, push_command
 from jobs.commands.status import Status, status_command
 
 OPTIONS = {
-    "collect": Collect,
     "build": in_groups(Build),
     "status": Status,
     "inspect": Inspect,
@@ -27,6 +26,7 @@ OPTIONS = {
     "push": Push,
     "evaluate": Evaluate,
     "instruct": Instruct,
+    "collect": Collect,
     "parts": Parts,
 }
 HANDLERS: dict[type, Any] = {

@@ -165,7 +165,7 @@ class TrackTester:
             flow.valid[:, ~within] = False
             movers = np.union1d(movers, np.flatnonzero(held.any(axis=1)))
             lost = (_ever_gone(stand) & stand.gone) | np.maximum.accumulate(moved & flow.valid, axis=1)
-            wanted = lost & within & lifted.flow.valid[:, :1] & ~held.any(axis=1, keepdims=True)
+            wanted = lost & within & lifted.flow.valid[:, :1] & ~held
             flow, placed = self._carry_twice(flow, wanted, movers, frames)
             carried |= placed
         edge[movers] &= ~_valid_from_there_on(flow.valid[movers])

@@ -50,6 +50,7 @@ def flags():
 def test_every_boolean_is_a_pair_of_bare_flags(options, name):
     needed = {"Instruct": ["--dataset", "x"], "Inspect": ["path"], "Export": ["run", "--output", "x"]}
     needed |= {"Copy": ["from", "to"], "Push": ["from", "to"], "Status": ["path"]}
+    needed |= {"Collect": ["--suite", "libero_object", "--output", "x"]}
     word = name.replace("_", "-")
     for said, value in ((f"--{word}", True), (f"--no-{word}", False)):
         parsed = ungrouped(tyro.cli(options, args=[*needed.get(options.__name__, []), said]))
