@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.vision.patches import patch_distance, patches
-from schemas.cameras import Cameras, invert_pose, project, transform
+from schemas.cameras import Cameras, project
 
 NEIGHBOURHOOD = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 CROSS = [(0, 0), (0, 2), (0, -2), (2, 0), (-2, 0)]
@@ -69,12 +69,12 @@ class Evidence:
 
 
 class WindowViewer:
-    """Compares places with the depth and the pictures of a window's steps.
+    """Compares places with the depth and the pictures of a window's steps, of a camera that stands still.
 
     Args:
         grey: the clip's frames.
         depth: its depth maps, NaN where unknown.
-        cameras: its cameras.
+        cameras: its cameras, of which all have the same pose.
         frames: of the window's steps.
         match: largest difference in metres between measured and expected depth.
     """
@@ -96,11 +96,8 @@ class WindowViewer:
             xyz: in the camera of the reference frame.
             known: where there is a place.
         """
-        cameras, there = self.cameras, xyz
-        if cameras.moving:
-            poses = cameras.world_from_camera[self.frames]
-            there = transform(invert_pose(poses) @ poses[0], xyz)
-        own = project(there, cameras.intrinsics)
+        cameras = self.cameras
+        own = project(xyz, cameras.intrinsics)
         with np.errstate(invalid="ignore"):
             inside = known & ((own[..., :2] >= 0) & (own[..., :2] < cameras.size)).all(axis=-1)
         agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
