@@ -130,7 +130,7 @@ class WindowViewer:
         return np.divide(total, count, out=np.full(len(uv), np.nan), where=count > 0)
 
     def change(
-        self, uv: Float[np.ndarray, "P S 2"], where: Bool[np.ndarray, "P S"]
+        self, uv: Float[np.ndarray, "P 2"], where: Bool[np.ndarray, "P S"]
     ) -> tuple[Float[np.ndarray, " P"], Bool[np.ndarray, " P"]]:
         """Largest change of the grey levels around points from the first step to any of some steps, and whether there
         is such a step.
@@ -138,12 +138,13 @@ class WindowViewer:
         height, width = self.grey.shape[1:]
         point, step = np.nonzero(where)
         total = np.zeros(len(point))
+        begin = self.frames * (height * width)
         for down, right in CROSS:
             column = np.clip(np.floor(uv[..., 0]) + right, 0, width - 1).astype(int)
             row = np.clip(np.floor(uv[..., 1]) + down, 0, height - 1).astype(int)
-            place = (self.frames * height + row) * width + column
-            first = self.grey.take(place[:, 0]).astype(np.int16)
-            total += np.abs(self.grey.take(place[point, step]) - first[point])
+            place = row * width + column
+            first = self.grey.take(begin[0] + place).astype(np.int16)
+            total += np.abs(self.grey.take(begin[step] + place[point]) - first[point])
         most = np.zeros(len(uv))
         np.maximum.at(most, point, total / len(CROSS))
         return most, np.logical_or.reduce(where, axis=1)
