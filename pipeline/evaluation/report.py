@@ -6,9 +6,9 @@ from typing import Any
 from pipeline.evaluation.by_body import CONTRASTS, STILL, WRONG, BodyLabels
 from pipeline.evaluation.metrics import STEPS, Metrics
 from pipeline.evaluation.run import BASELINE, Evaluation
+from pipeline.evaluation.text_tables import Row, aligned, markdown, number, percent
 from schemas.scene_flow import MOVES
 
-Row = list[str]
 SHORT = ("kept", "< 2 cm", "< 0.5 cm", "mean cm")
 ERRORS = ("kept", "median cm", "mean cm", "90th cm", "< 0.5 cm", "< 2 cm", "< 5 cm", "< 10 cm", "px median", "px mean")
 WORST = f"Bodies with the most labels that are off by more than {100 * WRONG:g} cm"
@@ -36,7 +36,7 @@ def as_json(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
 
 def as_text(evaluations: Sequence[Evaluation]) -> str:
     """Tables for the terminal."""
-    parts = [_aligned(title, rows) for title, rows in tables(evaluations)]
+    parts = [aligned(title, rows) for title, rows in tables(evaluations)]
     worst = [f"  {line}" for line in worst_lines(evaluations)]
     parts += ["\n".join([WORST, *worst])] if worst else []
     return "\n\n".join([*parts, *_listed("\n".join(_refusals(evaluations)))])
@@ -44,10 +44,7 @@ def as_text(evaluations: Sequence[Evaluation]) -> str:
 
 def as_markdown(evaluations: Sequence[Evaluation]) -> str:
     """The same tables for the docs."""
-    parts = []
-    for title, (head, *rows) in tables(evaluations):
-        lines = [f"| {' | '.join(row)} |" for row in ([head, ["---"] * len(head), *rows])]
-        parts.append("\n".join([f"**{title}**", "", *lines]))
+    parts = [markdown(title, rows) for title, rows in tables(evaluations)]
     worst = [f"* {line}" for line in worst_lines(evaluations)]
     parts += ["\n".join([f"**{WORST}**", "", *worst])] if worst else []
     parts += _listed("\n".join(f"* {line}" for line in _refusals(evaluations)))
@@ -67,7 +64,7 @@ def tables(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Row]]]:
             own = ["taken for seen"] if kind == "occluded" else []
             head = ["", "windows", *own, *ERRORS]
             body = [
-                [e.choice, _labelled(m), *(_percent(m[kind]["taken_for_seen"]) for _ in own), *_error_cells(m[kind])]
+                [e.choice, _labelled(m), *(percent(m[kind]["taken_for_seen"]) for _ in own), *_error_cells(m[kind])]
                 for e, m in rows
             ]
             found.append((f"{truth}, {windows} windows. {title} ({points:,} point-steps)", [head, *body]))
@@ -79,10 +76,10 @@ def tables(evaluations: Sequence[Evaluation]) -> list[tuple[str, list[Row]]]:
 
 def _error_cells(errors: Metrics) -> Row:
     return [
-        _percent(errors["kept"]),
-        *(_number(errors["cm"][name]) for name in ("median", "mean", "p90")),
-        *(_percent(share) for share in errors["within_cm"].values()),
-        *(_number(errors["px"][name]) for name in ("median", "mean")),
+        percent(errors["kept"]),
+        *(number(errors["cm"][name]) for name in ("median", "mean", "p90")),
+        *(percent(share) for share in errors["within_cm"].values()),
+        *(number(errors["px"][name]) for name in ("median", "mean")),
     ]
 
 
@@ -91,7 +88,7 @@ def _by_step(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
     body = []
     for evaluation, metrics in rows:
         cells = [metrics["by_step"]["moving"][step] for step in steps]
-        body.append([evaluation.choice, *(f"{_percent(c['kept'])}, {_number(c['cm']['mean'])}" for c in cells)])
+        body.append([evaluation.choice, *(f"{percent(c['kept'])}, {number(c['cm']['mean'])}" for c in cells)])
     return [["", *(f"step {step}" for step in steps)], *body]
 
 
@@ -109,7 +106,7 @@ def _tables_by_body(truth: str, rows: list[tuple[Evaluation, Metrics]]) -> list[
         for group in groups:
             cell = metrics["by_body"][group]
             whole = f"{judged['wrong']} of {judged['of']}" if group == STILL else ""
-            short.append([evaluation.choice, group, _percent(cell["share_of_moving"]), *_short(cell), whole])
+            short.append([evaluation.choice, group, percent(cell["share_of_moving"]), *_short(cell), whole])
             steps.append([evaluation.choice, group, *(", ".join(_kept_and_mean(c)) for c in cell["by_step"].values())])
             levels = metrics["by_texture"][group].values()
             texture.append(
@@ -144,18 +141,18 @@ def counted(body: BodyLabels) -> str:
 def _short(cell: Metrics) -> Row:
     within = cell["within_cm"]
     return [
-        _percent(cell["kept"]),
-        *(_percent(within[limit], digits=2) for limit in ("2.0", "0.5")),
-        _number(cell["cm"]["mean"]),
+        percent(cell["kept"]),
+        *(percent(within[limit], digits=2) for limit in ("2.0", "0.5")),
+        number(cell["cm"]["mean"]),
     ]
 
 
 def _kept_and_mean(cell: Metrics) -> tuple[str, str]:
-    return _percent(cell["kept"]), _number(cell["cm"]["mean"])
+    return percent(cell["kept"]), number(cell["cm"]["mean"])
 
 
 def _of(part: int, whole: int) -> str:
-    return _percent(part / whole if whole else None)
+    return percent(part / whole if whole else None)
 
 
 def _range(low: float, high: float) -> str:
@@ -169,9 +166,9 @@ def _whole(rows: list[tuple[Evaluation, Metrics]]) -> list[Row]:
     for e, m in rows:
         drift, false = m["drift_cm"], m["false_movers"]
         body.append(
-            [e.choice, *(_percent(m[n]) for n in ("visibility_accuracy", "apd_3d", "jaccard_3d"))]
-            + [_number(drift[n]) for n in ("mean", "p99", "max")]
-            + [_number(false["mean"]), "-" if false["max"] is None else str(false["max"])]
+            [e.choice, *(percent(m[n]) for n in ("visibility_accuracy", "apd_3d", "jaccard_3d"))]
+            + [number(drift[n]) for n in ("mean", "p99", "max")]
+            + [number(false["mean"]), "-" if false["max"] is None else str(false["max"])]
             + [_labelled(m), str(m["rejected"]), str(len(e.refused) if e.choice != BASELINE else 0)]
             + ["" if e.frames_per_second is None else f"{e.frames_per_second:.0f}"]
         )
@@ -194,22 +191,3 @@ def _refusals(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def _listed(lines: str) -> list[str]:
     return [lines] if lines else []
-
-
-def _aligned(title: str, rows: list[Row]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([title, *(f"  {line.rstrip()}" for line in lines)])
-
-
-def _percent(share: float | None, digits: int = 1) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"

@@ -23,9 +23,9 @@ def markdown(title: str, rows: list[Row]) -> str:
     return "\n".join([f"**{title}**", "", *lines])
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """A share as a cell."""
-    return "-" if share is None else f"{100 * share:.1f} %"
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def number(value: float | None) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import BodyMotion
 from pipeline.flow_sources._point_evidence import Evidence, Placed, WindowViewer
+from pipeline.vision.rigid_motion import lengths
 
 COSTS = 4.0
 """Agreeing steps that one contradicting step outweighs."""
@@ -135,13 +136,13 @@ class Claims:
     def _bid(self, body: BodyMotion, own: Int[np.ndarray, " m"]) -> Bid:
         """What a body says of the points within its reach."""
         e, c = self.e, self.config
-        reached = np.linalg.norm(e.start[:, None] - e.start[own], axis=-1).min(axis=1) < c.reach
+        reached = lengths(e.start[:, None] - e.start[own]).min(axis=1) < c.reach
         who = np.flatnonzero(e.usable & (e.left | e.stirs))
         later = who[e.onset[who] > 0]
         point = np.concatenate([who, later])
         since = np.concatenate([np.zeros(len(who), int), e.onset[later]])
         path = body.carry(e.start[own], np.zeros(len(own), int))
-        apart = np.linalg.norm(path[:, since] - e.start[point], axis=-1).min(axis=0)
+        apart = lengths(path[:, since] - e.start[point]).min(axis=0)
         near = np.flatnonzero((apart < c.reach) & body.known[since])
         point, since = point[near], since[near]
         placed = self._place(body, point, since)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pipeline.vision.rigid_motion import FEWEST, OUTLIER, THINNEST, fit_rigid
+from pipeline.vision.rigid_motion import FEWEST, OUTLIER, THINNEST, fit_rigid, lengths
 
 MOST = 6
 """Bodies of a window at most."""
@@ -122,12 +122,12 @@ def _fit(
     rotation[~known], shift[~known] = np.eye(3), 0
     body = BodyMotion(who, known, rotation, shift)
     carried = body.carry(xyz[:, 0], np.zeros(len(xyz), int))
-    moved = np.linalg.norm(carried - xyz[:, :1], axis=-1) > MOVED
+    moved = lengths(carried - xyz[:, :1]) > MOVED
     seen = valid & known & (np.arange(valid.shape[1]) > 0)
     seen &= moved | ~(moved & seen).any(axis=1, keepdims=True)
     total = seen.sum(axis=1)
     mean = np.divide(
-        np.where(seen, np.linalg.norm(carried - xyz, axis=-1), 0).sum(axis=1),
+        np.where(seen, lengths(carried - xyz), 0).sum(axis=1),
         total,
         out=np.full(len(xyz), np.inf),
         where=total > 0,

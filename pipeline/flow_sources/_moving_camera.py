@@ -56,9 +56,6 @@ class _Votes:
 class MovingCameraTester(TrackTester):
     """Checks the tracks of a clip whose camera moves; see ``TrackTester``."""
 
-    _sure: Bool[np.ndarray, "K S"]
-    """Of the window at hand: points that are known to stand or to ride."""
-
     def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, " S"]) -> StaticHypothesis:
         """As for a camera that stands still, but asking the nine pixels around where a point would be: it lies between
         pixels, and on a slope or at an edge the nearest one shows another depth.
@@ -106,7 +103,6 @@ class MovingCameraTester(TrackTester):
         carried = to_reference(start, self.cameras.intrinsics, self.cameras.world_from_camera[frames])
         rides &= np.isfinite(carried).all(axis=-1)
         uvz = np.where(rides[..., None], carried / [*self.cameras.size, 1], uvz)
-        self._sure = rests | rides | home
         return SceneFlow(uvz, found.visible | rides, found.valid | rides)
 
     def _give_to_bodies(
@@ -118,14 +114,9 @@ class MovingCameraTester(TrackTester):
         usable: Bool[np.ndarray, " K"],
         frames: Int[np.ndarray, " S"],
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
-        """As for a camera that stands still, but bodies take no point that is known to stand or to ride, or that is
-        found standing later.
-        """
-        found, held, put = super()._give_to_bodies(tracks, flow, stand, moved, usable, frames)
-        sure = np.maximum.accumulate(self._sure[:, ::-1], axis=1)[:, ::-1]
-        uvz = np.where(sure[..., None], flow.uvz, found.uvz)
-        visible, valid = np.where(sure, flow.visible, found.visible), np.where(sure, flow.valid, found.valid)
-        return SceneFlow(uvz, visible, valid), held & ~sure, put & ~sure
+        """Nothing: under a moving camera bodies take still points along, and win hardly any (docs/cameras.md)."""
+        nothing = np.zeros(flow.valid.shape, bool)
+        return flow, nothing, nothing.copy()
 
     def _looks_the_same(
         self,

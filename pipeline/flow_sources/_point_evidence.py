@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pipeline.vision.patches import patch_distance, patches
-from schemas.cameras import Cameras, invert_pose, project, transform
+from schemas.cameras import Cameras, project
 
 NEIGHBOURHOOD = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 CROSS = [(0, 0), (0, 2), (0, -2), (2, 0), (-2, 0)]
@@ -69,12 +69,12 @@ class Evidence:
 
 
 class WindowViewer:
-    """Compares places with the depth and the pictures of a window's steps.
+    """Compares places with the depth and the pictures of a window's steps, of a camera that stands still.
 
     Args:
         grey: the clip's frames.
         depth: its depth maps, NaN where unknown.
-        cameras: its cameras.
+        cameras: its cameras, of which all have the same pose.
         frames: of the window's steps.
         match: largest difference in metres between measured and expected depth.
     """
@@ -96,11 +96,8 @@ class WindowViewer:
             xyz: in the camera of the reference frame.
             known: where there is a place.
         """
-        cameras, there = self.cameras, xyz
-        if cameras.moving:
-            poses = cameras.world_from_camera[self.frames]
-            there = transform(invert_pose(poses) @ poses[0], xyz)
-        own = project(there, cameras.intrinsics)
+        cameras = self.cameras
+        own = project(xyz, cameras.intrinsics)
         with np.errstate(invalid="ignore"):
             inside = known & ((own[..., :2] >= 0) & (own[..., :2] < cameras.size)).all(axis=-1)
         agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
@@ -133,7 +130,7 @@ class WindowViewer:
         return np.divide(total, count, out=np.full(len(uv), np.nan), where=count > 0)
 
     def change(
-        self, uv: Float[np.ndarray, "P S 2"], where: Bool[np.ndarray, "P S"]
+        self, uv: Float[np.ndarray, "P 2"], where: Bool[np.ndarray, "P S"]
     ) -> tuple[Float[np.ndarray, " P"], Bool[np.ndarray, " P"]]:
         """Largest change of the grey levels around points from the first step to any of some steps, and whether there
         is such a step.
@@ -141,12 +138,13 @@ class WindowViewer:
         height, width = self.grey.shape[1:]
         point, step = np.nonzero(where)
         total = np.zeros(len(point))
+        begin = self.frames * (height * width)
         for down, right in CROSS:
             column = np.clip(np.floor(uv[..., 0]) + right, 0, width - 1).astype(int)
             row = np.clip(np.floor(uv[..., 1]) + down, 0, height - 1).astype(int)
-            place = (self.frames * height + row) * width + column
-            first = self.grey.take(place[:, 0]).astype(np.int16)
-            total += np.abs(self.grey.take(place[point, step]) - first[point])
+            place = row * width + column
+            first = self.grey.take(begin[0] + place).astype(np.int16)
+            total += np.abs(self.grey.take(begin[step] + place[point]) - first[point])
         most = np.zeros(len(uv))
         np.maximum.at(most, point, total / len(CROSS))
         return most, np.logical_or.reduce(where, axis=1)

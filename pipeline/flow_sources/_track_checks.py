@@ -25,7 +25,7 @@ from pipeline.flow_sources._point_evidence import Evidence, WindowViewer, neares
 from pipeline.vision.depth_noise import EXACT
 from pipeline.vision.lift import LiftedTracks
 from pipeline.vision.patches import patch_distance, patches
-from pipeline.vision.rigid_motion import predict
+from pipeline.vision.rigid_motion import lengths, predict
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.perception import Tracks2D
 from schemas.scene_flow import SceneFlow
@@ -212,7 +212,7 @@ class TrackTester:
         for claimed in given:
             mine, places = claimed.point, claimed.placed
             asked, agree = claimed.known & later, places.agree & later
-            replaced = agree & ~(valid[mine] & (np.linalg.norm(xyz[mine] - places.xyz, axis=-1) < c.close))
+            replaced = agree & ~(valid[mine] & (lengths(xyz[mine] - places.xyz) < c.close))
             there = np.where(replaced[..., None], project(places.xyz, cameras.intrinsics) / scale, uvz[mine])
             uvz[mine], held[mine], put[mine] = there, agree, replaced
             visible[mine] = np.where(asked, agree, visible[mine])
@@ -233,7 +233,7 @@ class TrackTester:
         gone, away = _ever_gone(stand)[:, 0], moved & flow.valid
         left = gone | (away.sum(axis=1) >= 2)
         since = (stand.gone & gone[:, None]) | away
-        still_uv = np.where(np.isfinite(stand.uv), stand.uv, -1.0)
+        still_uv = np.where(np.isfinite(stand.uv[:, 0]), stand.uv[:, 0], -1.0)
         change, known = viewer.change(still_uv, stand.there & ~left[:, None])
         usual = float(np.median(change[known])) if known.any() else 0.0
         start = tracks.uv[:, 0]
@@ -242,7 +242,7 @@ class TrackTester:
         return Evidence(
             start=xyz[:, 0],
             usable=usable,
-            still_uv=still_uv,
+            still_uv=np.broadcast_to(still_uv[:, None], stand.uv.shape),
             onset=np.where(left, np.maximum(since.argmax(axis=1) - 1, 0), 0),
             left=left,
             gone=gone,
@@ -381,7 +381,7 @@ class TrackTester:
         there = project(found.xyz, cameras.intrinsics)
         with np.errstate(invalid="ignore"):
             confirmed = inside & (np.abs(depth - own[:, 2]) < c.match) & np.isfinite(there).all(axis=-1)
-        strayed = ~flow.valid[at] | (np.linalg.norm(xyz[at] - found.xyz, axis=-1) > c.astray)
+        strayed = ~flow.valid[at] | (lengths(xyz[at] - found.xyz) > c.astray)
         put = np.zeros(wanted.shape, bool)
         put[at] = confirmed & strayed
         uvz, valid = flow.uvz.copy(), flow.valid.copy()
@@ -394,11 +394,11 @@ class TrackTester:
     ) -> tuple[Int[np.ndarray, "M S"], Float[np.ndarray, "M S"]]:
         """How many neighbours each point has at each step, and the median change of the distance to them."""
         start = points[:, 0]
-        apart = np.linalg.norm(start[:, None] - start, axis=-1)
+        apart = lengths(start[:, None] - start)
         np.fill_diagonal(apart, np.inf)
         near = np.argsort(apart, axis=1)[:, : self.config.neighbours]
         before = np.take_along_axis(apart, near, axis=1)[..., None]
-        now = np.linalg.norm(points[:, None] - points[near], axis=-1)
+        now = lengths(points[:, None] - points[near])
         usable = valid[near] & (before < self.config.reach)
         with np.errstate(invalid="ignore"):
             change = np.sort(np.where(usable, np.abs(now - before), np.inf), axis=1)
