@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_model.closed_loop.protocol import in_words
 from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed
 from schemas.files import remove_partials, sync_folder, write_whole
 from schemas.structured import structure
@@ -162,19 +163,13 @@ def _check_same(path: Path, wanted: Collection) -> None:
     if replace(there, demos=wanted.demos) != wanted:
         found, asked = asdict(there), asdict(wanted)
         differs = [name for name in asked if found[name] != asked[name] and name != "demos"]
-        said = ", ".join(f"{_option(name)} {_said(found[name])}, not {_said(asked[name])}" for name in differs)
+        said = ", ".join(f"{_option(name)} {in_words(found[name])}, not {in_words(asked[name])}" for name in differs)
         raise BadCollection(f"{path.parent} was collected with {said}: choose another --output")
 
 
 def _option(name: str) -> str:
     """How a field of a collection is called on the command line."""
     return "--" + {"side": "size"}.get(name, name).replace("_", "-")
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return " ".join(value) or "nothing" if isinstance(value, list | tuple) else str(value)
 
 
 def _read_attempts(path: Path) -> Sequence[AttemptResult]:
