@@ -120,6 +120,8 @@ def _collected(args: Collect, collection: "Collection", numbers: Sequence[int]) 
     from schemas.progress import open_progress
 
     simulator = _simulator(args)
+    if file := next((p for p in (args.output / args.suite, args.output, *args.output.parents) if p.is_file()), None):
+        raise UsageError(f"--output {args.output} must be a folder, and {file} is a file: choose another")
     (args.output / args.suite).mkdir(parents=True, exist_ok=True)
     most = args.attempts or 3 * args.demos + 5
     try:

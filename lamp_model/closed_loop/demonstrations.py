@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lamp_model.closed_loop.protocol import in_words
 from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed
 from schemas.files import remove_partials, sync_folder, write_whole
 from schemas.structured import structure
@@ -51,7 +52,7 @@ class Collection:
     def __post_init__(self) -> None:
         for name, least in (("demos", 1), ("seed", 0), ("side", 16), ("settle_steps", 0), ("max_steps", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be {least} or more, found {getattr(self, name)}")
+                raise ValueError(f"{_option(name)} must be {least} or more, found {getattr(self, name)}")
 
     def attempt_seed(self, task: int, attempt: int) -> int:
         """The seed of everything that is left to chance in an attempt, 0 to 2^32 - 1."""
@@ -91,7 +92,7 @@ class CollectionFolder:
         self._lock = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / COLLECTION
-        if path.exists():
+        if path.exists() and (self.folder / ATTEMPTS).exists():
             _check_same(path, collection)
         write_whole(path, json.dumps(asdict(collection), indent=1).encode() + b"\n")
         remove_partials(self.folder)
@@ -161,8 +162,14 @@ def _check_same(path: Path, wanted: Collection) -> None:
     there = structure(Collection, _parsed(path, path.read_bytes()), str(path))
     if replace(there, demos=wanted.demos) != wanted:
         found, asked = asdict(there), asdict(wanted)
-        said = ", ".join(f"{name} {found[name]}, not {asked[name]}" for name in asked if found[name] != asked[name])
+        differs = [name for name in asked if found[name] != asked[name] and name != "demos"]
+        said = ", ".join(f"{_option(name)} {in_words(found[name])}, not {in_words(asked[name])}" for name in differs)
         raise BadCollection(f"{path.parent} was collected with {said}: choose another --output")
+
+
+def _option(name: str) -> str:
+    """How a field of a collection is called on the command line."""
+    return "--" + {"side": "size"}.get(name, name).replace("_", "-")
 
 
 def _read_attempts(path: Path) -> Sequence[AttemptResult]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Protocol:
     def departures(self) -> str:
         """What is not as published, as ``max_steps 60``; empty for the published protocol."""
         values = ((one.name, getattr(self, one.name), one.default) for one in fields(self))
-        return ", ".join(f"{name} {value}" for name, value, published in values if value != published)
+        return ", ".join(f"{name} {in_words(value)}" for name, value, published in values if value != published)
 
     @property
     def digest(self) -> str:
@@ -54,4 +55,10 @@ class Protocol:
     def differences(self, other: "Protocol") -> str:
         """Where two protocols differ, as ``seed 7 against 8``; empty where they do not."""
         pairs = ((one.name, getattr(self, one.name), getattr(other, one.name)) for one in fields(self))
-        return ", ".join(f"{name} {mine} against {its}" for name, mine, its in pairs if mine != its)
+        differ = ((name, in_words(mine), in_words(its)) for name, mine, its in pairs if mine != its)
+        return ", ".join(f"{name} {mine} against {its}" for name, mine, its in differ)
+
+
+def in_words(value: Any) -> str:
+    """An option's value for a message: ``camera:1 light:2``; ``none`` for no words at all."""
+    return " ".join(value) or "none" if isinstance(value, list | tuple) else str(value)

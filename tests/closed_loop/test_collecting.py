@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import h5py
@@ -82,10 +83,18 @@ def test_an_interrupted_collection_goes_on_with_what_is_missing(tmp_path):
 
 
 def test_a_folder_is_not_gone_on_with_otherwise(tmp_path):
-    CollectionFolder(tmp_path, Collection("robosuite", demos=2))
+    CollectionFolder(tmp_path, Collection("robosuite", demos=2, seed=4))
+    CollectionFolder(tmp_path, Collection("robosuite", demos=2)).add(result(0, False))  # nothing was made with seed 4
     CollectionFolder(tmp_path, Collection("robosuite", demos=3))
-    with pytest.raises(BadCollection, match=r"side 128, not 64: choose another --output"):
-        CollectionFolder(tmp_path, Collection("robosuite", demos=2, side=64))
+    with pytest.raises(BadCollection, match=r"with --size 128, not 64, --perturb none, not camera:1: choose another"):
+        CollectionFolder(tmp_path, Collection("robosuite", demos=2, side=64, perturb=("camera:1",)))
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UsageError, match=r"must be a folder, and \S+file is a file"):
+            collect_command(Collect("libero_object", output, simulator_python=Path(sys.executable)))
 
 
 def test_seeds_differ_by_task_attempt_and_collection():
@@ -94,7 +103,7 @@ def test_seeds_differ_by_task_attempt_and_collection():
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    ({"tasks": ("10",)}, "the tasks of libero_object are 0, 1"), ({"demos": 0}, "demos must be 1 or more"),
+    ({"tasks": ("10",)}, "the tasks of libero_object are 0, 1"), ({"demos": 0}, "--demos must be 1 or more"),
     ({"perturb": ("camera:x",)}, "'x' is no strength"), ({"workers": 0}, "--workers must be 1 or more"),
 ])  # fmt: skip
 def test_a_wrong_command_is_refused_before_anything_starts(tmp_path, options, said):

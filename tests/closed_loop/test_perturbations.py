@@ -98,7 +98,8 @@ def test_only_our_own_libero_takes_perturbations():
     protocol = Protocol(perturb=("camera:1",), perturb_seed=4)
     taken = SUITES["libero_object"].arguments(protocol)
     assert (taken["perturb"], taken["perturb_seed"]) == (("camera:1",), 4)
-    assert protocol.departures == "perturb ('camera:1',), perturb_seed 4"
+    assert protocol.departures == "perturb camera:1, perturb_seed 4"
+    assert protocol.differences(Protocol()) == "perturb camera:1 against none, perturb_seed 4 against 0"
     with pytest.raises(ValueError, match="does not take perturbations"):
         SUITES["simpler_widowx_stack_cube"].arguments(protocol)
     plain = suite_config(SUITES["libero_object"], Protocol(), 1, "ws://x", "cpu")
