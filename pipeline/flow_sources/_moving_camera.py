@@ -56,6 +56,9 @@ class _Votes:
 class MovingCameraTester(TrackTester):
     """Checks the tracks of a clip whose camera moves; see ``TrackTester``."""
 
+    bodies = False
+    """Under a moving camera they take still points along, and win hardly any (docs/cameras.md)."""
+
     def _stand(self, tracks: Tracks2D, flow: SceneFlow, frames: Int[np.ndarray, " S"]) -> StaticHypothesis:
         """As for a camera that stands still, but asking the nine pixels around where a point would be: it lies between
         pixels, and on a slope or at an edge the nearest one shows another depth.
@@ -104,19 +107,6 @@ class MovingCameraTester(TrackTester):
         rides &= np.isfinite(carried).all(axis=-1)
         uvz = np.where(rides[..., None], carried / [*self.cameras.size, 1], uvz)
         return SceneFlow(uvz, found.visible | rides, found.valid | rides)
-
-    def _give_to_bodies(
-        self,
-        tracks: Tracks2D,
-        flow: SceneFlow,
-        stand: StaticHypothesis,
-        moved: Bool[np.ndarray, "K S"],
-        usable: Bool[np.ndarray, " K"],
-        frames: Int[np.ndarray, " S"],
-    ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
-        """Nothing: under a moving camera bodies take still points along, and win hardly any (docs/cameras.md)."""
-        nothing = np.zeros(flow.valid.shape, bool)
-        return flow, nothing, nothing.copy()
 
     def _looks_the_same(
         self,

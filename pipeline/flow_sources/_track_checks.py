@@ -125,6 +125,9 @@ class TrackTester:
         config: thresholds.
     """
 
+    bodies = True
+    """Whether points are given to rigid bodies."""
+
     def __init__(
         self,
         grey: UInt8[np.ndarray, "T H W"],
@@ -160,7 +163,8 @@ class TrackTester:
         carried = np.zeros(flow.valid.shape, bool)
         held = np.zeros(flow.valid.shape, bool)
         if self.config.carry:
-            flow, held, carried = self._give_to_bodies(tracks, flow, stand, moved, lifted.flow.valid[:, 0], frames)
+            if self.bodies:
+                flow, held, carried = self._give_to_bodies(tracks, flow, stand, moved, lifted.flow.valid[:, 0], frames)
             held &= within
             flow.valid[:, ~within] = False
             movers = np.union1d(movers, np.flatnonzero(held.any(axis=1)))
