@@ -1,6 +1,5 @@
 """Pictures of the bodies with the most wrong labels."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill, wrap
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from pipeline.evaluation.by_body import WRONG
 from pipeline.evaluation.report import counted
 from pipeline.evaluation.run import BadBody, Evaluation
-from schemas.files import write_whole
+from pipeline.vision.figure_files import write_figure
 
 EXACT, LABEL, HIDDEN = "#1b9e77", "#d7301f", "#fdae61"
 KINDS = ("png", "pdf", "svg", "jpg")
@@ -40,11 +39,7 @@ def write_worst_bodies(path: Path, evaluations: Sequence[Evaluation]) -> None:
         OSError: it cannot be written.
     """
     check_name(path)
-    buffer = io.BytesIO()
-    draw_worst_bodies([e for e in evaluations if e.worst]).savefig(
-        buffer, format=path.suffix.lower().lstrip("."), dpi=100
-    )
-    write_whole(path, buffer.getvalue())
+    write_figure(path, draw_worst_bodies([e for e in evaluations if e.worst]), dpi=100)
 
 
 def draw_worst_bodies(evaluations: Sequence[Evaluation]) -> Any:

@@ -1,6 +1,5 @@
 """Pictures of samples: flow drawn over the image, depth beside it."""
 
-import io
 import math
 from pathlib import Path
 from textwrap import wrap
@@ -14,7 +13,7 @@ from pipeline.inspection.decode import decode_stored_picture
 from pipeline.inspection.flow_statistics import MeasuredFlow, measure, positions
 from pipeline.inspection.retargeted import RAW, RETARGETED, retargeted
 from pipeline.inspection.shard_paths import CannotInspect
-from schemas.files import write_whole
+from pipeline.vision.figure_files import write_figure
 from schemas.triplet import Triplet
 
 if TYPE_CHECKING:
@@ -54,9 +53,7 @@ def write_picture(path: Path, triplets: list[Triplet], both: bool = False) -> No
         raise CannotInspect("--retargeted shows flow, and there are samples without: leave it out")
     alone = len(triplets) == 1 and not both and triplets[0].has_flow
     figure = draw_sample(triplets[0]) if alone else draw_sheet(triplets, both)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
-    write_whole(path, buffer.getvalue())
+    write_figure(path, figure)
 
 
 def draw_sample(t: Triplet) -> "Figure":

@@ -5,7 +5,6 @@ A calibration can pass its checks and still be wrong by several centimetres. The
 makes this visible.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,9 @@ from jaxtyping import Float, UInt8
 
 from pipeline.inspection.pictures import FAINT, INK, check_picture_path
 from pipeline.inspection.terminal import printable
+from pipeline.vision.figure_files import write_figure
 from schemas.cameras import invert_pose, project, transform
 from schemas.episode import BadEpisode, CameraView, Episode
-from schemas.files import write_whole
 
 MOST_EPISODES = 6
 TOOL = "#ff2d95"
@@ -90,9 +89,7 @@ def write_contact_sheet(path: Path, title: str, episodes: Sequence[Episode]) -> 
     check_picture_path(path)
     chosen = np.linspace(0, len(episodes) - 1, min(len(episodes), MOST_EPISODES)).round().astype(int)
     figure, faults = draw_contact_sheet(title, [episodes[number] for number in chosen])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
-    write_whole(path, buffer.getvalue())
+    write_figure(path, figure)
     return faults
 
 

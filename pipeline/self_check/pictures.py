@@ -1,6 +1,5 @@
 """A sheet of the windows with the most doubtful points."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill, wrap
@@ -11,7 +10,7 @@ import numpy as np
 from pipeline.evaluation.pictures import check_name
 from pipeline.self_check.doubts import DOUBTED_PX, Doubts, doubts
 from pipeline.self_check.windows import MOVES_PX, SIDE, CheckedWindow
-from schemas.files import write_whole
+from pipeline.vision.figure_files import write_figure
 
 GOOD, STRAY, DRIFT, DISAGREE = "#1b9e77", "#d7301f", "#fdae61", "#e7298a"
 PANEL_INCHES, LETTERS_AN_INCH, LINE_INCHES, MOST_COLUMNS = 4.2, 15, 0.15, 3
@@ -25,9 +24,7 @@ def write_doubtful(path: Path, windows: Sequence[CheckedWindow]) -> None:
         OSError: it cannot be written.
     """
     check_name(path)
-    buffer = io.BytesIO()
-    draw_doubtful(windows).savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=110)
-    write_whole(path, buffer.getvalue())
+    write_figure(path, draw_doubtful(windows))
 
 
 def draw_doubtful(windows: Sequence[CheckedWindow]) -> Any:
