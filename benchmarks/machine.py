@@ -2,6 +2,7 @@
 
 import argparse
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,3 +33,11 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, found {text}")
     return int(text)
+
+
+def copies_of_an_episode_file(place: Path, count: int, source: Path) -> None:
+    """Make a folder with copies of the first LIBERO file below ``source``, as a dataset of many files."""
+    shipped = next(source.rglob("*_demo.hdf5"))
+    place.mkdir()
+    for number in range(count):
+        shutil.copy(shipped, place / f"task_{number:03d}_demo.hdf5")

@@ -9,12 +9,11 @@ measures what the threads cost or gain without any model. Outputs are compared w
 
 import argparse
 import hashlib
-import shutil
 import tempfile
 import time
 from pathlib import Path
 
-from machine import at_least_one, describe
+from machine import at_least_one, copies_of_an_episode_file, describe
 
 from jobs.executors.local import Config, LocalExecutor
 from pipeline.build.run import ShardConfig, build
@@ -43,10 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     print(describe())
     with tempfile.TemporaryDirectory() as folder:
-        source, shipped = Path(folder) / "in", next(args.input.rglob("*_demo.hdf5"))
-        source.mkdir()
-        for number in range(args.files):
-            shutil.copy(shipped, source / f"task_{number:03d}_demo.hdf5")
+        source = Path(folder) / "in"
+        copies_of_an_episode_file(source, args.files, args.input)
         digests = set()
         for repeat in range(args.repeats):
             for at_once in args.at_once:

@@ -8,7 +8,6 @@ which they made no episode.
 """
 
 import argparse
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from machine import at_least_one, describe
+from machine import at_least_one, copies_of_an_episode_file, describe
 
 from jobs.executors import ray as ray_executor
 from pipeline.build.executor import unnoticed
@@ -76,10 +75,8 @@ def main() -> None:
     args = parser.parse_args()
     print(describe())
     with tempfile.TemporaryDirectory() as folder:
-        source, shipped = Path(folder) / "in", next(args.input.rglob("*_demo.hdf5"))
-        source.mkdir()
-        for number in range(args.files):
-            shutil.copy(shipped, source / f"task_{number:03d}_demo.hdf5")
+        source = Path(folder) / "in"
+        copies_of_an_episode_file(source, args.files, args.input)
         for repeat in range(args.repeats):
             rates = []
             for workers in args.workers:
