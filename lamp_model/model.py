@@ -92,14 +92,21 @@ class MotionModel(nn.Module):
 class PolicyModel(MotionModel):
     """The policy, trained in stage 2: the motion model with guidance and Action Expert."""
 
-    def __init__(self, config: ModelConfig):
-        """See ``MotionModel``."""
+    def __init__(self, config: ModelConfig, head_seed: int | None = None):
+        """See ``MotionModel``.
+
+        Args:
+            head_seed: torch is seeded with this before the action head is initialised, so that the head begins with the
+                same weights whatever else the model holds; None: it is not.
+        """
         super().__init__(config)
         width = self.qwen_vl_interface.width
         if config.guided:
             self.motion_guidance = make_fusion(config.fusion, config.fusion_options, width, config.motion.width)
         if config.feature_norm == "index":  # an extension to the paper: without it there are no such entries
             self.feature_norm = FeatureNorm(config.action.positions, width)
+        if head_seed is not None:
+            torch.manual_seed(head_seed)
         self.action_model = make_action_head(config.action_head, config.action_head_options, config.action, width)
 
     def round_weights(self) -> None:

@@ -13,6 +13,7 @@ class Purpose(IntEnum):
     NOISE = 1
     DROPOUT = 2
     VALIDATION = 3
+    HEAD_WEIGHTS = 4
 
 
 def stream_seed(seed: int, purpose: Purpose, step: int = 0) -> int:

@@ -219,7 +219,7 @@ def _build(prepared: Prepared, statistics: dict[str, Any] | None) -> Stage:
         model = MotionModel(source)
         model.place(prepared.device, config.training)
         return MotionStage(model, weights)
-    policy = PolicyModel(source)
+    policy = PolicyModel(source, stream_seed(config.training.seed, Purpose.HEAD_WEIGHTS))
     if config.motion_run:
         initialise_motion(folder, config.motion_run, policy)
     policy.place(prepared.device, config.training)

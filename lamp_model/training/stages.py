@@ -168,10 +168,14 @@ class PolicyStage:
         self.encode: Encode = lambda batch: model.encode(batch.images, batch.instructions)
 
     def draw(self, batch: int, generator: torch.Generator) -> StepDraws:
-        """Noise of the guidance, the action head's numbers and, for the joint objective, the Motion Expert's."""
+        """The action head's numbers, noise of the guidance and, for the joint objective, the Motion Expert's numbers.
+
+        The action head's come first, so that policies with and without guidance train on the same.
+        """
+        draws: StepDraws = {"action": self.model.action_model.draw(batch, generator)}
         guidance = self.model.motion_noise(batch, generator)
-        draws: StepDraws = {} if guidance is None else {"guidance": {"noise": guidance}}
-        draws["action"] = self.model.action_model.draw(batch, generator)
+        if guidance is not None:
+            draws["guidance"] = {"noise": guidance}
         if self.motion_weight:
             draws["motion"] = self.model.motion_head.draw(batch, generator)
         return draws
@@ -188,10 +192,10 @@ class PolicyStage:
     def evaluate(self, batch: Batch, generator: torch.Generator, last: bool = False) -> Tally:
         """Predict whole chunks as at inference and compare them with the recorded actions, both normalised."""
         features = self.encode(batch)
+        noise = self.model.action_noise(batch.size, generator)
         losses = self._losses(features, batch, self.draw(batch.size, generator))
         guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
         data = self.embodiments.actions(batch.actions, batch.embodiment)
-        noise = self.model.action_noise(batch.size, generator)
         state = self.embodiments.states(batch.state, batch.embodiment)
         chunk = self.model.act(guided, state, noise).float().clamp(-1, 1)
         mask = self.embodiments.mask(batch.action_mask, batch.embodiment)

@@ -27,9 +27,11 @@ from lamp_model.published.export import check_expressible
 from lamp_model.storage.checkpoints import read_tensors
 from lamp_model.storage.run_folder import read_config
 from lamp_model.training import run as running
+from lamp_model.training.data_setup import embodiments_in
 from lamp_model.training.request import OPTIONS as EVERY
 from lamp_model.training.request import Request
 from lamp_model.training.run import prepare, train
+from lamp_model.training.stages import PolicyStage
 from schemas.plugins import PluginChoice, plugin_names
 
 FUSION = EVERY["fusion"].option.plugin
@@ -87,6 +89,23 @@ def test_a_policy_without_motion_needs_no_stage_1(folder):
     assert policy.predict(images, "open", state).shape == (10, 7)
     with pytest.raises(ValueError, match="no motion to return"):
         policy.predict(images, "open", state, return_motion=True)
+
+
+def test_policies_with_and_without_motion_begin_alike_and_train_on_the_same_noise(folder):
+    """So what differs between them is the guidance."""
+    first, drawn = [], []
+    for prior in (None, "none"):
+        name = f"alike-{prior}"
+        run(folder, 2, name, prior=prior, learning_rate=1e-12, minimum_rate=0.0)
+        policy = load_policy(folder / name, device="cpu")
+        assert policy.model.config.guided is (prior is None)
+        first.append({n: p for n, p in policy.model.action_model.state_dict().items() if "feature" not in n})
+        stage = PolicyStage(
+            policy.model, embodiments_in(TrainingData(folder / "shards"), read_config(folder / name).data)
+        )
+        drawn.append(stage.draw(3, torch.Generator().manual_seed(5))["action"])
+    assert first[0] and all(torch.allclose(first[0][n], first[1][n], atol=1e-9) for n in first[0])
+    assert all(torch.equal(drawn[0][n], drawn[1][n]) for n in drawn[0])
 
 
 def test_features_are_standardised_for_the_policy_over_its_training_set(folder):
