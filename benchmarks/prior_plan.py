@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CELLS = {"none": "no_motion", "2d": "motion_2d", "add": "fusion_add", "concat": "fusion_concat"}
+CELLS = {"none": "no_motion", "scratch": "no_motion", "2d": "motion_2d", "add": "fusion_add", "concat": "fusion_concat"}
 """Rows of the paper's tables, for ``lamp-policy table``; other arms stand for ``lamp``."""
 MAIN = ("motion", "none")
 """With the prior, and without it on the same backbone."""
-FURTHER = ("untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
-"""``untrained`` is guided by a Motion Expert with its first random weights: what the further parameters alone do."""
+FURTHER = ("scratch", "untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
+"""``scratch`` has no motion and a backbone that stage 1 did not teach; ``untrained`` is guided by a Motion Expert with
+its first random weights: what the further parameters alone do."""
 OF_ARM = {
     "add": ("--fusion", "add"),
     "concat": ("--fusion", "concat"),
@@ -29,6 +30,7 @@ class Experiment:
         folder: everything is written below it.
         demonstrations: a folder with a LIBERO HDF5 file for each task; None: they are collected.
         fresh: another, on which actions are judged; None: the ``judged`` of each file that follow those learnt from.
+        flow_from: another, of more tasks, whose flow stage 1 sees; None: ``demonstrations``.
         demos: numbers of demonstrations a task with actions, ascending; stage 1 sees the flow of the most.
         judged: demonstrations a task that are for judging only.
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
@@ -47,6 +49,7 @@ class Experiment:
     suite: str = "libero_object"
     demonstrations: Path | None = None
     fresh: Path | None = None
+    flow_from: Path | None = None
     demos: tuple[int, ...] = (5, 20)
     judged: int = 2
     arms: tuple[str, ...] = MAIN
@@ -74,6 +77,8 @@ class Experiment:
             raise ValueError(f"demos must be ascending numbers of at least 1, found {self.demos}")
         if self.fresh is not None and self.demonstrations is None:
             raise ValueError("--fresh goes with --demonstrations: those to judge on, and those to learn from")
+        if "scratch" in self.arms and self.train_backbone == "none":
+            raise ValueError("without --train-backbone full stage 1 teaches no backbone, so the arm scratch is none")
 
     def policies(self) -> list[tuple[int, str, int]]:
         """(demonstrations a task, arm, seed) of every policy: pairs stand together, so that an interrupted experiment
@@ -123,7 +128,7 @@ def steps_of(of: Experiment) -> Iterator[Step]:
         yield Step("collect", "collect", (*words, *output), grows=True)
     most = _chosen(0, of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
-    yield _build("flow", of, demonstrations, most, simulated)
+    yield _build("flow", of, of.flow_from or demonstrations, most, simulated)
     for demos in of.demos:
         yield _build(
             f"actions-{demos}",
@@ -175,9 +180,9 @@ def _priors(of: Experiment) -> Iterator[Step]:
 
 
 def _policy_words(of: Experiment, demos: int, arm: str, seed: int) -> tuple[str, ...]:
-    if arm == "none":
+    if arm in ("none", "scratch"):
         prior: tuple[str, ...] = ("--motion", "none")
-        if of.train_backbone != "none":
+        if arm == "none" and of.train_backbone != "none":
             prior += ("--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}")
     else:
         prior = ("--motion", str(of.folder / {"2d": "stage1-2d", "untrained": "stage1-untrained"}.get(arm, "stage1")))

@@ -24,8 +24,9 @@ def prior(monkeypatch):
 
 @pytest.fixture
 def of(prior, tmp_path):
+    further = tuple(arm for arm in prior.FURTHER if arm != "scratch")
     return prior.Experiment(
-        tmp_path / "out", arms=(*prior.MAIN, *prior.FURTHER), seeds=(0, 1), tasks=(0, 3), perturb=("light:1",)
+        tmp_path / "out", arms=(*prior.MAIN, *further), seeds=(0, 1), tasks=(0, 3), perturb=("light:1",)
     )
 
 
@@ -60,6 +61,27 @@ def test_every_command_is_one_that_a_person_can_type(prior, of):
         else:
             tyro.cli(lamp_data.OPTIONS[first], args=words[1:])
     assert {program for program, _ in longest} == {"lamp-data", "lamp-train", "lamp-policy", "python"}
+
+
+def test_what_stage_1_taught_the_backbone_is_told_apart_by_a_policy_without_it(prior, of):
+    with pytest.raises(ValueError, match="the arm scratch is none"):
+        replace(of, arms=("scratch",))
+    taught = replace(of, arms=("none", "scratch"), train_backbone="full")
+    steps = {step.name: step.command for step in prior.steps_of(taught)}
+    none, scratch = (steps[f"stage2-demos5-{arm}-seed1"] for arm in ("none", "scratch"))
+    assert [word for word in none if word not in scratch] == [
+        "--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}",
+        str(of.folder / "policies/demos5-none-seed1"),
+    ]  # fmt: skip
+
+
+def test_stage_1_may_see_the_flow_of_more_tasks(prior, of, tmp_path):
+    more = replace(of, demonstrations=tmp_path / "few", fresh=tmp_path / "fresh", flow_from=tmp_path / "more")
+    inputs = {step.name: step.command[step.command.index("--input") + 1]
+              for step in prior.steps_of(more) if step.kind == "build"}  # fmt: skip
+    assert {name: Path(path).name for name, path in inputs.items()} == {
+        "flow": "more", "actions-5": "few", "actions-20": "few", "judged-flow": "fresh", "judged": "fresh",
+    }  # fmt: skip
 
 
 def test_arms_differ_in_the_prior_alone(prior, of):
