@@ -99,7 +99,7 @@ def _table(title: str, rates: Sequence[Rate]) -> str:
 
 def _figure(result: EpisodeResult) -> str:
     caption = (
-        f"{result.suite}, task {result.task}, initial state {result.episode}: {result.text} ({result.steps} steps)"
+        f"{result.suite}, task {result.task}, initial state {result.episode}: {result.told} ({result.steps} steps)"
     )
     return (
         f"<figure><video controls preload='metadata' src='{text(result.video)}'></video>"

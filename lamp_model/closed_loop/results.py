@@ -101,6 +101,11 @@ class EpisodeResult:
         """What names the episode: suite, task, initial state."""
         return self.suite, self.task, self.episode
 
+    @property
+    def told(self) -> str:
+        """The instruction as the policy got it: in other words where the perturbation of language chose some."""
+        return self.perturbed.get("language", {}).get("instruction", self.text)
+
 
 class ResultFolder:
     """Results that an evaluation adds to. Several threads may add."""

@@ -215,6 +215,14 @@ def test_the_page_shows_rates_videos_and_faults_and_no_foreign_markup(tmp_path):
     json.dumps(summarise(made.results).as_dict())
 
 
+def test_under_a_video_stands_what_the_policy_was_told(tmp_path):
+    made = results(tmp_path, {})
+    perturbed = {"language": {"strength": 1.0, "instruction": "grab the soup"}}
+    made.add(EpisodeResult("libero_object", 0, "pick up the soup", 0, False, video="v.mp4", perturbed=perturbed))
+    shown = page(made.evaluation, summarise(made.results), made.results)
+    assert "initial state 0: grab the soup" in shown and "initial state 0: pick up the soup" not in shown
+
+
 def test_an_unknown_cell_is_refused(tmp_path):
     results(tmp_path, {(0, 0): True}, "lampe")
     with pytest.raises(BadResults, match="stands for 'lampe'; the tables have lamp, no_motion"):
