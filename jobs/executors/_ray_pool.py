@@ -148,7 +148,8 @@ def _result(done: Any) -> Any:
         return ray.get(done, timeout=TICK_S)
     except ray.exceptions.GetTimeoutError:
         return NOT_YET  # the result exists, but is so large that it is fetched from the object store
-    except ray.exceptions.ObjectLostError as error:  # the node that held a large result ended before it was fetched
+    except (ray.exceptions.ObjectLostError, ray.exceptions.ActorUnavailableError) as error:
+        # The node that held a large result ended before it was fetched, or the worker cannot be reached.
         return Death(_first_line(error), node_lost=True)
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         if (missing := re.search(r"No module named '([\w.]+)'", str(error))) is not None:
