@@ -51,9 +51,10 @@ class TestCluster:
             return
         from ray.cluster_utils import Cluster
 
+        head = self._node(include_dashboard=False, include_log_monitor=False, no_monitor=True)
         for attempt in range(ATTEMPTS):
             try:
-                self.cluster = Cluster(initialize_head=True, head_node_args=self._node(include_dashboard=False))
+                self.cluster = Cluster(initialize_head=True, head_node_args=head)
                 break
             except Exception:
                 self.stop()
