@@ -31,7 +31,7 @@ EPISODE_KILLS = (*("worker",) * 9, *("driver",) * 5, *("raylet",) * 3, *("node",
 SHARD_KILLS = (*("packer",) * 6, *("driver",) * 2, "raylet", "node")
 """The same while shards are packed."""
 LONGEST_S = 900.0
-"""Seconds after which a driver is taken to hang."""
+"""Seconds without a new episode or shard after which a driver is taken to hang."""
 
 
 @dataclass
@@ -110,20 +110,24 @@ def disturbed_build(
     """Run a build to its end, and carry out the plan on the way; what ends otherwise than it should is noted."""
     resumed = False
     while True:
-        begun, before = time.monotonic(), place.finished_tasks()
+        begun = moved = time.monotonic()
+        seen = before = first = place.finished_tasks()
         driver = cluster.start_driver(words)
-        first = before
         while driver.poll() is None:
-            if resumed and first == before and (first := place.finished_tasks()) != before:
-                found.resume_s.append(round(time.monotonic() - begun, 2))
-            if time.monotonic() - begun > LONGEST_S:
+            if (tasks := place.finished_tasks()) != seen:
+                seen, moved = tasks, time.monotonic()
+            if resumed and first == before and first != seen:
+                first = seen
+                found.resume_s.append(round(moved - begun, 2))
+            if time.monotonic() - moved > LONGEST_S:
                 found.unexpected.append(f"the driver hung for {LONGEST_S:g} s in stage {place.stage()}")
                 driver.kill()
-            if plan and place.stage() == plan[0][0] and place.finished_tasks() != before:
+            if plan and seen != before and place.stage() == plan[0][0]:
                 stage, kind = plan[0]
                 time.sleep(rng.uniform(0, 1.5 if stage == "episodes" else 0.6))
                 if place.stage() == stage and cluster.kill(kind, driver, rng):
                     found.count(kind, place.name)
+                    print(f"killed: {kind}, in stage {stage}", flush=True)
                     plan.pop(0)
                     before = place.finished_tasks()
             elif plan and plan[0][0] == "episodes" and place.stage() == "shards":

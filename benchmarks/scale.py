@@ -4,7 +4,8 @@
 
 The listing is real: so many episodes in LIBERO's HDF5 files, links to one file of 50 tiny episodes. Finished episodes
 are generated in the build's store, as it would have written them. Each measurement runs in a process of its own, and
-ends when the first new episode would be given to a worker, or the first shard where all episodes are finished.
+ends when the first new episode would be given to a worker, or the first shard where all episodes are finished. Then
+what a build does after its last shard is measured: the statistics over all episodes.
 """
 
 import argparse
@@ -22,11 +23,20 @@ from typing import Any
 import numpy as np
 from machine import describe
 
-from pipeline.build.episode_store import EpisodeReport, MadeEpisode, episode_key, rows_of, stored_keys, write_episode
+from pipeline.build.episode_store import (
+    EpisodeReport,
+    MadeEpisode,
+    episode_key,
+    rows_of,
+    stored_keys,
+    stored_reports,
+    write_episode,
+)
 from pipeline.build.episode_values import values_bytes
 from pipeline.build.listing import list_chosen
 from pipeline.build.run import ShardConfig, build
 from pipeline.build.selection import EVERYTHING
+from pipeline.build.statistics import dataset_statistics
 from pipeline.build.work_folder import EPISODE_STORE, WORK
 from pipeline.recipe import Recipe
 from schemas.episode import EpisodeRef
@@ -145,6 +155,16 @@ def listed(source: Path) -> dict[str, Any]:
     return {**seconds, "peak_MB": round(peak_bytes() / 1e6), "episodes": count}
 
 
+def summed_up(output: Path) -> dict[str, Any]:
+    """Seconds and bytes of the statistics over all finished episodes."""
+    store = output / WORK / EPISODE_STORE
+    reports = [report for report in stored_reports(store, sorted(stored_keys(store))).values() if report]
+    wall, cpu = time.perf_counter(), time.process_time()
+    dataset_statistics(reports, store)
+    seconds = {"wall_s": round(time.perf_counter() - wall, 1), "cpu_s": round(time.process_time() - cpu, 1)}
+    return {**seconds, "peak_MB": round(peak_bytes() / 1e6), "episodes": len(reports)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=100_000)
@@ -163,6 +183,7 @@ def main() -> None:
         for share in sorted(args.done):
             finish(output, refs, share, args.windows)
             print(f"{share:.0%} finished", apart("measured", source, output), flush=True)
+        print("statistics", apart("summed_up", output), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ from pipeline.errors import BuildError
 from schemas.progress import progress_is_shown
 
 WITHOUT = "--executor local needs no Ray"
+DEATH_INFO_MS = 30_000
+"""Milliseconds that Ray may take to find out why a worker is gone: it takes 20 s to notice that a node has died. After
+its own limit of 1 s a worker's death and a node's could not be told apart.
+"""
 OPTIONS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
 
 _current: Cluster | None = None
@@ -41,6 +45,7 @@ def connect(address: str, workers: int | None, wait_s: float, held: HeldSignals,
     """
     global _current
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_timeout_ms_task_wait_for_death_info", str(DEATH_INFO_MS))
     import ray
 
     _tame_ray()

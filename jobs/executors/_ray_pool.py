@@ -2,7 +2,6 @@
 
 import os
 import re
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ NOT_YET = object()
 
 @dataclass(frozen=True)
 class Turn:
-    """An actor that has just started (without an outcome), has finished a task, or has died, with all that it had.
+    """An actor whose worker has just been made (without an outcome), has finished a task, or has died, with all that it
+    had.
 
     Attributes:
         outcomes: number and result, or ``Death``, of each task.
@@ -58,6 +58,7 @@ class Pool:
     def __init__(self, make_actor: Callable[[], Any], check: Callable[[], None], waiting: Callable[[], Any]):
         self.make_actor, self.check, self.waiting = make_actor, check, waiting
         self.running: dict[Any, tuple[Any, int | None]] = {}
+        self.starting: set[Any] = set()
         self.patient_until: float | None = time.monotonic() + PATIENCE_S
 
     @property
@@ -70,18 +71,40 @@ class Pool:
         return {number for other, number in self.running.values() if other is actor and number is not None}
 
     def start(self) -> None:
-        """Start an actor. It gets its first task only when it is up, so that no task waits for an actor that the
-        cluster has no room for.
+        """Start an actor, and make its worker when it is up. It gets its first task after that, so that no task waits
+        for an actor that the cluster has no room for, or is blamed for a worker that cannot be made.
         """
         actor = self.make_actor()
-        self.running[actor.ready.remote()] = (actor, None)
+        up = actor.ready.remote()
+        self.starting.add(up)
+        self.running[up] = (actor, None)
 
     def give(self, actor: Any, task: Any, number: int) -> None:
         """Send a task to an actor that is up."""
         self.running[actor.work.remote(task)] = (actor, number)
 
     def next(self) -> Turn:
-        """Wait for the next actor that has started, finished a task or died."""
+        """Wait for the next actor whose worker has been made, that has finished a task or died."""
+        while True:
+            ready = self._next_ready()
+            actor, result = self.running[ready][0], self._fetched(ready)
+            up = ready in self.starting
+            self.starting.discard(ready)
+            if isinstance(result, Death) or not up:
+                break
+            del self.running[ready]
+            self.running[actor.make.remote()] = (actor, None)
+        results, death = {ready: result}, result if isinstance(result, Death) else None
+        if death is not None:
+            self.check()  # a lost cluster must not count as this worker's own death
+            also = [one for one, (other, _) in self.running.items() if other is actor and one is not ready]
+            results |= {one: self._fetched(one) for one in also}
+        numbered = [(self.running.pop(one)[1], result) for one, result in results.items()]
+        if death is not None:
+            self.end(actor)
+        return Turn(actor, [(number, result) for number, result in numbered if number is not None], death)
+
+    def _next_ready(self) -> Any:
         import ray
 
         done: list[Any] = []
@@ -92,17 +115,7 @@ class Pool:
                 self.patient_until = None
                 self.waiting()
         self.patient_until = None
-        (ready,) = done
-        actor, result = self.running[ready][0], self._fetched(ready)
-        results, death = {ready: result}, result if isinstance(result, Death) else None
-        if death is not None:
-            self.check()  # a lost cluster must not count as this worker's own death
-            also = [one for one, (other, _) in self.running.items() if other is actor and one is not ready]
-            results |= {one: self._fetched(one) for one in also}
-        numbered = [(self.running.pop(one)[1], result) for one, result in results.items()]
-        if death is not None:
-            self.end(actor)
-        return Turn(actor, [(number, result) for number, result in numbered if number is not None], death)
+        return done[0]
 
     def _fetched(self, done: Any) -> Any:
         while (result := _result(done)) is NOT_YET:
@@ -135,7 +148,8 @@ def _result(done: Any) -> Any:
         return ray.get(done, timeout=TICK_S)
     except ray.exceptions.GetTimeoutError:
         return NOT_YET  # the result exists, but is so large that it is fetched from the object store
-    except ray.exceptions.ObjectLostError as error:  # the node that held a large result ended before it was fetched
+    except (ray.exceptions.ObjectLostError, ray.exceptions.ActorUnavailableError) as error:
+        # The node that held a large result ended before it was fetched, or the worker cannot be reached.
         return Death(_first_line(error), node_lost=True)
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         if (missing := re.search(r"No module named '([\w.]+)'", str(error))) is not None:
@@ -173,7 +187,7 @@ def _not_installed(module: str) -> str:
 
 
 class Actor:
-    """Holds one worker. It is made at the first task, so that an error in making it is raised like a task's error."""
+    """Holds one worker. It is not made with the actor, so that an error in making it is raised like a task's error."""
 
     def __init__(self, make_worker: Callable[[], Callable[[Any], Any]]):
         import ray
@@ -181,15 +195,17 @@ class Actor:
         if not ray.get_gpu_ids():
             # Ray leaves the variable as it is for an actor without GPUs. Every such worker would take the first GPU.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        self.make_worker, self.making = make_worker, threading.Lock()
+        self.make_worker = make_worker
         self.worker: Callable[[Any], Any] | None = None
 
     def ready(self) -> None:
         """Return once this process is up."""
 
+    def make(self) -> None:
+        """Make the worker: its modules are imported and its weights are loaded."""
+        self.worker = self.make_worker()
+
     def work(self, task: Any) -> Any:
         """The worker's result."""
-        with self.making:
-            if self.worker is None:
-                self.worker = self.make_worker()
+        assert self.worker is not None, "it is made before the first task"
         return self.worker(task)

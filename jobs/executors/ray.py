@@ -203,8 +203,12 @@ class _Queue:
         self.waiting += sorted(self.under_way, reverse=True)
         self.under_way.clear()
 
+    def worker_made(self) -> None:
+        """A worker was made, so workers can be: forget those that died while they were made."""
+        del self.deaths[None], self.node_losses[None]
+
     def died(self, number: int | None, death: Death, beside: bool = False) -> WorkerDied | None:
-        """Count a worker's death during a task (None: while it started).
+        """Count a worker's death during a task (None: while it started or was made).
 
         Args:
             beside: it had other tasks too, so that this one is only suspected: it is not given up for this.
@@ -213,7 +217,7 @@ class _Queue:
             The reason for giving the task up; None if it is tried again.
 
         Raises:
-            BuildError: workers die while they start.
+            BuildError: one worker after the other dies while it starts or is made.
         """
         counts, most = (self.node_losses, NODE_LOSSES) if death.node_lost else (self.deaths, self.attempts)
         counts[number] += 1
@@ -251,6 +255,8 @@ def _work(
     try:
         while not queue.done():
             turn = pool.next()
+            if turn.died is None and not turn.outcomes:
+                queue.worker_made()
             deaths = [number for number, result in turn.outcomes if isinstance(result, Death)]
             if turn.died is not None and not deaths:
                 queue.died(None, turn.died)

@@ -5,7 +5,8 @@ The bits of a float32 can be mapped to integers that sort as the numbers do. The
 and so finds the bucket of each wanted rank; the second counts the lower 16 bits of those buckets only.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt32
@@ -14,56 +15,77 @@ HALF = 16
 BUCKETS = 1 << HALF
 SIGN = np.uint32(1 << 31)
 
-Batches = Callable[[], Iterable[Float32[np.ndarray, "_ _"]]]
-"""Gives all values [N, D] batch by batch; called twice."""
 
+class ExactQuantiles:
+    """Quantiles of each dimension of values that are counted twice: all of them first, then all of them again.
 
-def exact_quantiles(batches: Batches, shares: Sequence[float]) -> Float[np.ndarray, "Q D"]:
-    """Quantiles of each dimension, interpolated linearly between neighbours as ``numpy.quantile`` does.
-
-    Raises:
-        ValueError: there are no values.
+    Args:
+        shares: the wanted quantiles, from 0 to 1.
     """
-    upper = _upper_counts(batches())
-    if upper is None:
-        raise ValueError("there are no values to take quantiles of")
-    count, size = int(upper[0].sum()), len(upper)
-    places = np.asarray(shares, np.float64) * (count - 1)
-    below = np.floor(places).astype(np.int64)
-    ranks = np.unique([below, np.minimum(below + 1, count - 1)])
-    ends = np.cumsum(upper, axis=1)
-    bucket_of = {(d, r): int(np.searchsorted(ends[d], r, side="right")) for d in range(size) for r in ranks.tolist()}
-    lower = _lower_counts(batches(), {(d, bucket) for (d, _), bucket in bucket_of.items()})
-    found = np.empty((len(ranks), size))
-    for (d, rank), bucket in bucket_of.items():
-        before = int(ends[d, bucket] - upper[d, bucket])
-        low = int(np.searchsorted(np.cumsum(lower[d, bucket]), rank - before, side="right"))
-        found[np.searchsorted(ranks, rank), d] = _number(bucket << HALF | low)
-    low = found[np.searchsorted(ranks, below)]
-    high = found[np.searchsorted(ranks, np.minimum(below + 1, count - 1))]
-    return low + (high - low) * (places - below)[:, None]
 
+    def __init__(self, shares: Sequence[float]):
+        self.shares = np.asarray(shares, np.float64)
+        self.upper: Int[np.ndarray, "D B"] | None = None
 
-def _upper_counts(batches: Iterable[np.ndarray]) -> Int[np.ndarray, "D B"] | None:
-    counts = None
-    for values in batches:
-        if counts is None:
-            counts = np.zeros((values.shape[1], BUCKETS), np.int64)
+    def count(self, values: Float32[np.ndarray, "N D"]) -> None:
+        """First pass: count some values."""
+        if self.upper is None:
+            self.upper = np.zeros((values.shape[1], BUCKETS), np.int64)
         for d, keys in enumerate(_keys(values).T):
-            counts[d] += np.bincount(keys >> HALF, minlength=BUCKETS)
-    return counts if counts is not None and counts.any() else None
+            self.upper[d] += np.bincount(keys >> HALF, minlength=BUCKETS)
 
-
-def _lower_counts(
-    batches: Iterable[np.ndarray], wanted: set[tuple[int, int]]
-) -> dict[tuple[int, int], Int[np.ndarray, " B"]]:
-    counts = {key: np.zeros(BUCKETS, np.int64) for key in wanted}
-    for values in batches:
+    def count_again(self, values: Float32[np.ndarray, "N D"]) -> None:
+        """Second pass: count some values that the first has counted."""
         keys = _keys(values)
-        for d, bucket in counts:
+        for (d, bucket), counts in self._lower.items():
             inside = keys[:, d][keys[:, d] >> HALF == bucket]
-            counts[d, bucket] += np.bincount(inside & (BUCKETS - 1), minlength=BUCKETS)
-    return counts
+            counts += np.bincount(inside & (BUCKETS - 1), minlength=BUCKETS)
+
+    def quantiles(self) -> Float[np.ndarray, "Q D"]:
+        """The quantiles, interpolated linearly between neighbours as ``numpy.quantile`` does.
+
+        Raises:
+            ValueError: there are no values.
+        """
+        places, ranks = self._places_and_ranks
+        below = np.floor(places).astype(np.int64)
+        found = np.empty((len(ranks), len(self._counted)))
+        for (d, rank), bucket in self._bucket_of.items():
+            before = int(self._ends[d, bucket] - self._counted[d, bucket])
+            low = int(np.searchsorted(np.cumsum(self._lower[d, bucket]), rank - before, side="right"))
+            found[np.searchsorted(ranks, rank), d] = _number(bucket << HALF | low)
+        low = found[np.searchsorted(ranks, below)]
+        high = found[np.searchsorted(ranks, np.minimum(below + 1, ranks[-1]))]
+        return low + (high - low) * (places - below)[:, None]
+
+    @property
+    def _counted(self) -> Int[np.ndarray, "D B"]:
+        if self.upper is None or not self.upper.any():
+            raise ValueError("there are no values to take quantiles of")
+        return self.upper
+
+    @cached_property
+    def _ends(self) -> Int[np.ndarray, "D B"]:
+        return np.cumsum(self._counted, axis=1)
+
+    @cached_property
+    def _places_and_ranks(self) -> tuple[Float[np.ndarray, " Q"], Int[np.ndarray, " R"]]:
+        """Where each quantile lies among the sorted values, and the ranks of its neighbours."""
+        count = int(self._counted[0].sum())
+        places = self.shares * (count - 1)
+        below = np.floor(places).astype(np.int64)
+        return places, np.unique([below, np.minimum(below + 1, count - 1)])
+
+    @cached_property
+    def _bucket_of(self) -> dict[tuple[int, int], int]:
+        """The bucket of each dimension and rank."""
+        ranks, ends = self._places_and_ranks[1].tolist(), self._ends
+        return {(d, r): int(np.searchsorted(ends[d], r, side="right")) for d in range(len(ends)) for r in ranks}
+
+    @cached_property
+    def _lower(self) -> dict[tuple[int, int], Int[np.ndarray, " B"]]:
+        """Counts of the lower bits, by dimension and bucket."""
+        return {(d, bucket): np.zeros(BUCKETS, np.int64) for (d, _), bucket in self._bucket_of.items()}
 
 
 def _keys(values: Float32[np.ndarray, "N D"]) -> UInt32[np.ndarray, "N D"]:

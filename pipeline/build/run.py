@@ -7,6 +7,7 @@ interruptions or on the number of workers.
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def _pack(
 
 def _episode_lines(recipe: Recipe, reports: list[EpisodeReport], summary: BuildSummary) -> bytes:
     """The outcome of each episode, one per line."""
-    lines = [
+    episodes = (
         {
             **report.ref,
             "digest": report.episode,
@@ -223,8 +224,9 @@ def _episode_lines(recipe: Recipe, reports: list[EpisodeReport], summary: BuildS
             **({} if report.device is None else {"device": report.device}),
         }
         for report in reports
-    ] + [{"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined]
-    return b"".join(canonical_json(line) + b"\n" for line in lines)
+    )
+    quarantined = ({"dataset": recipe.info.name, "quarantined": asdict(q)} for q in summary.quarantined)
+    return b"".join(canonical_json(line) + b"\n" for line in chain(episodes, quarantined))
 
 
 def _publish(

@@ -8,7 +8,6 @@ order of the episodes, so the result does not depend on the workers or the order
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from jaxtyping import Float32
 
 from pipeline.build.episode_store import EpisodeReport, values_path
 from pipeline.build.episode_values import KINDS, read_values
-from pipeline.build.quantiles import exact_quantiles
+from pipeline.build.quantiles import ExactQuantiles
 from pipeline.errors import BuildError
 from schemas.locations import StorePath
 from schemas.parallel import in_parallel
@@ -54,7 +53,7 @@ def dataset_statistics(reports: Sequence[EpisodeReport], store: Path) -> dict[st
 
 @contextlib.contextmanager
 def local_values(reports: Sequence[EpisodeReport], store: Path) -> Iterator[Path]:
-    """The folder of stored episodes with the values that ``dataset_statistics`` reads several times: the folder itself,
+    """The folder of stored episodes with the values that ``dataset_statistics`` reads twice: the folder itself,
     or a temporary one with what a store has."""
     if not isinstance(store, StorePath):
         yield store
@@ -89,44 +88,60 @@ def _of_embodiment(name: str, reports: Sequence[EpisodeReport], store: Path) -> 
                     "and "
                     f"{_said(report.embodiment.get(kind))}; build them into separate folders"
                 )
-    result: dict[str, Any] = _counts(reports)
-    for kind in (kind for kind in KINDS if kind in first):
-        recorded = bool(first[kind]["dimensions"])
-        result[kind] = {
-            **first[kind],
-            **(_statistics(partial(_batches, reports, store, kind)) if recorded else NOT_RECORDED),
-        }
-    return result
+    kinds = [kind for kind in KINDS if kind in first]
+    made = {kind: _Statistics() for kind in kinds if first[kind]["dimensions"]}
+    for kind, values in _batches(reports, store, list(made)):
+        made[kind].add(values)
+    for kind, values in _batches(reports, store, list(made)):
+        made[kind].add_again(values)
+    of = {kind: made[kind].as_dict() if kind in made else NOT_RECORDED for kind in kinds}
+    return {**_counts(reports), **{kind: {**first[kind], **of[kind]} for kind in kinds}}
 
 
-def _statistics(batches) -> dict[str, Any]:
-    count, total, low, high = 0, 0.0, None, None
-    for values in batches():
-        count += len(values)
-        total = total + values.astype(np.float64).sum(axis=0)
-        low = values.min(axis=0) if low is None else np.minimum(low, values.min(axis=0))
-        high = values.max(axis=0) if high is None else np.maximum(high, values.max(axis=0))
-    if low is None or high is None:
-        return {"count": 0}
-    mean = total / count
-    squares = sum(((values - mean) ** 2).sum(axis=0) for values in batches())
-    q01, q99 = exact_quantiles(batches, (0.01, 0.99))
-    named = {"min": low, "max": high, "mean": mean, "std": np.sqrt(squares / count), "q01": q01, "q99": q99}
-    return {"count": count, **{key: np.asarray(value, np.float64).tolist() for key, value in named.items()}}
+class _Statistics:
+    """Of one kind of values: the same batches are added twice, in the same order."""
+
+    def __init__(self):
+        self.count, self.total, self.squares = 0, 0.0, 0.0
+        self.low, self.high = np.inf, -np.inf
+        self.quantiles = ExactQuantiles((0.01, 0.99))
+
+    def add(self, values: Float32[np.ndarray, "N D"]) -> None:
+        self.count += len(values)
+        self.total = self.total + values.astype(np.float64).sum(axis=0)
+        self.low, self.high = np.minimum(self.low, values.min(axis=0)), np.maximum(self.high, values.max(axis=0))
+        self.quantiles.count(values)
+
+    def add_again(self, values: Float32[np.ndarray, "N D"]) -> None:
+        self.squares = self.squares + ((values - self.total / self.count) ** 2).sum(axis=0)
+        self.quantiles.count_again(values)
+
+    def as_dict(self) -> dict[str, Any]:
+        if not self.count:
+            return {"count": 0}
+        q01, q99 = self.quantiles.quantiles()
+        mean, std = self.total / self.count, np.sqrt(self.squares / self.count)
+        named = {"min": self.low, "max": self.high, "mean": mean, "std": std, "q01": q01, "q99": q99}
+        return {"count": self.count, **{key: np.asarray(v, np.float64).tolist() for key, v in named.items()}}
 
 
-def _batches(reports: Sequence[EpisodeReport], store: Path, kind: str) -> Iterator[Float32[np.ndarray, "_ _"]]:
-    """All values of a kind, some thousand rows at a time, as episodes are short and every batch has an overhead."""
-    waiting, rows = [], 0
-    for report in reports:
-        values = read_values(values_path(store, report.key))[kind]
-        waiting.append(values)
-        rows += len(values)
-        if rows >= BATCH:
-            yield np.concatenate(waiting)
-            waiting, rows = [], 0
-    if rows:
-        yield np.concatenate(waiting)
+def _batches(
+    reports: Sequence[EpisodeReport], store: Path, kinds: Sequence[str]
+) -> Iterator[tuple[str, Float32[np.ndarray, "_ _"]]]:
+    """All values of some kinds, some thousand rows of a kind at a time, as episodes are short and every batch has an
+    overhead. Each file is read once.
+    """
+    waiting: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
+    rows = dict.fromkeys(kinds, 0)
+    for report in reports if kinds else ():
+        values = read_values(values_path(store, report.key))
+        for kind in kinds:
+            waiting[kind].append(values[kind])
+            rows[kind] += len(values[kind])
+            if rows[kind] >= BATCH:
+                yield kind, np.concatenate(waiting[kind])
+                waiting[kind], rows[kind] = [], 0
+    yield from ((kind, np.concatenate(waiting[kind])) for kind in kinds if rows[kind])
 
 
 def _said(values: dict[str, Any] | None) -> str:

@@ -21,8 +21,9 @@ from jobs.cli.build_options import Build
 from jobs.commands.build import build_command
 from jobs.executors import ray as ray_executor
 from jobs.executors._ray_placement import NodeResources, Placement, place
+from jobs.executors._ray_pool import Death
 from jobs.executors.local import LocalExecutor
-from pipeline.build.executor import WorkerDied
+from pipeline.build.executor import WorkerDied, unnoticed
 from pipeline.build.run import ShardConfig, build
 from pipeline.errors import BuildError
 from schemas.manifest import EPISODES, read_manifest
@@ -160,6 +161,26 @@ def test_a_worker_that_cannot_be_made_is_told_and_not_waited_for(running_ray):
 
     with pytest.raises(RuntimeError, match="no such tracker"):
         list(executor(2).run(make, [1, 2, 3]))
+
+
+def test_a_worker_that_dies_while_it_is_made_is_no_tasks_fault(running_ray):
+    begun = []
+    with pytest.raises(BuildError, match="could not start a worker"):
+        list(executor(1, attempts=1).run(lambda: os._exit(1), [1, 2], begun=begun.append))
+    assert begun == []
+
+
+def test_workers_that_died_while_they_were_made_are_forgotten_when_one_is_made():
+    queue = ray_executor._Queue([0], 3, unnoticed)
+    gone = Death("it is gone", node_lost=False)
+    for _ in range(3):
+        queue.died(None, gone)
+        queue.died(None, gone)
+        queue.worker_made()
+    queue.died(None, gone)
+    queue.died(None, gone)
+    with pytest.raises(BuildError, match="could not start a worker: it is gone"):
+        queue.died(None, gone)
 
 
 def test_one_attempt_is_one_attempt(running_ray, tmp_path):
