@@ -252,6 +252,7 @@ class TrackTester:
             start=xyz[:, 0],
             usable=usable,
             still_uv=np.broadcast_to(still_uv[:, None], stand.uv.shape),
+            there=stand.there,
             onset=np.where(left, np.maximum(since.argmax(axis=1) - 1, 0), 0),
             left=left,
             gone=gone,
