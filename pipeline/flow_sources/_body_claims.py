@@ -40,7 +40,9 @@ class ClaimConfig:
         fewest: such steps at which depth must agree.
         doubt: share of such steps at which depth may contradict.
         unlike: mean grey difference of a claimed point from how it looked first, at most; where it has a track ...
-        slack: ... this much more than that of the track.
+        slack: ... this much more than that of the track ...
+        uneven: ... and this share of the standard deviation of its grey levels; or this share instead of ``unlike``, if
+            it is more: a rich texture looks different half a pixel off.
         better: a point that seems to stand still must look this many times less unlike where the body takes it ...
         margin: ... and by this many grey levels.
         slide: a body is not believed if it contradicts more than this many times as many points as it explains, of
@@ -53,6 +55,7 @@ class ClaimConfig:
     doubt: float = 0.08
     unlike: float = 15.0
     slack: float = 4.0
+    uneven: float = 0.75
     better: float = 0.6
     margin: float = 0.4
     slide: float = 0.5
@@ -209,9 +212,12 @@ class Claims:
         looks, left = e.looks[point], e.left[point]
         carried = self.viewer.unlike(looks, placed.uv, sampled)
         tracked = self.viewer.unlike(looks, e.track_uv[point], sampled & e.track_valid[point] & left[:, None])
-        still = self.viewer.unlike(looks, e.still_uv[point], sampled & ~left[:, None])
+        # A start that something covers looks different, too, and tells nothing.
+        still = self.viewer.unlike(looks, e.still_uv[point], sampled & ~left[:, None] & e.there[point])
+        uneven = c.uneven * looks.std(axis=1)
         with np.errstate(invalid="ignore"):
-            alike = carried <= np.where(np.isnan(tracked), c.unlike, tracked + c.slack)
+            most = np.where(np.isnan(tracked), np.maximum(c.unlike, uneven), tracked + c.slack + uneven)
+            alike = carried <= most
             moved = (carried < c.better * still) & (still - carried > c.margin)
         return alike & (left | moved)
 

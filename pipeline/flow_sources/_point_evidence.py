@@ -45,6 +45,7 @@ class Evidence:
         start: positions at step 0, in the camera of the reference frame; only where ``usable``.
         usable: the position at step 0 is known.
         still_uv: where each point would be seen if it stood still, px of each step's own camera.
+        there: depth there is that of the point.
         onset: the last step before the point left its start, as far as depth or its track show; 0 where nothing does.
         left: depth or a sure track shows that the point left its start.
         gone: depth shows it.
@@ -58,6 +59,7 @@ class Evidence:
     start: Float[np.ndarray, "K 3"]
     usable: Bool[np.ndarray, " K"]
     still_uv: Float[np.ndarray, "K S 2"]
+    there: Bool[np.ndarray, "K S"]
     onset: Int[np.ndarray, " K"]
     left: Bool[np.ndarray, " K"]
     gone: Bool[np.ndarray, " K"]

@@ -7,7 +7,8 @@ a moving point gets close to the rim of its object, the track slides off. Depth 
   unchanged, the point may still be there; if it is smaller, something occludes the point; if it is larger, the point
   has moved. If a track moves away while its start has the same depth and looks the same, it was dragged.
 * *Rigidity test.* Points of a rigid object keep their distances in 3D. A moving point that touched a depth edge is
-  accepted only where it keeps them, and a point that clearly does not keep them is rejected.
+  accepted only where it keeps them, and a point that clearly does not keep them is rejected, unless depth and its track
+  show it still at its start.
 
 Two repairs are made, each verified by depth. A point found at its start is put there. A moving point that was lost or
 strayed is put where its neighbours' rigid motion carries it, if the depth there is as expected; these are flagged.
@@ -159,7 +160,11 @@ class TrackTester:
         movers = np.flatnonzero(moved.any(axis=1))
         edge = lifted.edge & flow.visible & ~home
         if len(movers):
-            flow.valid[movers], edge[movers] = self._ask_neighbours(flow.uvz[movers], flow.valid[movers], edge[movers])
+            before = flow.valid[movers]
+            vouched, edge[movers] = self._ask_neighbours(flow.uvz[movers], before, edge[movers])
+            # An object that waits to be taken does not keep its distance to the hand that comes.
+            rests = (stand.there & ~stand.away & tracks.visible)[movers]
+            flow.valid[movers] = vouched | (before & rests)
         carried = np.zeros(flow.valid.shape, bool)
         held = np.zeros(flow.valid.shape, bool)
         if self.config.carry:
@@ -247,6 +252,7 @@ class TrackTester:
             start=xyz[:, 0],
             usable=usable,
             still_uv=np.broadcast_to(still_uv[:, None], stand.uv.shape),
+            there=stand.there,
             onset=np.where(left, np.maximum(since.argmax(axis=1) - 1, 0), 0),
             left=left,
             gone=gone,

@@ -15,6 +15,8 @@ from schemas.perception import DepthMaps, Tracks2D
 from schemas.scene_flow import keypoint_grid
 
 HORIZON = 24
+WAITS = 10
+"""Steps for which the small card stands still."""
 
 
 class Bench:
@@ -38,6 +40,16 @@ class Bench:
         tracks = Tracks2D(0, uv, visible)
         lifted = lift_tracks(tracks, self.depth, self.edges, self.cameras)
         return lifted, self.tester.test(tracks, lifted)
+
+
+def moved_card(half_side: float, positions: np.ndarray) -> RigidWorld:
+    """A card that faces a still camera, at the given positions."""
+    card = np.tile(np.eye(4), (len(positions), 1, 1))
+    card[:, :3, 3] = positions
+    wall = np.eye(4)
+    wall[2, 3] = 1.5
+    intrinsics = np.array([[170, 0, 96], [0, 170, 72], [0, 0, 1.0]])
+    return RigidWorld(intrinsics, (192, 144), np.tile(np.eye(4), (len(card), 1, 1)), wall, card, half_side)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["camera stands", "camera moves"])
@@ -157,3 +169,28 @@ def test_without_carry_nothing_is_put_anywhere(still):
     tracks = Tracks2D(0, still.exact[..., :2].copy(), visible)
     after = tester.test(tracks, lift_tracks(tracks, still.depth, still.edges, still.cameras))
     assert not after.flow.valid[still.on_card, 5:].any()
+
+
+def test_an_object_that_waits_keeps_its_labels_beside_one_that_moves():
+    """A small card sets off late, beside a large one: its nearest moving points do not keep their distances to it."""
+    time = np.arange(HORIZON + 1)
+    large = moved_card(0.12, np.stack([-0.1 - 0.006 * time, 0 * time, 0.9 + 0 * time], axis=1))
+    late = np.maximum(time - WAITS, 0)
+    small = moved_card(0.04, np.stack([0.075 + 0.006 * late, 0 * time, 0.9 + 0 * time], axis=1))
+    one, other = (w.depth().astype(np.float32) for w in (large, small))
+    depth = np.minimum(one, other)
+    pictures = np.where(other < one, grey_clip(small.frames()), grey_clip(large.frames()))
+    keypoints = keypoint_grid(*large.size)
+    on_small = small.on_card(0, keypoints)
+    tracks, seen = large.tracks(0, keypoints, HORIZON)
+    tracks[on_small], seen[on_small] = (of[on_small] for of in small.tracks(0, keypoints, HORIZON))
+    edges = depth_edges(depth, 0.05)
+    cameras = Cameras(large.intrinsics, large.world_from_camera, large.size, False, "given", "given")
+    tester = TrackTester(pictures, depth, edges, cameras, TrustConfig())
+    found = Tracks2D(0, tracks[..., :2], seen)
+    after = tester.test(found, lift_tracks(found, DepthMaps(depth, "m", "ray-cast"), edges, cameras)).flow
+    assert 2 <= np.count_nonzero(on_small) <= 6
+    assert after.valid[on_small, : WAITS + 1].mean() > 0.95
+    exact = small.flow(0, keypoints, HORIZON).uvz[on_small]
+    wrong = after.valid[on_small] & (np.abs(after.uvz[on_small] - exact).max(axis=-1) > 0.005)
+    assert not wrong.any()
