@@ -75,6 +75,13 @@ def test_what_stage_1_taught_the_backbone_is_told_apart_by_a_policy_without_it(p
     ]  # fmt: skip
 
 
+def test_all_arms_act_by_the_same_protocol(prior, of):
+    evaluations = [step.command for step in prior.steps_of(replace(of, execute=4))
+                   if step.kind in ("evaluate", "robustness")]  # fmt: skip
+    assert evaluations and all(words[words.index("--execute") + 1] == "4" for words in evaluations)
+    assert not any("--execute" in step.command for step in prior.steps_of(of))
+
+
 def test_stage_1_may_see_the_flow_of_more_tasks(prior, of, tmp_path):
     more = replace(of, demonstrations=tmp_path / "few", fresh=tmp_path / "fresh", flow_from=tmp_path / "more")
     inputs = {step.name: step.command[step.command.index("--input") + 1]
