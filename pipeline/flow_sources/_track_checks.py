@@ -163,8 +163,9 @@ class TrackTester:
             before = flow.valid[movers]
             vouched, edge[movers] = self._ask_neighbours(flow.uvz[movers], before, edge[movers])
             # An object that waits to be taken does not keep its distance to the hand that comes.
-            rests = (stand.there & ~stand.away & tracks.visible)[movers]
-            flow.valid[movers] = vouched | (before & rests)
+            rests = before & ~vouched & (stand.there & ~stand.away & tracks.visible)[movers]
+            flow.uvz[movers] = np.where(rests[..., None], flow.uvz[movers, :1], flow.uvz[movers])
+            flow.valid[movers] = vouched | rests
         carried = np.zeros(flow.valid.shape, bool)
         held = np.zeros(flow.valid.shape, bool)
         if self.config.carry:
