@@ -291,7 +291,11 @@ def cluster(ray_place):
         process = subprocess.Popen([*command, *options], env=place, stdout=log, stderr=log)
     yield address
     process.terminate()
-    process.wait()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:  # ray start sometimes hangs in its own end when its node is gone
+        process.kill()
+        process.wait()
 
 
 def test_a_cluster_of_others_is_asked_with_its_token_and_its_loss_is_one_sentence(source, cluster, ray_place, tmp_path):
