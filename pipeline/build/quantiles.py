@@ -47,8 +47,7 @@ class ExactQuantiles:
         Raises:
             ValueError: there are no values.
         """
-        places, ranks = self._places_and_ranks
-        below = np.floor(places).astype(np.int64)
+        places, below, ranks = self._places
         found = np.empty((len(ranks), len(self._counted)))
         for (d, rank), bucket in self._bucket_of.items():
             before = int(self._ends[d, bucket] - self._counted[d, bucket])
@@ -69,17 +68,17 @@ class ExactQuantiles:
         return np.cumsum(self._counted, axis=1)
 
     @cached_property
-    def _places_and_ranks(self) -> tuple[Float[np.ndarray, " Q"], Int[np.ndarray, " R"]]:
-        """Where each quantile lies among the sorted values, and the ranks of its neighbours."""
+    def _places(self) -> tuple[Float[np.ndarray, " Q"], Int[np.ndarray, " Q"], Int[np.ndarray, " R"]]:
+        """Where each quantile lies among the sorted values, the rank below it, and all ranks that are needed."""
         count = int(self._counted[0].sum())
         places = self.shares * (count - 1)
         below = np.floor(places).astype(np.int64)
-        return places, np.unique([below, np.minimum(below + 1, count - 1)])
+        return places, below, np.unique([below, np.minimum(below + 1, count - 1)])
 
     @cached_property
     def _bucket_of(self) -> dict[tuple[int, int], int]:
         """The bucket of each dimension and rank."""
-        ranks, ends = self._places_and_ranks[1].tolist(), self._ends
+        ranks, ends = self._places[2].tolist(), self._ends
         return {(d, r): int(np.searchsorted(ends[d], r, side="right")) for d in range(len(ends)) for r in ranks}
 
     @cached_property
