@@ -231,11 +231,11 @@ def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> St
     results = results_of(of, name, perturbed)
     first = ("--first-episode", str(of.first_episode)) if of.first_episode else ()
     shift = ("--perturb", perturbed) if perturbed else ()
-    shift += ("--execute", str(of.execute)) if of.execute else ()
+    looks = ("--execute", str(of.execute)) if of.execute else ()
     words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *_tasks(of))
     how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--cell", cell, "--output", str(results))
     kind = "robustness" if perturbed else "evaluate"
-    return Step(f"evaluate-{results.name}", kind, (*words, *first, *shift, *_simulator(of), *how), grows=True)
+    return Step(f"evaluate-{results.name}", kind, (*words, *first, *shift, *looks, *_simulator(of), *how), grows=True)
 
 
 def _tasks(of: Experiment) -> tuple[str, ...]:
