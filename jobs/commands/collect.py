@@ -52,6 +52,9 @@ class Collect:
     perturb: tuple[str, ...] = ()
     """Perturb each demonstration: AXIS:STRENGTH with the axes camera, light, background, noise, layout, robot,
     language."""
+    pushes: float = 0.0
+    """Push the hand off its way, on average so many times in 100 steps, so that demonstrations show how to come back;
+    their actions stay the controller's."""
     attempts: int | None = None
     """The most attempts at a task. [default: 3 for each demonstration, and 5]"""
     simulator_python: Path | None = None
@@ -84,6 +87,7 @@ def collect_command(args: Collect) -> int:
             args.settle_steps,
             args.max_steps,
             tuple(map(str, parse(args.perturb))),
+            args.pushes,
         )
         tasks = _collected(args, collection, numbers)
     except (CollectionFailed, NoSimulator) as error:

@@ -38,6 +38,7 @@ class Collection:
         settle_steps: steps without motion before a recording begins.
         max_steps: of a demonstration.
         perturb: perturbations of each, such as ``camera:1``; an attempt's seed decides what they draw.
+        pushes: mean number in 100 steps.
     """
 
     suite: str
@@ -48,11 +49,14 @@ class Collection:
     settle_steps: int = 10
     max_steps: int = 300
     perturb: tuple[str, ...] = ()
+    pushes: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("demos", 1), ("seed", 0), ("side", 16), ("settle_steps", 0), ("max_steps", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{_option(name)} must be {least} or more, found {getattr(self, name)}")
+        if not 0 <= self.pushes <= 100:
+            raise ValueError(f"--pushes must be 0 to 100, found {self.pushes:g}")
 
     def attempt_seed(self, task: int, attempt: int) -> int:
         """The seed of everything that is left to chance in an attempt, 0 to 2^32 - 1."""

@@ -22,6 +22,7 @@ from lamp_model.closed_loop.demonstrations import (
     CollectionFolder,
     demos_in,
 )
+from lamp_model.closed_loop.simulation.scripted.pushes import Pushes
 from pipeline.readers.libero import LiberoReader
 
 FAILS = {1, 2, 5}
@@ -104,7 +105,8 @@ def test_seeds_differ_by_task_attempt_and_collection():
 
 @pytest.mark.parametrize(("options", "said"), [
     ({"tasks": ("10",)}, "the tasks of libero_object are 0, 1"), ({"demos": 0}, "--demos must be 1 or more"),
-    ({"perturb": ("camera:x",)}, "'x' is no strength"), ({"workers": 0}, "--workers must be 1 or more"),
+    ({"perturb": ("camera:x",)}, "'x' is no strength"), ({"pushes": -1.0}, "--pushes must be 0 to 100, found -1"),
+    ({"workers": 0}, "--workers must be 1 or more"),
 ])  # fmt: skip
 def test_a_wrong_command_is_refused_before_anything_starts(tmp_path, options, said):
     with pytest.raises(UsageError, match=said):
@@ -143,3 +145,37 @@ def test_demonstrations_of_the_simulator_can_be_replayed_and_read(tmp_path):
     assert episode.instructions == (drawn["language"]["instruction"],) and episode.success
     depth = episode.views["agentview"].depth.read()
     assert np.isfinite(depth).mean() > 0.9 and 0.3 < np.nanmedian(depth) < 3
+
+
+def test_a_pushed_demonstration_keeps_what_the_controller_chose_and_what_was_done(tmp_path):
+    """What was done reaches the goal again; where the hand was pushed, it went where the push did."""
+    python = needed_simulator("robosuite")
+    words = ["collect", "--suite", "robosuite", "--tasks", "lift", "--demos", "1", "--size", "16", "--pushes", "8"]
+    path = collected(tmp_path, [*words, "--simulator-python", str(python), "--output", "out"], "out")
+    with h5py.File(path) as file:
+        demo = file["data/demo_0"]
+        chosen, done, states = (demo[name][:] for name in ("actions", "executed_actions", "states"))
+        hand = demo["obs/ee_pos"][:]
+    pushed = np.flatnonzero((chosen != done).any(axis=1))
+    assert 0 < len(pushed) < len(chosen) and len(states) == len(done)
+    assert np.array_equal(chosen[:, 3:], done[:, 3:]) and abs(done).max() <= 1
+    last = [row for row in pushed if row + 1 not in pushed and row - 2 in pushed]  # by then the hand has its speed
+    assert last and all((hand[row] - hand[row - 1]) @ done[row, :3] > 0.005 for row in last)
+    assert run_in_simulator(python, "fixtures.replayed", path).split()[-1] == "solved"
+
+
+def test_pushes_come_as_often_as_asked_never_down_and_by_the_seed():
+    def drawn(rate, seed, steps=20000):
+        pushes = Pushes(rate, seed)
+        return [pushes.next() for _ in range(steps)]
+
+    assert not any(push is not None for push in drawn(0.0, 3))
+    some = drawn(2.0, 3)
+    felt = np.array([push for push in some if push is not None])
+    begun = sum(push is not None and before is not push for before, push in zip([None, *some], some, strict=False))
+    assert 0.015 < begun / sum(push is None for push in some) < 0.025
+    assert (felt[:, 2] >= 0).all() and abs(felt).max() <= 1 and np.allclose(np.hypot(*felt.T[:2]), 1)
+    assert abs(felt[:, :2].mean(axis=0)).max() < 0.15
+    again, other = drawn(2.0, 3), drawn(2.0, 4)
+    assert all(np.array_equal(one, two) for one, two in zip(some, again, strict=True))
+    assert [push is None for push in other] != [push is None for push in some]

@@ -6,7 +6,8 @@ Orders and answers are lines of JSON, as in ``child``.
 order            with                                             answers
 ===============  ===============================================  ====================================================
 ``open``         ``suite``, ``task`` (number), ``side``,          ``{"opened": {"name": ..., "unscripted": ..., ...}}``
-                 ``depth``, ``settle``, ``at_most``, ``perturb``
+                 ``depth``, ``settle``, ``at_most``, ``perturb``,
+                 ``pushes``
 ``demonstrate``  ``seed``, ``about`` (attributes), ``path``       ``{"result": {"success": ..., "steps": ..., ...}}``
 ===============  ===============================================  ====================================================
 
@@ -67,7 +68,7 @@ class _Demonstrator:
         assert self._task is not None
         begin = time.perf_counter()
         perturber = Perturber(parse(self._how["perturb"]), seed)
-        made = attempt(self._task, seed, perturber, self._how["settle"], self._how["at_most"])
+        made = attempt(self._task, seed, perturber, *(self._how[name] for name in ("settle", "at_most", "pushes")))
         physics = time.perf_counter() - begin
         if not made.reason:
             look = Look(self._how["side"], self._how["depth"], perturber)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lamp_model.closed_loop.simulation.scripted.grasps import turn
+from lamp_model.closed_loop.simulation.scripted.pushes import Pushes
 
 OPEN, CLOSED = -1.0, 1.0
 GAIN = 14.0
@@ -13,6 +14,8 @@ GAIN = 14.0
 TURN_GAIN = 2.0
 """Action for each radian; an action of 1 asks for half a radian."""
 FASTEST_TURN = 0.6
+ROUGH = 0.012
+"""A movement that need not end nearer than this, metres, may be pushed off its way."""
 
 
 class OutOfTime(Exception):
@@ -25,7 +28,8 @@ class Trajectory:
 
     Attributes:
         states: before each action (time, positions, velocities).
-        actions: as given to the environment: position, rotation vector, gripper (-1 opens, 1 closes).
+        actions: as the controller chose them: position, rotation vector, gripper (-1 opens, 1 closes).
+        executed: as given to the environment; other than ``actions`` where the hand was pushed.
         observed: after each action: ``joint_states`` 7, ``gripper_states`` 2, ``ee_pos`` 3, ``ee_quat`` (xyzw) 4.
         last: the state after the last action.
         solved: after each action, whether the task's goal holds.
@@ -33,6 +37,7 @@ class Trajectory:
 
     states: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
+    executed: list[np.ndarray] = field(default_factory=list)
     observed: list[dict[str, np.ndarray]] = field(default_factory=list)
     last: np.ndarray | None = None
     solved: list[bool] = field(default_factory=list)
@@ -41,9 +46,10 @@ class Trajectory:
 class Arm:
     """Moves the hand, and records every step."""
 
-    def __init__(self, environment: Any, at_most: int):
-        """``environment`` is robosuite's; ``at_most`` the number of steps that may be taken."""
-        self.environment, self.at_most = environment, at_most
+    def __init__(self, environment: Any, at_most: int, pushes: Pushes | None = None):
+        """``environment`` is robosuite's; ``at_most`` the number of steps that may be taken; ``pushes`` take the hand
+        off its way where that does not matter."""
+        self.environment, self.at_most, self._pushes = environment, at_most, pushes
         self.model, self.data = environment.sim.model._model, environment.sim.data._data
         self.trajectory = Trajectory()
         self._site = self.model.site("gripper0_grip_site").id
@@ -85,7 +91,7 @@ class Arm:
             to: for the point between the fingertips, world, metres.
             yaw: for the fingers.
             gripper: ``OPEN`` or ``CLOSED``.
-            within: how near, metres.
+            within: how near, metres; where that is rough, pushes may come.
             at_most: steps after which it is given up.
             speed: largest action, 0 to 1.
 
@@ -93,7 +99,7 @@ class Arm:
             OutOfTime: the attempt's steps are used up.
         """
         for _ in range(at_most):
-            self.step(to, yaw, gripper, speed)
+            self.step(to, yaw, gripper, speed, self._pushes if within >= ROUGH else None)
             if np.linalg.norm(to - self.position) < within:
                 return True
         return False
@@ -103,7 +109,9 @@ class Arm:
         for _ in range(steps):
             self.step(to, yaw, gripper)
 
-    def step(self, to: np.ndarray, yaw: float, gripper: float, speed: float = 1.0) -> None:
+    def step(
+        self, to: np.ndarray, yaw: float, gripper: float, speed: float = 1.0, pushes: Pushes | None = None
+    ) -> None:
         """One step towards a point, with the gripper kept vertical.
 
         Raises:
@@ -115,10 +123,10 @@ class Arm:
         rotation = np.cross(down, [0.0, 0.0, -1.0])
         rotation[2] += turn(yaw, self.yaw)
         rotation = np.clip(TURN_GAIN * rotation, -FASTEST_TURN, FASTEST_TURN)
-        self.act(np.concatenate([move, rotation, [gripper]]))
+        self.act(np.concatenate([move, rotation, [gripper]]), pushes.next() if pushes is not None else None)
 
-    def act(self, action: np.ndarray) -> None:
-        """Carry out an action and record it.
+    def act(self, action: np.ndarray, push: np.ndarray | None = None) -> None:
+        """Carry out an action and record it; a push (3, an action's movement) takes the place of its movement.
 
         Raises:
             OutOfTime: the attempt's steps are used up.
@@ -128,7 +136,8 @@ class Arm:
             raise OutOfTime(f"the task was not solved in {self.at_most} steps")
         kept.states.append(self.environment.sim.get_state().flatten())
         kept.actions.append(action)
-        self.environment.step(action)
+        kept.executed.append(action if push is None else np.concatenate([push, action[3:]]))
+        self.environment.step(kept.executed[-1])
         kept.observed.append(self._observed())
         kept.last = self.environment.sim.get_state().flatten()
         kept.solved.append(bool(self.environment._check_success()))

@@ -55,6 +55,8 @@ def write_demonstration(path: Path, task: OpenTask, made: Attempt, about: dict[s
         demo.attrs["perturbations"] = json.dumps(look.perturber.drawn)
         demo.attrs.update({"num_samples": length, "model_file": made.model, "init_state": kept.states[0], **about})
         demo["actions"], demo["states"] = np.stack(kept.actions), np.stack(kept.states)
+        if not np.array_equal(kept.actions, kept.executed):
+            demo["executed_actions"] = np.stack(kept.executed)
         seen = {name: np.stack([one[name] for one in kept.observed]) for name in kept.observed[0]}
         quaternion = seen.pop("ee_quat")
         seen["ee_ori"] = np.stack([_rotation_vector(one) for one in quaternion])
