@@ -111,7 +111,7 @@ def main() -> None:
             trainer, loader = prepared_stage(stage, data, folder / f"stage{stage}", options, args)
             say(stage, trainer, measure(trainer, loader, args.steps), args)
             model = trainer.stage.model
-            if uncacheable(model.config) is None:
+            if uncacheable(model.config, trainer.config) is None:
                 encode = trainer.stage.encode
                 assert isinstance(loader.shards, TrainingData)
                 with cached(model, loader.shards, loader, 1.0) as encoder:

@@ -109,7 +109,7 @@ def cached(
         encoder = CachedEncoder(model, cache)
         if fill:
             encoder.fill(loader, len(data))
-        print(f"features: {len(cache)} of {len(data)} samples are cached in {folder}")
+        print(f"features: {len(cache)} pairs of sample and text are cached in {folder} ({len(data)} samples)")
         yield encoder
 
 
