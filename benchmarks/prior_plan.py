@@ -33,6 +33,7 @@ class Experiment:
         flow_from: another, of more tasks, whose flow stage 1 sees; None: ``demonstrations``.
         demos: numbers of demonstrations a task with actions, ascending; stage 1 sees the flow of the most.
         judged: demonstrations a task that are for judging only.
+        pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
         first_episode, episodes: initial states that are acted from, for each task.
         execute: actions of a chunk that are carried out before the next look; None: all, as published.
@@ -53,6 +54,7 @@ class Experiment:
     flow_from: Path | None = None
     demos: tuple[int, ...] = (5, 20)
     judged: int = 2
+    pushes: float = 0.0
     arms: tuple[str, ...] = MAIN
     seeds: tuple[int, ...] = (0, 1, 2)
     tasks: tuple[int, ...] = ()
@@ -125,7 +127,8 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     fresh = of.fresh or demonstrations
     if of.demonstrations is None:
         count = str(of.demos[-1] + of.judged)
-        words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, *_tasks(of), *_simulator(of))
+        pushes = ("--pushes", f"{of.pushes:g}") if of.pushes else ()
+        words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, *_tasks(of), *pushes, *_simulator(of))
         output = ("--workers", str(of.parallel), "--output", str(of.folder / "demos"))
         yield Step("collect", "collect", (*words, *output), grows=True)
     most = _chosen(0, of.demos[-1])

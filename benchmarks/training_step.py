@@ -88,7 +88,7 @@ def prepared_stage(stage: int, data: Path, folder: Path, options: dict, args: ar
 def main() -> None:
     """Measure both stages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="tiny", choices=("tiny", "paper"))
+    parser.add_argument("--preset", default="tiny", choices=("tiny", "laptop", "small", "paper"))
     parser.add_argument("--steps", type=at_least_one, default=10)
     parser.add_argument("--batch-size", type=at_least_one, default=8)
     parser.add_argument("--threads", type=at_least_one, default=1)
