@@ -232,6 +232,21 @@ class CameraView:
 
 
 @dataclass(frozen=True)
+class RobotJoints:
+    """What the robot's joints measured at each frame.
+
+    Attributes:
+        names: as in the robot's description (URDF), without what comes before: ``joint1`` of ``panda_joint1``.
+        positions: radians, or metres where a joint slides.
+        world_from_base: pose of the description's first link in the world of the cameras' poses, 4 x 4.
+    """
+
+    names: tuple[str, ...]
+    positions: Float[np.ndarray, "T J"]
+    world_from_base: Float[np.ndarray, "4 4"]
+
+
+@dataclass(frozen=True)
 class ActionConvention:
     """The meaning of an action's numbers.
 
@@ -289,6 +304,7 @@ class Episode:
         unusable_cameras: the reason by name, for cameras that the data name and whose pictures cannot be read. They are
             not among the views; the episode is unusable only if one of them is requested.
         tools_xyz: see ``tool_positions``; given where the state does not hold it as x, y, z.
+        joints: of the robot, where they and its place are known.
     """
 
     ref: EpisodeRef
@@ -310,6 +326,7 @@ class Episode:
     tools_xyz: Float[np.ndarray, "N T 3"] | None = None
     frame_instructions: tuple[tuple[str, ...], ...] | None = None
     unusable_cameras: dict[str, BadEpisode] = field(default_factory=dict)
+    joints: RobotJoints | None = None
 
     def instructions_at(self, frame: int) -> tuple[str, ...]:
         """The texts that belong to a frame; the same list at every frame of most datasets."""

@@ -34,6 +34,7 @@ class PointFlag(IntFlag):
     DEPTH_EDGE = 8  # it crossed a depth discontinuity at some visible step
     JUMP = 16  # it moved farther in one step than is plausible
     CARRIED = 32  # at some step its position was set from its neighbours' rigid motion, in agreement with depth
+    JOINTS = 64  # it lies on the robot, and its positions are those of the recorded joints
 
 
 @dataclass(frozen=True)

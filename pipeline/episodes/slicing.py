@@ -20,7 +20,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, " N"]) -> Episode:
     Pixels, depth and simulator states are not read until they are requested.
     """
     source = np.array([episode.source_frame(int(frame)) for frame in frames])
-    made, texts = episode.standard_actions, episode.frame_instructions
+    made, texts, joints = episode.standard_actions, episode.frame_instructions, episode.joints
     if made is not None:
         made = replace(
             made,
@@ -39,6 +39,7 @@ def take_frames(episode: Episode, frames: Int[np.ndarray, " N"]) -> Episode:
         standard_actions=made,
         source_frames=source,
         tools_xyz=None if episode.tools_xyz is None else episode.tools_xyz[:, frames],
+        joints=None if joints is None else replace(joints, positions=joints.positions[frames]),
         frame_instructions=None if texts is None else tuple(texts[int(frame)] for frame in frames),
     )
 

@@ -14,6 +14,7 @@ Two repairs are made, each verified by depth. A point found at its start is put 
 strayed is put where its neighbours' rigid motion carries it, if the depth there is as expected; these are flagged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from pipeline.flow_sources._body_claims import ClaimConfig, Claims
-from pipeline.flow_sources._body_motion import find_bodies
+from pipeline.flow_sources._body_motion import BodyMotion, find_bodies
 from pipeline.flow_sources._point_evidence import Evidence, WindowViewer, nearest_keypoints, on_same_surface
 from pipeline.vision.depth_noise import EXACT
 from pipeline.vision.lift import LiftedTracks
@@ -147,9 +148,19 @@ class TrackTester:
         for nearest, frame in zip(self.nearest, depth, strict=True):
             nearest[:] = cv2.erode(np.where(np.isfinite(frame), frame, np.inf).astype(np.float32), square)
 
-    def test(self, tracks: Tracks2D, lifted: LiftedTracks) -> LiftedTracks:
+    def test(
+        self,
+        tracks: Tracks2D,
+        lifted: LiftedTracks,
+        bodies: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]] = (),
+        settled: Int[np.ndarray, " _"] | None = None,
+    ) -> LiftedTracks:
         """Remove wrong track positions of a window, first by the depth test, then by the rigidity test with moving
         neighbours; then restore points that their neighbours can carry.
+
+        Args:
+            bodies: whose motion is known, each with some of its points; they may hold others.
+            settled: points whose positions are known otherwise: no body is looked for among them.
         """
         steps = tracks.reference + np.arange(tracks.uv.shape[1])
         frames, within = np.minimum(steps, len(self.depth) - 1), steps < len(self.depth)
@@ -170,7 +181,9 @@ class TrackTester:
         held = np.zeros(flow.valid.shape, bool)
         if self.config.carry:
             if self.bodies:
-                flow, held, carried = self._give_to_bodies(tracks, flow, stand, moved, lifted.flow.valid[:, 0], frames)
+                flow, held, carried = self._give_to_bodies(
+                    tracks, flow, stand, moved, lifted.flow.valid[:, 0], frames, bodies, settled
+                )
             held &= within
             flow.valid[:, ~within] = False
             movers = np.union1d(movers, np.flatnonzero(held.any(axis=1)))
@@ -190,6 +203,8 @@ class TrackTester:
         moved: Bool[np.ndarray, "K S"],
         usable: Bool[np.ndarray, " K"],
         frames: Int[np.ndarray, " S"],
+        known: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]],
+        settled: Int[np.ndarray, " _"] | None,
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
         """Put points where the rigid bodies that they move with take them.
 
@@ -200,6 +215,7 @@ class TrackTester:
             moved: where a track has left its start.
             usable: points whose depth is known in the reference frame.
             frames: of the steps.
+            known, settled: see ``test``.
 
         Returns:
             The flow, the steps at which a body holds a point, and those at which that is not where the track was.
@@ -207,10 +223,13 @@ class TrackTester:
         c, cameras = self.config, self.cameras
         scale = np.array([*cameras.size, 1])
         held, put = np.zeros(flow.valid.shape, bool), np.zeros(flow.valid.shape, bool)
-        who = np.flatnonzero((moved & flow.valid).any(axis=1))
+        asked = np.logical_or.reduce(moved & flow.valid, axis=1)
+        if settled is not None:
+            asked[settled] = False
+        who = np.flatnonzero(asked)
         xyz = lift(flow.uvz * scale, cameras.intrinsics)
         found = find_bodies(xyz[who], flow.valid[who], c.reach, c.stretch, c.agree)
-        bodies = [(body, who[body.members]) for body in found]
+        bodies = [*((body, who[body.members]) for body in found), *known]
         if not bodies:
             return flow, held, put
         viewer = WindowViewer(self.grey, self.depth, cameras, frames, c.match)

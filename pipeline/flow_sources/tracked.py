@@ -1,16 +1,20 @@
 """Flow from pictures: a tracker follows points in the image, and depth and cameras lift them to 3D."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from pipeline.flow_sources import EpisodeFlow, Scene
+from pipeline.flow_sources._arm_motion import ArmMotion
 from pipeline.flow_sources._moving_camera import MovingCameraTester
 from pipeline.flow_sources._noise_bounds import for_noise_of
 from pipeline.flow_sources._scene import SceneObserver
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
+from pipeline.robots.description import BadDescription, RobotDescription
 from pipeline.timing import Stopwatch
 from pipeline.trackers import make_tracker
 from pipeline.vision.lift import LiftedTracks, lift_tracks
@@ -31,6 +35,9 @@ class Config(TrustConfig):
         test: whether tracks are checked against depth and each other (``pipeline.flow_sources._track_checks``).
         cut_level: change of the picture from one frame to the next that may be a cut (``pipeline.vision.scene_cuts``);
             None not to look for cuts.
+        arm: what tells how the robot moves: its ``tracks``, as of all else, or its recorded ``joints``.
+        robot: the file that describes the robot (URDF or MJCF), for the latter.
+        touch: metres from a link's surface within which a point lies on it.
     """
 
     tracker: PluginChoice = PluginChoice("lk")
@@ -38,9 +45,18 @@ class Config(TrustConfig):
     camera: PluginChoice = PluginChoice("static")
     test: bool = True
     cut_level: float | None = 0.3
+    arm: Literal["tracks", "joints"] = "tracks"
+    robot: str | None = field(default=None, metadata={"place": True})
+    touch: float = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.touch <= 0:
+            raise ValueError(f"touch must be above 0, found {self.touch}")
+        if self.arm == "joints" and (self.robot is None or not Path(self.robot).is_file()):
+            raise ValueError(
+                f"arm=joints needs robot=FILE, the robot's description (URDF or MJCF), found {self.robot!r}"
+            )
         check_level("tracked", self.cut_level)
 
 
@@ -62,6 +78,13 @@ class TrackedFlow:
         self.name = config.tracker.name
         self.tracker = make_tracker(config.tracker)
         self.config = config
+        self.robot: RobotDescription | None = None
+        if config.arm == "joints" and config.robot is not None:
+            self.name += "+joints"
+            try:
+                self.robot = RobotDescription(Path(config.robot))
+            except BadDescription as error:
+                raise ValueError(str(error)) from error
         self.observer = SceneObserver(config.depth, config.camera, config.cut_level, config.depth_noise is None)
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
@@ -80,6 +103,10 @@ class TrackedFlow:
         """See ``pipeline.flow_sources.FlowSource.follow``."""
         view = scene.episode.views[scene.episode.primary]
         depth, edges, cameras = self.observer.depth_and_cameras(scene, depth_edge, watch)
+        arm = None
+        if self.robot is not None:
+            with watch.stage("test tracks"):
+                arm = ArmMotion(self.robot, scene.episode, depth, cameras, self.config.touch, self.config.match)
         with watch.stage("track"):
             tracks = self.tracker.track(view.frames, references, keypoints, horizon)
 
@@ -93,9 +120,13 @@ class TrackedFlow:
             for track in tracks:
                 with watch.stage("lift and evaluate"):
                     lifted = lift_tracks(track, depth, edges, cameras)
-                if tester is not None:
-                    with watch.stage("test tracks"):
-                        lifted = tester.test(track, lifted)
+                with watch.stage("test tracks"):
+                    robot = arm.on(track.reference, lifted) if arm is not None else None
+                    if tester is not None:
+                        known = () if robot is None else robot.bodies
+                        lifted = tester.test(track, lifted, known, robot.point if robot is not None else None)
+                    if robot is not None:
+                        lifted = robot.put(lifted)
                 yield track.reference, lifted
 
         return EpisodeFlow(windows(), cameras, depth.unit, depth.source, self.name, depth.alignment, depth, depth.noise)

@@ -38,6 +38,7 @@ from schemas.episode import (
     EpisodeRef,
     RecordedDepth,
     RecordedSimulation,
+    RobotJoints,
 )
 from schemas.robot_conventions import LIBERO_DELTA, LIBERO_STATE
 
@@ -46,6 +47,9 @@ CONVENTION = LIBERO_DELTA
 STATE_NAMES = LIBERO_STATE
 FOV_Y = {"agentview": 45.0, "robot0_eye_in_hand": 75.0}
 PRIMARY, WRIST = "agentview", "eye_in_hand"
+BASE = "robot0_base"
+JOINTS = (*(f"joint{number}" for number in range(1, 8)), "finger_joint1", "finger_joint2")
+"""Of a Panda with its own hand, as Franka names them."""
 SIMULATOR_NAMES = {PRIMARY: "agentview", WRIST: "robot0_eye_in_hand"}
 
 
@@ -111,7 +115,21 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
         success=bool(rewards[-1] > 0) if len(rewards) else None,
         notes=cameras.notes | pairing.notes,
         unusable_cameras=cameras.unusable,
+        joints=_joints(ref, obs, length, model),
     )
+
+
+def _joints(ref: EpisodeRef, obs: Node, length: int, model: SimulatorModel) -> RobotJoints | None:
+    """The robot's joints, where they were recorded and the model says where the robot stands."""
+    base = model.world_from_body(BASE)
+    if base is None or "joint_states" not in obs:
+        return None
+    _check_shape(ref, obs, "joint_states", ("T", 7), length)
+    # The simulator's second finger counts the other way.
+    positions = np.concatenate([obs["joint_states"][:], np.abs(obs["gripper_states"][:])], axis=1)
+    if not np.isfinite(positions).all():
+        raise BadEpisode("not_finite", f"{ref.name}: joint_states hold a value that is not finite")
+    return RobotJoints(JOINTS, positions, base)
 
 
 def _check_shapes(ref: EpisodeRef, demo: Node) -> int:

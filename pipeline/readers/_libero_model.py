@@ -5,7 +5,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from schemas.cameras import pose_from_mujoco
+from schemas.cameras import pose_from_mujoco, pose_from_quaternion
 from schemas.episode import BadEpisode
 
 NEAR, FAR = 0.01, 50.0
@@ -60,6 +60,21 @@ class SimulatorModel:
         if not np.linalg.norm(quaternion) > 0:
             raise BadEpisode("bad_model", f"{self.episode}: quat of camera {camera} is all zero")
         return pose_from_mujoco(position, quaternion)
+
+    def world_from_body(self, name: str) -> np.ndarray | None:
+        """The pose of a body that is fixed to the world, 4 x 4.
+
+        Raises:
+            BadEpisode: position or orientation are not numbers.
+        """
+        found = self._find(f"./worldbody/body[@name='{name}']")
+        if found is None or found.find("joint") is not None or found.find("freejoint") is not None:
+            return None
+        position = self._numbers(found, "pos", 3) if found.get("pos") else [0.0, 0.0, 0.0]
+        turned = self._numbers(found, "quat", 4) if found.get("quat") else [1.0, 0.0, 0.0, 0.0]
+        if not np.linalg.norm(turned) > 0:
+            raise BadEpisode("bad_model", f"{self.episode}: quat of body {name} is all zero")
+        return pose_from_quaternion(np.array(position), np.array(turned))
 
     def has_camera(self, camera: str) -> bool:
         """Whether there is a camera of this name."""

@@ -44,7 +44,7 @@ from pipeline.readers._droid_raw import TRAJECTORY, list_raw, read_raw
 from pipeline.readers._droid_texts import bad_annotations, words_of_raw
 from pipeline.readers._forms import Form, form_of, listers
 from pipeline.readers._instructions import instructions_of
-from schemas.episode import ActionConvention, CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef
+from schemas.episode import ActionConvention, CameraKind, CameraView, DatasetInfo, Episode, EpisodeRef, RobotJoints
 
 INFO = DatasetInfo(
     name="droid",
@@ -121,7 +121,7 @@ class DroidReader:
 
     def read(self, ref: EpisodeRef) -> Episode:
         """One trajectory; its pictures are decoded on demand."""
-        return with_kinds(form_of(ref, FORMS).read(ref, self.config), *CAMERA_KINDS)
+        return _with_joints(with_kinds(form_of(ref, FORMS).read(ref, self.config), *CAMERA_KINDS))
 
     def words(self, ref: EpisodeRef) -> EpisodeTexts:
         """See ``pipeline.readers.TellsWords``."""
@@ -163,6 +163,13 @@ def _read_rlds(ref: EpisodeRef, config: Config) -> Episode:
         frame_instructions=told.by_frame,
         unusable_cameras=cameras.unusable,
     )
+
+
+def _with_joints(episode: Episode) -> Episode:
+    """The episode with its arm's joints, which its state holds; calibrated cameras have their poses in its base."""
+    columns = [STATE_NAMES.index(f"joint_{number}") for number in range(1, 8)]
+    names = tuple(f"joint{number}" for number in range(1, 8))
+    return dataclasses.replace(episode, joints=RobotJoints(names, episode.state[:, columns], np.eye(4)))
 
 
 def _view(ref: EpisodeRef, name: str, record: RldsEpisode) -> CameraView | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.episode import BadEpisode
+from schemas.errors import MissingDependency
 
 FILE = re.compile(r'file="([^"]*)"')
 ROOTS = (("robosuite/models/assets/", "robosuite"), ("assets/", "libero_assets"))
@@ -48,6 +49,21 @@ class AssetFolders:
             return package / "models" / "assets" if package else None
         package = _package("libero")
         return self.libero_assets or (package / "libero" / "assets" if package else None)
+
+
+def physics_library(what: str) -> Any:
+    """The package mujoco, for work that draws nothing.
+
+    Args:
+        what: needs it, in words.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
+    if importlib.util.find_spec("mujoco") is None:
+        raise MissingDependency(f"{what} needs mujoco: pip install 'lamp-robotics[sim]'")
+    return importlib.import_module("mujoco")
 
 
 @cache

@@ -25,6 +25,7 @@ class LiftedTracks:
         edge: visible, and next to a depth discontinuity.
         carried: placed by its neighbours' motion (``pipeline.flow_sources._track_checks``); None where the flow source
             does not do that.
+        joints: placed by the robot's recorded joints (``pipeline.flow_sources._arm_motion``); None where none are.
         exact: positions are exact, not measured: no noise filter and no check for slipped tracks is needed.
     """
 
@@ -32,6 +33,7 @@ class LiftedTracks:
     hole: Bool[np.ndarray, "K S"]
     edge: Bool[np.ndarray, "K S"]
     carried: Bool[np.ndarray, "K S"] | None = None
+    joints: Bool[np.ndarray, " K"] | None = None
     exact: bool = False
 
 

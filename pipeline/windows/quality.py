@@ -101,6 +101,7 @@ def evaluate(
         (PointFlag.DEPTH_EDGE, edge.any(1)),
         (PointFlag.JUMP, jump.any(1)),
         (PointFlag.CARRIED, carried.any(1)),
+        (PointFlag.JOINTS, np.zeros(len(uvz), bool) if lifted.joints is None else lifted.joints),
     )
     for flag, which in troubles:
         flags[which] |= np.uint8(flag)

@@ -72,6 +72,7 @@ def resample(lifted: LiftedTracks, times: StepTimes) -> LiftedTracks:
         hole=(lifted.hole[:, lower] | lifted.hole[:, upper]) & flow.visible,
         edge=_since_last_step(lifted.edge, lower, upper),
         carried=None if lifted.carried is None else lifted.carried[:, lower] | lifted.carried[:, upper],
+        joints=lifted.joints,
         exact=lifted.exact,
     )
 

@@ -113,6 +113,8 @@ def test_poses_that_nobody_can_check_are_not_used(tmp_path):
 def test_state_and_action_are_the_recorded_numbers(tmp_path):
     write(tmp_path)
     episode = read(tmp_path)
+    assert episode.joints.names[0] == "joint1" and np.array_equal(episode.joints.positions, episode.state[:, 7:])
+    assert np.array_equal(episode.joints.world_from_base, np.eye(4))  # in which calibration files give poses
     assert episode.state.shape == (4, 14) and len(episode.state_names) == 14
     assert episode.state[2, :3] == pytest.approx([0.52, 0.05, 0.3]) and episode.state[0, 6] == 0.25
     assert episode.state[0, 7:] == pytest.approx(np.arange(7) / 10)

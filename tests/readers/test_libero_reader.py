@@ -285,3 +285,39 @@ def test_memory_does_not_grow_with_the_number_of_demos(tmp_path):
     of_one_demo = 30 * 128 * 128 * (3 + 3 + 4) / 1024
     assert len(peaks) == 20 and of_one_demo > 4000
     assert peaks[-1] - peaks[2] < 2 * of_one_demo  # all of it would be 17 times that
+
+
+def panda_flange(joints):
+    """Pose of a Panda's last link in its base, by the maker's table of Denavit-Hartenberg parameters (Craig's form)."""
+    pose = np.eye(4)
+    table = zip(
+        joints,
+        (0, 0, 0, 0.0825, -0.0825, 0, 0.088),
+        (0.333, 0, 0.316, 0, 0.384, 0, 0),
+        np.pi / 2 * np.array([0, -1, 1, 1, -1, 1, 1]),
+        strict=True,
+    )
+    for angle, a, d, alpha in table:
+        c, s, ca, sa = np.cos(angle), np.sin(angle), np.cos(alpha), np.sin(alpha)
+        pose = pose @ [[c, -s, 0, a], [s * ca, c * ca, -sa, -d * sa], [s * sa, c * sa, ca, d * ca], [0, 0, 0, 1]]
+    return pose
+
+
+def test_joints_and_base_take_the_hand_where_it_was_recorded(real):
+    """Seen from the last link, the recorded hand stays where it is fixed."""
+    episode, arrays, _ = real
+    told = episode.joints
+    assert told.names[:7] == tuple(f"joint{number}" for number in range(1, 8)) and told.positions.shape[1] == 9
+    flange = np.stack([told.world_from_base @ panda_flange(row[:7]) for row in told.positions])
+    hand = arrays["obs/ee_states"][:, :3] - flange[:, :3, 3]
+    fixed = np.einsum("tji,tj->ti", flange[:, :3, :3], hand)
+    assert np.abs(fixed - fixed.mean(axis=0)).max() < 0.002 and np.abs(fixed.mean(axis=0) - [0, 0, 0.2]).max() < 0.01
+    assert ((told.positions[:, 7:] >= 0) & (told.positions[:, 7:] < 0.05)).all()  # fingers, metres
+
+
+def test_without_a_model_the_robot_stands_nowhere(tmp_path):
+    def change(file):
+        del file["data/demo_0"].attrs["model_file"]
+
+    write_file(tmp_path / "x_demo.hdf5", [Demo(frames=3)], change)
+    assert only_episode(tmp_path).joints is None

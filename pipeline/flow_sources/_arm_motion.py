@@ -1,0 +1,206 @@
+"""Puts points that lie on the robot where its recorded joints take them: exact, also where they are hidden.
+
+A point lies on the link whose surface it touches in the reference frame. Depth has the last word: where it shows, at
+more steps than a few, that the point cannot be where the link takes it, the joints do not hold for the point, and its
+track is kept.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from pipeline.flow_sources._body_motion import MOVED, BodyMotion
+from pipeline.robots.description import BadDescription, RobotDescription
+from pipeline.vision.lift import LiftedTracks
+from schemas.cameras import Cameras, invert_pose, lift, project, transform
+from schemas.episode import BadEpisode, Episode
+from schemas.perception import DepthMaps
+from schemas.scene_flow import SceneFlow
+
+DOUBT = 0.1
+"""Share of the steps at which depth tells of a point at which it may contradict."""
+NEAREST = 0.01
+"""Smallest depth in metres in the reference camera; nearer, image coordinates are meaningless."""
+LOOKS, FEW = 8, 50
+"""Frames at which the robot is looked for, and pixels of it that tell nothing yet."""
+SHOWN, ELSEWHERE = 0.6, 0.05
+"""Share of what is visible of the robot that depth must show in its place, and metres from it that are elsewhere."""
+AROUND = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+
+
+@dataclass(frozen=True)
+class ArmPoints:
+    """Points of a window that lie on the robot.
+
+    Attributes:
+        point: which points.
+        uvz: where the joints take them, as in ``SceneFlow``.
+        visible: depth shows them there.
+        valid: steps at which ``uvz`` holds.
+        bodies: the links that move, each with its points.
+    """
+
+    point: Int[np.ndarray, " P"]
+    uvz: Float[np.ndarray, "P S 3"]
+    visible: Bool[np.ndarray, "P S"]
+    valid: Bool[np.ndarray, "P S"]
+    bodies: tuple[tuple[BodyMotion, Int[np.ndarray, " _"]], ...]
+
+    def put(self, lifted: LiftedTracks) -> LiftedTracks:
+        """The window with these points where the joints take them."""
+        uvz, visible, valid = lifted.flow.uvz.copy(), lifted.flow.visible.copy(), lifted.flow.valid.copy()
+        uvz[self.point] = np.where(self.valid[..., None], self.uvz, uvz[self.point])
+        visible[self.point], valid[self.point] = self.visible, self.valid
+        joints = np.zeros(len(uvz), bool)
+        joints[self.point] = True
+        others = ~joints[:, None]
+        return replace(
+            lifted,
+            flow=SceneFlow(uvz, visible, valid),
+            hole=lifted.hole & others,
+            edge=lifted.edge & others,
+            carried=None if lifted.carried is None else lifted.carried & others,
+            joints=joints,
+        )
+
+
+class ArmMotion:
+    """The robot in the windows of an episode."""
+
+    def __init__(
+        self,
+        robot: RobotDescription,
+        episode: Episode,
+        depth: DepthMaps,
+        cameras: Cameras,
+        touch: float,
+        match: float,
+    ):
+        """Find the robot's links at every frame.
+
+        Args:
+            robot: the robot.
+            episode: of which the primary view is tracked.
+            depth: of its frames, in metres.
+            cameras: their intrinsics hold for that view.
+            touch: metres from a link's surface within which a point lies on it.
+            match: largest difference in metres between measured and expected depth.
+
+        Raises:
+            BadEpisode: the episode has no joints, or not those of this robot; its camera's place is not known, or its
+                depth is not in metres.
+        """
+        view, joints = episode.views[episode.primary], episode.joints
+        if joints is None:
+            raise BadEpisode("no_joints", f"{episode.ref.name} has no recorded joints: build it without arm=joints")
+        if view.world_from_camera is None:
+            raise BadEpisode(
+                "no_camera_pose",
+                f"{episode.ref.name}: where camera {view.name} is from the robot is not known: build it without "
+                "arm=joints, or with its calibration",
+            )
+        if depth.unit != "m":
+            raise BadEpisode("relative_depth", f"{episode.ref.name}: arm=joints needs depth in metres")
+        try:
+            self._robot = robot.moving(joints)
+        except BadDescription as error:
+            raise BadEpisode("other_robot", f"{episode.ref.name}: {error}") from error
+        self._depth, self._cameras, self._touch, self._match = depth.depth, cameras, touch, match
+        self._poses = np.broadcast_to(view.world_from_camera, (view.length, 4, 4))
+        self._check_seen(episode.ref.name)
+
+    def _check_seen(self, name: str) -> None:
+        """Check at some frames that depth shows the robot where it should be, as far as nothing nearer covers it: else
+        joints, description, the robot's place and the camera's do not belong together.
+        """
+        shown = asked = 0
+        width, height = self._cameras.size
+        for frame in np.unique(np.linspace(0, len(self._depth) - 1, LOOKS).astype(int)):
+            poses = invert_pose(self._poses[frame]) @ self._robot.world_from_link[frame]
+            points = np.concatenate([transform(pose, s) for pose, s in zip(poses, self._robot.surfaces, strict=True)])
+            u, v, z = project(points, self._cameras.intrinsics).T
+            with np.errstate(invalid="ignore"):
+                inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+            place = v[inside].astype(int) * width + u[inside].astype(int)
+            front = np.full(width * height, np.inf)
+            np.minimum.at(front, place, z[inside])
+            off = self._depth[frame].ravel() - front
+            with np.errstate(invalid="ignore"):
+                seen = np.isfinite(front) & (off > -ELSEWHERE)
+                asked += int(np.count_nonzero(seen))
+                shown += int(np.count_nonzero(seen & (off < ELSEWHERE)))
+        if asked > FEW and shown < SHOWN * asked:
+            raise BadEpisode(
+                "other_robot",
+                f"{name}: of the robot that its joints describe, depth shows {shown / asked:.0%} where it should be: "
+                "another description than the robot's, or its place or the camera's is wrong",
+            )
+
+    def on(self, reference: int, lifted: LiftedTracks) -> "ArmPoints":
+        """The points of a window that lie on the robot."""
+        flow, scale = lifted.flow, np.array([*self._cameras.size, 1])
+        steps = reference + np.arange(flow.uvz.shape[1])
+        within = steps < len(self._depth)
+        frames = np.minimum(steps, len(self._depth) - 1)
+        begin = self._poses[reference]
+        start = transform(begin, lift(flow.uvz[:, 0] * scale, self._cameras.intrinsics))
+        usable = np.flatnonzero(flow.valid[:, 0])
+        link, _ = self._robot.nearest(start[usable], reference, self._touch)
+        point, link = usable[link >= 0], link[link >= 0]
+        world = self._robot.carried(start[point], link, frames)
+        agree, contradicted = self._look(world, frames)
+        agree, contradicted = agree & within, contradicted & within
+        asked = (agree | contradicted).sum(axis=1)
+        kept = contradicted.sum(axis=1) <= DOUBT * asked
+        point, link, world, agree = point[kept], link[kept], world[kept], agree[kept]
+        there = project(transform(invert_pose(begin), world), self._cameras.intrinsics)
+        with np.errstate(invalid="ignore"):
+            known = within & (there[..., 2] > NEAREST) & (np.abs(there[..., :2]) < 2 * scale[:2]).all(axis=-1)
+        known[:, 0] = agree[:, 0] = True
+        there[:, 0] = flow.uvz[point, 0] * scale
+        return ArmPoints(point, there / scale, agree, known, self._bodies(point, link, world, frames, begin))
+
+    def _bodies(
+        self,
+        point: Int[np.ndarray, " P"],
+        link: Int[np.ndarray, " P"],
+        world: Float[np.ndarray, "P S 3"],
+        frames: Int[np.ndarray, " S"],
+        begin: Float[np.ndarray, "4 4"],
+    ) -> tuple[tuple[BodyMotion, Int[np.ndarray, " _"]], ...]:
+        """The links that move, each with its points: what they hold moves with them."""
+        found = []
+        for number in np.unique(link):
+            poses = self._robot.world_from_link[frames, number]
+            motion = invert_pose(begin) @ poses @ invert_pose(poses[0]) @ begin
+            own = point[link == number]
+            if np.linalg.norm(world[link == number] - world[link == number, :1], axis=-1).max() > MOVED:
+                everywhere = np.ones(len(frames), bool)
+                found.append((BodyMotion(own, everywhere, motion[:, :3, :3], motion[:, :3, 3]), own))
+        return tuple(found)
+
+    def _look(
+        self, world: Float[np.ndarray, "P S 3"], frames: Int[np.ndarray, " S"]
+    ) -> tuple[Bool[np.ndarray, "P S"], Bool[np.ndarray, "P S"]]:
+        """Where depth shows points at supposed places, and where it shows that they are not there: all around is
+        farther. Neither where something nearer covers the place, or it is outside the image.
+        """
+        own = project(transform(invert_pose(self._poses[frames]), world), self._cameras.intrinsics)
+        with np.errstate(invalid="ignore"):
+            inside = ((own[..., :2] >= 0) & (own[..., :2] < self._cameras.size)).all(axis=-1)
+        agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
+        point, step = np.nonzero(inside)
+        u, v, z = own[point, step].T
+        height, width = self._depth.shape[1:]
+        around = [
+            self._depth[
+                frames[step], np.clip(v.astype(int) + y, 0, height - 1), np.clip(u.astype(int) + x, 0, width - 1)
+            ]
+            for y, x in AROUND
+        ]
+        off = np.stack(around) - z
+        with np.errstate(invalid="ignore"):
+            agree[point, step] = (np.abs(off) < self._match).any(axis=0)
+            contradicted[point, step] = (off >= self._match).all(axis=0)
+        return agree, contradicted

@@ -1,0 +1,4 @@
+# MuJoCo's compiled part has no types.
+from typing import Any
+
+def __getattr__(name: str) -> Any: ...
