@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from pipeline.flow_sources._body_motion import MOVED, BodyMotion
 from pipeline.robots.description import BadDescription, RobotDescription
 from pipeline.vision.lift import LiftedTracks
+from pipeline.vision.rigid_motion import lengths
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, Episode
 from schemas.perception import DepthMaps
@@ -26,6 +27,8 @@ LOOKS, FEW = 8, 50
 """Frames at which the robot is looked for, and pixels of it that tell nothing yet."""
 SHOWN, ELSEWHERE = 0.6, 0.05
 """Share of what is visible of the robot that depth must show in its place, and metres from it that are elsewhere."""
+ALIKE, ZERO = 0.002, np.zeros(1, int)
+"""Metres by which two fingers may move apart and count as one body."""
 AROUND = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 
@@ -38,7 +41,7 @@ class ArmPoints:
         uvz: where the joints take them, as in ``SceneFlow``.
         visible: depth shows them there.
         valid: steps at which ``uvz`` holds.
-        bodies: the links that move, each with its points.
+        bodies: the robot's ends that move, each with some points: what they hold moves with them.
     """
 
     point: Int[np.ndarray, " P"]
@@ -118,7 +121,8 @@ class ArmMotion:
         width, height = self._cameras.size
         for frame in np.unique(np.linspace(0, len(self._depth) - 1, LOOKS).astype(int)):
             poses = invert_pose(self._poses[frame]) @ self._robot.world_from_link[frame]
-            points = np.concatenate([transform(pose, s) for pose, s in zip(poses, self._robot.surfaces, strict=True)])
+            surfaces = [s[::4] for s in self._robot.surfaces]
+            points = np.concatenate([transform(pose, s) for pose, s in zip(poses, surfaces, strict=True)])
             u, v, z = project(points, self._cameras.intrinsics).T
             with np.errstate(invalid="ignore"):
                 inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
@@ -169,15 +173,21 @@ class ArmMotion:
         frames: Int[np.ndarray, " S"],
         begin: Float[np.ndarray, "4 4"],
     ) -> tuple[tuple[BodyMotion, Int[np.ndarray, " _"]], ...]:
-        """The links that move, each with its points: what they hold moves with them."""
-        found = []
-        for number in np.unique(link):
+        """The ends of the robot, as far as they move, each with points on it or on what carries it."""
+        found: list[tuple[BodyMotion, np.ndarray]] = []
+        for number in self._robot.ends:
+            near = number
+            while near and not (link == near).any():
+                near = int(self._robot.parents[near])
+            rows = np.flatnonzero(link == near)
+            if not len(rows) or np.linalg.norm(world[rows] - world[rows, :1], axis=-1).max() <= MOVED:
+                continue
             poses = self._robot.world_from_link[frames, number]
             motion = invert_pose(begin) @ poses @ invert_pose(poses[0]) @ begin
-            own = point[link == number]
-            if np.linalg.norm(world[link == number] - world[link == number, :1], axis=-1).max() > MOVED:
-                everywhere = np.ones(len(frames), bool)
-                found.append((BodyMotion(own, everywhere, motion[:, :3, :3], motion[:, :3, 3]), own))
+            body = BodyMotion(point[rows], np.ones(len(frames), bool), motion[:, :3, :3], motion[:, :3, 3])
+            middle = transform(invert_pose(begin), world[rows, 0].mean(axis=0, keepdims=True))
+            if all(lengths(body.carry(middle, ZERO) - other.carry(middle, ZERO)).max() > ALIKE for other, _ in found):
+                found.append((body, point[rows]))
         return tuple(found)
 
     def _look(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from pipeline.robots.surfaces import surface_points
 from pipeline.simulator.model import physics_library
@@ -130,7 +130,7 @@ class RobotDescription:
         told = {prefix + name for name in named}
         known = np.array([self._is_known(body, told) for body in range(model.nbody)])
         surfaces = [s if known[body] else s[:0] for body, s in enumerate(self.surfaces)]
-        return MovingRobot(recorded.world_from_base @ poses, surfaces)
+        return MovingRobot(recorded.world_from_base @ poses, surfaces, np.array(model.body_parentid))
 
     def _is_known(self, body: int, told: set[str]) -> bool:
         """Whether all joints that a link hangs on were recorded."""
@@ -162,10 +162,17 @@ class MovingRobot:
     Attributes:
         world_from_link: T x B poses.
         surfaces: points on each link in its frame; none of a link whose joints were not recorded.
+        parents: the link that carries each; 0, which stands still, carries itself.
     """
 
-    def __init__(self, world_from_link: Float[np.ndarray, "T B 4 4"], surfaces: list[Float[np.ndarray, "N 3"]]):
-        self.world_from_link, self.surfaces = world_from_link, surfaces
+    def __init__(
+        self,
+        world_from_link: Float[np.ndarray, "T B 4 4"],
+        surfaces: list[Float[np.ndarray, "N 3"]],
+        parents: Int[np.ndarray, " B"],
+    ):
+        self.world_from_link, self.surfaces, self.parents = world_from_link, surfaces, parents
+        self._squares = [(s**2).sum(axis=1) for s in surfaces]
         self._boxes = [(s.min(axis=0), s.max(axis=0)) if len(s) else (np.inf, -np.inf) for s in surfaces]
 
     def nearest(
@@ -178,11 +185,23 @@ class MovingRobot:
             own = (points - pose[:3, 3]) @ pose[:3, :3]
             low, high = self._boxes[number]
             rows = np.flatnonzero(((own >= low - within) & (own <= high + within)).all(axis=1))
-            for row in rows:  # one at a time: all at once would take hundreds of megabytes
-                apart = float(np.sqrt(((surface - own[row]) ** 2).sum(axis=1).min()))
-                if apart < min(within, least[row]):
-                    link[row], least[row] = number, apart
+            if not len(rows):
+                continue
+            squares = self._squares[number] - 2 * own[rows] @ surface.T
+            apart = np.sqrt(np.maximum(squares.min(axis=1) + (own[rows] ** 2).sum(axis=1), 0))
+            nearer = apart < np.minimum(within, least[rows])
+            link[rows[nearer]], least[rows[nearer]] = number, apart[nearer]
         return link, least
+
+    @property
+    def ends(self) -> list[int]:
+        """Links that may hold or push things: those that carry no other of known place, such as fingers, and those that
+        carry them, such as a hand.
+        """
+        known = [number for number, surface in enumerate(self.surfaces) if len(surface)]
+        carry = {int(self.parents[number]) for number in known}
+        last = [number for number in known if number not in carry]
+        return sorted({*last, *(int(self.parents[number]) for number in last)} - {0})
 
     def carried(self, points: Float[np.ndarray, "P 3"], link: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Where points on links go: P x S x 3, world, from their places at the first of the frames."""

@@ -69,7 +69,8 @@ def test_a_point_on_a_link_goes_with_it_and_its_tracker_is_not_asked(robot):
     motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.01, 0.01)
     lifted = window(depth, uv)
     found = motion.on(0, lifted)
-    assert found.point.tolist() == [0, 1] and len(found.bodies) == 2
+    assert found.point.tolist() == [0, 1]
+    assert [own.tolist() for _, own in found.bodies] == [[0], [1]]  # an end, and what carries it
     put = found.put(lifted)
     for row, (share, link) in enumerate(((0.5, UPPER), (0.8, LOWER))):
         wanted = np.array([in_image(on_link(share, link, frame)) for frame in range(arm.FRAMES)])
