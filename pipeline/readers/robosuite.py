@@ -12,6 +12,7 @@
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,7 @@ from schemas.episode import (
     Episode,
     EpisodeRef,
     RecordedSimulation,
+    RobotJoints,
 )
 
 THREAD_SAFE = False  # a renderer belongs to one thread
@@ -124,6 +126,7 @@ class RobosuiteReader:
             action_convention=_convention(controller, actions.shape[1]),
             notes=usable.notes,
             unusable_cameras=usable.unusable,
+            joints=_recorded_joints(model, names, states[:, columns]),
         )
 
     def _view(self, ref: EpisodeRef, demo: Node, model: SimulatorModel, camera: str, length: int) -> CameraView:
@@ -243,6 +246,18 @@ def _robot_joints(model: SimulatorModel, width: int) -> tuple[tuple[str, ...], I
     places = {name: 1 + place for name, place in model.joint_places() if name.startswith(("robot", "gripper"))}
     found = {name: place for name, place in places.items() if place < width}
     return tuple(found), np.array([*found.values()], int)
+
+
+def _recorded_joints(
+    model: SimulatorModel, names: tuple[str, ...], positions: Float[np.ndarray, "T S"]
+) -> RobotJoints | None:
+    """The joints of one robot that stands still, without the simulator's numbers of robot and gripper in their names."""
+    base = model.world_from_body("robot0_base")
+    if base is None or any(name.startswith("robot1_") for name in names):
+        return None
+    short = tuple(re.sub(r"^(robot|gripper)0_", "", name) for name in names)
+    fingers = np.array([name.startswith("finger_") for name in short], bool)
+    return RobotJoints(short, np.where(fingers, np.abs(positions), positions), base)
 
 
 def _control(attributes: Node) -> tuple[float, str]:

@@ -180,3 +180,15 @@ def test_real_demonstrations_of_a_person():
     episode = first(SAMPLE)
     assert (episode.length, episode.fps, len(episode.state_names)) == (482, 20, 9)
     np.testing.assert_allclose(episode.state[0, 7:], [0.020833, -0.020833], atol=1e-6)
+
+
+def test_the_joints_of_a_robot_that_stands_are_told(tmp_path):
+    """Fingers count from closed, whichever way the simulator counts."""
+    placed = '<body name="robot0_base" pos="1 2 3"/><body name="arm"'
+    given = states()
+    given[:, 9] = -0.02
+    episode = first(write(tmp_path / "a" / "x.hdf5", MODEL.replace('<body name="arm"', placed), states=given))
+    assert episode.joints.names == ("joint1", "finger_joint1")
+    assert np.allclose(episode.joints.positions, np.stack([given[:, 8], np.full(FRAMES, 0.02)], axis=1))
+    assert np.array_equal(episode.joints.world_from_base[:3, 3], [1, 2, 3])
+    assert first(write(tmp_path / "b" / "x.hdf5")).joints is None
