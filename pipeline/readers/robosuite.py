@@ -251,7 +251,7 @@ def _robot_joints(model: SimulatorModel, width: int) -> tuple[tuple[str, ...], I
 def _recorded_joints(
     model: SimulatorModel, names: tuple[str, ...], positions: Float[np.ndarray, "T S"]
 ) -> RobotJoints | None:
-    """The joints of one robot that stands still, without the simulator's numbers of robot and gripper in their names."""
+    """The joints of one robot that stands still, without the simulator's prefixes in their names."""
     base = model.world_from_body("robot0_base")
     if base is None or any(name.startswith("robot1_") for name in names):
         return None
