@@ -2,7 +2,6 @@
 kinematics.
 """
 
-import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ from jaxtyping import Float, Int
 from pipeline.robots.surfaces import surface_points
 from pipeline.simulator.model import physics_library
 from schemas.episode import RobotJoints
-
-MESH = re.compile(r'filename="([^"]*)"')
 
 
 class BadDescription(ValueError):
@@ -55,22 +52,28 @@ class RobotDescription:
             raise BadDescription(f"{self.path} cannot be read: {error}") from error
         try:
             if "<robot" in text:
-                solid = _solid(text)
-                return self._mujoco.MjModel.from_xml_string(solid, self._meshes(solid))
+                robot = _solid(text)
+                meshes = self._meshes(robot)
+                return self._mujoco.MjModel.from_xml_string(ElementTree.tostring(robot, encoding="unicode"), meshes)
             return self._mujoco.MjModel.from_xml_path(str(self.path))
+        except BadDescription:
+            raise
         except (ValueError, ElementTree.ParseError, self._mujoco.FatalError) as error:
             said = " ".join(str(error).split())
             raise BadDescription(f"{self.path} is no description (URDF or MJCF) that MuJoCo reads: {said}") from error
 
-    def _meshes(self, text: str) -> dict[str, bytes]:
-        """The files of a URDF's shapes, by the names under which MuJoCo asks for them (without folders)."""
-        found: dict[str, bytes] = {}
-        for name in MESH.findall(text):
+    def _meshes(self, robot: ElementTree.Element) -> dict[str, bytes]:
+        """The files of a URDF's shapes, by the names that they get there: MuJoCo ignores folders, in which two files
+        may have the same name.
+        """
+        found: dict[Path, str] = {}
+        for mesh in robot.iter("mesh"):
+            name = mesh.get("filename", "")
             path = self._mesh(name)
             if path is None:
                 raise BadDescription(f"{self.path} names the mesh {name}, which is not here: keep its package together")
-            found[path.name] = path.read_bytes()
-        return found
+            mesh.set("filename", found.setdefault(path, f"{len(found)}_{path.name}"))
+        return {name: path.read_bytes() for path, name in found.items()}
 
     def _mesh(self, name: str) -> Path | None:
         """A mesh's file: beside the description, or in its package (``package://NAME/...``), a folder above it."""
@@ -143,7 +146,7 @@ class RobotDescription:
         return True
 
 
-def _solid(text: str) -> str:
+def _solid(text: str) -> ElementTree.Element:
     """A URDF with its shapes for collisions alone, each named: MuJoCo uses no others, and reads no .dae, in which the
     pictures mostly are.
     """
@@ -153,7 +156,7 @@ def _solid(text: str) -> str:
             link.remove(visual)
         for place, shape in enumerate(link.findall("collision")):
             shape.set("name", f"{number}_{place}")
-    return ElementTree.tostring(robot, encoding="unicode")
+    return robot
 
 
 class MovingRobot:

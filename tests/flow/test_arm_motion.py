@@ -1,5 +1,10 @@
 """Points on a robot go where its joints take them."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from fixtures import arm
@@ -228,6 +233,31 @@ def test_a_mesh_is_found_in_its_package(tmp_path):
     (package / "meshes" / "a.obj").unlink()
     with pytest.raises(BadDescription, match=r"meshes/a.obj, which is not here"):
         RobotDescription(path)
+
+
+def test_a_description_is_read_where_mujoco_cannot_draw(tmp_path):
+    """Such as without libosmesa6; here by a way to draw that does not exist."""
+    path = arm.write_description(tmp_path)
+    asked = f"from pathlib import Path; from pipeline.robots.description import *; RobotDescription(Path({str(path)!r}))"
+    environment = {**os.environ, "MUJOCO_GL": "nonsense"}
+    subprocess.run([sys.executable, "-c", asked], check=True, env=environment, cwd=Path(__file__).parents[2])
+
+
+def test_meshes_of_the_same_name_in_two_folders_are_two(tmp_path):
+    """And the file of a plug-in for a simulator is no mesh."""
+    for folder, size in (("small", 0.1), ("large", 0.2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.obj").write_text(
+            f"v 0 0 0\nv {size} 0 0\nv 0 {size} 0\nv 0 0 {size}\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n"
+        )
+    path = arm.write_description(
+        tmp_path,
+        arm.URDF.replace('<box size="0.3 0.08 0.02"/>', '<mesh filename="small/a.obj"/>', 1)
+        .replace('<box size="0.3 0.08 0.02"/>', '<mesh filename="large/a.obj"/>')
+        .replace("</robot>", '<gazebo><plugin name="p" filename="libgazebo_ros_control.so"/></gazebo></robot>'),
+    )
+    high = [points.max(axis=0) for points in RobotDescription(path).surfaces[1:]]
+    assert np.allclose(high, [[0.25, 0.1, 0.1], [0.35, 0.2, 0.2]], atol=1e-6)
 
 
 @pytest.mark.parametrize("text", ["no xml", "<robot", "<mujoco><nonsense/></mujoco>"])
