@@ -60,10 +60,14 @@ def physics_library(what: str) -> Any:
     Raises:
         MissingDependency: it is not installed.
     """
-    os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
     if importlib.util.find_spec("mujoco") is None:
         raise MissingDependency(f"{what} needs mujoco: pip install 'lamp-robotics[sim]'")
-    return importlib.import_module("mujoco")
+    os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
+    try:
+        return importlib.import_module("mujoco")
+    except (ImportError, AttributeError, OSError, RuntimeError):  # it cannot draw here
+        os.environ["MUJOCO_GL"] = "disable"
+        return importlib.import_module("mujoco")
 
 
 @cache
