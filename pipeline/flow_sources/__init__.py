@@ -79,12 +79,14 @@ class Scene:
             longer than a chunk: then they are found in ``FlowSource.follow``.
         first: the index in ``found`` of the scene's first frame.
         quiet: the depth of the whole episode was looked at and has no noise, so that its chunks need not be.
+        shown: the robot was looked for in the whole episode, or in more of it, and is where its joints say.
     """
 
     episode: Episode
     found: FoundScene | None = None
     first: int = 0
     quiet: bool = False
+    shown: bool = False
 
     def slice(self, chunk: EpisodeChunk) -> "Scene":
         """The scene restricted to a chunk's frames."""

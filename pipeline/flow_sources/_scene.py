@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from pipeline.cameras import make_camera_solver
 from pipeline.depth import make_depth_estimator
@@ -73,11 +73,18 @@ class SceneObserver:
         """Whether the depth of a long episode has no noise, judged from the frames that ``_find`` judges by."""
         with watch.stage("depth"):
             frames = looked_at(episode.length)
-            few = take_frames(episode, frames)
-            view = few.views[few.primary]
-            depth = self.depth.estimate(few, view)
-            cameras = self.camera.solve(view, depth)
-            return measure(grey_clip(view.frames), depth.depth, cameras, frames) is None
+            few, depth, cameras = self.some(Scene(episode), frames)
+            return measure(grey_clip(few.views[few.primary].frames), depth.depth, cameras, frames) is None
+
+    def some(self, scene: Scene, frames: Int[np.ndarray, " N"]) -> tuple[Episode, DepthMaps, Cameras]:
+        """Some frames of an episode that was observed, with their depth and cameras."""
+        few, found = take_frames(scene.episode, frames), scene.found
+        if found is not None:
+            cameras = replace(found.cameras, world_from_camera=found.cameras.world_from_camera[frames])
+            return few, replace(found.depth, depth=np.array(found.depth.depth[frames])), cameras
+        view = few.views[few.primary]
+        depth = self.depth.estimate(few, view)
+        return few, depth, self.camera.solve(view, depth)
 
     def _find(self, episode: Episode, watch: Stopwatch, long: bool, quiet: bool = False) -> tuple[DepthMaps, Cameras]:
         view = episode.views[episode.primary]

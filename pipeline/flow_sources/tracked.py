@@ -1,7 +1,7 @@
 """Flow from pictures: a tracker follows points in the image, and depth and cameras lift them to 3D."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.flow_sources import EpisodeFlow, Scene
-from pipeline.flow_sources._arm_motion import ArmMotion
+from pipeline.flow_sources._arm_motion import ArmMotion, frames_to_look_at
 from pipeline.flow_sources._moving_camera import MovingCameraTester
 from pipeline.flow_sources._noise_bounds import for_noise_of
 from pipeline.flow_sources._scene import SceneObserver
@@ -20,7 +20,9 @@ from pipeline.trackers import make_tracker
 from pipeline.vision.lift import LiftedTracks, lift_tracks
 from pipeline.vision.patches import grey_clip
 from pipeline.vision.scene_cuts import check_level
+from schemas.cameras import Cameras
 from schemas.episode import Episode
+from schemas.perception import DepthMaps
 from schemas.plugins import PluginChoice
 
 
@@ -89,7 +91,17 @@ class TrackedFlow:
 
     def observe(self, episode: Episode, chunked: bool, watch: Stopwatch) -> Scene:
         """See ``pipeline.flow_sources.FlowSource.observe``."""
-        return self.observer.observe(episode, chunked, watch)
+        scene = self.observer.observe(episode, chunked, watch)
+        if self.robot is None or not chunked:
+            return scene
+        with watch.stage("test tracks"):  # of all frames, so that a chunk's length decides nothing
+            self._arm(self.robot, *self.observer.some(scene, frames_to_look_at(episode.length)), shown=False)
+        return replace(scene, shown=True)
+
+    def _arm(
+        self, robot: RobotDescription, episode: Episode, depth: DepthMaps, cameras: Cameras, shown: bool
+    ) -> ArmMotion:
+        return ArmMotion(robot, episode, depth, cameras, self.config.touch, self.config.match, shown)
 
     def follow(
         self,
@@ -106,7 +118,7 @@ class TrackedFlow:
         arm = None
         if self.robot is not None:
             with watch.stage("test tracks"):
-                arm = ArmMotion(self.robot, scene.episode, depth, cameras, self.config.touch, self.config.match)
+                arm = self._arm(self.robot, scene.episode, depth, cameras, scene.shown)
         with watch.stage("track"):
             tracks = self.tracker.track(view.frames, references, keypoints, horizon)
 

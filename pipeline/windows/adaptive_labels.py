@@ -51,7 +51,7 @@ class AdaptiveLabels:
         self.source, self.times, self.quality, self.watch = source, times, quality, watch
         view = scene.episode.views[scene.episode.primary]
         self.frames, self.depth, self.cameras = view.frames, flow.depth, flow.cameras
-        self.scene = Scene(scene.episode, FoundScene(view.frames, flow.depth, flow.cameras))
+        self.scene = Scene(scene.episode, FoundScene(view.frames, flow.depth, flow.cameras), shown=True)
 
     def of(self, reference: int, count: int) -> AdaptiveFlow:
         """The labels of a window.

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from fixtures import arm
 
 pytest.importorskip("mujoco", reason="the extra sim is not installed")
 
+from pipeline.episodes.chunks import EpisodeChunk
 from pipeline.episodes.slicing import take_frames
 from pipeline.flow_sources import Scene, tracked
 from pipeline.flow_sources._arm_motion import ArmMotion
@@ -184,6 +186,23 @@ def test_a_build_of_part_of_an_episode_uses_the_joints_of_that_part(tmp_path, ro
     rows = np.flatnonzero(lifted.joints)
     wanted = in_image(moving.carried(world[rows], link[rows], np.arange(3, 8)))
     assert np.allclose(lifted.flow.uvz[rows] * [arm.SIZE, arm.SIZE, 1], wanted, atol=1e-4)
+
+
+def test_the_robot_is_looked_for_in_the_whole_episode_and_not_in_its_chunks(tmp_path, robot):
+    """In its last frames it is not where it should be."""
+    depth = arm.depth_of(robot)
+    depth[8:] += 0.3
+    whole = arm.episode(recorded=arm.joints())
+    recorded = RecordedDepth(lambda: depth, "m", "", lambda frames: depth[frames])
+    whole.views["camera"] = replace(whole.views["camera"], depth=recorded)
+    source = tracked.build(tracked.Config(arm="joints", robot=str(tmp_path / "two.urdf")))
+    keypoints = keypoint_grid(arm.SIZE, arm.SIZE)
+    for chunked, chunk in ((False, EpisodeChunk(0, 10, (0,))), (True, EpisodeChunk(8, 10, (0,)))):
+        scene = source.observe(whole, chunked, Stopwatch()).slice(chunk)
+        assert list(source.follow(scene, [0], keypoints, 1, QualityConfig().depth_edge, Stopwatch()).windows)
+    depth[2:] = depth[8:9]
+    with pytest.raises(BadEpisode, match="where it should be"):
+        source.observe(whole, True, Stopwatch())
 
 
 def test_points_cover_triangles_evenly_and_reach_their_corners():
