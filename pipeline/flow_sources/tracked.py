@@ -59,6 +59,8 @@ class Config(TrustConfig):
             raise ValueError(
                 f"arm=joints needs robot=FILE, the robot's description (URDF or MJCF), found {self.robot!r}"
             )
+        if self.arm != "joints" and self.robot is not None:
+            raise ValueError(f"robot={self.robot} has no effect without arm=joints")
         check_level("tracked", self.cut_level)
 
 

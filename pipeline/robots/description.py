@@ -44,6 +44,8 @@ class RobotDescription:
         self.joints = tuple(model.joint(j).name for j in range(model.njnt))
         self.links = tuple(model.body(b).name for b in range(model.nbody))
         self.surfaces = [self._surface(body) for body in range(model.nbody)]
+        if not any(map(len, self.surfaces)):
+            raise BadDescription(f"{path} has no shapes for collisions, by which points are on the robot")
 
     def _load(self) -> Any:
         try:

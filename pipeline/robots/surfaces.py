@@ -9,6 +9,8 @@ SPACING = 0.003
 """Mean distance of neighbouring points, metres."""
 AROUND = 48
 """Corners of round shapes."""
+LARGEST = 100.0
+"""Surface in square metres above which a shape is no part of a robot."""
 
 
 def surface_points(model: Any, geom: int) -> Float[np.ndarray, "N 3"]:
@@ -19,7 +21,7 @@ def surface_points(model: Any, geom: int) -> Float[np.ndarray, "N 3"]:
         geom: number of a shape.
 
     Raises:
-        ValueError: of shapes other than meshes, boxes, spheres, cylinders and capsules.
+        ValueError: of shapes other than meshes, boxes, spheres, cylinders and capsules, and of huge ones.
     """
     triangles = _triangles(model, geom)
     turned = np.zeros(9)
@@ -32,6 +34,8 @@ def sampled(triangles: Float[np.ndarray, "F 3 3"], spacing: float) -> Float[np.n
     first, second = triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     area = np.linalg.norm(np.cross(first, second), axis=-1) / 2
     chance = np.random.default_rng(0)
+    if not 0 < area.sum() < LARGEST:
+        raise ValueError(f"a shape has a surface of {area.sum():g} square metres: is it in millimetres?")
     count = int(np.ceil(area.sum() / spacing**2))
     which = chance.choice(len(triangles), count, p=area / area.sum())
     u, v = chance.random((2, count, 1))

@@ -254,6 +254,19 @@ def test_a_mesh_is_found_in_its_package(tmp_path):
         RobotDescription(path)
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ('<collision><geometry><box size="100 400 600"/></geometry></collision>', "is it in millimetres"),
+        ('<visual><geometry><box size="1 1 1"/></geometry></visual>', "no shapes for collisions"),
+    ],
+)
+def test_a_robot_without_usable_shapes_is_refused(tmp_path, shape, said):
+    text = ROUND.replace("<collision><geometry>{}</geometry></collision>", shape)
+    with pytest.raises(BadDescription, match=said):
+        RobotDescription(arm.write_description(tmp_path, text))
+
+
 def test_a_description_is_read_where_mujoco_cannot_draw(tmp_path):
     """Such as without libosmesa6; here by a way to draw that does not exist."""
     path = arm.write_description(tmp_path)
@@ -290,5 +303,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
         tracked.Config(arm="joints")
     with pytest.raises(ValueError, match="arm=joints needs robot=FILE"):
         tracked.Config(arm="joints", robot=str(tmp_path / "absent.urdf"))
+    with pytest.raises(ValueError, match="no effect without arm=joints"):
+        tracked.Config(robot=str(tmp_path / "two.urdf"))
     with pytest.raises(ValueError, match="no description"):
         tracked.build(tracked.Config(arm="joints", robot=str(arm.write_description(tmp_path, "no xml"))))
