@@ -160,10 +160,11 @@ class ArmMotion:
         agree, contradicted = agree & within, contradicted & within
         asked = (agree | contradicted).sum(axis=1)
         kept = contradicted.sum(axis=1) <= DOUBT * asked
-        point, link, world, agree = point[kept], link[kept], world[kept], agree[kept]
+        point, link, world, agree, contradicted = (a[kept] for a in (point, link, world, agree, contradicted))
         there = project(transform(invert_pose(begin), world), self._cameras.intrinsics)
         with np.errstate(invalid="ignore"):
             known = within & (there[..., 2] > NEAREST) & (np.abs(there[..., :2]) < 2 * scale[:2]).all(axis=-1)
+        known &= ~contradicted
         known[:, 0] = agree[:, 0] = True
         there[:, 0] = flow.uvz[point, 0] * scale
         return ArmPoints(point, there / scale, agree, known, self._bodies(point, link, world, frames, begin))

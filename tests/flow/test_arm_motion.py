@@ -112,13 +112,18 @@ def test_a_hidden_point_on_the_robot_is_known_and_not_visible(robot):
     assert put.flow.valid[0].all() and put.flow.visible[0, 0] and not put.flow.visible[0, -1]
 
 
-def test_a_thing_that_touches_the_robot_and_stays_is_not_on_it(robot):
-    """A plate lies beside the lower link, as high as it is, and stays when the link leaves."""
+def plate_beside_the_arm() -> tuple[np.ndarray, np.ndarray]:
+    """A plate beside the lower link, as high as it is, and a place on it."""
     along = on_link(0.9, LOWER) - on_link(0.8, LOWER)
     across = np.array([-along[1], along[0], 0]) / np.linalg.norm(along[:2])
     beside = on_link(0.9, LOWER) - 0.065 * across  # the link turns the other way
     grid = np.stack(np.meshgrid(np.linspace(-0.02, 0.02, 60), np.linspace(-0.01, 0.03, 60)), -1).reshape(-1, 2)
-    plate = beside + grid[:, :1] * along / np.linalg.norm(along) - grid[:, 1:] * across
+    return beside + grid[:, :1] * along / np.linalg.norm(along) - grid[:, 1:] * across, beside
+
+
+def test_a_thing_that_touches_the_robot_and_stays_is_not_on_it(robot):
+    """The plate stays when the link leaves."""
+    plate, beside = plate_beside_the_arm()
     depth = arm.depth_of(robot, plate)
     uv = np.array([in_image(beside)[:2]])
     motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.03, 0.01)
@@ -126,6 +131,18 @@ def test_a_thing_that_touches_the_robot_and_stays_is_not_on_it(robot):
     link, apart = robot.moving(arm.joints()).nearest(beside[None], 0, 0.03)
     assert link.tolist() == [LOWER] and apart[0] < 0.03
     assert not len(motion.on(0, lifted).point)
+
+
+def test_where_the_robot_leaves_a_thing_at_the_very_end_the_label_is_missing_and_not_wrong(robot, monkeypatch):
+    """One frame is too little to say that the plate is no part of the robot."""
+    moved = arm.angles()
+    moved[:-1] = moved[0]
+    monkeypatch.setattr(arm, "angles", lambda: moved)
+    plate, beside = plate_beside_the_arm()
+    depth = arm.depth_of(robot, plate)
+    motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.03, 0.01)
+    found = motion.on(0, window(depth, np.array([in_image(beside)[:2]])))
+    assert found.valid.tolist() == [[True] * (arm.FRAMES - 1) + [False]]
 
 
 def test_links_whose_joints_were_not_recorded_hold_nothing(robot):
