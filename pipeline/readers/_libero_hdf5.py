@@ -115,21 +115,18 @@ def _read_demo(ref: EpisodeRef, options: Hdf5Options, demo: Node) -> Episode:
         success=bool(rewards[-1] > 0) if len(rewards) else None,
         notes=cameras.notes | pairing.notes,
         unusable_cameras=cameras.unusable,
-        joints=_joints(ref, obs, length, model),
+        joints=_joints(obs, length, model),
     )
 
 
-def _joints(ref: EpisodeRef, obs: Node, length: int, model: SimulatorModel) -> RobotJoints | None:
-    """The robot's joints, where they were recorded and the model says where the robot stands."""
-    base = model.world_from_body(BASE)
-    if base is None or "joint_states" not in obs:
+def _joints(obs: Node, length: int, model: SimulatorModel) -> RobotJoints | None:
+    """A Panda's joints, where they were recorded and the model says where the robot stands."""
+    base, recorded = model.world_from_body(BASE), obs.get("joint_states")
+    if base is None or not isinstance(recorded, h5py.Dataset) or recorded.shape != (length, 7):
         return None
-    _check_shape(ref, obs, "joint_states", ("T", 7), length)
     # The simulator's second finger counts the other way.
-    positions = np.concatenate([obs["joint_states"][:], np.abs(obs["gripper_states"][:])], axis=1)
-    if not np.isfinite(positions).all():
-        raise BadEpisode("not_finite", f"{ref.name}: joint_states hold a value that is not finite")
-    return RobotJoints(JOINTS, positions, base)
+    positions = np.concatenate([recorded[:], np.abs(obs["gripper_states"][:])], axis=1)
+    return RobotJoints(JOINTS, positions, base) if np.isfinite(positions).all() else None
 
 
 def _check_shapes(ref: EpisodeRef, demo: Node) -> int:

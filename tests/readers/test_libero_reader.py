@@ -321,3 +321,14 @@ def test_without_a_model_the_robot_stands_nowhere(tmp_path):
 
     write_file(tmp_path / "x_demo.hdf5", [Demo(frames=3)], change)
     assert only_episode(tmp_path).joints is None
+
+
+def test_joints_of_another_arm_do_not_keep_an_episode_from_being_read(tmp_path):
+    def change(file):
+        demo = file["data/demo_0"]
+        demo.attrs["model_file"] = '<mujoco><worldbody><body name="robot0_base"/></worldbody></mujoco>'
+        demo["obs"].pop("joint_states", None)
+        demo["obs/joint_states"] = np.zeros((3, 6))
+
+    write_file(tmp_path / "x_demo.hdf5", [Demo(frames=3)], change)
+    assert only_episode(tmp_path).joints is None
