@@ -287,7 +287,7 @@ def test_a_robot_without_usable_shapes_is_refused(tmp_path, shape, said):
 def test_a_description_is_read_where_mujoco_cannot_draw(tmp_path):
     """Such as without libosmesa6; here by a way to draw that does not exist."""
     path = arm.write_description(tmp_path)
-    asked = f"from pathlib import Path; from pipeline.robots.description import *; RobotDescription(Path({str(path)!r}))"
+    asked = f"import pathlib; from pipeline.robots.description import *; RobotDescription(pathlib.Path({str(path)!r}))"
     environment = {**os.environ, "MUJOCO_GL": "nonsense"}
     subprocess.run([sys.executable, "-c", asked], check=True, env=environment, cwd=Path(__file__).parents[2])
 
