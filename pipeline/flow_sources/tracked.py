@@ -48,7 +48,7 @@ class Config(TrustConfig):
     test: bool = True
     cut_level: float | None = 0.3
     arm: Literal["tracks", "joints"] = "tracks"
-    robot: str | None = field(default=None, metadata={"place": True})
+    robot: str | None = field(default=None, metadata={"contents": True})
     touch: float = 0.01
 
     def __post_init__(self) -> None:
@@ -103,7 +103,8 @@ class TrackedFlow:
     def _arm(
         self, robot: RobotDescription, episode: Episode, depth: DepthMaps, cameras: Cameras, shown: bool
     ) -> ArmMotion:
-        return ArmMotion(robot, episode, depth, cameras, self.config.touch, self.config.match, shown)
+        match = for_noise_of(depth, self.config).bounds.match
+        return ArmMotion(robot, episode, depth, cameras, self.config.touch, match, shown)
 
     def follow(
         self,

@@ -16,7 +16,7 @@ from pipeline.episodes.chunks import EpisodeChunk
 from pipeline.episodes.slicing import take_frames
 from pipeline.flow_sources import Scene, tracked
 from pipeline.flow_sources._arm_motion import ArmMotion
-from pipeline.recipe import QualityConfig
+from pipeline.recipe import QualityConfig, Recipe
 from pipeline.robots.description import BadDescription, RobotDescription
 from pipeline.robots.surfaces import SPACING, sampled
 from pipeline.timing import Stopwatch
@@ -25,6 +25,7 @@ from pipeline.windows.quality import evaluate
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
 from schemas.episode import BadEpisode, RecordedDepth, RobotJoints
 from schemas.perception import DepthMaps
+from schemas.plugins import PluginChoice
 from schemas.scene_flow import PointFlag, SceneFlow, keypoint_grid
 
 UPPER, LOWER = 1, 2
@@ -324,3 +325,11 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
         tracked.Config(robot=str(tmp_path / "two.urdf"))
     with pytest.raises(ValueError, match="no description"):
         tracked.build(tracked.Config(arm="joints", robot=str(arm.write_description(tmp_path, "no xml"))))
+
+
+def test_another_description_is_another_recipe(tmp_path):
+    """Also in a file of the same name: labels made with the other are not taken for these."""
+    choice = PluginChoice("tracked", {"arm": "joints", "robot": str(arm.write_description(tmp_path))})
+    first = Recipe(PluginChoice("libero"), flow=choice).as_dict()
+    arm.write_description(tmp_path, arm.URDF.replace("0.1", "0.2", 1))
+    assert Recipe(PluginChoice("libero"), flow=choice).as_dict() != first

@@ -12,7 +12,7 @@ class Pushes:
     """When and where the hand is pushed in one attempt."""
 
     def __init__(self, rate: float, seed: int):
-        """``rate`` is the mean number of pushes in 100 steps that may be pushed; 0: none. ``seed`` is the attempt's."""
+        """``rate`` is the mean number of pushes in 100 steps in which one may begin; ``seed`` is the attempt's."""
         self._rate, self._chance = rate, np.random.default_rng([seed, 1])
         self._left, self._along = 0, np.zeros(3)
 
