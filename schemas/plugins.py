@@ -83,10 +83,15 @@ class PluginChoice:
         return cls(choice.name, {**choice.options, **beside})
 
     def spelled(self, package: str) -> str:
-        """The choice as text, e.g. ``lk:window=9``, without options that only say where files lie on this machine."""
-        fields = {f.name: f for f in dataclasses.fields(load_plugin(package, self.name).Config)}
+        """The choice as text, e.g. ``lk:window=9``, without options that only say where files lie on this machine, and
+        without the folders of files whose contents count.
+        """
+        fields = {f.name: f.metadata for f in dataclasses.fields(load_plugin(package, self.name).Config)}
+        of = {key: fields[key.replace("-", "_")] for key in self.options}
         decides = {
-            key: value for key, value in self.options.items() if not fields[key.replace("-", "_")].metadata.get("place")
+            key: Path(value).name if of[key].get("contents") and Path(str(value)).exists() else value
+            for key, value in self.options.items()
+            if not of[key].get("place")
         }
         return str(PluginChoice(self.name, decides))
 

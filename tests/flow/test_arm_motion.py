@@ -330,6 +330,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
 def test_another_description_is_another_recipe(tmp_path):
     """Also in a file of the same name: labels made with the other are not taken for these."""
     choice = PluginChoice("tracked", {"arm": "joints", "robot": str(arm.write_description(tmp_path))})
+    assert choice.spelled("pipeline.flow_sources") == "tracked:arm=joints,robot=two.urdf"
     first = Recipe(PluginChoice("libero"), flow=choice).as_dict()
     arm.write_description(tmp_path, arm.URDF.replace("0.1", "0.2", 1))
     assert Recipe(PluginChoice("libero"), flow=choice).as_dict() != first
