@@ -84,7 +84,10 @@ def simulator_library() -> Any:
     os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
     try:
         mujoco = importlib.import_module("mujoco")
-        mujoco.GLContext(8, 8).free()
+        context = mujoco.GLContext(8, 8)
+        if not getattr(context, "_context", True):  # glfw without a screen; drawing would end the process
+            raise RuntimeError("there is no screen")
+        context.free()
     except (ImportError, AttributeError, OSError, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise BadEpisode(
