@@ -322,6 +322,7 @@ def test_every_part_of_a_view_that_belongs_to_a_frame_is_known_to_frame_selectio
         "standard_actions",
         "source_frames",
         "tools_xyz",
+        "joints",
     }
     assert per_frame(Episode) == cut
 

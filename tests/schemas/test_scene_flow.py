@@ -74,7 +74,8 @@ def test_hidden_points_are_masked_when_only_seen_ones_are_asked_for():
 
 def test_flags_are_counted_by_name():
     flags = np.array([0, PointFlag.STATIC, PointFlag.STATIC | PointFlag.JUMP], np.uint8)
-    assert flag_names(flags) == {"static": 2, "lost": 0, "depth_hole": 0, "depth_edge": 0, "jump": 1, "carried": 0}
+    others = dict.fromkeys(("lost", "depth_hole", "depth_edge", "carried", "joints"), 0)
+    assert flag_names(flags) == {"static": 2, "jump": 1, **others}
 
 
 def test_a_point_moves_where_a_usable_step_is_beyond_the_threshold():
