@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import MOVED, BodyMotion
+from pipeline.flow_sources._point_evidence import NEIGHBOURHOOD
 from pipeline.robots.description import BadDescription, RobotDescription
+from pipeline.simulator.replay import NEAREST
 from pipeline.vision.lift import LiftedTracks
 from pipeline.vision.rigid_motion import lengths
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
@@ -21,15 +23,12 @@ from schemas.scene_flow import SceneFlow
 
 DOUBT = 0.1
 """Share of the steps at which depth tells of a point at which it may contradict."""
-NEAREST = 0.01
-"""Smallest depth in metres in the reference camera; nearer, image coordinates are meaningless."""
 LOOKS, FEW = 8, 50
 """Frames at which the robot is looked for, and pixels of it that tell nothing yet."""
 SHOWN, ELSEWHERE = 0.6, 0.05
 """Share of what is visible of the robot that depth must show in its place, and metres from it that are elsewhere."""
 ALIKE, ZERO = 0.002, np.zeros(1, int)
 """Metres by which two fingers may move apart and count as one body."""
-AROUND = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ class ArmMotion:
             self._depth[
                 frames[step], np.clip(v.astype(int) + y, 0, height - 1), np.clip(u.astype(int) + x, 0, width - 1)
             ]
-            for y, x in AROUND
+            for y, x in [(0, 0), *NEIGHBOURHOOD]
         ]
         off = np.stack(around) - z
         with np.errstate(invalid="ignore"):

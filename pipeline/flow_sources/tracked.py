@@ -83,7 +83,7 @@ class TrackedFlow:
         self.tracker = make_tracker(config.tracker)
         self.config = config
         self.robot: RobotDescription | None = None
-        if config.arm == "joints" and config.robot is not None:
+        if config.robot is not None:  # then arm is joints
             self.name += "+joints"
             try:
                 self.robot = RobotDescription(Path(config.robot))

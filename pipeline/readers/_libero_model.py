@@ -54,12 +54,7 @@ class SimulatorModel:
         found = self._find(f".//camera[@name='{camera}']")
         if found is None or not (found.get("pos") and found.get("quat")):
             return None
-        position, quaternion = (
-            np.array(self._numbers(found, name, count)) for name, count in (("pos", 3), ("quat", 4))
-        )
-        if not np.linalg.norm(quaternion) > 0:
-            raise BadEpisode("bad_model", f"{self.episode}: quat of camera {camera} is all zero")
-        return pose_from_mujoco(position, quaternion)
+        return pose_from_mujoco(*self._place(found, f"camera {camera}"))
 
     def world_from_body(self, name: str) -> np.ndarray | None:
         """The pose of a body that is fixed to the world, 4 x 4.
@@ -70,11 +65,15 @@ class SimulatorModel:
         found = self._find(f"./worldbody/body[@name='{name}']")
         if found is None or found.find("joint") is not None or found.find("freejoint") is not None:
             return None
-        position = self._numbers(found, "pos", 3) if found.get("pos") else [0.0, 0.0, 0.0]
-        turned = self._numbers(found, "quat", 4) if found.get("quat") else [1.0, 0.0, 0.0, 0.0]
-        if not np.linalg.norm(turned) > 0:
-            raise BadEpisode("bad_model", f"{self.episode}: quat of body {name} is all zero")
-        return pose_from_quaternion(np.array(position), np.array(turned))
+        return pose_from_quaternion(*self._place(found, f"body {name}"))
+
+    def _place(self, element: Element, what: str) -> tuple[np.ndarray, np.ndarray]:
+        """Position and quaternion (real part first) of an element; those of its parent where they are not given."""
+        position = self._numbers(element, "pos", 3) if element.get("pos") else [0.0, 0.0, 0.0]
+        quaternion = self._numbers(element, "quat", 4) if element.get("quat") else [1.0, 0.0, 0.0, 0.0]
+        if not np.linalg.norm(quaternion) > 0:
+            raise BadEpisode("bad_model", f"{self.episode}: quat of {what} is all zero")
+        return np.array(position), np.array(quaternion)
 
     def has_camera(self, camera: str) -> bool:
         """Whether there is a camera of this name."""

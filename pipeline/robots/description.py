@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from pipeline.robots.surfaces import surface_points
 from pipeline.simulator.model import physics_library
+from schemas.cameras import invert_pose, transform
 from schemas.episode import RobotJoints
 
 
@@ -187,7 +188,7 @@ class MovingRobot:
         link, least = np.full(len(points), -1), np.full(len(points), np.inf)
         for number, surface in enumerate(self.surfaces):
             pose = self.world_from_link[frame, number]
-            own = (points - pose[:3, 3]) @ pose[:3, :3]
+            own = transform(invert_pose(pose), points)
             low, high = self._boxes[number]
             rows = np.flatnonzero(((own >= low - within) & (own <= high + within)).all(axis=1))
             if not len(rows):
@@ -210,7 +211,5 @@ class MovingRobot:
 
     def carried(self, points: Float[np.ndarray, "P 3"], link: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """Where points on links go: P x S x 3, world, from their places at the first of the frames."""
-        begin = self.world_from_link[frames[0], link]
-        own = np.einsum("pji,pj->pi", begin[:, :3, :3], points - begin[:, :3, 3])
-        poses = self.world_from_link[frames][:, link]
-        return np.einsum("spij,pj->psi", poses[..., :3, :3], own) + poses[..., :3, 3].swapaxes(0, 1)
+        own = transform(invert_pose(self.world_from_link[frames[0], link]), points)
+        return transform(self.world_from_link[frames][:, link], own).swapaxes(0, 1)

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from schemas.cameras import pose_from_quaternion, transform
+
 SPACING = 0.003
 """Mean distance of neighbouring points, metres."""
 AROUND = 48
@@ -23,10 +25,8 @@ def surface_points(model: Any, geom: int) -> Float[np.ndarray, "N 3"]:
     Raises:
         ValueError: of shapes other than meshes, boxes, spheres, cylinders and capsules, and of huge ones.
     """
-    triangles = _triangles(model, geom)
-    turned = np.zeros(9)
-    _mujoco().mju_quat2Mat(turned, model.geom_quat[geom])
-    return sampled(triangles, SPACING) @ turned.reshape(3, 3).T + model.geom_pos[geom]
+    pose = pose_from_quaternion(model.geom_pos[geom], model.geom_quat[geom])
+    return transform(pose, sampled(_triangles(model, geom), SPACING))
 
 
 def sampled(triangles: Float[np.ndarray, "F 3 3"], spacing: float) -> Float[np.ndarray, "N 3"]:
@@ -46,7 +46,9 @@ def sampled(triangles: Float[np.ndarray, "F 3 3"], spacing: float) -> Float[np.n
 
 
 def _triangles(model: Any, geom: int) -> Float[np.ndarray, "F 3 3"]:
-    kinds = _mujoco().mjtGeom
+    import mujoco
+
+    kinds = mujoco.mjtGeom
     kind, size = kinds(int(model.geom_type[geom])), np.array(model.geom_size[geom])
     if kind == kinds.mjGEOM_MESH:
         mesh = int(model.geom_dataid[geom])
@@ -94,9 +96,3 @@ def _box(half: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "12 3 3"]:
             square[:, across], square[:, along] = [-1, 1, 1, -1], [-1, -1, 1, 1]
             sides += [square[[0, 1, 2]], square[[0, 2, 3]]]
     return np.array(sides) * half
-
-
-def _mujoco() -> Any:
-    import mujoco
-
-    return mujoco

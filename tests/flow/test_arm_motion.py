@@ -25,7 +25,7 @@ from pipeline.timing import Stopwatch
 from pipeline.vision.lift import LiftedTracks
 from pipeline.windows.quality import evaluate
 from schemas.cameras import Cameras, invert_pose, lift, project, transform
-from schemas.episode import BadEpisode, RecordedDepth, RobotJoints
+from schemas.episode import BadEpisode, Episode, RecordedDepth, RobotJoints
 from schemas.perception import DepthMaps
 from schemas.plugins import PluginChoice
 from schemas.scene_flow import PointFlag, SceneFlow, keypoint_grid
@@ -52,6 +52,17 @@ def window(depth: np.ndarray, uv: np.ndarray) -> LiftedTracks:
     return LiftedTracks(flow, ~seen, ~seen, carried=~seen)
 
 
+def motion_of(robot: RobotDescription, depth: np.ndarray, touch: float = 0.01) -> ArmMotion:
+    return ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), touch, 0.01)
+
+
+def seen_with(depth: np.ndarray) -> Episode:
+    """The arm's episode with recorded depth."""
+    whole = arm.episode(recorded=arm.joints())
+    recorded = RecordedDepth(lambda: depth, "m", "", lambda frames: depth[frames])
+    return replace(whole, views={"camera": replace(whole.views["camera"], depth=recorded)})
+
+
 def in_image(world: np.ndarray) -> np.ndarray:
     return project(transform(invert_pose(arm.CAMERA), world), arm.INTRINSICS)
 
@@ -76,7 +87,7 @@ def test_links_are_where_the_textbook_says(robot):
 def test_a_point_on_a_link_goes_with_it_and_its_tracker_is_not_asked(robot):
     uv = np.array([in_image(on_link(0.5, UPPER))[:2], in_image(on_link(0.8, LOWER))[:2], [10.0, 10.0]])
     depth = arm.depth_of(robot)
-    motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.01, 0.01)
+    motion = motion_of(robot, depth)
     lifted = window(depth, uv)
     found = motion.on(0, lifted)
     assert found.point.tolist() == [0, 1]
@@ -94,7 +105,7 @@ def test_a_point_on_a_link_goes_with_it_and_its_tracker_is_not_asked(robot):
 def test_links_move_as_bodies_in_the_reference_camera(robot):
     uv = np.array([in_image(on_link(0.8, LOWER, 2))[:2]])
     depth = arm.depth_of(robot)
-    motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.01, 0.01)
+    motion = motion_of(robot, depth)
     lifted = window(np.roll(depth, -2, axis=0), uv)
     ((body, own),) = motion.on(2, lifted).bodies
     assert own.tolist() == [0]
@@ -110,7 +121,7 @@ def test_a_hidden_point_on_the_robot_is_known_and_not_visible(robot):
     board = np.stack(np.meshgrid(x + np.linspace(-0.02, 0.02, 40), y + np.linspace(-0.02, 0.02, 40), [0.4]), -1)
     depth = arm.depth_of(robot, board.reshape(-1, 3))
     uv = np.array([in_image(on_link(0.8, LOWER))[:2]])
-    motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.01, 0.01)
+    motion = motion_of(robot, depth)
     put = motion.on(0, window(depth, uv)).put(window(depth, uv))
     assert put.flow.valid[0].all() and put.flow.visible[0, 0] and not put.flow.visible[0, -1]
 
@@ -129,7 +140,7 @@ def test_a_thing_that_touches_the_robot_and_stays_is_not_on_it(robot):
     plate, beside = plate_beside_the_arm()
     depth = arm.depth_of(robot, plate)
     uv = np.array([in_image(beside)[:2]])
-    motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.03, 0.01)
+    motion = motion_of(robot, depth, 0.03)
     lifted = window(depth, uv)
     link, apart = robot.moving(arm.joints()).nearest(beside[None], 0, 0.03)
     assert link.tolist() == [LOWER] and apart[0] < 0.03
@@ -143,7 +154,7 @@ def test_where_the_robot_leaves_a_thing_at_the_very_end_the_label_is_missing_and
     monkeypatch.setattr(arm, "angles", lambda: moved)
     plate, beside = plate_beside_the_arm()
     depth = arm.depth_of(robot, plate)
-    motion = ArmMotion(robot, arm.episode(recorded=arm.joints()), DepthMaps(depth, "m", ""), cameras(), 0.03, 0.01)
+    motion = motion_of(robot, depth, 0.03)
     found = motion.on(0, window(depth, np.array([in_image(beside)[:2]])))
     assert found.valid.tolist() == [[True] * (arm.FRAMES - 1) + [False]]
 
@@ -189,11 +200,7 @@ def test_relative_depth_is_refused(robot):
 def test_a_build_of_part_of_an_episode_uses_the_joints_of_that_part(tmp_path, robot):
     """Whole, through the flow source: pictures that never change hold no track of what moves."""
     depth = arm.depth_of(robot)
-    whole = arm.episode(recorded=arm.joints())
-    view = whole.views["camera"]
-    recorded = RecordedDepth(lambda: depth, "m", "", lambda frames: depth[frames])
-    whole.views["camera"] = type(view)(**{**vars(view), "depth": recorded})
-    part = take_frames(whole, np.arange(3, arm.FRAMES))
+    part = take_frames(seen_with(depth), np.arange(3, arm.FRAMES))
     source = tracked.build(tracked.Config(arm="joints", robot=str(tmp_path / "two.urdf")))
     keypoints = keypoint_grid(arm.SIZE, arm.SIZE)
     flow = source.follow(Scene(part), [0], keypoints, 4, QualityConfig().depth_edge, Stopwatch())
@@ -212,9 +219,7 @@ def test_the_robot_is_looked_for_in_the_whole_episode_and_not_in_its_chunks(tmp_
     """In its last frames it is not where it should be."""
     depth = arm.depth_of(robot)
     depth[8:] += 0.3
-    whole = arm.episode(recorded=arm.joints())
-    recorded = RecordedDepth(lambda: depth, "m", "", lambda frames: depth[frames])
-    whole.views["camera"] = replace(whole.views["camera"], depth=recorded)
+    whole = seen_with(depth)
     source = tracked.build(tracked.Config(arm="joints", robot=str(tmp_path / "two.urdf")))
     keypoints = keypoint_grid(arm.SIZE, arm.SIZE)
     for chunked, chunk in ((False, EpisodeChunk(0, 10, (0,))), (True, EpisodeChunk(8, 10, (0,)))):

@@ -68,7 +68,8 @@ class _Demonstrator:
         assert self._task is not None
         begin = time.perf_counter()
         perturber = Perturber(parse(self._how["perturb"]), seed)
-        made = attempt(self._task, seed, perturber, *(self._how[name] for name in ("settle", "at_most", "pushes")))
+        how = self._how
+        made = attempt(self._task, seed, perturber, how["settle"], how["at_most"], how["pushes"])
         physics = time.perf_counter() - begin
         if not made.reason:
             look = Look(self._how["side"], self._how["depth"], perturber)

@@ -46,7 +46,7 @@ class Trajectory:
 class Arm:
     """Moves the hand, and records every step."""
 
-    def __init__(self, environment: Any, at_most: int, pushes: Pushes | None = None):
+    def __init__(self, environment: Any, at_most: int, pushes: Pushes):
         """``environment`` is robosuite's; ``at_most`` the number of steps that may be taken; ``pushes`` take the hand
         off its way where that does not matter."""
         self.environment, self.at_most, self._pushes = environment, at_most, pushes
