@@ -24,6 +24,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from schemas.errors import StoreFailed
 from schemas.files import name_file, remove, sha256_of, sync_folder
 from schemas.flow_quanta import dequantise, quantise
 from schemas.locations import StorePath
+from schemas.parallel import in_parallel
 from schemas.sample_codec import decode_triplet
 from schemas.sample_metadata import CorruptSample, encode_metadata, load_metadata
 from schemas.sample_metadata import build_triplet as build
@@ -42,6 +44,8 @@ from schemas.shard_formats import FORMATS, INDEX_DTYPE, CorruptShard, Samples, S
 from schemas.triplet import AdaptiveFlow, Triplet
 
 SUFFIX = FORMATS["zarr"]
+ROOT = "zarr.json"
+"""The description of the group: without it there is no shard."""
 PICTURE_CHUNK = 1 << 16
 FIELDS = ("flow", "start", "visible", "valid", "point_flags", "actions")
 STANDARD = "standard_actions"
@@ -59,9 +63,11 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
     Raises:
         UnfitSamples: the samples differ in the shape of a field.
     """
-    refuse_stores(folder)
+    final = folder / f"{stem}{SUFFIX}"
+    if isinstance(final, StorePath):
+        return _write_stored(final, samples)
     folder.mkdir(parents=True, exist_ok=True)
-    final, aside = folder / f"{stem}{SUFFIX}", folder / f".{stem}{SUFFIX}.{secrets.token_hex(4)}.partial"
+    aside = folder / f".{stem}{SUFFIX}.{secrets.token_hex(4)}.partial"
     try:
         count = _fill(aside, samples)
         _sync(aside)
@@ -72,8 +78,31 @@ def write_shard(folder: Path, stem: str, samples: Samples) -> ShardFile:
         shutil.rmtree(aside, ignore_errors=True)
         name_file(error, final)
         raise
-    size = sum(f.stat().st_size for f in _files(final))
-    return ShardFile(final.name, count, size, *shard_digests(final))
+    return _written(final, count)
+
+
+def _written(folder: Path, count: int) -> ShardFile:
+    size = sum(f.stat().st_size for f in _files(folder))
+    return ShardFile(folder.name, count, size, *shard_digests(folder))
+
+
+def _write_stored(final: StorePath, samples: Samples) -> ShardFile:
+    """Make a shard here and send it. What makes it a shard, the description of its group, is sent last, and removed
+    first of one that stood there."""
+    with tempfile.TemporaryDirectory(prefix="lamp-") as folder:
+        made = Path(folder) / final.name
+        try:
+            count = _fill(made, samples)
+            written = _written(made, count)
+        except OSError as error:
+            name_file(error, made)
+            raise
+        (final / ROOT).unlink()
+        remove(final)
+        names = [file.relative_to(made).as_posix() for file in _files(made)]
+        for name in [*(name for name in names if name != ROOT), ROOT]:
+            (final / name).put(made / name)
+    return written
 
 
 def shard_digests(path: Path) -> tuple[str, str]:
@@ -88,32 +117,18 @@ def shard_digests(path: Path) -> tuple[str, str]:
 
 def open_shard(path: Path) -> "ZarrShard":
     """See ``schemas.shard_formats.open_shard``."""
-    refuse_stores(path)
     return ZarrShard(path)
 
 
-def refuse_stores(path: Path) -> None:
-    """Refuse a place in a store.
-
-    Raises:
-        StoreFailed: it is one.
-    """
-    if isinstance(path, StorePath):
-        raise StoreFailed(
-            f"{path}: zarr shards are written and read in folders of this machine only; use --format webdataset for "
-            "stores, or copy the build here with lamp-data copy"
-        )
-
-
 class ZarrShard:
-    """An open zarr shard."""
+    """An open zarr shard. In a store its samples are read by ranges, the arrays of one at the same time."""
 
     def __init__(self, path: Path):
         import zarr
 
         self.path, self.index_sha256 = path, ""
         try:
-            group: Any = zarr.open_group(path, mode="r", zarr_format=3)
+            group: Any = zarr.open_group(_place(path), mode="r", zarr_format=3)
             self._roles = [str(role) for role in group.attrs["roles"]]
             self._fields = (*FIELDS, *(name for name in (STANDARD, *ADAPTIVE) if name in group))
             self._arrays: dict[str, Any] = {n: group[n] for n in (*self._fields, "meta", "pictures")}
@@ -122,6 +137,8 @@ class ZarrShard:
             count = self._arrays["flow"].shape[0]
         except FileNotFoundError as error:
             raise CorruptShard(f"{path} is missing or is no zarr v3 group") from error
+        except StoreFailed:
+            raise
         except Exception as error:  # zarr raises many types of errors for damaged metadata
             raise CorruptShard(f"{path} is no shard of triplets, or is damaged: {error!r}") from error
         if len(self.index) != count:
@@ -134,13 +151,14 @@ class ZarrShard:
         """See ``schemas.shard_formats.Shard.read``."""
         key = self.index[row]["key"].decode()
         try:
-            fields = {name: self._arrays[name][row] for name in self._fields}
-            meta = str(self._arrays["meta"][row])
-            pictures = {
-                role: self._arrays["pictures"][begin:end].tobytes()
-                for role, (begin, end) in zip(self._roles, self._ranges[row], strict=True)
-                if end > begin
-            }
+            pictures_at = [("pictures", slice(*at)) for at in self._ranges[row].tolist()]
+            asked = [*((name, row) for name in (*self._fields, "meta")), *pictures_at]
+            parts = in_parallel(self._part, asked, self.path)
+            fields = {name: next(parts) for name in self._fields}
+            meta = str(next(parts))
+            pictures = {role: part.tobytes() for role, part in zip(self._roles, parts, strict=True) if part.size}
+        except StoreFailed:
+            raise
         except Exception as error:  # zarr raises many types of errors for damaged data
             raise CorruptShard(f"{self.path}: sample {key} is damaged: {error!r}") from error
         episode = self.index[row]["episode"].decode()
@@ -151,8 +169,22 @@ class ZarrShard:
         except CorruptSample as error:
             raise CorruptShard(f"{self.path}: {error}") from error
 
+    def _part(self, asked: tuple[str, int | slice]) -> Any:
+        """Some rows of an array."""
+        name, rows = asked
+        return self._arrays[name][rows]
+
     def close(self) -> None:
         """Do nothing: no file is open between reads."""
+
+
+def _place(path: Path) -> Any:
+    """What zarr opens a shard's group from."""
+    if not isinstance(path, StorePath):
+        return path
+    from schemas.shard_formats._zarr_in_store import ZarrInStore
+
+    return ZarrInStore(path)
 
 
 def _index_of(keys: np.ndarray, episodes: np.ndarray, sums: np.ndarray, ranges: np.ndarray) -> np.ndarray:
