@@ -3,24 +3,24 @@
 A track may slide along its object where there is little texture, or be lost. The motion of the object, known from its
 surest tracks, then says where the point is. It is believed where depth agrees at nearly every step at which the point
 is not covered, and the point looks there as it did at first. An object that a hand takes moves with the hand from then
-on, and stays where it is when the hand lets go.
+on, and stays where it is when the hand lets go; when that is, the fingers tell (``_holding``).
 
 Depth cannot tell that a plain surface slides along itself: it looks as if it stood still, or its tracks lag behind.
 There, the rim decides: a body is not believed if the points around it that have surely left contradict it; and the
 points of a surface that nothing shows to stand still go with those that have surely left, and from the same time on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import BodyMotion
-from pipeline.flow_sources._point_evidence import Evidence, Placed, WindowViewer
+from pipeline.flow_sources._holding import Hold, find_hold
+from pipeline.flow_sources._point_evidence import COSTS, Evidence, Placed, WindowViewer
 from pipeline.vision.rigid_motion import lengths
 
-COSTS = 4.0
-"""Agreeing steps that one contradicting step outweighs."""
 SAMPLED = 3
 """Steps from one at which appearance is compared to the next."""
 SHARE, ENCLOSED = 1 / 3, 0.6
@@ -45,6 +45,8 @@ class ClaimConfig:
             it is more: a rich texture looks different half a pixel off.
         better: a point that seems to stand still must look this many times less unlike where the body takes it ...
         margin: ... and by this many grey levels.
+        sure: such steps at which depth must agree, and contradict at none, so that a point which has left its start
+            moves with what holds it however it looks there.
         slide: a body is not believed if it contradicts more than this many times as many points as it explains, of
             those around that depth shows to have left.
     """
@@ -58,7 +60,24 @@ class ClaimConfig:
     uneven: float = 0.75
     better: float = 0.6
     margin: float = 0.4
+    sure: int = 12
     slide: float = 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A body that points may move with.
+
+    Attributes:
+        own: points whose tracks it was found from, or that lie on it.
+        carries: its motion is known, and other points move with it while it holds them.
+        hold: when that is, where something tells.
+    """
+
+    body: BodyMotion
+    own: Int[np.ndarray, " m"]
+    carries: bool = False
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,7 @@ class Bid:
         near: which of all points are within reach at step 0.
         point: points that may have left their start, within reach when they do.
         since: the last step before each sets off with the body.
+        until: the last step at which it moves with it.
         placed: where they would be.
         explained: depth agrees.
         refuted: depth contradicts.
@@ -78,6 +98,7 @@ class Bid:
     near: Bool[np.ndarray, " K"]
     point: Int[np.ndarray, " P"]
     since: Int[np.ndarray, " P"]
+    until: Int[np.ndarray, " P"]
     placed: Placed
     explained: Bool[np.ndarray, " P"]
     refuted: Bool[np.ndarray, " P"]
@@ -113,73 +134,85 @@ class Claims:
         self.steps = np.arange(len(viewer.frames))
 
     def settle(
-        self, bodies: list[tuple[BodyMotion, Int[np.ndarray, " _"]]]
+        self,
+        bodies: list[tuple[BodyMotion, Int[np.ndarray, " _"]]],
+        carriers: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]] = (),
     ) -> tuple[list[Claimed], Int[np.ndarray, " Q"]]:
         """Give each point to the body that explains most.
 
         Args:
             bodies: each with the points whose tracks it was found from.
+            carriers: of known motion, each with points on it: other points move with them while they are held.
 
         Returns:
             What was given, and the points of bodies that are not believed, as far as no other body has them.
         """
-        waiting = [(body, own, self._bid(body, own)) for body, own in bodies]
+        hold = find_hold(carriers, self.e, self.viewer, self.config.reach)
+        asked = [Candidate(*body) for body in bodies]
+        asked += [Candidate(body, own, carries=True, hold=hold) for body, own in carriers]
+        waiting = [(candidate, self._bid(candidate)) for candidate in asked]
         free, given, doubted = self.e.usable.copy(), [], np.zeros(len(self.e.usable), bool)
         while waiting:
-            sizes = [np.count_nonzero(bid.accepted & free[bid.point]) for _, _, bid in waiting]
-            body, own, bid = waiting.pop(int(np.argmax(sizes)))
+            sizes = [np.count_nonzero(bid.accepted & free[bid.point]) for _, bid in waiting]
+            candidate, bid = waiting.pop(int(np.argmax(sizes)))
             rows = np.flatnonzero(bid.accepted & free[bid.point])
             if self._slides(bid, rows):
-                doubted[own] = True
+                doubted[candidate.own] = True
             elif len(rows) >= 2:
-                given.append(self._joined(body, own, bid, rows, free))
+                given.append(self._joined(candidate, bid, rows, free))
                 free[given[-1].point] = False
         return given, np.flatnonzero(doubted & free)
 
-    def _bid(self, body: BodyMotion, own: Int[np.ndarray, " m"]) -> Bid:
+    def _bid(self, candidate: Candidate) -> Bid:
         """What a body says of the points within its reach."""
-        e, c = self.e, self.config
+        e, c, (body, own, hold) = self.e, self.config, (candidate.body, candidate.own, candidate.hold)
         reached = lengths(e.start[:, None] - e.start[own]).min(axis=1) < c.reach
         who = np.flatnonzero(e.usable & (e.left | e.stirs))
         later = who[e.onset[who] > 0]
-        point = np.concatenate([who, later])
-        since = np.concatenate([np.zeros(len(who), int), e.onset[later]])
+        times = [(who, np.zeros(len(who), int), self._never(who)), (later, e.onset[later], self._never(later))]
+        if hold is not None:
+            times.insert(0, (who, np.full(len(who), hold.since), np.full(len(who), hold.until)))
+        point, since, until = (np.concatenate(parts) for parts in zip(*times, strict=True))
         path = body.carry(e.start[own], np.zeros(len(own), int))
         apart = lengths(path[:, since] - e.start[point]).min(axis=0)
         near = np.flatnonzero((apart < c.reach) & body.known[since])
-        point, since = point[near], since[near]
-        placed = self._place(body, point, since)
+        point, since, until = point[near], since[near], until[near]
+        placed = self._place(body, point, since, until)
         tells, agreed, refused = self._count(placed, point)
-        # Of two times of departure the one that explains more.
-        gain = agreed - COSTS * refused
+        # Of several times of departure the one that explains more; of a hold, how points wait for it counts, too.
+        gain = agreed - COSTS * refused if hold is None else placed.gain
         best = np.full(len(e.usable), -np.inf)
         np.maximum.at(best, point, gain)
         better = np.flatnonzero(gain >= best[point])
         kept = better[np.unique(point[better], return_index=True)[1]]
-        point, since, placed = point[kept], since[kept], placed.some(kept)
+        point, since, until, placed = point[kept], since[kept], until[kept], placed.some(kept)
         refuted = refused[kept] > c.doubt * (agreed + refused)[kept]
         explained = (agreed[kept] >= c.fewest) & ~refuted
         accepted = explained & self._alike(point, placed, tells[kept] & explained[:, None])
-        return Bid(reached & e.usable, point, since, placed, explained, refuted, accepted)
+        if candidate.carries:
+            held = since == (hold.since if hold is not None else 0)
+            accepted |= held & e.gone[point] & (agreed[kept] >= c.sure) & (refused[kept] == 0)
+        return Bid(reached & e.usable, point, since, until, placed, explained, refuted, accepted)
 
-    def _place(self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"]) -> Placed:
-        """Points that stand still until a step and move with a body from then on; if that comes to be contradicted, the
-        body let go of them, and they stay where they were last found.
+    def _never(self, point: Int[np.ndarray, " P"]) -> Int[np.ndarray, " P"]:
+        """The last step, for points that are not let go."""
+        return np.full(len(point), len(self.steps) - 1)
+
+    def _place(
+        self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"], until: Int[np.ndarray, " P"]
+    ) -> Placed:
+        """As ``WindowViewer.held``; and if that comes to be contradicted, the body let go of the points, and they stay
+        where they were last found.
         """
-        still = self.steps <= since[:, None]
         start = self.e.start[point]
-        xyz = np.where(still[..., None], start[:, None], body.carry(start, since))
-        known = still | (body.known & body.known[since][:, None])
-        placed = self.viewer.place(xyz, known)
-        until = np.cumsum(placed.agree - COSTS * placed.contradicted, axis=1).argmax(axis=1)
+        placed = self.viewer.held(body, start, since, until)
+        found = np.cumsum(placed.agree - COSTS * placed.contradicted, axis=1).argmax(axis=1)
         asked = (placed.agree | placed.contradicted).sum(axis=1)
         doubtful = placed.contradicted.sum(axis=1) > self.config.doubt * asked
-        rows = np.flatnonzero(doubtful & (until > self.config.fewest))
+        rows = np.flatnonzero(doubtful & (found > self.config.fewest))
         if not len(rows):
             return placed
-        after = self.steps > until[rows, None]
-        rest = np.where(after[..., None], xyz[rows, until[rows]][:, None], xyz[rows])
-        again = self.viewer.place(rest, known[rows] | after)
+        again = self.viewer.held(body, start[rows], since[rows], np.minimum(found, until)[rows])
         for whole, part in (
             (placed.xyz, again.xyz),
             (placed.uv, again.uv),
@@ -237,22 +270,24 @@ class Claims:
 
     def _joined(
         self,
-        body: BodyMotion,
-        own: Int[np.ndarray, " m"],
+        candidate: Candidate,
         bid: Bid,
         rows: Int[np.ndarray, " n"],
         free: Bool[np.ndarray, " K"],
     ) -> Claimed:
         """The claimed points, and those beside them on the same surface that nothing shows to stand still.
 
-        Points of one surface set off together: when the first of them is seen to leave, unless they look more alike if
-        they move with the body from the start.
+        Points of one surface set off together: when they are taken hold of, if that is known; else when the first of
+        them is seen to leave, unless they look more alike if they move with the body from the start.
         """
-        e = self.e
-        claimed, since = np.zeros(len(e.usable), bool), np.zeros(len(e.usable), int)
+        e, (body, own, hold) = self.e, (candidate.body, candidate.own, candidate.hold)
+        claimed = np.zeros(len(e.usable), bool)
         claimed[bid.point[rows]] = True
-        since[bid.point[rows]] = bid.since[rows]
         claimed = self._grown(claimed, free & bid.near & ~e.left)
+        since, until = np.zeros(len(e.usable), int), np.full(len(e.usable), len(self.steps) - 1)
+        if hold is not None:
+            since[~e.settled], until[~e.settled] = hold.since, hold.until
+        since[bid.point[rows]], until[bid.point[rows]] = bid.since[rows], bid.until[rows]
         led = claimed.copy()
         led[own] = False
         group = self._groups(led)
@@ -261,13 +296,13 @@ class Claims:
         np.minimum.at(first, group[told], since[told])
         first = first[group]
         late = np.flatnonzero(led & (first < len(self.steps)))
-        if len(late):
+        if len(late) and hold is None:
             now, then = (self._unlike_if(body, late, at) for at in (since[late], first[late]))
             votes = np.clip(np.nan_to_num(now - then), -VOTE, VOTE) + VOTE / 10
             sums = np.bincount(group[late], votes, len(e.usable))
             since[late] = np.where(sums[group[late]] > 0, first[late], since[late])
         point = np.flatnonzero(claimed)
-        placed = self._place(body, point, since[point])
+        placed = self._place(body, point, since[point], until[point])
         _, agreed, refused = self._count(placed, point)
         kept = np.flatnonzero(refused <= self.config.doubt * (agreed + refused))
         return Claimed(point[kept], placed.some(kept), body.known)
@@ -299,5 +334,5 @@ class Claims:
         self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"]
     ) -> Float[np.ndarray, " P"]:
         """How unlike themselves points look if they set off with a body after some step."""
-        placed = self._place(body, point, since)
+        placed = self._place(body, point, since, self._never(point))
         return self.viewer.unlike(self.e.looks[point], placed.uv, placed.agree & (self.steps % SAMPLED == 0))

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from pipeline.flow_sources._body_motion import BodyMotion
 from pipeline.vision.patches import patch_distance, patches
 from schemas.cameras import Cameras, project
 
+COSTS = 4.0
+"""Agreeing steps that one contradicting step outweighs."""
 NEIGHBOURHOOD = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
 CROSS = [(0, 0), (0, 2), (0, -2), (2, 0), (-2, 0)]
 """Pixels around a point by which a change of its surroundings is noticed."""
@@ -32,6 +35,11 @@ class Placed:
     agree: Bool[np.ndarray, "P S"]
     contradicted: Bool[np.ndarray, "P S"]
 
+    @property
+    def gain(self) -> Float[np.ndarray, " P"]:
+        """What depth says for each point at its places, over all steps."""
+        return self.agree.sum(axis=1) - COSTS * self.contradicted.sum(axis=1)
+
     def some(self, rows: Int[np.ndarray, " n"]) -> "Placed":
         """Some of the points."""
         return Placed(self.xyz[rows], self.uv[rows], self.agree[rows], self.contradicted[rows])
@@ -44,6 +52,7 @@ class Evidence:
     Attributes:
         start: positions at step 0, in the camera of the reference frame; only where ``usable``.
         usable: the position at step 0 is known.
+        settled: the positions are known otherwise at all steps.
         still_uv: where each point would be seen if it stood still, px of each step's own camera.
         there: depth there is that of the point.
         onset: the last step before the point left its start, as far as depth or its track show; 0 where nothing does.
@@ -58,6 +67,7 @@ class Evidence:
 
     start: Float[np.ndarray, "K 3"]
     usable: Bool[np.ndarray, " K"]
+    settled: Bool[np.ndarray, " K"]
     still_uv: Float[np.ndarray, "K S 2"]
     there: Bool[np.ndarray, "K S"]
     onset: Int[np.ndarray, " K"]
@@ -121,6 +131,21 @@ class WindowViewer:
         agree[point[behind], step[behind]] = near
         contradicted[point[behind], step[behind]] = ~near
         return Placed(xyz, own[..., :2], agree, contradicted)
+
+    def held(
+        self,
+        body: BodyMotion,
+        start: Float[np.ndarray, "P 3"],
+        since: Int[np.ndarray, " P"],
+        until: Int[np.ndarray, " P"],
+    ) -> Placed:
+        """Points that stand still until a step, move with a body from then on until another, and stay there."""
+        steps = np.arange(len(self.frames))
+        still, after = steps <= since[:, None], steps > until[:, None]
+        xyz = np.where(still[..., None], start[:, None], body.carry(start, since))
+        rest = np.take_along_axis(xyz, until[:, None, None], axis=1)
+        known = still | after | (body.known & body.known[since][:, None])
+        return self.place(np.where(after[..., None], rest, xyz), known)
 
     def unlike(
         self, looks: Float[np.ndarray, "P A"], uv: Float[np.ndarray, "P S 2"], where: Bool[np.ndarray, "P S"]

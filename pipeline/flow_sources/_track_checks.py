@@ -229,12 +229,12 @@ class TrackTester:
         who = np.flatnonzero(asked)
         xyz = lift(flow.uvz * scale, cameras.intrinsics)
         found = find_bodies(xyz[who], flow.valid[who], c.reach, c.stretch, c.agree)
-        bodies = [*((body, who[body.members]) for body in found), *known]
-        if not bodies:
+        bodies = [(body, who[body.members]) for body in found]
+        if not bodies and not known:
             return flow, held, put
         viewer = WindowViewer(self.grey, self.depth, cameras, frames, c.match)
-        claims = Claims(self._evidence(tracks, flow, xyz, stand, moved, usable, viewer), viewer, ClaimConfig())
-        given, doubted = claims.settle(bodies)
+        evidence = self._evidence(tracks, flow, xyz, stand, moved, usable, settled, viewer)
+        given, doubted = Claims(evidence, viewer, ClaimConfig()).settle(bodies, known)
         uvz, visible, valid = flow.uvz.copy(), flow.visible.copy(), flow.valid.copy()
         valid[doubted] &= ~moved[doubted]
         later = np.arange(len(frames)) > 0
@@ -256,6 +256,7 @@ class TrackTester:
         stand: StaticHypothesis,
         moved: Bool[np.ndarray, "K S"],
         usable: Bool[np.ndarray, " K"],
+        settled: Int[np.ndarray, " _"] | None,
         viewer: WindowViewer,
     ) -> Evidence:
         """What is known of the points before bodies are asked."""
@@ -271,6 +272,7 @@ class TrackTester:
         return Evidence(
             start=xyz[:, 0],
             usable=usable,
+            settled=np.zeros(len(start), bool) if settled is None else np.isin(np.arange(len(start)), settled),
             still_uv=np.broadcast_to(still_uv[:, None], stand.uv.shape),
             there=stand.there,
             onset=np.where(left, np.maximum(since.argmax(axis=1) - 1, 0), 0),

@@ -1,11 +1,14 @@
 """Rigid bodies are found from tracks, and carry the points that slide or seem to stand still on a plain surface."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from pipeline.evaluation.synthetic_scene import RigidWorld
 from pipeline.flow_sources._body_claims import ClaimConfig, Claims
 from pipeline.flow_sources._body_motion import BodyMotion, find_bodies
+from pipeline.flow_sources._holding import find_hold
 from pipeline.flow_sources._point_evidence import Evidence, WindowViewer
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
 from pipeline.vision.lift import depth_edges, lift_tracks
@@ -94,38 +97,48 @@ def test_the_rim_of_a_plain_surface_decides_where_its_inner_points_go(speed):
     assert before > 0.7 and wrong < 0.3 and kept > 0.9
 
 
-class RichCard:
-    """A card of rich texture that moves to the right before a plain wall; its body's motion is known, metres off."""
+def shifted(x: np.ndarray, y: np.ndarray = 0 * TIME) -> BodyMotion:
+    """A body that moves without turning; metres from where it is at step 0."""
+    shift = np.stack([x, y, 0 * TIME], axis=1)
+    return BodyMotion(np.arange(4), np.ones(STEPS, bool), np.tile(np.eye(3), (STEPS, 1, 1)), shift)
 
-    def __init__(self, off: float = 0.0):
+
+class RichCard:
+    """A card of rich texture that moves to the right before a plain wall; its body's motion is known, metres off.
+
+    Args:
+        way: metres that it has moved at every step.
+    """
+
+    def __init__(self, off: float = 0.0, way: np.ndarray = 0.2 * TIME):
         still = np.tile(np.eye(4), (STEPS, 1, 1))
-        card = np.stack([pose(0, 0.2 * t - 0.1, 0, 0.9) for t in TIME])
+        card = np.stack([pose(0, x - 0.1, 0, 0.9) for x in way])
         intrinsics = np.array([[170, 0, 96], [0, 170, 72], [0, 0, 1.0]])
         world = RigidWorld(intrinsics, (192, 144), still, pose(0, 0, 0, 1.5), card, half_side=0.2)
         depth = world.depth().astype(np.float32)
         rows, columns = np.mgrid[:144, :192]
-        checks = np.stack([((columns - 170 * 0.2 * t / 0.9) // 3 + rows // 3) % 2 for t in TIME])
+        checks = np.stack([((columns - 170 * x / 0.9) // 3 + rows // 3) % 2 for x in way])
         grey = np.where(depth < 1, 40 + 180 * checks, 100).astype(np.uint8)
         cameras = Cameras(intrinsics, still, world.size, False, "given", "given")
         self.viewer = WindowViewer(grey, depth, cameras, np.arange(STEPS), match=0.01)
         uv = keypoint_grid(*world.size)
         uv = uv[world.on_card(0, uv)]
         self.start = lift(np.column_stack([uv, depth[0][tuple(np.floor(uv).astype(int).T[::-1])]]), intrinsics)
-        moved = np.stack([0.2 * TIME + off * (TIME > 0), 0 * TIME, 0 * TIME], axis=1)
-        self.body = BodyMotion(np.arange(4), np.ones(STEPS, bool), np.tile(np.eye(3), (STEPS, 1, 1)), moved)
-        self.uv, self.looks = uv, patches(grey, np.zeros(len(uv), int), uv)
+        self.body = shifted(way + off * (TIME > 0))
+        self.way, self.uv, self.looks = way, uv, patches(grey, np.zeros(len(uv), int), uv)
 
-    def accepted(self, left: bool, there: bool) -> float:
-        """Share of the card's points, none of them tracked, that the body is given."""
+    def evidence(self, left: bool, there: bool | np.ndarray, onset: int = 0) -> Evidence:
+        """Of the card's points, none of them tracked."""
         count = len(self.uv)
         nothing, all_steps = np.zeros((count, STEPS), bool), (count, STEPS)
         uv = np.broadcast_to(self.uv[:, None], (*all_steps, 2))
-        evidence = Evidence(
+        return Evidence(
             start=self.start,
             usable=np.ones(count, bool),
+            settled=np.zeros(count, bool),
             still_uv=uv,
             there=np.full(all_steps, there),
-            onset=np.zeros(count, int),
+            onset=np.full(count, onset),
             left=np.full(count, left),
             gone=np.full(count, left),
             stirs=np.ones(count, bool),
@@ -134,9 +147,12 @@ class RichCard:
             looks=self.looks,
             beside=np.full((count, 1), -1),
         )
-        claims = Claims(evidence, self.viewer, ClaimConfig())
-        given, _ = claims.settle([(self.body, np.arange(count))])
-        return sum(len(claimed.point) for claimed in given) / count
+
+    def accepted(self, left: bool, there: bool) -> float:
+        """Share of the card's points that the body is given."""
+        claims = Claims(self.evidence(left, there), self.viewer, ClaimConfig())
+        given, _ = claims.settle([(self.body, np.arange(len(self.uv)))])
+        return sum(len(claimed.point) for claimed in given) / len(self.uv)
 
 
 def test_rich_texture_may_look_different_half_a_pixel_off():
@@ -148,3 +164,57 @@ def test_a_start_that_is_covered_does_not_show_that_a_point_has_left_it():
     exact = RichCard()
     assert exact.accepted(left=False, there=True) > 0.9
     assert exact.accepted(left=False, there=False) == 0
+
+
+class TakenCard(RichCard):
+    """A card that waits until a hand takes it, is carried to the right, and stays where the hand lets go of it. The
+    hand comes and goes at the same speed, and its two fingers close and open on the way.
+    """
+
+    TAKEN, LEFT = 6, 12
+
+    def __init__(self):
+        steps = np.arange(STEPS)
+        super().__init__(way=0.012 * (np.clip(steps, self.TAKEN, self.LEFT) - self.TAKEN))
+        reach = 0.012 * (steps - self.TAKEN)
+        reach -= reach[0]
+        opened = 0.005 * np.maximum(np.maximum(self.TAKEN - steps, steps - self.LEFT), 0)
+        opened -= opened[0]
+        self.hand = [(shifted(reach, side * opened), np.arange(2)) for side in (-1, 1)]
+        # What is behind shows late that the card has left.
+        gone = np.broadcast_to(steps > self.TAKEN, (len(self.uv), STEPS))
+        self.known = self.evidence(left=True, there=~gone, onset=self.TAKEN + 3)
+
+
+def test_fingers_tell_when_something_is_held():
+    card = TakenCard()
+    hold = find_hold(card.hand, card.known, card.viewer, reach=0.5)
+    assert hold is not None and abs(hold.since - card.TAKEN) <= 1 and abs(hold.until - card.LEFT) <= 1
+    palm, finger = (body for body, _ in card.hand)
+    still = [(palm, np.arange(2)), (palm, np.arange(2))]
+    assert find_hold(still, card.known, card.viewer, 0.5) is None, "nothing moves against anything"
+    assert find_hold([(finger, np.arange(2))], card.known, card.viewer, 0.5) is None
+
+
+def test_what_is_held_waits_moves_with_the_hand_and_stays():
+    card = TakenCard()
+    given, _ = Claims(card.known, card.viewer, ClaimConfig(reach=0.5)).settle([], card.hand)
+    assert sum(len(claimed.point) for claimed in given) > 0.9 * len(card.uv)
+    for claimed in given:
+        moved = claimed.placed.xyz[..., 0] - claimed.placed.xyz[:, :1, 0]
+        np.testing.assert_allclose(moved, np.broadcast_to(card.way, moved.shape), atol=1e-6)
+    # One finger alone does not tell.
+    given, _ = Claims(card.known, card.viewer, ClaimConfig(reach=0.5)).settle([], card.hand[:1])
+    off = [np.abs(c.placed.xyz[..., 0] - c.placed.xyz[:, :1, 0] - card.way).max() for c in given]
+    assert max(off) > 0.03
+
+
+def test_a_point_that_surely_left_goes_with_what_holds_it_however_it_looks():
+    card = TakenCard()
+    dark = dataclasses.replace(card.known, looks=np.full_like(card.known.looks, 255.0))
+    given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=5)).settle([], card.hand)
+    assert sum(len(claimed.point) for claimed in given) > 0.9 * len(card.uv)
+    given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=99)).settle([], card.hand)
+    assert not given
+    given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=5)).settle(card.hand)
+    assert not given, "a body that was found from tracks may be another's"

@@ -1,0 +1,83 @@
+"""Finds when a hand holds something, from the known motion of its parts, such as palm and fingers.
+
+Depth tells late that a held point has left its start: only where what is behind it shows. The fingers tell in time:
+they stand still against each other while they hold something, and do not while they close on it or let go.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from pipeline.flow_sources._body_motion import BodyMotion
+from pipeline.flow_sources._point_evidence import Evidence, WindowViewer
+from pipeline.vision.rigid_motion import lengths
+
+GRIPPED = 0.0005
+"""Metres a step by which parts of a hand that holds something may move against each other."""
+SHORTEST, SLACK = 4, 3
+"""Steps that a hold lasts at least, and steps before and after within which parts may still move, and hold it."""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A time in which something moves with a hand.
+
+    Attributes:
+        since: the last step before.
+        until: the last step at which it does.
+    """
+
+    since: int
+    until: int
+
+
+def find_hold(
+    carriers: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]], evidence: Evidence, viewer: WindowViewer, reach: float
+) -> Hold | None:
+    """The hold of a window that explains most of the points that have left their start, all together.
+
+    Args:
+        carriers: the parts of the hand, each with points on it.
+        evidence: what is known of all points.
+        viewer: looks at depth.
+        reach: metres from the nearest point of the hand within which it may hold a point.
+
+    Returns:
+        None where the parts never move against each other: nothing tells then when they take anything.
+    """
+    steps = np.arange(len(viewer.frames))
+    holds = _still_times(carriers, evidence, steps)
+    if not holds or holds == [Hold(0, len(steps) - 1)]:
+        return None
+    body, own = carriers[0]
+    path = body.carry(evidence.start[own], np.zeros(len(own), int))
+    who = np.flatnonzero(evidence.usable & evidence.left & ~evidence.settled)
+    apart = lengths(path[:, None] - evidence.start[who, None]).min(axis=0)
+
+    def explained(hold: Hold) -> float:
+        start = evidence.start[who[apart[:, hold.since] < reach]]
+        since, until = np.full(len(start), hold.since), np.full(len(start), hold.until)
+        return float(np.maximum(viewer.held(body, start, since, until).gain, 0).sum())
+
+    best = max(holds, key=explained)
+    around = [
+        Hold(max(best.since - before, 0), min(best.until + after, len(steps) - 1))
+        for before in range(SLACK + 1)
+        for after in range(SLACK + 1)
+    ]
+    return max(around, key=explained)
+
+
+def _still_times(
+    carriers: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]], evidence: Evidence, steps: Int[np.ndarray, " S"]
+) -> list[Hold]:
+    """Times in which the parts do not move against each other."""
+    if len(carriers) < 2:
+        return []
+    middle = np.concatenate([evidence.start[own] for _, own in carriers]).mean(axis=0, keepdims=True)
+    places = np.stack([body.carry(middle, np.zeros(1, int))[0] for body, _ in carriers])
+    apart = lengths(places[:, None] - places).max(axis=(0, 1))
+    runs = np.split(steps, np.flatnonzero(np.abs(np.diff(apart)) > GRIPPED) + 1)
+    return [Hold(int(run[0]), int(run[-1])) for run in runs if len(run) >= SHORTEST]
