@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import MOVED, BodyMotion
-from pipeline.flow_sources._point_evidence import NEIGHBOURHOOD
+from pipeline.flow_sources._point_evidence import shown_at
 from pipeline.robots.description import BadDescription, RobotDescription
 from pipeline.simulator.replay import NEAREST
 from pipeline.vision.lift import LiftedTracks
@@ -196,27 +196,11 @@ class ArmMotion:
     def _look(
         self, world: Float[np.ndarray, "P S 3"], frames: Int[np.ndarray, " S"]
     ) -> tuple[Bool[np.ndarray, "P S"], Bool[np.ndarray, "P S"]]:
-        """Where depth shows points at supposed places, and where it shows that they are not there: all around is
-        farther. Neither where something nearer covers the place, or it is outside the image.
-        """
+        """Where depth shows points at supposed places, and where it shows that they are not there (``shown_at``)."""
         own = project(transform(invert_pose(self._poses[frames]), world), self._cameras.intrinsics)
         with np.errstate(invalid="ignore"):
-            inside = ((own[..., :2] >= 0) & (own[..., :2] < self._cameras.size)).all(axis=-1)
-        agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
-        point, step = np.nonzero(inside)
-        u, v, z = own[point, step].T
-        height, width = self._depth.shape[1:]
-        around = [
-            self._depth[
-                frames[step], np.clip(v.astype(int) + y, 0, height - 1), np.clip(u.astype(int) + x, 0, width - 1)
-            ]
-            for y, x in [(0, 0), *NEIGHBOURHOOD]
-        ]
-        off = np.stack(around) - z
-        with np.errstate(invalid="ignore"):
-            agree[point, step] = (np.abs(off) < self._match).any(axis=0)
-            contradicted[point, step] = (off >= self._match).all(axis=0)
-        return agree, contradicted
+            inside = np.asarray(((own[..., :2] >= 0) & (own[..., :2] < self._cameras.size)).all(axis=-1))
+        return shown_at(self._depth, frames, own, inside, self._match, sure=True)
 
 
 def frames_to_look_at(length: int) -> Int[np.ndarray, " N"]:

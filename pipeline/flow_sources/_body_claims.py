@@ -177,7 +177,7 @@ class Claims:
         apart = lengths(path[:, since] - e.start[point]).min(axis=0)
         near = np.flatnonzero((apart < c.reach) & body.known[since])
         point, since, until = point[near], since[near], until[near]
-        placed = self._place(body, point, since, until)
+        placed = self._place(candidate, point, since, until)
         tells, agreed, refused = self._count(placed, point)
         # Of several times of departure the one that explains more; of a hold, how points wait for it counts, too.
         gain = agreed - COSTS * refused if hold is None else placed.gain
@@ -199,20 +199,24 @@ class Claims:
         return np.full(len(point), len(self.steps) - 1)
 
     def _place(
-        self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"], until: Int[np.ndarray, " P"]
+        self,
+        candidate: Candidate,
+        point: Int[np.ndarray, " P"],
+        since: Int[np.ndarray, " P"],
+        until: Int[np.ndarray, " P"],
     ) -> Placed:
         """As ``WindowViewer.held``; and if that comes to be contradicted, the body let go of the points, and they stay
         where they were last found.
         """
-        start = self.e.start[point]
-        placed = self.viewer.held(body, start, since, until)
+        body, sure, start = candidate.body, candidate.carries, self.e.start[point]
+        placed = self.viewer.held(body, start, since, until, sure)
         found = np.cumsum(placed.agree - COSTS * placed.contradicted, axis=1).argmax(axis=1)
         asked = (placed.agree | placed.contradicted).sum(axis=1)
         doubtful = placed.contradicted.sum(axis=1) > self.config.doubt * asked
         rows = np.flatnonzero(doubtful & (found > self.config.fewest))
         if not len(rows):
             return placed
-        again = self.viewer.held(body, start[rows], since[rows], np.minimum(found, until)[rows])
+        again = self.viewer.held(body, start[rows], since[rows], np.minimum(found, until)[rows], sure)
         for whole, part in (
             (placed.xyz, again.xyz),
             (placed.uv, again.uv),
@@ -297,12 +301,12 @@ class Claims:
         first = first[group]
         late = np.flatnonzero(led & (first < len(self.steps)))
         if len(late) and hold is None:
-            now, then = (self._unlike_if(body, late, at) for at in (since[late], first[late]))
+            now, then = (self._unlike_if(candidate, late, at) for at in (since[late], first[late]))
             votes = np.clip(np.nan_to_num(now - then), -VOTE, VOTE) + VOTE / 10
             sums = np.bincount(group[late], votes, len(e.usable))
             since[late] = np.where(sums[group[late]] > 0, first[late], since[late])
         point = np.flatnonzero(claimed)
-        placed = self._place(body, point, since[point], until[point])
+        placed = self._place(candidate, point, since[point], until[point])
         _, agreed, refused = self._count(placed, point)
         kept = np.flatnonzero(refused <= self.config.doubt * (agreed + refused))
         return Claimed(point[kept], placed.some(kept), body.known)
@@ -331,8 +335,8 @@ class Claims:
             group = lowest
 
     def _unlike_if(
-        self, body: BodyMotion, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"]
+        self, candidate: Candidate, point: Int[np.ndarray, " P"], since: Int[np.ndarray, " P"]
     ) -> Float[np.ndarray, " P"]:
         """How unlike themselves points look if they set off with a body after some step."""
-        placed = self._place(body, point, since, self._never(point))
+        placed = self._place(candidate, point, since, self._never(point))
         return self.viewer.unlike(self.e.looks[point], placed.uv, placed.agree & (self.steps % SAMPLED == 0))

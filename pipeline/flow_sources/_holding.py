@@ -59,7 +59,7 @@ def find_hold(
     def explained(hold: Hold) -> float:
         start = evidence.start[who[apart[:, hold.since] < reach]]
         since, until = np.full(len(start), hold.since), np.full(len(start), hold.until)
-        return float(np.maximum(viewer.held(body, start, since, until).gain, 0).sum())
+        return float(np.maximum(viewer.held(body, start, since, until, sure=True).gain, 0).sum())
 
     best = max(holds, key=explained)
     around = [

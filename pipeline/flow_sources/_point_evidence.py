@@ -101,35 +101,19 @@ class WindowViewer:
     ):
         self.grey, self.depth, self.cameras, self.frames, self.match = grey, depth, cameras, frames, match
 
-    def place(self, xyz: Float[np.ndarray, "P S 3"], known: Bool[np.ndarray, "P S"]) -> Placed:
+    def place(self, xyz: Float[np.ndarray, "P S 3"], known: Bool[np.ndarray, "P S"], sure: bool) -> Placed:
         """Look at depth where points are supposed to be.
 
         Args:
             xyz: in the camera of the reference frame.
             known: where there is a place.
+            sure: see ``shown_at``.
         """
         cameras = self.cameras
         own = project(xyz, cameras.intrinsics)
         with np.errstate(invalid="ignore"):
             inside = known & ((own[..., :2] >= 0) & (own[..., :2] < cameras.size)).all(axis=-1)
-        agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
-        point, step = np.nonzero(inside)
-        height, width = self.depth.shape[1:]
-        u, v, z = own[point, step].T
-        column, row = u.astype(int), v.astype(int)
-        begin = self.frames[step] * height
-        with np.errstate(invalid="ignore"):
-            off = self.depth.take((begin + row) * width + column) - z
-            agree[point, step] = np.abs(off) < self.match
-            behind = np.flatnonzero(off >= self.match)
-            # At a rim the pixel may show what is behind: ask its neighbours.
-            near = np.zeros(len(behind), bool)
-            row, column, begin, z = row[behind], column[behind], begin[behind], z[behind]
-            for down, right in NEIGHBOURHOOD:
-                y, x = np.clip(row + down, 0, height - 1), np.clip(column + right, 0, width - 1)
-                near |= np.abs(self.depth.take((begin + y) * width + x) - z) < self.match
-        agree[point[behind], step[behind]] = near
-        contradicted[point[behind], step[behind]] = ~near
+        agree, contradicted = shown_at(self.depth, self.frames, own, inside, self.match, sure)
         return Placed(xyz, own[..., :2], agree, contradicted)
 
     def held(
@@ -138,14 +122,16 @@ class WindowViewer:
         start: Float[np.ndarray, "P 3"],
         since: Int[np.ndarray, " P"],
         until: Int[np.ndarray, " P"],
+        sure: bool,
     ) -> Placed:
-        """Points that stand still until a step, move with a body from then on until another, and stay there."""
+        """Points that stand still until a step, move with a body from then on until another, and stay there; ``sure``
+        if its motion is known."""
         steps = np.arange(len(self.frames))
         still, after = steps <= since[:, None], steps > until[:, None]
         xyz = np.where(still[..., None], start[:, None], body.carry(start, since))
         rest = np.take_along_axis(xyz, until[:, None, None], axis=1)
         known = still | after | (body.known & body.known[since][:, None])
-        return self.place(np.where(after[..., None], rest, xyz), known)
+        return self.place(np.where(after[..., None], rest, xyz), known, sure)
 
     def unlike(
         self, looks: Float[np.ndarray, "P A"], uv: Float[np.ndarray, "P S 2"], where: Bool[np.ndarray, "P S"]
@@ -175,6 +161,49 @@ class WindowViewer:
         most = np.zeros(len(uv))
         np.maximum.at(most, point, total / len(CROSS))
         return most, np.logical_or.reduce(where, axis=1)
+
+
+def shown_at(
+    depth: Float[np.ndarray, "T H W"],
+    frames: Int[np.ndarray, " S"],
+    places: Float[np.ndarray, "P S 3"],
+    inside: Bool[np.ndarray, "P S"],
+    match: float,
+    sure: bool,
+) -> tuple[Bool[np.ndarray, "P S"], Bool[np.ndarray, "P S"]]:
+    """Where depth shows points at supposed places, and where it shows that they are not there.
+
+    At a rim a pixel may show what is behind. So a point is not there only where nothing around it is at its depth.
+    Neither holds where something nearer covers the place, or depth is not known. Places that follow from a known motion
+    are believed more than those of a motion that was fitted: one pixel around that is at the point's depth, or nearer,
+    is enough.
+
+    Args:
+        frames: of the steps.
+        places: px and depth in each step's own camera.
+        inside: places within the image; the others are not looked at.
+        match: largest difference in metres between measured and expected depth.
+        sure: the motion is known.
+    """
+    agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
+    point, step = np.nonzero(inside)
+    height, width = depth.shape[1:]
+    u, v, z = places[point, step].T
+    column, row = u.astype(int), v.astype(int)
+    begin = frames[step] * height
+    with np.errstate(invalid="ignore"):
+        off = depth.take((begin + row) * width + column) - z
+        agreed, farther = np.abs(off) < match, off >= match
+        asked = np.flatnonzero(~agreed & (farther | sure))
+        row, column, begin, z = row[asked], column[asked], begin[asked], z[asked]
+        for down, right in NEIGHBOURHOOD:
+            y, x = np.clip(row + down, 0, height - 1), np.clip(column + right, 0, width - 1)
+            off = depth.take((begin + y) * width + x) - z
+            agreed[asked] |= np.abs(off) < match
+            if sure:
+                farther[asked] &= off >= match
+    agree[point, step], contradicted[point, step] = agreed, farther & ~agreed
+    return agree, contradicted
 
 
 def nearest_keypoints(uv: Float[np.ndarray, "K 2"], count: int) -> Int[np.ndarray, "K n"]:

@@ -9,7 +9,7 @@ from pipeline.evaluation.synthetic_scene import RigidWorld
 from pipeline.flow_sources._body_claims import ClaimConfig, Claims
 from pipeline.flow_sources._body_motion import BodyMotion, find_bodies
 from pipeline.flow_sources._holding import find_hold
-from pipeline.flow_sources._point_evidence import Evidence, WindowViewer
+from pipeline.flow_sources._point_evidence import NEIGHBOURHOOD, Evidence, WindowViewer, shown_at
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
 from pipeline.vision.lift import depth_edges, lift_tracks
 from pipeline.vision.patches import patches
@@ -218,3 +218,27 @@ def test_a_point_that_surely_left_goes_with_what_holds_it_however_it_looks():
     assert not given
     given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=5)).settle(card.hand)
     assert not given, "a body that was found from tracks may be another's"
+
+
+@pytest.mark.parametrize(
+    ("around", "fitted", "known"),
+    [
+        ([1.0] * 9, "there", "there"),
+        ([1.0] * 8 + [1.5], "there", "there"),
+        ([1.5] * 8 + [1.5], "gone", "gone"),
+        ([0.5] * 8 + [1.5], "gone", "covered"),
+        ([0.5] * 8 + [0.5], "covered", "covered"),
+        ([1.0] * 8 + [0.5], "covered", "there"),
+        ([np.nan] * 8 + [np.nan], "covered", "covered"),
+    ],
+)
+def test_depth_at_a_place_is_read_with_its_neighbours(around, fitted, known):
+    """The last depth is the pixel's own, the point is at 1 m."""
+    depth = np.zeros((1, 3, 3), np.float32)
+    for value, (down, right) in zip(around, [*NEIGHBOURHOOD, (0, 0)], strict=True):
+        depth[0, 1 + down, 1 + right] = value
+    place, inside = np.array([[[1.5, 1.5, 1.0]]]), np.ones((1, 1), bool)
+    for sure, wanted in ((False, fitted), (True, known)):
+        agree, contradicted = shown_at(depth, np.zeros(1, int), place, inside, 0.01, sure)
+        found = "there" if agree[0, 0] else "gone" if contradicted[0, 0] else "covered"
+        assert found == wanted, sure
