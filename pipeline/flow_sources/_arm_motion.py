@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import MOVED, BodyMotion
+from pipeline.flow_sources._holding import Carrier
 from pipeline.flow_sources._point_evidence import shown_at
 from pipeline.robots.description import BadDescription, RobotDescription
 from pipeline.simulator.replay import NEAREST
@@ -40,14 +41,14 @@ class ArmPoints:
         uvz: where the joints take them, as in ``SceneFlow``.
         visible: depth shows them there.
         valid: steps at which ``uvz`` holds.
-        bodies: the robot's ends that move, each with some points: what they hold moves with them.
+        bodies: the robot's ends that move: what they hold moves with them.
     """
 
     point: Int[np.ndarray, " P"]
     uvz: Float[np.ndarray, "P S 3"]
     visible: Bool[np.ndarray, "P S"]
     valid: Bool[np.ndarray, "P S"]
-    bodies: tuple[tuple[BodyMotion, Int[np.ndarray, " _"]], ...]
+    bodies: tuple[Carrier, ...]
 
     def put(self, lifted: LiftedTracks) -> LiftedTracks:
         """The window with these points where the joints take them."""
@@ -175,9 +176,9 @@ class ArmMotion:
         world: Float[np.ndarray, "P S 3"],
         frames: Int[np.ndarray, " S"],
         begin: Float[np.ndarray, "4 4"],
-    ) -> tuple[tuple[BodyMotion, Int[np.ndarray, " _"]], ...]:
-        """The ends of the robot, as far as they move, each with points on it or on what carries it."""
-        found: list[tuple[BodyMotion, np.ndarray]] = []
+    ) -> tuple[Carrier, ...]:
+        """The ends of the robot, as far as they move."""
+        found: list[Carrier] = []
         for number in self._robot.ends:
             near = number
             while near and not (link == near).any():
@@ -189,8 +190,9 @@ class ArmMotion:
             motion = invert_pose(begin) @ poses @ invert_pose(poses[0]) @ begin
             body = BodyMotion(point[rows], np.ones(len(frames), bool), motion[:, :3, :3], motion[:, :3, 3])
             middle = transform(invert_pose(begin), world[rows, 0].mean(axis=0, keepdims=True))
-            if all(lengths(body.carry(middle, ZERO) - other.carry(middle, ZERO)).max() > ALIKE for other, _ in found):
-                found.append((body, point[rows]))
+            if all(lengths(body.carry(middle, ZERO) - one.body.carry(middle, ZERO)).max() > ALIKE for one in found):
+                surface = self._robot.surfaces[number].mean(axis=0)
+                found.append(Carrier(body, point[rows], transform(invert_pose(begin) @ poses[0], surface[None])[0]))
         return tuple(found)
 
     def _look(

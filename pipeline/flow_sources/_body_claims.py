@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import BodyMotion
-from pipeline.flow_sources._holding import Hold, find_hold
+from pipeline.flow_sources._holding import Carrier, Hold, find_hold
 from pipeline.flow_sources._point_evidence import COSTS, Evidence, Placed, WindowViewer
 from pipeline.vision.rigid_motion import lengths
 
@@ -136,20 +136,20 @@ class Claims:
     def settle(
         self,
         bodies: list[tuple[BodyMotion, Int[np.ndarray, " _"]]],
-        carriers: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]] = (),
+        carriers: Sequence[Carrier] = (),
     ) -> tuple[list[Claimed], Int[np.ndarray, " Q"]]:
         """Give each point to the body that explains most.
 
         Args:
             bodies: each with the points whose tracks it was found from.
-            carriers: of known motion, each with points on it: other points move with them while they are held.
+            carriers: of known motion: points move with them while they are held.
 
         Returns:
             What was given, and the points of bodies that are not believed, as far as no other body has them.
         """
         hold = find_hold(carriers, self.e, self.viewer, self.config.reach)
         asked = [Candidate(*body) for body in bodies]
-        asked += [Candidate(body, own, carries=True, hold=hold) for body, own in carriers]
+        asked += [Candidate(part.body, part.own, carries=True, hold=hold) for part in carriers]
         waiting = [(candidate, self._bid(candidate)) for candidate in asked]
         free, given, doubted = self.e.usable.copy(), [], np.zeros(len(self.e.usable), bool)
         while waiting:
@@ -179,8 +179,13 @@ class Claims:
         point, since, until = point[near], since[near], until[near]
         placed = self._place(candidate, point, since, until)
         tells, agreed, refused = self._count(placed, point)
-        # Of several times of departure the one that explains more; of a hold, how points wait for it counts, too.
-        gain = agreed - COSTS * refused if hold is None else placed.gain
+        # Of several times of departure the one that explains more. Where depth does not deny it, that is a hold's: a
+        # point that the hand covers while it waits would seem to come with it.
+        gain = agreed - COSTS * refused
+        if hold is not None:
+            asked = (placed.agree | placed.contradicted).sum(axis=1)
+            denied = placed.contradicted.sum(axis=1) > c.doubt * asked
+            gain = np.where((since == hold.since) & ~denied, np.inf, placed.gain)
         best = np.full(len(e.usable), -np.inf)
         np.maximum.at(best, point, gain)
         better = np.flatnonzero(gain >= best[point])

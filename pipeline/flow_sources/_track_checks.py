@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from pipeline.flow_sources._body_claims import ClaimConfig, Claims
-from pipeline.flow_sources._body_motion import BodyMotion, find_bodies
+from pipeline.flow_sources._body_motion import find_bodies
+from pipeline.flow_sources._holding import Carrier
 from pipeline.flow_sources._point_evidence import Evidence, WindowViewer, nearest_keypoints, on_same_surface
 from pipeline.vision.depth_noise import EXACT
 from pipeline.vision.lift import LiftedTracks
@@ -152,14 +153,14 @@ class TrackTester:
         self,
         tracks: Tracks2D,
         lifted: LiftedTracks,
-        bodies: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]] = (),
+        bodies: Sequence[Carrier] = (),
         settled: Int[np.ndarray, " _"] | None = None,
     ) -> LiftedTracks:
         """Remove wrong track positions of a window, first by the depth test, then by the rigidity test with moving
         neighbours; then restore points that their neighbours can carry.
 
         Args:
-            bodies: whose motion is known, each with some of its points; they may hold others.
+            bodies: whose motion is known; they may hold others.
             settled: points whose positions are known otherwise: no body is looked for among them.
         """
         steps = tracks.reference + np.arange(tracks.uv.shape[1])
@@ -203,7 +204,7 @@ class TrackTester:
         moved: Bool[np.ndarray, "K S"],
         usable: Bool[np.ndarray, " K"],
         frames: Int[np.ndarray, " S"],
-        known: Sequence[tuple[BodyMotion, Int[np.ndarray, " _"]]],
+        known: Sequence[Carrier],
         settled: Int[np.ndarray, " _"] | None,
     ) -> tuple[SceneFlow, Bool[np.ndarray, "K S"], Bool[np.ndarray, "K S"]]:
         """Put points where the rigid bodies that they move with take them.

@@ -1,8 +1,8 @@
 """A zarr shard in a store, as zarr reads it: by ranges, through ``schemas.locations``, which knows the credentials and
 tries again.
 
-Descriptions of arrays, and the tables at the end of each that say where its chunks are, are asked for once and kept: some tens
-of KB a shard. Chunks are asked for when a sample is read.
+Descriptions of arrays, and the tables at the end of each that say where its chunks are, are asked for once and kept:
+some tens of KB a shard. Chunks are asked for when a sample is read.
 """
 
 import asyncio

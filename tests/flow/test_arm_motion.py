@@ -91,7 +91,7 @@ def test_a_point_on_a_link_goes_with_it_and_its_tracker_is_not_asked(robot):
     lifted = window(depth, uv)
     found = motion.on(0, lifted)
     assert found.point.tolist() == [0, 1]
-    assert [own.tolist() for _, own in found.bodies] == [[0], [1]]  # an end, and what carries it
+    assert [part.own.tolist() for part in found.bodies] == [[0], [1]]  # an end, and what carries it
     put = found.put(lifted)
     for row, (share, link) in enumerate(((0.5, UPPER), (0.8, LOWER))):
         wanted = np.array([in_image(on_link(share, link, frame)) for frame in range(arm.FRAMES)])
@@ -107,10 +107,10 @@ def test_links_move_as_bodies_in_the_reference_camera(robot):
     depth = arm.depth_of(robot)
     motion = motion_of(robot, depth)
     lifted = window(np.roll(depth, -2, axis=0), uv)
-    ((body, own),) = motion.on(2, lifted).bodies
-    assert own.tolist() == [0]
+    (part,) = motion.on(2, lifted).bodies
+    assert part.own.tolist() == [0]
     start = lift(lifted.flow.uvz[:, 0] * [arm.SIZE, arm.SIZE, 1], arm.INTRINSICS)
-    carried = body.carry(start, np.zeros(1, int))[0, : arm.FRAMES - 2]
+    carried = part.body.carry(start, np.zeros(1, int))[0, : arm.FRAMES - 2]
     wanted = [transform(invert_pose(arm.CAMERA), on_link(0.8, LOWER, frame)) for frame in range(2, arm.FRAMES)]
     assert np.abs(carried - wanted).max() < 0.006  # half a pixel of where the point was asked for
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline.evaluation.synthetic_scene import RigidWorld
 from pipeline.flow_sources._body_claims import ClaimConfig, Claims
 from pipeline.flow_sources._body_motion import BodyMotion, find_bodies
-from pipeline.flow_sources._holding import find_hold
+from pipeline.flow_sources._holding import Carrier, find_hold
 from pipeline.flow_sources._point_evidence import NEIGHBOURHOOD, Evidence, WindowViewer, shown_at
 from pipeline.flow_sources._track_checks import TrackTester, TrustConfig
 from pipeline.vision.lift import depth_edges, lift_tracks
@@ -180,20 +180,25 @@ class TakenCard(RichCard):
         reach -= reach[0]
         opened = 0.005 * np.maximum(np.maximum(self.TAKEN - steps, steps - self.LEFT), 0)
         opened -= opened[0]
-        self.hand = [(shifted(reach, side * opened), np.arange(2)) for side in (-1, 1)]
+        self.hand = [self.finger(shifted(reach, side * opened), side) for side in (-1, 1)]
         # What is behind shows late that the card has left.
         gone = np.broadcast_to(steps > self.TAKEN, (len(self.uv), STEPS))
         self.known = self.evidence(left=True, there=~gone, onset=self.TAKEN + 3)
+
+    def finger(self, body: BodyMotion, side: float, wide: float = 0.2) -> Carrier:
+        """A finger whose surface is beside the card."""
+        return Carrier(body, np.arange(2), self.start.mean(axis=0) + np.array([0, side * wide, 0]))
 
 
 def test_fingers_tell_when_something_is_held():
     card = TakenCard()
     hold = find_hold(card.hand, card.known, card.viewer, reach=0.5)
     assert hold is not None and abs(hold.since - card.TAKEN) <= 1 and abs(hold.until - card.LEFT) <= 1
-    palm, finger = (body for body, _ in card.hand)
-    still = [(palm, np.arange(2)), (palm, np.arange(2))]
+    still = [card.finger(card.hand[0].body, side) for side in (-1, 1)]
     assert find_hold(still, card.known, card.viewer, 0.5) is None, "nothing moves against anything"
-    assert find_hold([(finger, np.arange(2))], card.known, card.viewer, 0.5) is None
+    assert find_hold(card.hand[:1], card.known, card.viewer, 0.5) is None
+    crossed = [card.finger(part.body, side, wide=-0.2) for part, side in zip(card.hand, (-1, 1), strict=True)]
+    assert find_hold(crossed, card.known, card.viewer, 0.5) is None, "fingers that are apart hold nothing"
 
 
 def test_what_is_held_waits_moves_with_the_hand_and_stays():
@@ -209,6 +214,23 @@ def test_what_is_held_waits_moves_with_the_hand_and_stays():
     assert max(off) > 0.03
 
 
+def test_a_point_that_the_hand_covers_while_it_waits_does_not_come_with_the_hand():
+    """Where the hand would bring the point in the meantime, depth is that of the card by chance."""
+    card = TakenCard()
+    column = np.unique(card.uv[:, 0])[1]
+    few = np.abs(card.uv[:, 0] - column) < 3
+    depth = card.viewer.depth.copy()
+    depth[1 : card.TAKEN] = 0.9
+    depth[1 : card.TAKEN, :, int(column) - 3 : int(column) + 4] = 0.5
+    viewer = WindowViewer(card.viewer.grey, depth, card.viewer.cameras, card.viewer.frames, card.viewer.match)
+    claims = Claims(dataclasses.replace(card.known, usable=few), viewer, ClaimConfig(reach=0.5))
+    given, _ = claims.settle([], card.hand)
+    assert few.sum() >= 4 and sum(len(claimed.point) for claimed in given) == few.sum()
+    for claimed in given:
+        moved = claimed.placed.xyz[..., 0] - claimed.placed.xyz[:, :1, 0]
+        assert np.abs(moved - card.way).max() < 0.04, "three steps at most, not six"
+
+
 def test_a_point_that_surely_left_goes_with_what_holds_it_however_it_looks():
     card = TakenCard()
     dark = dataclasses.replace(card.known, looks=np.full_like(card.known.looks, 255.0))
@@ -216,7 +238,8 @@ def test_a_point_that_surely_left_goes_with_what_holds_it_however_it_looks():
     assert sum(len(claimed.point) for claimed in given) > 0.9 * len(card.uv)
     given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=99)).settle([], card.hand)
     assert not given
-    given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=5)).settle(card.hand)
+    found = [(part.body, part.own) for part in card.hand]
+    given, _ = Claims(dark, card.viewer, ClaimConfig(reach=0.5, sure=5)).settle(found)
     assert not given, "a body that was found from tracks may be another's"
 
 
