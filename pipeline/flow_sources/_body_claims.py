@@ -45,7 +45,7 @@ class ClaimConfig:
             it is more: a rich texture looks different half a pixel off.
         better: a point that seems to stand still must look this many times less unlike where the body takes it ...
         margin: ... and by this many grey levels.
-        sure: such steps at which depth must agree, and contradict at none, so that a point which has left its start
+        sure: such steps at which depth must agree, and contradict at none, so that a point which is not at its start
             moves with what holds it however it looks there.
         slide: a body is not believed if it contradicts more than this many times as many points as it explains, of
             those around that depth shows to have left.
@@ -196,7 +196,8 @@ class Claims:
         accepted = explained & self._alike(point, placed, tells[kept] & explained[:, None])
         if candidate.carries:
             held = since == (hold.since if hold is not None else 0)
-            accepted |= held & e.gone[point] & (agreed[kept] >= c.sure) & (refused[kept] == 0)
+            stays = (e.there[point] & tells[kept]).sum(axis=1) > c.doubt * tells[kept].sum(axis=1)
+            accepted |= held & ~stays & (agreed[kept] >= c.sure) & (refused[kept] == 0)
         return Bid(reached & e.usable, point, since, until, placed, explained, refuted, accepted)
 
     def _never(self, point: Int[np.ndarray, " P"]) -> Int[np.ndarray, " P"]:
