@@ -4,14 +4,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-CELLS = {"none": "no_motion", "scratch": "no_motion", "2d": "motion_2d", "add": "fusion_add", "concat": "fusion_concat"}
+CELLS = {
+    "none": "no_motion",
+    "scratch": "no_motion",
+    "end-to-end": "no_motion",
+    "2d": "motion_2d",
+    "add": "fusion_add",
+    "concat": "fusion_concat",
+}
 """Rows of the paper's tables, for ``lamp-policy table``; other arms stand for ``lamp``."""
 MAIN = ("motion", "none")
 """With the prior, and without it on the same backbone."""
-FURTHER = ("scratch", "untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
-"""``scratch`` has no motion and a backbone that stage 1 did not teach; ``untrained`` is guided by a Motion Expert with
+FURTHER = ("scratch", "end-to-end", "untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
+"""``scratch`` has no motion and a backbone that stage 1 did not teach; in ``end-to-end`` stage 2 teaches that backbone,
+from actions; ``untrained`` is guided by a Motion Expert with
 its first random weights: what the further parameters alone do."""
+TAUGHT = ("--train-backbone", "full", "--backbone-rate", "5e-4")
+"""How a backbone of random weights is taught."""
 OF_ARM = {
+    "end-to-end": TAUGHT,
     "add": ("--fusion", "add"),
     "concat": ("--fusion", "concat"),
     "guidance-0": ("--guidance-steps", "0"),
@@ -163,7 +174,7 @@ def steps_of(of: Experiment) -> Iterator[Step]:
 
 def _priors(of: Experiment) -> Iterator[Step]:
     """Runs of stage 1 that the arms need, and what they have learnt."""
-    learns = ("--train-backbone", of.train_backbone, *(("--backbone-rate", "5e-4") * (of.train_backbone == "full")))
+    learns = TAUGHT if of.train_backbone == "full" else ("--train-backbone", of.train_backbone)
     steps = ("--steps", str(of.stage1_steps)) if of.stage1_steps else ()
     common = ("--preset", of.preset, "--data", str(of.folder / "flow"), *EVERYTHING, *of.stage1)
     prior = of.folder / "stage1"
@@ -185,7 +196,7 @@ def _priors(of: Experiment) -> Iterator[Step]:
 
 
 def _policy_words(of: Experiment, demos: int, arm: str, seed: int) -> tuple[str, ...]:
-    if arm in ("none", "scratch"):
+    if arm in ("none", "scratch", "end-to-end"):
         prior: tuple[str, ...] = ("--motion", "none")
         if arm == "none" and of.train_backbone != "none":
             prior += ("--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}")
