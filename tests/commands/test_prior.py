@@ -66,13 +66,19 @@ def test_every_command_is_one_that_a_person_can_type(prior, of):
 def test_what_stage_1_taught_the_backbone_is_told_apart_by_a_policy_without_it(prior, of):
     with pytest.raises(ValueError, match="the arm scratch is none"):
         replace(of, arms=("scratch",))
-    taught = replace(of, arms=("none", "scratch"), train_backbone="full")
-    steps = {step.name: step.command for step in prior.steps_of(taught)}
-    none, scratch = (steps[f"stage2-demos5-{arm}-seed1"] for arm in ("none", "scratch"))
+    arms = ("none", "scratch", "end-to-end")
+    steps = {step.name: step.command for step in prior.steps_of(replace(of, arms=arms, train_backbone="full"))}
+    none, scratch, learning = (steps[f"stage2-demos5-{arm}-seed1"] for arm in arms)
     assert [word for word in none if word not in scratch] == [
         "--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}",
         str(of.folder / "policies/demos5-none-seed1"),
     ]  # fmt: skip
+    assert [word for word in learning if word not in scratch][:-1] == [
+        "--train-backbone",
+        "full",
+        "--backbone-rate",
+        "5e-4",
+    ]
 
 
 def test_all_arms_act_by_the_same_protocol(prior, of):
