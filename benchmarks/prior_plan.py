@@ -42,7 +42,8 @@ class Experiment:
         demonstrations: a folder with a LIBERO HDF5 file for each task; None: they are collected.
         fresh: another, on which actions are judged; None: the ``judged`` of each file that follow those learnt from.
         flow_from: another, of more tasks, whose flow stage 1 sees; None: ``demonstrations``.
-        demos: numbers of demonstrations a task with actions, ascending; stage 1 sees the flow of the most.
+        demos: numbers of demonstrations a task with actions, ascending.
+        flow_demos: demonstrations a task whose flow stage 1 sees; None: as many as the most with actions.
         judged: demonstrations a task that are for judging only.
         pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
@@ -64,6 +65,7 @@ class Experiment:
     fresh: Path | None = None
     flow_from: Path | None = None
     demos: tuple[int, ...] = (5, 20)
+    flow_demos: int | None = None
     judged: int = 2
     pushes: float = 0.0
     arms: tuple[str, ...] = MAIN
@@ -90,10 +92,17 @@ class Experiment:
             raise ValueError(f"arms are {', '.join((*MAIN, *FURTHER))}, found {', '.join(sorted(unknown))}")
         if not self.demos or list(self.demos) != sorted(set(self.demos)) or self.demos[0] < 1:
             raise ValueError(f"demos must be ascending numbers of at least 1, found {self.demos}")
+        if self.flow_demos is not None and self.flow_demos < self.demos[-1]:
+            raise ValueError(f"flow_demos must be at least demos, {self.demos[-1]}, found {self.flow_demos}")
         if self.fresh is not None and self.demonstrations is None:
             raise ValueError("--fresh goes with --demonstrations: those to judge on, and those to learn from")
         if "scratch" in self.arms and self.train_backbone == "none":
             raise ValueError("without --train-backbone full stage 1 teaches no backbone, so the arm scratch is none")
+
+    @property
+    def learnt_from(self) -> int:
+        """Demonstrations a task that anything is learnt from."""
+        return self.flow_demos or self.demos[-1]
 
     def policies(self) -> list[tuple[int, str, int]]:
         """(demonstrations a task, arm, seed) of every policy: pairs stand together, so that an interrupted experiment
@@ -137,12 +146,12 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     demonstrations = of.demonstrations or of.folder / "demos" / of.suite
     fresh = of.fresh or demonstrations
     if of.demonstrations is None:
-        count = str(of.demos[-1] + of.judged)
+        count = str(of.learnt_from + of.judged)
         pushes = ("--pushes", f"{of.pushes:g}") if of.pushes else ()
         words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, *_tasks(of), *pushes, *_simulator(of))
         output = ("--workers", str(of.parallel), "--output", str(of.folder / "demos"))
         yield Step("collect", "collect", (*words, *output), grows=True)
-    most = _chosen(0, of.demos[-1])
+    most = _chosen(0, of.learnt_from)
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
     yield _build("flow", of, of.flow_from or demonstrations, most, simulated)
     for demos in of.demos:
@@ -153,7 +162,7 @@ def steps_of(of: Experiment) -> Iterator[Step]:
             _chosen(0, demos),
             ("--flow", "none", "--stride", str(of.action_stride)),
         )
-    judged = _chosen(of.demos[-1], of.judged) if of.fresh is None else ()
+    judged = _chosen(of.learnt_from, of.judged) if of.fresh is None else ()
     yield _build("judged-flow", of, fresh, judged, simulated)
     yield _build("judged", of, fresh, judged, ("--flow", "none", "--stride", str(of.stride)))
     yield from _priors(of)

@@ -178,3 +178,13 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
     assert pair["success"] == {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}
     assert pair["action_error"]["difference"] == pytest.approx(-0.1) and pair["action_error"]["better"] == 8
     assert "| 5 | motion | 0 | 0.1150" in text and "6/10" in text and (folder / "results.png").is_file()
+
+
+def test_stage_1_may_see_the_flow_of_more_demonstrations_than_have_actions(prior, of):
+    steps = {step.name: step.command for step in prior.steps_of(replace(of, demos=(2, 3), flow_demos=5, judged=1))}
+    assert steps["collect"][steps["collect"].index("--demos") + 1] == "6"
+    for name, last in (("flow", "demo_4"), ("actions-3", "demo_2"), ("judged", "demo_5")):
+        words = steps[name]
+        assert last in words and f"demo_{int(last[-1]) + 1}" not in words
+    with pytest.raises(ValueError, match="flow_demos must be at least demos, 3, found 2"):
+        replace(of, demos=(3,), flow_demos=2)
