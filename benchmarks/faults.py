@@ -41,6 +41,8 @@ class Results:
     Attributes:
         kills: by kind and place, such as ``worker, local``.
         resume_s: seconds from the start of a driver that resumes to its first new episode or shard.
+        given_up: builds that ended with an episode quarantined, since it lost its worker three times; the same command
+            then tries it again.
         unexpected: messages of drivers that ended as they should not.
     """
 
@@ -51,6 +53,7 @@ class Results:
     duplicated: int = 0
     different_files: int = 0
     partial_files: int = 0
+    given_up: int = 0
     unexpected: list[str] = field(default_factory=list)
     resume_s: list[float] = field(default_factory=list)
     flips: dict[str, int] = field(default_factory=dict)
@@ -134,10 +137,16 @@ def disturbed_build(
                 plan.pop(0)  # the build was quicker than the plan
             time.sleep(0.1)
         said = driver.communicate()[1].strip().splitlines()
-        found.partial_files += len(place.half_written(driver.returncode == 0))
+        given_up = any("were quarantined" in line for line in said)
+        found.given_up += given_up
+        found.partial_files += len(place.half_written(driver.returncode == 0 or given_up))
         if driver.returncode == 0:
             return
-        excused = driver.returncode == -9 or any("is lost" in line or "no Ray cluster answers" in line for line in said)
+        excused = (
+            driver.returncode == -9
+            or given_up
+            or any("is lost" in line or "no Ray cluster answers" in line for line in said)
+        )
         if not excused:
             found.unexpected.append(f"exit code {driver.returncode}: {said[-1] if said else ''}")
         cluster.mend()
@@ -187,6 +196,7 @@ def summary(found: Results) -> str:
     return (
         f"{found.builds} builds, {sum(by_kind.values())} kills ({kinds}): {found.lost} lost, {found.duplicated} "
         f"duplicated, {found.different_files} files different, {found.partial_files} half-written, "
+        f"{found.given_up} builds with an episode given up at first, "
         f"{len(found.unexpected)} unexpected ends; resumed in {middle:.1f} s (median of {len(found.resume_s)}); "
         f"flips: {sum(found.flips.values())}, missed: {len(found.flips_missed)}"
     )
