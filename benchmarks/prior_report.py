@@ -149,8 +149,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     matplotlib.use("agg")
-    figure = Figure(figsize=(11, 4))
+    figure = Figure(figsize=(max(11, 2.2 * len(found["arms"])), 4))
     axes = figure.subplots(1, 2)
+    colours = list(dict.fromkeys(arm["arm"] for arm in found["arms"]))
     titles = {"action_error": "action error, unseen demonstrations", "success": "success in closed loop"}
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         shown = [arm for arm in found["arms"] if name in arm]
@@ -161,7 +162,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         values = [arm[name]["mean"] if name == "action_error" else arm[name]["successes"] / arm[name]["episodes"]
                   for arm in shown]  # fmt: skip
         spans = np.abs(np.array([arm[name]["interval"] for arm in shown]).reshape(-1, 2).T - np.array(values))
-        axis.bar(labels, values, yerr=spans, capsize=4, color=[f"C{int(arm['arm'] != 'motion')}" for arm in shown])
+        axis.bar(labels, values, yerr=spans, capsize=4, color=[f"C{colours.index(arm['arm']) % 10}" for arm in shown])
         axis.set_ylim(bottom=0)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
