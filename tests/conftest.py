@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 import tempfile
 
@@ -13,6 +14,8 @@ import cv2
 import pytest
 from hypothesis import settings
 
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 cv2.setNumThreads(1)
 settings.register_profile("lamp", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("lamp")
