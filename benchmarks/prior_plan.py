@@ -17,8 +17,8 @@ MAIN = ("motion", "none")
 """With the prior, and without it on the same backbone."""
 FURTHER = ("scratch", "end-to-end", "untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
 """``scratch`` has no motion and a backbone that stage 1 did not teach; in ``end-to-end`` stage 2 teaches that backbone,
-from actions; ``untrained`` is guided by a Motion Expert with
-its first random weights: what the further parameters alone do."""
+from actions; ``untrained`` is guided by a Motion Expert with its first random weights: what the further parameters
+alone do."""
 TAUGHT = ("--train-backbone", "full", "--backbone-rate", "5e-4")
 """How a backbone of random weights is taught."""
 OF_ARM = {

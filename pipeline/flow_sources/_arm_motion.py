@@ -200,9 +200,7 @@ class ArmMotion:
     ) -> tuple[Bool[np.ndarray, "P S"], Bool[np.ndarray, "P S"]]:
         """Where depth shows points at supposed places, and where it shows that they are not there (``shown_at``)."""
         own = project(transform(invert_pose(self._poses[frames]), world), self._cameras.intrinsics)
-        with np.errstate(invalid="ignore"):
-            inside = np.asarray(((own[..., :2] >= 0) & (own[..., :2] < self._cameras.size)).all(axis=-1))
-        return shown_at(self._depth, frames, own, inside, self._match, sure=True)
+        return shown_at(self._depth, frames, own, np.ones(own.shape[:2], bool), self._match, sure=True)
 
 
 def frames_to_look_at(length: int) -> Int[np.ndarray, " N"]:

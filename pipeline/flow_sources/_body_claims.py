@@ -183,21 +183,20 @@ class Claims:
         # point that the hand covers while it waits would seem to come with it.
         gain = agreed - COSTS * refused
         if hold is not None:
-            asked = (placed.agree | placed.contradicted).sum(axis=1)
-            denied = placed.contradicted.sum(axis=1) > c.doubt * asked
-            gain = np.where((since == hold.since) & ~denied, np.inf, placed.gain)
+            gain = np.where((since == hold.since) & ~placed.denied(c.doubt), np.inf, placed.gain)
         best = np.full(len(e.usable), -np.inf)
         np.maximum.at(best, point, gain)
         better = np.flatnonzero(gain >= best[point])
         kept = better[np.unique(point[better], return_index=True)[1]]
         point, since, until, placed = point[kept], since[kept], until[kept], placed.some(kept)
-        refuted = refused[kept] > c.doubt * (agreed + refused)[kept]
-        explained = (agreed[kept] >= c.fewest) & ~refuted
-        accepted = explained & self._alike(point, placed, tells[kept] & explained[:, None])
+        tells, agreed, refused = tells[kept], agreed[kept], refused[kept]
+        refuted = refused > c.doubt * (agreed + refused)
+        explained = (agreed >= c.fewest) & ~refuted
+        accepted = explained & self._alike(point, placed, tells & explained[:, None])
         if candidate.carries:
             held = since == (hold.since if hold is not None else 0)
-            stays = (e.there[point] & tells[kept]).sum(axis=1) > c.doubt * tells[kept].sum(axis=1)
-            accepted |= held & ~stays & (agreed[kept] >= c.sure) & (refused[kept] == 0)
+            stays = (e.there[point] & tells).sum(axis=1) > c.doubt * tells.sum(axis=1)
+            accepted |= held & ~stays & (agreed >= c.sure) & (refused == 0)
         return Bid(reached & e.usable, point, since, until, placed, explained, refuted, accepted)
 
     def _never(self, point: Int[np.ndarray, " P"]) -> Int[np.ndarray, " P"]:
@@ -217,9 +216,7 @@ class Claims:
         body, sure, start = candidate.body, candidate.carries, self.e.start[point]
         placed = self.viewer.held(body, start, since, until, sure)
         found = np.cumsum(placed.agree - COSTS * placed.contradicted, axis=1).argmax(axis=1)
-        asked = (placed.agree | placed.contradicted).sum(axis=1)
-        doubtful = placed.contradicted.sum(axis=1) > self.config.doubt * asked
-        rows = np.flatnonzero(doubtful & (found > self.config.fewest))
+        rows = np.flatnonzero(placed.denied(self.config.doubt) & (found > self.config.fewest))
         if not len(rows):
             return placed
         again = self.viewer.held(body, start[rows], since[rows], np.minimum(found, until)[rows], sure)
@@ -294,28 +291,37 @@ class Claims:
         claimed = np.zeros(len(e.usable), bool)
         claimed[bid.point[rows]] = True
         claimed = self._grown(claimed, free & bid.near & ~e.left)
-        since, until = np.zeros(len(e.usable), int), np.full(len(e.usable), len(self.steps) - 1)
+        since, until = np.zeros(len(e.usable), int), self._never(np.arange(len(e.usable)))
         if hold is not None:
             since[~e.settled], until[~e.settled] = hold.since, hold.until
         since[bid.point[rows]], until[bid.point[rows]] = bid.since[rows], bid.until[rows]
-        led = claimed.copy()
-        led[own] = False
-        group = self._groups(led)
-        first = np.full(len(e.usable), len(self.steps))
-        told = np.flatnonzero(led & (since > 0))
-        np.minimum.at(first, group[told], since[told])
-        first = first[group]
-        late = np.flatnonzero(led & (first < len(self.steps)))
-        if len(late) and hold is None:
-            now, then = (self._unlike_if(candidate, late, at) for at in (since[late], first[late]))
-            votes = np.clip(np.nan_to_num(now - then), -VOTE, VOTE) + VOTE / 10
-            sums = np.bincount(group[late], votes, len(e.usable))
-            since[late] = np.where(sums[group[late]] > 0, first[late], since[late])
+        if hold is None:
+            led = claimed.copy()
+            led[own] = False
+            since = self._together(candidate, led, since)
         point = np.flatnonzero(claimed)
         placed = self._place(candidate, point, since[point], until[point])
         _, agreed, refused = self._count(placed, point)
         kept = np.flatnonzero(refused <= self.config.doubt * (agreed + refused))
         return Claimed(point[kept], placed.some(kept), body.known)
+
+    def _together(
+        self, candidate: Candidate, led: Bool[np.ndarray, " K"], since: Int[np.ndarray, " K"]
+    ) -> Int[np.ndarray, " K"]:
+        """The steps after which points that a body leads set off, the same for those of one surface."""
+        count, since = len(led), since.copy()
+        group = self._groups(led)
+        first = np.full(count, len(self.steps))
+        told = np.flatnonzero(led & (since > 0))
+        np.minimum.at(first, group[told], since[told])
+        first = first[group]
+        late = np.flatnonzero(led & (first < len(self.steps)))
+        if len(late):
+            now, then = (self._unlike_if(candidate, late, at) for at in (since[late], first[late]))
+            votes = np.clip(np.nan_to_num(now - then), -VOTE, VOTE) + VOTE / 10
+            sums = np.bincount(group[late], votes, count)
+            since[late] = np.where(sums[group[late]] > 0, first[late], since[late])
+        return since
 
     def _grown(self, claimed: Bool[np.ndarray, " K"], may: Bool[np.ndarray, " K"]) -> Bool[np.ndarray, " K"]:
         """Claimed points and those, of some, that join them on the same surface, as long as there are any."""

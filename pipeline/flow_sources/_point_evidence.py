@@ -40,6 +40,11 @@ class Placed:
         """What depth says for each point at its places, over all steps."""
         return self.agree.sum(axis=1) - COSTS * self.contradicted.sum(axis=1)
 
+    def denied(self, doubt: float) -> Bool[np.ndarray, " P"]:
+        """Points that depth contradicts at more than this share of the steps at which it tells."""
+        asked = (self.agree | self.contradicted).sum(axis=1)
+        return self.contradicted.sum(axis=1) > doubt * asked
+
     def some(self, rows: Int[np.ndarray, " n"]) -> "Placed":
         """Some of the points."""
         return Placed(self.xyz[rows], self.uv[rows], self.agree[rows], self.contradicted[rows])
@@ -109,11 +114,8 @@ class WindowViewer:
             known: where there is a place.
             sure: see ``shown_at``.
         """
-        cameras = self.cameras
-        own = project(xyz, cameras.intrinsics)
-        with np.errstate(invalid="ignore"):
-            inside = known & ((own[..., :2] >= 0) & (own[..., :2] < cameras.size)).all(axis=-1)
-        agree, contradicted = shown_at(self.depth, self.frames, own, inside, self.match, sure)
+        own = project(xyz, self.cameras.intrinsics)
+        agree, contradicted = shown_at(self.depth, self.frames, own, known, self.match, sure)
         return Placed(xyz, own[..., :2], agree, contradicted)
 
     def held(
@@ -167,27 +169,29 @@ def shown_at(
     depth: Float[np.ndarray, "T H W"],
     frames: Int[np.ndarray, " S"],
     places: Float[np.ndarray, "P S 3"],
-    inside: Bool[np.ndarray, "P S"],
+    known: Bool[np.ndarray, "P S"],
     match: float,
     sure: bool,
 ) -> tuple[Bool[np.ndarray, "P S"], Bool[np.ndarray, "P S"]]:
     """Where depth shows points at supposed places, and where it shows that they are not there.
 
     At a rim a pixel may show what is behind. So a point is not there only where nothing around it is at its depth.
-    Neither holds where something nearer covers the place, or depth is not known. Places that follow from a known motion
-    are believed more than those of a motion that was fitted: one pixel around that is at the point's depth, or nearer,
-    is enough.
+    Neither holds where something nearer covers the place, outside the image, or where depth is not known. Places that
+    follow from a known motion are believed more than those of a motion that was fitted: one pixel around that is at the
+    point's depth, or nearer, is enough.
 
     Args:
         frames: of the steps.
         places: px and depth in each step's own camera.
-        inside: places within the image; the others are not looked at.
+        known: where there is a place; the others are not looked at.
         match: largest difference in metres between measured and expected depth.
         sure: the motion is known.
     """
-    agree, contradicted = np.zeros(inside.shape, bool), np.zeros(inside.shape, bool)
-    point, step = np.nonzero(inside)
     height, width = depth.shape[1:]
+    with np.errstate(invalid="ignore"):
+        inside = known & ((places[..., :2] >= 0) & (places[..., :2] < (width, height))).all(axis=-1)
+    agree, contradicted = np.zeros(known.shape, bool), np.zeros(known.shape, bool)
+    point, step = np.nonzero(inside)
     u, v, z = places[point, step].T
     column, row = u.astype(int), v.astype(int)
     begin = frames[step] * height

@@ -99,9 +99,10 @@ def _write_stored(final: StorePath, samples: Samples) -> ShardFile:
             raise
         (final / ROOT).unlink()
         remove(final)
-        names = [file.relative_to(made).as_posix() for file in _files(made)]
-        for name in [*(name for name in names if name != ROOT), ROOT]:
-            (final / name).put(made / name)
+        names = [name for file in _files(made) if (name := file.relative_to(made).as_posix()) != ROOT]
+        for _ in in_parallel(lambda name: (final / name).put(made / name), names, final):
+            pass
+        (final / ROOT).put(made / ROOT)
     return written
 
 
