@@ -1,6 +1,7 @@
 """What the experiment of ``prior.py`` has shown so far: ``results.json``, ``results.md`` and ``results.png``."""
 
 import json
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -85,19 +86,27 @@ def _of_arm(of: Experiment, demos: int, arm: str, judged: dict, acted: dict) -> 
     if judged:
         low, high = bootstrap_mean(list(judged.values()))
         told["action_error"] = {"mean": float(np.mean(list(judged.values()))), "interval": [low, high],
-                                "episodes": len(judged)}  # fmt: skip
+                                "episodes": len(judged), "by_seed": _by_seed(judged)}  # fmt: skip
     if acted:
         successes = sum(bool(one.success) for one in acted.values())
         told["success"] = {
             "successes": successes,
             "episodes": len(acted),
             "interval": list(wilson(successes, len(acted))),
+            "by_seed": _by_seed({key: bool(one.success) for key, one in acted.items()}),
         }
     return told
 
 
+def _by_seed(values: Mapping[tuple, float]) -> dict[int, float]:
+    """Means over the keys of each seed, which comes first in a key."""
+    seeds = sorted({key[0] for key in values})
+    return {seed: float(np.mean([value for key, value in values.items() if key[0] == seed])) for seed in seeds}
+
+
 def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]:
-    """The first arm against the second on the same episodes and seeds."""
+    """The first arm against the second on the same episodes and seeds. An initial state that several seeds began from
+    is one draw of the bootstrap; McNemar's test takes each as an episode of its own."""
     told: dict[str, Any] = {}
     if both := sorted(one.keys() & other.keys()):
         differences = [one[key] - other[key] for key in both]
@@ -107,36 +116,52 @@ def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]
     if both := sorted(acted.keys() & others.keys()):
         mine, its = ([bool(results[key].success) for key in both] for results in (acted, others))
         only = [sum(a and not b for a, b in zip(x, y, strict=True)) for x, y in ((mine, its), (its, mine))]
-        told["success"] = {"only_first": only[0], "only_second": only[1], "pairs": len(both), "p_value": mcnemar(*only)}
+        states: dict[tuple, list[int]] = {}
+        for key, a, b in zip(both, mine, its, strict=True):
+            states.setdefault(key[1:], []).append(a - b)
+        low, high = bootstrap_mean([float(np.mean(differences)) for differences in states.values()])
+        told["success"] = {"only_first": only[0], "only_second": only[1], "pairs": len(both), "p_value": mcnemar(*only),
+                           "difference": (sum(mine) - sum(its)) / len(both), "interval": [low, high]}  # fmt: skip
     return told
 
 
 def as_markdown(found: dict[str, Any]) -> str:
     """Tables for a terminal and for docs/evidence.md."""
     lines = [*(line for text in found["stage1"].values() for line in (*text.splitlines(), ""))]
-    lines += ["| demonstrations a task | arm | seeds | action error (95%) | success | 95% (Wilson) | gate |",
-              "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines += ["| demonstrations a task | arm | seeds | action error (95%) | by seed | success | 95% (Wilson) | by seed "
+              "| gate |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for arm in found["arms"]:
         error, success = arm.get("action_error"), arm.get("success")
-        off = f"{error['mean']:.4f} ({error['interval'][0]:.4f} to {error['interval'][1]:.4f})" if error else ""
-        rate = f"{success['successes']}/{success['episodes']}" if success else ""
-        wide = f"{100 * success['interval'][0]:.0f} to {100 * success['interval'][1]:.0f}%" if success else ""
+        off, rate = ("", ""), ("", "", "")
+        if error:
+            low, high = error["interval"]
+            off = f"{error['mean']:.4f} ({low:.4f} to {high:.4f})", _of_seeds(error, "{:.4f}")
+        if success:
+            low, high = success["interval"]
+            shown = f"{success['successes']}/{success['episodes']}"
+            rate = shown, f"{100 * low:.0f} to {100 * high:.0f}%", _of_seeds(success, "{:.0%}")
         gate = f"{arm['gate']:.2f}" if "gate" in arm else ""
-        lines.append(f"| {arm['demos']} | {_named(arm, 'arm')} | {arm['seeds']} | {off} | {rate} | {wide} | {gate} |")
-    head = "| demonstrations a task | pair | action error, difference (95%) | better on | success of only one | p |"
-    lines += ["", head, "|---|---|---|---|---|---|"]
+        cells = str(arm["demos"]), _named(arm, "arm"), str(arm["seeds"]), *off, *rate, gate
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| demonstrations a task | pair | action error, difference (95%) | better on "
+              "| success, difference (95%) | success of only one | p |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     for pair in found["pairs"]:
         error, success = pair.get("action_error"), pair.get("success")
-        off = (
-            f"{error['difference']:+.4f} ({error['interval'][0]:+.4f} to {error['interval'][1]:+.4f})" if error else ""
-        )
-        better = f"{error['better']} of {error['episodes']}" if error else ""
-        only = f"{success['only_first']}, {success['only_second']} of {success['pairs']}" if success else ""
-        p = f"{success['p_value']:.2g}" if success else ""
-        lines.append(
-            f"| {pair['demos']} | {_named(pair, 'first')} - {pair['second']} | {off} | {better} | {only} | {p} |"
-        )
+        off, rate = ("", ""), ("", "", "")
+        if error:
+            low, high = error["interval"]
+            off = f"{error['difference']:+.4f} ({low:+.4f} to {high:+.4f})", f"{error['better']} of {error['episodes']}"
+        if success:
+            low, high = success["interval"]
+            only = f"{success['only_first']}, {success['only_second']} of {success['pairs']}"
+            rate = f"{success['difference']:+.0%} ({low:+.0%} to {high:+.0%})", only, f"{success['p_value']:.2g}"
+        cells = str(pair["demos"]), f"{_named(pair, 'first')} - {pair['second']}", *off, *rate
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _of_seeds(measured: dict[str, Any], form: str) -> str:
+    return "; ".join(form.format(value) for value in measured["by_seed"].values())
 
 
 def _named(row: dict[str, Any], name: str) -> str:

@@ -175,9 +175,13 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
     text = prior.write_report(of)
     found = json.loads((folder / "results.json").read_bytes())
     (pair,) = found["pairs"]
-    assert pair["success"] == {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}
+    assert {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}.items() <= pair["success"].items()
     assert pair["action_error"]["difference"] == pytest.approx(-0.1) and pair["action_error"]["better"] == 8
-    assert "| 5 | motion | 0 | 0.1150" in text and "6/10" in text and (folder / "results.png").is_file()
+    assert "| 5 | motion | 0 | 0.1150" in text and "| 0.1150; 0.1150 | 6/10 |" in text and "| 60%; 60% |" in text
+    assert pair["success"]["difference"] == pytest.approx(0.4)
+    low, high = pair["success"]["interval"]  # five initial states, each of them twice
+    assert 0 <= low < 0.4 < high <= 1 and low == pytest.approx(0.0) and high == pytest.approx(0.8)
+    assert (folder / "results.png").is_file()
 
 
 def test_stage_1_may_see_the_flow_of_more_demonstrations_than_have_actions(prior, of):
