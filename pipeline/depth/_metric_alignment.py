@@ -52,10 +52,12 @@ class Anchors:
     Attributes:
         estimate: estimated inverse depth.
         known: 1/m.
+        pairs: both, with less noise, for fitting; None: the same.
     """
 
     estimate: Float[np.ndarray, " N"]
     known: Float[np.ndarray, " N"]
+    pairs: Float[np.ndarray, "2 N"] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def align(
     count = len(anchors.known)
     if count < FEWEST[method]:
         raise CannotAlign(f"{method}: {count} anchors, at least {FEWEST[method]} are needed")
-    line = fit_line(anchors.estimate, anchors.known, TOLERANCE * anchors.known, shifted)
+    estimate, known = (anchors.estimate, anchors.known) if anchors.pairs is None else anchors.pairs
+    line = fit_line(estimate, known, TOLERANCE * known, shifted)
     if line is None or line.agreeing < AGREEING[method]:
         found = 0.0 if line is None else line.agreeing
         raise CannotAlign(f"{method}: {found:.0%} of the anchors agree, at least {AGREEING[method]:.0%} are needed")
@@ -256,8 +259,19 @@ def _spread(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _thinned(inverse: Float[np.ndarray, "F H W"], known: Float[np.ndarray, "F H W"]) -> Anchors:
-    """At most ``MOST_ANCHORS`` of the pixels that have both values, drawn with a fixed seed."""
+    """At most ``MOST_ANCHORS`` of the pixels that have both values, drawn with a fixed seed.
+
+    A least squares line takes noise of the estimate for range of it, and comes out too flat. So the pairs that it is
+    fitted to are medians over the frames in which the pixel is known to be as far as in its own.
+    """
     usable = np.flatnonzero(np.isfinite(inverse) & np.isfinite(known))
     if len(usable) > MOST_ANCHORS:
         usable = np.sort(np.random.default_rng(0).choice(usable, MOST_ANCHORS, replace=False))
-    return Anchors(inverse.reshape(-1)[usable].astype(np.float64), known.reshape(-1)[usable].astype(np.float64))
+    if len(usable) == 0:
+        return Anchors(np.empty(0), np.empty(0))
+    frame, pixel = np.divmod(usable, known[0].size)
+    series = [a.reshape(len(a), -1)[:, pixel].astype(np.float64) for a in (inverse, known)]
+    estimate, own = (a[frame, np.arange(len(pixel))] for a in series)
+    with np.errstate(invalid="ignore"):
+        alike = np.isfinite(series[0]) & (np.abs(series[1] - own) <= TOLERANCE * own)
+    return Anchors(estimate, own, np.stack([np.nanmedian(np.where(alike, a, np.nan), axis=0) for a in series]))

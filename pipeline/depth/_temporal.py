@@ -11,11 +11,15 @@ from jaxtyping import Float
 from pipeline.depth._metric_alignment import fit_line
 from pipeline.episodes.spill import in_turn
 
-MEDIAN_FRAMES = 31
+MEDIAN_FRAMES = 255
 PIXELS = 1024
 """Number of pixels per frame, on a regular grid, to which the line is fitted."""
 TOLERANCE = 0.05
-"""Largest distance of an inlier from the line, in standard deviations of the median frame."""
+"""Largest distance of an inlier from the line with little noise, in standard deviations of the median frame."""
+NOISES = 3.0
+"""The same in standard deviations of noise. A tighter bound would cut the noise, and the line would follow the cut."""
+MOST_NOISE = 0.33
+"""Noise, in standard deviations of the median frame, from which on a frame rather shows something else."""
 AGREEING = 0.3
 """Share of the pixels that must be inliers; otherwise the frame is not changed."""
 
@@ -41,15 +45,26 @@ def _level(inverse: Float[np.ndarray, "T H W"], chosen: list[int], shifted: bool
     step = max(int(np.sqrt(height * width / PIXELS)), 1)
     grid = (slice(step // 2, None, step), slice(step // 2, None, step))
     middle = np.median(inverse[(slice(None), *grid)][chosen], axis=0).astype(np.float64)
-    tolerance = np.full(middle.shape, TOLERANCE * middle.std())
-    if not tolerance.any():
+    tightest = TOLERANCE * middle.std()
+    if tightest == 0:
         return
     for frame in in_turn(inverse):
         sample = frame[grid].astype(np.float64)
         usable = np.isfinite(sample)
         if usable.sum() < 3:
             continue
-        line = fit_line(sample[usable], middle[usable], tolerance[usable], shifted)
+        seen, usual = sample[usable], middle[usable]
+        noise = _noise(seen, usual)
+        allowed = NOISES * noise if noise < MOST_NOISE * middle.std() else 0.0
+        tolerance = np.full(seen.shape, max(tightest, allowed))
+        line = fit_line(seen, usual, tolerance, shifted)
         if line is not None and line.agreeing >= AGREEING:
             frame *= np.float32(line.scale)
             frame += np.float32(line.shift)
+
+
+def _noise(seen: Float[np.ndarray, " P"], usual: Float[np.ndarray, " P"]) -> float:
+    """Standard deviation of a frame around the median frame, by the median: moving things are less than half."""
+    level = np.median(usual) / max(np.median(seen), 1e-12)
+    off = level * seen - usual
+    return 1.4826 * float(np.median(np.abs(off - np.median(off))))

@@ -5,6 +5,7 @@ nothing.
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.depth import episode_of, view_of
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.depth import recorded
-from pipeline.depth._metric_alignment import CannotAlign, align, fit_line
+from pipeline.depth._metric_alignment import CannotAlign, align, fit_line, recorded_anchors
 from pipeline.depth._monocular import EstimatedDepth, EstimatorConfig
 from pipeline.depth._temporal import steady
 from pipeline.evaluation.synthetic_scene import RigidWorld, moving_card
@@ -262,6 +263,37 @@ def test_flicker_is_taken_out_where_the_camera_stands_still():
         parts[wanted] = float(np.median(drift[still & (np.arange(len(world)) > 0)[:, None, None]]))
         assert ("steadied" in estimate(*seen(world, depth, fixed=True), model, steady=wanted).source) == wanted
     assert parts[True] < 1e-3 < 0.02 < parts[False]
+
+
+def noisy(inverse, noise, smooth=2.0, seed=7):
+    """With noise that is new in every frame and alike over some pixels."""
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([cv2.GaussianBlur(rng.normal(size=frame.shape), (0, 0), smooth) for frame in inverse])
+    return (inverse * (1 + noise * drawn / drawn.std())).astype(np.float32)
+
+
+def test_flicker_of_noisy_frames_is_taken_out():
+    world, depth, _, model = flickering(camera_moves=False)
+    still = (depth == depth[:1]).all(axis=0)
+    before = noisy(model.inverse_depth(world.frames()), noise=0.02)
+    after = before.copy()
+    steady(after, shifted=True)
+    levels = [inverse[:, still].mean(axis=1) for inverse in (before, after)]
+    spread = [level.std() / level.mean() for level in levels]
+    assert spread[1] < 0.01 < 0.03 < spread[0]
+
+
+def test_noise_does_not_flatten_the_line():
+    world, depth, _, _ = flickering(camera_moves=False)
+    exact = Distorted(depth)
+    inverse = noisy(exact.inverse_depth(world.frames()), noise=0.1)
+    _, view = seen(world, depth, fixed=True)
+    anchors = recorded_anchors(view, inverse)
+    flat = fit_line(anchors.estimate, anchors.known, 0.3 * anchors.known, shifted=True)
+    assert anchors.pairs is not None and flat is not None
+    found = fit_line(*anchors.pairs, 0.3 * anchors.pairs[1], shifted=True)
+    assert flat.scale < 0.9 * exact.scale
+    assert found.scale == pytest.approx(exact.scale, rel=0.05)
 
 
 def test_what_moves_keeps_moving():
