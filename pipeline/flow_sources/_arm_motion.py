@@ -28,6 +28,8 @@ LOOKS, FEW = 8, 50
 """Frames at which the robot is looked for, and pixels of it that tell nothing yet."""
 SHOWN, ELSEWHERE = 0.6, 0.05
 """Share of what is visible of the robot that depth must show in its place, and metres from it that are elsewhere."""
+PLACES = 1000
+"""Places on a link that tell where it is."""
 ALIKE, ZERO = 0.002, np.zeros(1, int)
 """Metres by which two fingers may move apart and count as one body."""
 
@@ -179,6 +181,8 @@ class ArmMotion:
     ) -> tuple[Carrier, ...]:
         """The ends of the robot, as far as they move."""
         found: list[Carrier] = []
+        around = {*self._robot.ends, *(int(self._robot.parents[number]) for number in self._robot.ends)}
+        surface = np.concatenate([self._surface(number, int(frames[0]), begin) for number in sorted(around)])
         for number in self._robot.ends:
             near = number
             while near and not (link == near).any():
@@ -191,9 +195,15 @@ class ArmMotion:
             body = BodyMotion(point[rows], np.ones(len(frames), bool), motion[:, :3, :3], motion[:, :3, 3])
             middle = transform(invert_pose(begin), world[rows, 0].mean(axis=0, keepdims=True))
             if all(lengths(body.carry(middle, ZERO) - one.body.carry(middle, ZERO)).max() > ALIKE for one in found):
-                surface = self._robot.surfaces[number].mean(axis=0)
-                found.append(Carrier(body, point[rows], transform(invert_pose(begin) @ poses[0], surface[None])[0]))
+                middle = self._surface(number, int(frames[0]), begin).mean(axis=0)
+                found.append(Carrier(body, point[rows], middle, surface))
         return tuple(found)
+
+    def _surface(self, link: int, frame: int, begin: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "N 3"]:
+        """Some places on a link's surface at a frame, in the reference camera."""
+        surface = self._robot.surfaces[link]
+        some = surface[:: max(len(surface) // PLACES, 1)]
+        return transform(invert_pose(begin) @ self._robot.world_from_link[frame, link], some)
 
     def _look(
         self, world: Float[np.ndarray, "P S 3"], frames: Int[np.ndarray, " S"]

@@ -17,6 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pipeline.flow_sources._body_motion import BodyMotion
+from pipeline.flow_sources._grip import settled
+from pipeline.flow_sources._held_pixels import held_around, leaving, near_hand
 from pipeline.flow_sources._holding import Carrier, Hold, find_hold
 from pipeline.flow_sources._point_evidence import COSTS, Evidence, Placed, WindowViewer
 from pipeline.vision.rigid_motion import lengths
@@ -47,6 +49,7 @@ class ClaimConfig:
         margin: ... and by this many grey levels.
         sure: such steps at which depth must agree, and contradict at none, so that a point which is not at its start
             moves with what holds it however it looks there.
+        gone: the same where depth shows that it left its start, and the fingers tell when something is held.
         slide: a body is not believed if it contradicts more than this many times as many points as it explains, of
             those around that depth shows to have left.
     """
@@ -61,6 +64,7 @@ class ClaimConfig:
     better: float = 0.6
     margin: float = 0.4
     sure: int = 12
+    gone: int = 6
     slide: float = 0.5
 
 
@@ -132,6 +136,7 @@ class Claims:
     def __init__(self, evidence: Evidence, viewer: WindowViewer, config: ClaimConfig):
         self.e, self.viewer, self.config = evidence, viewer, config
         self.steps = np.arange(len(viewer.frames))
+        self._surrounded = np.zeros(len(evidence.usable), bool)
 
     def settle(
         self,
@@ -148,8 +153,16 @@ class Claims:
             What was given, and the points of bodies that are not believed, as far as no other body has them.
         """
         hold = find_hold(carriers, self.e, self.viewer, self.config.reach)
+        carried = [(part.body, part.own) for part in carriers]
+        if hold is not None:
+            hand, near = carriers[0], near_hand(self.viewer, carriers[0], hold, self.config.reach)
+            moving = settled(self.viewer, hand.body, hold, leaving(near, hand, hold, self.viewer.match))
+            if moving is not None:
+                carried.append((moving, hand.own))
+            around = held_around(self.viewer, near, moving or hand.body, hold, self.e.start)
+            self._surrounded = around & self.e.usable & ~self.e.settled
         asked = [Candidate(*body) for body in bodies]
-        asked += [Candidate(part.body, part.own, carries=True, hold=hold) for part in carriers]
+        asked += [Candidate(body, own, carries=True, hold=hold) for body, own in carried]
         waiting = [(candidate, self._bid(candidate)) for candidate in asked]
         free, given, doubted = self.e.usable.copy(), [], np.zeros(len(self.e.usable), bool)
         while waiting:
@@ -167,7 +180,7 @@ class Claims:
         """What a body says of the points within its reach."""
         e, c, (body, own, hold) = self.e, self.config, (candidate.body, candidate.own, candidate.hold)
         reached = lengths(e.start[:, None] - e.start[own]).min(axis=1) < c.reach
-        who = np.flatnonzero(e.usable & (e.left | e.stirs))
+        who = np.flatnonzero(e.usable & (e.left | e.stirs | self._surrounded))
         later = who[e.onset[who] > 0]
         times = [(who, np.zeros(len(who), int), self._never(who)), (later, e.onset[later], self._never(later))]
         if hold is not None:
@@ -195,8 +208,10 @@ class Claims:
         accepted = explained & self._alike(point, placed, tells & explained[:, None])
         if candidate.carries:
             held = since == (hold.since if hold is not None else 0)
-            stays = (e.there[point] & tells).sum(axis=1) > c.doubt * tells.sum(axis=1)
-            accepted |= held & ~stays & (agreed >= c.sure) & (refused == 0)
+            stays, told = (e.there[point] & tells).sum(axis=1), tells.sum(axis=1)
+            enough = np.where(e.gone[point] & (hold is not None), c.gone, c.sure)
+            accepted |= held & (stays <= c.doubt * told) & (agreed >= enough) & (refused == 0)
+            accepted |= held & self._surrounded[point] & (stays <= told / 2) & ~refuted
         return Bid(reached & e.usable, point, since, until, placed, explained, refuted, accepted)
 
     def _never(self, point: Int[np.ndarray, " P"]) -> Int[np.ndarray, " P"]:

@@ -29,11 +29,13 @@ class Carrier:
     Attributes:
         own: points on it, or on what carries it.
         middle: of its surface at step 0, metres in the reference camera.
+        surface: places on the whole hand at step 0, and on what carries it.
     """
 
     body: BodyMotion
     own: Int[np.ndarray, " _"]
     middle: Float[np.ndarray, " 3"]
+    surface: Float[np.ndarray, "N 3"]
 
 
 @dataclass(frozen=True)
