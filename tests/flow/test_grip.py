@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from pipeline.flow_sources._body_claims import ClaimConfig, Claims
 from pipeline.flow_sources._body_motion import BodyMotion
 from pipeline.flow_sources._grip import SETTLES, settled
 from pipeline.flow_sources._held_pixels import held_around, leaving, near_hand
 from pipeline.flow_sources._holding import Carrier, Hold
-from pipeline.flow_sources._point_evidence import WindowViewer
+from pipeline.flow_sources._point_evidence import Evidence, WindowViewer
+from pipeline.vision.patches import patches
 from schemas.cameras import Cameras, lift, project, transform
 
 SIZE, FOCAL, STEPS, TAKEN = 224, 320.0, 24, 8
@@ -116,6 +118,38 @@ def test_what_no_settling_explains_is_left_to_the_hand():
     assert settled(viewer, hand().body, HOLD, of_stone(viewer)) is None
     assert settled(viewer, hand().body, Hold(TAKEN, TAKEN + SETTLES), stone()[:100]) is None, "too short to tell"
     assert settled(viewer, hand().body, HOLD, stone()[:5]) is None
+
+
+def fingers() -> list[Carrier]:
+    """Two, which close until the stone is taken."""
+    opened = 0.004 * np.maximum(TAKEN - np.arange(STEPS), 0)
+    found = []
+    for side in (-1, 1):
+        shift = HAND[:, :3, 3] + side * np.outer(opened - opened[0], (1, 0, 0))
+        body = BodyMotion(np.arange(1), np.ones(STEPS, bool), HAND[:, :3, :3], shift)
+        found.append(Carrier(body, np.arange(1), HERE + np.array([0.08 * side, 0, 0]), np.empty((0, 3))))
+    return found
+
+
+def test_points_of_what_settles_in_the_hand_are_labelled_where_it_is():
+    motion = moved(pose((0.2, 0.12, 0), (0.01, 0, 0.012)))
+    viewer = viewer_of(seen(motion))
+    start = of_stone(viewer)[::6]
+    count = len(start)
+    every = (count, STEPS)
+    uv = np.broadcast_to(project(start, INTRINSICS)[:, None, :2], (*every, 2))
+    left = np.ones(count, bool)
+    waits = np.broadcast_to(np.arange(STEPS) <= TAKEN, every)
+    known = Evidence(
+        start=start, usable=left, settled=~left, still_uv=uv, there=waits, onset=np.full(count, TAKEN + 3), left=left,
+        gone=left, stirs=left, track_uv=uv, track_valid=np.zeros(every, bool),
+        looks=patches(viewer.grey, np.zeros(count, int), uv[:, 0]), beside=np.full((count, 1), -1),
+    )  # fmt: skip
+    given, _ = Claims(known, viewer, ClaimConfig()).settle([], fingers())
+    truth = np.stack([transform(one, start) for one in motion], axis=1)
+    off = np.concatenate([np.linalg.norm(one.placed.xyz - truth[one.point], axis=-1) for one in given])
+    assert len(off) > 0.9 * count and off[:, : TAKEN + 1].max() < 0.01
+    assert off[:, TAKEN + SETTLES :].mean() < 0.008
 
 
 def test_points_among_held_pixels_are_held_and_those_on_the_table_are_not():
