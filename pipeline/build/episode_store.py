@@ -28,7 +28,8 @@ from schemas.locations import StorePath
 from schemas.parallel import in_parallel
 from schemas.shard_formats import webdataset
 
-EPISODE_VERSION = 6
+EPISODE_VERSION = 7
+"""Raised when the same recipe comes to give other samples: a build does not mix them."""
 VALUES_SUFFIX = ".values.npz"
 MOST_KEPT = 1024
 LIBRARIES = ("numpy", "opencv-python-headless", "numcodecs", "simplejpeg", "av")
