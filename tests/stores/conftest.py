@@ -1,5 +1,7 @@
 """A server for the tests of stores, and a cache of their own."""
 
+from functools import lru_cache
+
 import pytest
 from fixtures.object_server import environment, object_server
 
@@ -17,8 +19,9 @@ def server(monkeypatch, tmp_path):
         from schemas import locations, stores
 
         monkeypatch.setattr(locations, "_LISTINGS", locations.Listings())  # names of another test's server
-        stores._opened.cache_clear()  # the server of the test before is gone
         limit_cache(DEFAULT_GIGABYTES)
-        yield running
-        stores._opened.cache_clear()
+        with pytest.MonkeyPatch.context() as own:
+            # The server of the test before is gone, and a thread of that test may be opening a store of it just now.
+            own.setattr(stores, "_opened", lru_cache(maxsize=16)(stores._opened.__wrapped__))
+            yield running
         limit_cache(DEFAULT_GIGABYTES)
