@@ -1,7 +1,7 @@
 """What the experiment of ``prior.py`` has shown so far: ``results.json``, ``results.md`` and ``results.png``."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -86,22 +86,33 @@ def _of_arm(of: Experiment, demos: int, arm: str, judged: dict, acted: dict) -> 
     if judged:
         low, high = bootstrap_mean(list(judged.values()))
         told["action_error"] = {"mean": float(np.mean(list(judged.values()))), "interval": [low, high],
-                                "episodes": len(judged), "by_seed": _by_seed(judged)}  # fmt: skip
+                                "episodes": len(judged), "by_seed": _means(judged, _seed)}  # fmt: skip
     if acted:
         successes = sum(bool(one.success) for one in acted.values())
         told["success"] = {
             "successes": successes,
             "episodes": len(acted),
             "interval": list(wilson(successes, len(acted))),
-            "by_seed": _by_seed({key: bool(one.success) for key, one in acted.items()}),
+            "by_seed": _means({key: bool(one.success) for key, one in acted.items()}, _seed),
         }
     return told
 
 
-def _by_seed(values: Mapping[tuple, float]) -> dict[int, float]:
-    """Means over the keys of each seed, which comes first in a key."""
-    seeds = sorted({key[0] for key in values})
-    return {seed: float(np.mean([value for key, value in values.items() if key[0] == seed])) for seed in seeds}
+def _means(values: Mapping[tuple, float], of: Callable[[tuple], Any]) -> dict[Any, float]:
+    """Means over the keys that have something in common, by it."""
+    groups: dict[Any, list[float]] = {}
+    for key, value in values.items():
+        groups.setdefault(of(key), []).append(value)
+    return {group: float(np.mean(groups[group])) for group in sorted(groups)}
+
+
+def _seed(key: tuple) -> int:
+    return key[0]
+
+
+def _start(key: tuple) -> tuple:
+    """Task and initial state."""
+    return key[1:]
 
 
 def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]:
@@ -116,10 +127,8 @@ def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]
     if both := sorted(acted.keys() & others.keys()):
         mine, its = ([bool(results[key].success) for key in both] for results in (acted, others))
         only = [sum(a and not b for a, b in zip(x, y, strict=True)) for x, y in ((mine, its), (its, mine))]
-        states: dict[tuple, list[int]] = {}
-        for key, a, b in zip(both, mine, its, strict=True):
-            states.setdefault(key[1:], []).append(a - b)
-        low, high = bootstrap_mean([float(np.mean(differences)) for differences in states.values()])
+        apart = {key: a - b for key, a, b in zip(both, mine, its, strict=True)}
+        low, high = bootstrap_mean([*_means(apart, _start).values()])
         told["success"] = {"only_first": only[0], "only_second": only[1], "pairs": len(both), "p_value": mcnemar(*only),
                            "difference": (sum(mine) - sum(its)) / len(both), "interval": [low, high]}  # fmt: skip
     return told
