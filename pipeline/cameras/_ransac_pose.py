@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from pipeline.vision.depth_noise import TO_DEVIATION
 from pipeline.vision.rigid_motion import fit_rigid
 from schemas.cameras import lift, project, transform
 
@@ -37,7 +38,6 @@ class Noise:
 
 FINEST = Noise(0.05, 0.0005)
 """Lower bound of the estimated noise."""
-MEDIAN_TO_DEVIATION = 1.4826
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def residuals_of(
 
 def noise_shown(residuals: Float[np.ndarray, "N 3"], given: Noise) -> Noise:
     """The noise estimated from the median of residuals, which ignores a few outliers; never more than ``given``."""
-    px, py, depth = MEDIAN_TO_DEVIATION * np.nanmedian(np.abs(residuals), axis=0)
+    px, py, depth = TO_DEVIATION * np.nanmedian(np.abs(residuals), axis=0)
     return Noise(min(given.px, max(float(px), float(py), FINEST.px)), min(given.depth, max(float(depth), FINEST.depth)))
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from pipeline.depth._metric_alignment import fit_line
 from pipeline.episodes.spill import in_turn
+from pipeline.vision.depth_noise import TO_DEVIATION
 
 MEDIAN_FRAMES = 255
 PIXELS = 1024
@@ -67,4 +68,4 @@ def _noise(seen: Float[np.ndarray, " P"], usual: Float[np.ndarray, " P"]) -> flo
     """Standard deviation of a frame around the median frame, by the median: moving things are less than half."""
     level = np.median(usual) / max(np.median(seen), 1e-12)
     off = level * seen - usual
-    return 1.4826 * float(np.median(np.abs(off - np.median(off))))
+    return TO_DEVIATION * float(np.median(np.abs(off - np.median(off))))
