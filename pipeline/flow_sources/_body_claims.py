@@ -136,7 +136,6 @@ class Claims:
     def __init__(self, evidence: Evidence, viewer: WindowViewer, config: ClaimConfig):
         self.e, self.viewer, self.config = evidence, viewer, config
         self.steps = np.arange(len(viewer.frames))
-        self._surrounded = np.zeros(len(evidence.usable), bool)
 
     def settle(
         self,
@@ -153,17 +152,17 @@ class Claims:
             What was given, and the points of bodies that are not believed, as far as no other body has them.
         """
         hold = find_hold(carriers, self.e, self.viewer, self.config.reach)
-        carried = [(part.body, part.own) for part in carriers]
+        carried, surrounded = [(part.body, part.own) for part in carriers], np.zeros(len(self.e.usable), bool)
         if hold is not None:
             hand, near = carriers[0], near_hand(self.viewer, carriers[0], hold, self.config.reach)
             moving = settled(self.viewer, hand.body, hold, leaving(near, hand, hold, self.viewer.match))
             if moving is not None:
                 carried.append((moving, hand.own))
             around = held_around(self.viewer, near, moving or hand.body, hold, self.e.start)
-            self._surrounded = around & self.e.usable & ~self.e.settled
+            surrounded = around & self.e.usable & ~self.e.settled
         asked = [Candidate(*body) for body in bodies]
         asked += [Candidate(body, own, carries=True, hold=hold) for body, own in carried]
-        waiting = [(candidate, self._bid(candidate)) for candidate in asked]
+        waiting = [(candidate, self._bid(candidate, surrounded)) for candidate in asked]
         free, given, doubted = self.e.usable.copy(), [], np.zeros(len(self.e.usable), bool)
         while waiting:
             sizes = [np.count_nonzero(bid.accepted & free[bid.point]) for _, bid in waiting]
@@ -176,15 +175,19 @@ class Claims:
                 free[given[-1].point] = False
         return given, np.flatnonzero(doubted & free)
 
-    def _bid(self, candidate: Candidate) -> Bid:
-        """What a body says of the points within its reach."""
+    def _bid(self, candidate: Candidate, surrounded: Bool[np.ndarray, " K"]) -> Bid:
+        """What a body says of the points within its reach.
+
+        Args:
+            surrounded: points around which most of what tells is held.
+        """
         e, c, (body, own, hold) = self.e, self.config, (candidate.body, candidate.own, candidate.hold)
         reached = lengths(e.start[:, None] - e.start[own]).min(axis=1) < c.reach
-        who = np.flatnonzero(e.usable & (e.left | e.stirs | self._surrounded))
+        who = np.flatnonzero(e.usable & (e.left | e.stirs | surrounded))
         later = who[e.onset[who] > 0]
         times = [(who, np.zeros(len(who), int), self._never(who)), (later, e.onset[later], self._never(later))]
         if hold is not None:
-            times.insert(0, (who, np.full(len(who), hold.since), np.full(len(who), hold.until)))
+            times.insert(0, (who, *hold.of(len(who))))
         point, since, until = (np.concatenate(parts) for parts in zip(*times, strict=True))
         path = body.carry(e.start[own], np.zeros(len(own), int))
         apart = lengths(path[:, since] - e.start[point]).min(axis=0)
@@ -211,7 +214,7 @@ class Claims:
             stays, told = (e.there[point] & tells).sum(axis=1), tells.sum(axis=1)
             enough = np.where(e.gone[point] & (hold is not None), c.gone, c.sure)
             accepted |= held & (stays <= c.doubt * told) & (agreed >= enough) & (refused == 0)
-            accepted |= held & self._surrounded[point] & (stays <= told / 2) & ~refuted
+            accepted |= held & surrounded[point] & (stays <= told / 2) & ~refuted
         return Bid(reached & e.usable, point, since, until, placed, explained, refuted, accepted)
 
     def _never(self, point: Int[np.ndarray, " P"]) -> Int[np.ndarray, " P"]:

@@ -7,13 +7,13 @@ Levine 1995).
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
 from pipeline.flow_sources._body_motion import BodyMotion
 from pipeline.flow_sources._holding import Hold
 from pipeline.flow_sources._point_evidence import WindowViewer
+from pipeline.vision.poses import poses_between
 from pipeline.vision.rigid_motion import lengths
 from schemas.cameras import project
 
@@ -49,6 +49,8 @@ def settled(viewer: WindowViewer, body: BodyMotion, hold: Hold, places: Float[np
     Returns:
         None where depth does not deny the hand's own motion, or nothing else explains it.
     """
+    import cv2
+
     steps = np.arange(hold.since + SETTLES, hold.until + 1)
     if len(places) < FEWEST or len(steps) < 2:
         return None
@@ -56,11 +58,12 @@ def settled(viewer: WindowViewer, body: BodyMotion, hold: Hold, places: Float[np
     if denied < DENIED:
         return None
     looks = steps[np.unique(np.linspace(0, len(steps) - 1, LOOKS).round().astype(int))]
-    turn, shift = _since(body, hold.since)
+    turn = body.rotation @ body.rotation[hold.since].T
+    shift = body.shift - turn @ body.shift[hold.since]
     rotation, move = _fit(viewer, places, turn[looks], shift[looks], looks)
     if np.linalg.norm(cv2.Rodrigues(rotation)[0]) > TURN or np.linalg.norm(move) > FARTHEST:
         return None
-    found = _settling(body, hold, rotation, move, places.mean(axis=0))
+    found = _settling(body, hold, (turn, shift), (rotation, move), places.mean(axis=0))
     return found if _denied(viewer, found, hold, places, steps) < min(EXPLAINED, denied / 2) else None
 
 
@@ -68,16 +71,9 @@ def _denied(
     viewer: WindowViewer, body: BodyMotion, hold: Hold, places: Float[np.ndarray, "N 3"], steps: Int[np.ndarray, " L"]
 ) -> float:
     """Share of the places and steps of which depth tells that it contradicts, if they move with a body."""
-    since, until = (np.full(len(places), step) for step in (hold.since, hold.until))
-    placed = viewer.held(body, places, since, until, sure=True)
+    placed = viewer.held(body, places, *hold.of(len(places)), sure=True)
     told = np.count_nonzero((placed.agree | placed.contradicted)[:, steps])
     return np.count_nonzero(placed.contradicted[:, steps]) / max(told, 1)
-
-
-def _since(body: BodyMotion, since: int) -> tuple[Float[np.ndarray, "S 3 3"], Float[np.ndarray, "S 3"]]:
-    """The motion from a step to every other."""
-    turn = body.rotation @ body.rotation[since].T
-    return turn, body.shift - turn @ body.shift[since]
 
 
 def _fit(
@@ -93,6 +89,8 @@ def _fit(
     Args:
         turn, shift: the hand's motion to each of the looks.
     """
+    import cv2
+
     depth, middle = viewer.depth[viewer.frames[looks]], places.mean(axis=0)
     rotation, move = np.eye(3), np.zeros(3)
     for number in range(ROUNDS):
@@ -141,18 +139,24 @@ def _surface_off(
 def _settling(
     body: BodyMotion,
     hold: Hold,
-    rotation: Float[np.ndarray, "3 3"],
-    move: Float[np.ndarray, " 3"],
+    moved: tuple[Float[np.ndarray, "S 3 3"], Float[np.ndarray, "S 3"]],
+    sits: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 3"]],
     middle: Float[np.ndarray, " 3"],
 ) -> BodyMotion:
-    """A hand's motion with a turn about a place and a shift before it, which it comes to step by step."""
-    turn, shift = _since(body, hold.since)
-    axis = cv2.Rodrigues(rotation)[0]
-    turns, shifts = body.rotation.copy(), body.shift.copy()
-    for step in range(hold.since + 1, len(turns)):
-        part = min((step - hold.since) / SETTLES, 1.0)
-        first = cv2.Rodrigues(part * axis)[0]
-        then = middle + part * move - first @ middle
-        turns[step] = turn[step] @ first @ body.rotation[hold.since]
-        shifts[step] = turn[step] @ (first @ body.shift[hold.since] + then) + shift[step]
-    return replace(body, rotation=turns, shift=shifts)
+    """A hand's motion with another before it, which it comes to step by step.
+
+    Args:
+        moved: turn and shift of the hand since the hold began, at every step.
+        sits: a turn about ``middle`` and a shift.
+    """
+    steps = np.arange(hold.since + 1, len(body.rotation))
+    ends = np.tile(np.eye(4), (2, 1, 1))
+    ends[1, :3, :3], ends[1, :3, 3] = sits
+    settling = poses_between(ends, np.minimum((steps - hold.since) / SETTLES, 1.0))
+    first = settling[:, :3, :3]
+    then = middle + settling[:, :3, 3] - first @ middle
+    turn, shift = (part[steps] for part in moved)
+    rotations, shifts = body.rotation.copy(), body.shift.copy()
+    rotations[steps] = turn @ first @ body.rotation[hold.since]
+    shifts[steps] = np.einsum("sij,sj->si", turn, first @ body.shift[hold.since] + then) + shift
+    return replace(body, rotation=rotations, shift=shifts)

@@ -83,8 +83,7 @@ def held_around(
         body: the motion of what it holds.
         start: of the points, metres in the reference camera.
     """
-    since, until = (np.full(len(near.places), step) for step in (hold.since, hold.until))
-    placed = viewer.held(body, near.places, since, until, sure=True)
+    placed = viewer.held(body, near.places, *hold.of(len(near.places)), sure=True)
     moved = lengths(placed.xyz - near.places[:, None])
     with np.errstate(invalid="ignore"):
         away, same = viewer.match <= near.behind.T, np.abs(near.behind.T) < viewer.match

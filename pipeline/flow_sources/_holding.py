@@ -50,6 +50,10 @@ class Hold:
     since: int
     until: int
 
+    def of(self, count: int) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """``since`` and ``until`` for so many points."""
+        return np.full(count, self.since), np.full(count, self.until)
+
 
 def find_hold(carriers: Sequence[Carrier], evidence: Evidence, viewer: WindowViewer, reach: float) -> Hold | None:
     """The hold of a window that explains most of the points that have left their start, all together.
@@ -74,8 +78,7 @@ def find_hold(carriers: Sequence[Carrier], evidence: Evidence, viewer: WindowVie
 
     def explained(hold: Hold) -> float:
         start = evidence.start[who[apart[:, hold.since] < reach]]
-        since, until = np.full(len(start), hold.since), np.full(len(start), hold.until)
-        return float(np.maximum(viewer.held(body, start, since, until, sure=True).gain, 0).sum())
+        return float(np.maximum(viewer.held(body, start, *hold.of(len(start)), sure=True).gain, 0).sum())
 
     best = max(holds, key=explained)
     around = [

@@ -1,5 +1,6 @@
 """What a hand holds is found in pixels, and follows the hand also where it turns and slides before it sits firmly."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -21,8 +22,6 @@ HERE = np.array([0.0, 0.02, 0.75])
 
 def pose(turn: np.ndarray | None = None, shift: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
     """A turn about the stone's middle, as a rotation vector, and a shift."""
-    import cv2
-
     rotation = cv2.Rodrigues(np.zeros(3) if turn is None else np.asarray(turn, float))[0]
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = rotation, HERE - rotation @ HERE + shift
@@ -54,8 +53,6 @@ def seen(motion: np.ndarray) -> np.ndarray:
 
 def moved(settling: np.ndarray) -> np.ndarray:
     """The stone's motion: it settles step by step after it is taken."""
-    import cv2
-
     turn, middle = cv2.Rodrigues(settling[:3, :3])[0][:, 0], settling[:3, :3] @ HERE + settling[:3, 3] - HERE
     share = np.clip((np.arange(STEPS) - TAKEN) / SETTLES, 0, 1)
     return np.stack([hand @ pose(s * turn, tuple(s * middle)) for hand, s in zip(HAND, share, strict=True)])
