@@ -55,14 +55,24 @@ def open_robosuite(number: int) -> OpenTask:
 
 
 def open_libero(suite: str, number: int) -> OpenTask:
-    """Make a task's environment; it has to be reset before it is used."""
+    """Make a task's environment; it has to be reset before it is used.
+
+    The arm starts off its rest pose by 0.02 rad in each joint (standard deviation, robosuite's own default), as in
+    LIBERO's recordings and published initial states. LIBERO's wrapper turns that off unless told.
+    """
     from libero.libero import get_libero_path
     from libero.libero.envs import bddl_utils
     from libero.libero.envs.env_wrapper import ControlEnv
 
     task = libero_tasks(suite)[number]
     file = os.path.join(get_libero_path("bddl_files"), task.problem_folder, task.bddl_file)
-    wrapped = ControlEnv(bddl_file_name=file, use_camera_obs=False, has_offscreen_renderer=False, ignore_done=True)
+    wrapped = ControlEnv(
+        bddl_file_name=file,
+        initialization_noise="default",
+        use_camera_obs=False,
+        has_offscreen_renderer=False,
+        ignore_done=True,
+    )
     problem = {**bddl_utils.get_problem_info(file), "language_instruction": task.language}
     with open(file) as read:
         content = read.read()
