@@ -43,8 +43,8 @@ class Collect:
     evaluation."""
     depth: bool = False
     """Record depth too (agentview_depth, eye_in_hand_depth), as LIBERO's tool does with --use-depth."""
-    size: int = 128
-    """Side of the pictures in pixels."""
+    size: int = 256
+    """Side of the pictures in pixels: 256 as lamp-policy evaluate shows them; LIBERO's own files have 128."""
     settle_steps: int = 10
     """Steps without motion before a recording begins."""
     max_steps: int = 300

@@ -77,6 +77,9 @@ class EvaluatePolicy:
     language; see docs/collecting.md. [default: as published, nothing]"""
     perturb_seed: int = 0
     """Decides, with the numbers of task and episode, what is drawn."""
+    picture_size: int = 256
+    """Side of the simulator's pictures in pixels: that of the data that the policy learnt from, as a smaller picture is
+    no larger one made small. 256 as published; LIBERO's own files have 128."""
     device: str = "auto"
     """Of the policy: auto, cpu, cuda or cuda:N."""
     statistics_key: str | None = None
@@ -138,6 +141,7 @@ def _evaluated(args: EvaluatePolicy, suites: "list[Suite]") -> "ResultFolder":
         args.seed,
         tuple(map(str, parse(args.perturb))),
         args.perturb_seed,
+        args.picture_size,
     )
     for suite in suites:
         suite.arguments(protocol)

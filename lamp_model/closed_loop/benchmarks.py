@@ -75,6 +75,7 @@ class Suite:
             "reseed": "a seed before each reset",
             "settle_steps": "other settling steps",
             "perturb": "perturbations",
+            "picture_size": "pictures of another size",
         }
         for name, what in choices.items():
             if getattr(protocol, name) != getattr(usual, name) and name not in self.takes.values():
@@ -85,7 +86,7 @@ class Suite:
 def _libero() -> list[Suite]:
     names = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
     image = "ghcr.io/allenai/vla-evaluation-harness/libero"
-    takes = {**LIBERO_TAKES, **{name: name for name in ("reseed", "perturb", "perturb_seed")}}
+    takes = {**LIBERO_TAKES, **{name: name for name in ("reseed", "perturb", "perturb_seed", "picture_size")}}
     return [
         Suite(name, ON_DEMAND, {"suite": name, **LOOKS}, takes, place=place, tasks=10, upstream=UPSTREAM, image=image)
         for place, name in enumerate(names)
@@ -133,7 +134,7 @@ def _simpler() -> list[Suite]:
 
 def _robosuite() -> list[Suite]:
     one = "lamp_model.closed_loop.simulation.robosuite_tasks:RobosuiteBenchmark"
-    return [Suite("robosuite_lift", one, {"tasks": ["Lift"]}, LIBERO_TAKES, group="robosuite")]
+    return [Suite("robosuite_lift", one, {"tasks": ["Lift"]}, {**LIBERO_TAKES, "side": "picture_size"}, group="robosuite")]
 
 
 SUITES = {suite.name: suite for suite in (*_libero(), *_libero_plus(), *_simpler(), *_robosuite())}

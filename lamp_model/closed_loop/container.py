@@ -11,7 +11,7 @@ from lamp_model.closed_loop.benchmarks import Suite
 from lamp_model.closed_loop.protocol import Protocol
 from lamp_model.closed_loop.results import EpisodeResult, ResultFolder
 
-OURS = ("reseed", "perturb", "perturb_seed")
+OURS = ("reseed", "perturb", "perturb_seed", "picture_size")
 """Arguments that vla-eval's own classes do not have."""
 Evaluate = Callable[[dict[str, Any]], Sequence[Any]]
 """``vla_eval.run`` with where and how it runs: takes a configuration, returns a result for each of its benchmarks."""
@@ -40,9 +40,14 @@ def run_suite(suite: Suite, episodes: int, results: ResultFolder, evaluate: Eval
         ValueError: the protocol asks for something that the container cannot do.
     """
     protocol = results.evaluation.protocol
-    for name, what in (("reseed", "a seed before each reset"), ("perturb", "perturbations")):
-        if getattr(protocol, name):
-            raise ValueError(f"{suite.name} in a container does not take {what} (--{name})")
+    refused = {
+        "reseed": "a seed before each reset",
+        "perturb": "perturbations",
+        "picture_size": "pictures of another size",
+    }
+    for name, what in refused.items():
+        if getattr(protocol, name) != getattr(Protocol(), name):
+            raise ValueError(f"{suite.name} in a container does not take {what} (--{name.replace('_', '-')})")
     done = results.finished(suite.name)
     for found in evaluate(suite_config(suite, protocol, episodes, url, render)):
         for number, task in enumerate(found["tasks"]):

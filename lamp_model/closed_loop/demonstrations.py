@@ -44,7 +44,7 @@ class Collection:
     suite: str
     demos: int
     seed: int = 0
-    side: int = 128
+    side: int = 256
     depth: bool = False
     settle_steps: int = 10
     max_steps: int = 300

@@ -19,6 +19,7 @@ class Protocol:
         max_steps: an episode's limit; None takes the benchmark's own.
         perturb: perturbations of each episode, such as ``camera:1`` (``simulation.perturbations.spec``).
         perturb_seed: with the numbers of task and episode it decides what they draw.
+        picture_size: side of the simulator's pictures in pixels, before the policy resizes them.
         seed: of the policy's noise. Episode e of task t of the suite at place s has seed + 100,000 s + 1,000 t + e.
     """
 
@@ -30,9 +31,10 @@ class Protocol:
     seed: int = 7
     perturb: tuple[str, ...] = ()
     perturb_seed: int = 0
+    picture_size: int = 256
 
     def __post_init__(self) -> None:
-        for name, least in (("settle_steps", 0), ("execute", 1), ("max_steps", 1)):
+        for name, least in (("settle_steps", 0), ("execute", 1), ("max_steps", 1), ("picture_size", 16)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be {least} or more, found {value}")

@@ -87,7 +87,7 @@ def test_a_folder_is_not_gone_on_with_otherwise(tmp_path):
     CollectionFolder(tmp_path, Collection("robosuite", demos=2, seed=4))
     CollectionFolder(tmp_path, Collection("robosuite", demos=2)).add(result(0, False))  # nothing was made with seed 4
     CollectionFolder(tmp_path, Collection("robosuite", demos=3))
-    with pytest.raises(BadCollection, match=r"with --size 128, not 64, --perturb none, not camera:1: choose another"):
+    with pytest.raises(BadCollection, match=r"with --size 256, not 64, --perturb none, not camera:1: choose another"):
         CollectionFolder(tmp_path, Collection("robosuite", demos=2, side=64, perturb=("camera:1",)))
 
 

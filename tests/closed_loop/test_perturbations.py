@@ -103,7 +103,7 @@ def test_only_our_own_libero_takes_perturbations():
     with pytest.raises(ValueError, match="does not take perturbations"):
         SUITES["simpler_widowx_stack_cube"].arguments(protocol)
     plain = suite_config(SUITES["libero_object"], Protocol(), 1, "ws://x", "cpu")
-    assert not {"perturb", "perturb_seed"} & set(plain["benchmarks"][0]["params"])
+    assert not {"perturb", "perturb_seed", "picture_size"} & set(plain["benchmarks"][0]["params"])
 
 
 def test_what_stands_on_an_object_moves_with_it():

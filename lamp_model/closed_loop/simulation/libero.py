@@ -24,14 +24,24 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
     the seed: an episode that begins out of order, as after an interruption, is preceded by the resets that it lacks.
     """
 
-    def __init__(self, *, reseed: bool = False, perturb: Sequence[str] = (), perturb_seed: int = 0, **others: Any):
+    def __init__(
+        self,
+        *,
+        reseed: bool = False,
+        perturb: Sequence[str] = (),
+        perturb_seed: int = 0,
+        picture_size: int = LIBERO_ENV_RESOLUTION,
+        **others: Any,
+    ):
         """Args:
         reseed: seed before each reset instead, so that fixtures stand at the same place in all episodes.
         perturb: perturbations of every episode, such as ``camera:1``.
         perturb_seed: with the task's number and the episode's it decides what they draw.
+        picture_size: side of the pictures in pixels.
         """
         super().__init__(**others)
         self.reseed, self.perturbations, self.perturb_seed = reseed, parse(perturb), perturb_seed
+        self.side = picture_size
         self._perturber = Perturber((), 0)
         self._gate: CameraGate | None = None
         self._resets = 0
@@ -101,8 +111,7 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
 
         self.cleanup()
         bddl = Path(get_libero_path("bddl_files")) / task["task_obj"].problem_folder / task["task_obj"].bddl_file
-        side = LIBERO_ENV_RESOLUTION
-        self._env = OffScreenRenderEnv(bddl_file_name=str(bddl), camera_heights=side, camera_widths=side)
+        self._env = OffScreenRenderEnv(bddl_file_name=str(bddl), camera_heights=self.side, camera_widths=self.side)
         self._env.seed(self.env_seed)
         spent = self.render_seconds
         self._gate = CameraGate(self._env.env)
