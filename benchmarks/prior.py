@@ -172,6 +172,7 @@ def _arguments() -> argparse.Namespace:
     add("--first-episode", type=int, help="number of the first initial state to act from [0]")
     add("--episodes", type=at_least_one, help="initial states a task [10]")
     add("--execute", type=at_least_one, help="actions of a chunk carried out before the next look [all]")
+    add("--videos", choices=("some", "all", "none"), help="films of episodes [some]")
     add("--stride", type=at_least_one, help="frames from one window of flow to the next [3]")
     add("--action-stride", type=at_least_one, help="frames from one sample of actions to the next [1]")
     add("--perturb", nargs="+", help="also act under these: camera:1 light:1 background:1 noise:1 layout:1 ...")

@@ -49,6 +49,8 @@ class Experiment:
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
         first_episode, episodes: initial states that are acted from, for each task.
         execute: actions of a chunk that are carried out before the next look; None: all, as published.
+        videos: which of their episodes are filmed, as ``lamp-policy evaluate --videos`` takes it; under perturbations
+            none are.
         perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...
         stage1_steps, stage2_steps: None: the preset's.
         train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
@@ -74,6 +76,7 @@ class Experiment:
     first_episode: int = 0
     episodes: int = 10
     execute: int | None = None
+    videos: str = "some"
     perturb: tuple[str, ...] = ()
     preset: str = "laptop"
     stage1_steps: int | None = None
@@ -254,9 +257,11 @@ def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> St
     results = results_of(of, name, perturbed)
     first = ("--first-episode", str(of.first_episode)) if of.first_episode else ()
     shift = ("--perturb", perturbed) if perturbed else ()
+    videos = "none" if perturbed else of.videos
     looks = ("--execute", str(of.execute)) if of.execute else ()
     words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *_tasks(of))
-    how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--cell", cell, "--output", str(results))
+    how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--videos", videos, "--cell", cell,
+           "--output", str(results))  # fmt: skip
     kind = "robustness" if perturbed else "evaluate"
     return Step(f"evaluate-{results.name}", kind, (*words, *first, *shift, *looks, *_simulator(of), *how), grows=True)
 
