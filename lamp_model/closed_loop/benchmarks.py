@@ -134,7 +134,9 @@ def _simpler() -> list[Suite]:
 
 def _robosuite() -> list[Suite]:
     one = "lamp_model.closed_loop.simulation.robosuite_tasks:RobosuiteBenchmark"
-    return [Suite("robosuite_lift", one, {"tasks": ["Lift"]}, {**LIBERO_TAKES, "side": "picture_size"}, group="robosuite")]
+    return [
+        Suite("robosuite_lift", one, {"tasks": ["Lift"]}, {**LIBERO_TAKES, "side": "picture_size"}, group="robosuite")
+    ]
 
 
 SUITES = {suite.name: suite for suite in (*_libero(), *_libero_plus(), *_simpler(), *_robosuite())}

@@ -147,6 +147,23 @@ def test_demonstrations_of_the_simulator_can_be_replayed_and_read(tmp_path):
     assert np.isfinite(depth).mean() > 0.9 and 0.3 < np.nanmedian(depth) < 3
 
 
+def test_what_is_collected_looks_and_begins_as_what_is_evaluated(tmp_path):
+    """The same state gives the same pictures to the last bit; the arm starts off its rest pose, as in the published
+    initial states."""
+    python = needed_simulator("libero")
+    words = ["collect", "--suite", "libero_object", "--tasks", "0", "--demos", "1", "--simulator-python", str(python)]
+    process = start_lamp_data(*words, "--output", "out", folder=tmp_path)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    (path,) = tmp_path.glob("out/libero_object/*.hdf5")
+    found = json.loads(
+        run_in_simulator(python, "fixtures.shown_as_recorded", path, "libero_object", 0).splitlines()[-1]
+    )
+    assert found["equal"] == [True] * 6
+    off = np.abs(found["off_rest"])
+    assert len(off) == 7 and 0.003 < off.mean() < 0.05 and off.max() < 0.1
+
+
 def test_a_pushed_demonstration_keeps_what_the_controller_chose_and_what_was_done(tmp_path):
     """What was done reaches the goal again; where the hand was pushed, it went where the push did."""
     python = needed_simulator("robosuite")
