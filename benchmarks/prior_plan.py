@@ -8,6 +8,7 @@ CELLS = {
     "none": "no_motion",
     "scratch": "no_motion",
     "end-to-end": "no_motion",
+    "blind": "no_motion",
     "2d": "motion_2d",
     "add": "fusion_add",
     "concat": "fusion_concat",
@@ -15,14 +16,15 @@ CELLS = {
 """Rows of the paper's tables, for ``lamp-policy table``; other arms stand for ``lamp``."""
 MAIN = ("motion", "none")
 """With the prior, and without it on the same backbone."""
-FURTHER = ("scratch", "end-to-end", "untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
+FURTHER = ("scratch", "end-to-end", "blind", "untrained", "2d", "add", "concat", "guidance-0", "guidance-10")
 """``scratch`` has no motion and a backbone that stage 1 did not teach; in ``end-to-end`` stage 2 teaches that backbone,
-from actions; ``untrained`` is guided by a Motion Expert with its first random weights: what the further parameters
-alone do."""
+from actions; ``blind`` has no motion and sees black pictures; ``untrained`` is guided by a Motion Expert with its first
+random weights: what the further parameters alone do."""
 TAUGHT = ("--train-backbone", "full", "--backbone-rate", "5e-4")
 """How a backbone of random weights is taught."""
 OF_ARM = {
     "end-to-end": TAUGHT,
+    "blind": ("--backbone", "qwen3-vl:blind=true"),
     "add": ("--fusion", "add"),
     "concat": ("--fusion", "concat"),
     "guidance-0": ("--guidance-steps", "0"),
@@ -208,7 +210,7 @@ def _priors(of: Experiment) -> Iterator[Step]:
 
 
 def _policy_words(of: Experiment, demos: int, arm: str, seed: int) -> tuple[str, ...]:
-    if arm in ("none", "scratch", "end-to-end"):
+    if arm in ("none", "scratch", "end-to-end", "blind"):
         prior: tuple[str, ...] = ("--motion", "none")
         if arm == "none" and of.train_backbone != "none":
             prior += ("--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}")

@@ -53,6 +53,7 @@ class Config:
             release allows both.
         padding: what a padded token's features are: ``own`` lets it attend to itself; ``unattended`` gives it no
             attention at all, as transformers' masks do. Only a model that uses padding like tokens sees the difference.
+        blind: black takes the place of every picture: a control that tells what a policy can do that sees nothing.
         architecture_only: leave the weights as they come: a checkpoint that holds them is loaded next.
     """
 
@@ -67,6 +68,7 @@ class Config:
     tidy: bool = True
     features: Literal["after-norm", "before-norm"] = "after-norm"
     padding: Literal["own", "unattended"] = "own"
+    blind: bool = False
     architecture_only: bool = False
 
     def __post_init__(self) -> None:
@@ -178,6 +180,8 @@ class Qwen3VL(FrozenBackbone):
 
     def encode(self, images: Sequence[UInt8[torch.Tensor, "B _ _ 3"]], instructions: Sequence[str]) -> Features:
         """See ``lamp_model.features.Backbone``. Shorter texts of a batch are padded on the left."""
+        if self.config.blind:
+            images = [torch.zeros_like(image) for image in images]
         told, model = self._tokens(instructions, len(images)), self.model.model
         rows, columns = self._grid()
         layout = lay_out(

@@ -3,6 +3,7 @@ device.
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -278,3 +279,14 @@ def test_images_of_one_size_are_patched_alike_in_both_passes(backbone):
     assert torch.equal(features.mask, inputs["attention_mask"].bool())
     distance = functional.mse_loss(features.tokens[features.mask], expected[features.mask])
     assert distance < 1e-10
+
+
+def test_a_blind_backbone_sees_black_whatever_it_is_shown():
+    config = qwen3_vl.Config(weights="random:tiny", image_size=64, min_pixels=0)
+    blind = qwen3_vl.build(replace(config, blind=True))
+    black, other = torch.zeros(1, 64, 64, 3, dtype=torch.uint8), torch.full((1, 64, 64, 3), 200, dtype=torch.uint8)
+    with torch.no_grad():
+        seen = [blind.encode([image], TEXTS[:1]).tokens for image in (black, other)]
+        assert torch.equal(*seen)
+        assert torch.equal(seen[0], qwen3_vl.build(config).encode([black], TEXTS[:1]).tokens)
+        assert not torch.equal(blind.encode([other], TEXTS[1:2]).tokens[:, -1], seen[0][:, -1])  # it still reads
