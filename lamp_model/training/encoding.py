@@ -78,7 +78,8 @@ def uncacheable(config: ModelConfig, training: TrainingConfig) -> str | None:
 def cached(
     model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float, fill: bool = True
 ) -> Iterator[CachedEncoder | None]:
-    """Open an encoder with a filled cache. If another run is using the cache, print a message and yield None.
+    """Open an encoder with a filled cache. Runs may share it: it is locked only while it is filled. If another run is
+    filling it, print a message and yield None.
 
     Args:
         loader: of the samples to cache.
@@ -96,19 +97,20 @@ def cached(
     folder = cache_folder() / digest_of_features(model.get_submodule("qwen_vl_interface"), *said)[:24]
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        try:
+        with contextlib.ExitStack() as filling:
+            try:
+                if fill:
+                    filling.enter_context(held(folder / ".lock"))
+            except BlockingIOError:
+                print(f"features: another run is filling {folder}; this one encodes its samples at every visit")
+                yield None
+                return
+            most = int(gigabytes * 2**30)
+            cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
+            stack.callback(cache.close)
+            encoder = CachedEncoder(model, cache)
             if fill:
-                stack.enter_context(held(folder / ".lock"))
-        except BlockingIOError:
-            print(f"features: another run uses {folder} just now; this one encodes its samples at every visit")
-            yield None
-            return
-        most = int(gigabytes * 2**30)
-        cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
-        stack.callback(cache.close)
-        encoder = CachedEncoder(model, cache)
-        if fill:
-            encoder.fill(loader, len(data))
+                encoder.fill(loader, len(data))
         print(f"features: {len(cache)} pairs of sample and text are cached in {folder} ({len(data)} samples)")
         yield encoder
 

@@ -12,6 +12,7 @@ from lamp_model.storage.feature_cache import FeatureCache, digest_of_features
 from lamp_model.training import encoding, preparation
 from lamp_model.training.metrics import read_metrics
 from lamp_model.training.run import prepare, train
+from schemas.locks import held
 
 
 def cache_in(folder, **changes):
@@ -85,6 +86,22 @@ def test_every_sample_is_encoded_once_for_both_stages(data, tmp_path, monkeypatc
     mirrored = request(1, data, tmp_path / "mirrored")
     train(smaller(prepare(replace(mirrored, options={**mirrored.options, "image_orientation": "mirrored"}))))
     assert sum(counted) == 20, "features of upright images are not those of mirrored ones"
+
+
+def test_runs_share_what_one_of_them_filled(data, tmp_path, monkeypatch):
+    """While a run trains, another may lock the cache to fill it: before, the second run encoded at every visit."""
+    monkeypatch.setattr(encoding, "cache_folder", lambda: tmp_path / "cache")
+    trains, call = [], encoding.CachedEncoder.__call__
+
+    def features(self, batch):
+        (folder,) = (tmp_path / "cache").iterdir()
+        with held(folder / ".lock"):
+            trains.append(folder)
+        return call(self, batch)
+
+    monkeypatch.setattr(encoding.CachedEncoder, "__call__", features)
+    train(smaller(prepare(request(1, data, tmp_path / "run"))))
+    assert trains
 
 
 def test_a_run_with_features_on_disk_learns_what_one_without_learns(data, tmp_path, monkeypatch):
