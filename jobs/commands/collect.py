@@ -55,6 +55,9 @@ class Collect:
     pushes: float = 0.0
     """Push the hand off its way, on average so many times in 100 steps, so that demonstrations show how to come back;
     their actions stay the controller's."""
+    sway: float = 0.0
+    """Add noise to every movement, such as 0.15 (as an action: 1 moves the hand by about 2 cm in a step), so that
+    demonstrations show how to correct small errors; their actions stay the controller's."""
     attempts: int | None = None
     """The most attempts at a task. [default: 3 for each demonstration, and 5]"""
     simulator_python: Path | None = None
@@ -88,6 +91,7 @@ def collect_command(args: Collect) -> int:
             args.max_steps,
             tuple(map(str, parse(args.perturb))),
             args.pushes,
+            args.sway,
         )
         tasks = _collected(args, collection, numbers)
     except (CollectionFailed, NoSimulator) as error:

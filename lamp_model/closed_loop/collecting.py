@@ -196,7 +196,7 @@ class Collector:
         what = self._folder.collection
         order = {"suite": what.suite, "task": task.number, "side": what.side, "depth": what.depth}
         order |= {"settle": what.settle_steps, "at_most": what.max_steps}
-        order |= {"perturb": what.perturb, "pushes": what.pushes}
+        order |= {"perturb": what.perturb, "pushes": what.pushes, "sway": what.sway}
         answer = process.ask(self._simulator.start_seconds, "the start of a task", do="open", **order)["opened"]
         with self._change:
             task.name, task.instruction, task.unscripted = (answer[k] for k in ("name", "instruction", "unscripted"))

@@ -39,6 +39,7 @@ class Collection:
         max_steps: of a demonstration.
         perturb: perturbations of each, such as ``camera:1``; an attempt's seed decides what they draw.
         pushes: mean number in 100 steps.
+        sway: standard deviation of the noise in every movement, as an action.
     """
 
     suite: str
@@ -50,6 +51,7 @@ class Collection:
     max_steps: int = 300
     perturb: tuple[str, ...] = ()
     pushes: float = 0.0
+    sway: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("demos", 1), ("seed", 0), ("side", 16), ("settle_steps", 0), ("max_steps", 1)):
@@ -57,6 +59,8 @@ class Collection:
                 raise ValueError(f"{_option(name)} must be {least} or more, found {getattr(self, name)}")
         if not 0 <= self.pushes <= 100:
             raise ValueError(f"--pushes must be 0 to 100, found {self.pushes:g}")
+        if not 0 <= self.sway <= 1:
+            raise ValueError(f"--sway must be 0 to 1, found {self.sway:g}")
 
     def attempt_seed(self, task: int, attempt: int) -> int:
         """The seed of everything that is left to chance in an attempt, 0 to 2^32 - 1."""

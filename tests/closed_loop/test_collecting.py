@@ -22,7 +22,7 @@ from lamp_model.closed_loop.demonstrations import (
     CollectionFolder,
     demos_in,
 )
-from lamp_model.closed_loop.simulation.scripted.pushes import Pushes
+from lamp_model.closed_loop.simulation.scripted.disturbances import Pushes, Sway
 from pipeline.readers.libero import LiberoReader
 
 FAILS = {1, 2, 5}
@@ -106,6 +106,7 @@ def test_seeds_differ_by_task_attempt_and_collection():
 @pytest.mark.parametrize(("options", "said"), [
     ({"tasks": ("10",)}, "the tasks of libero_object are 0, 1"), ({"demos": 0}, "--demos must be 1 or more"),
     ({"perturb": ("camera:x",)}, "'x' is no strength"), ({"pushes": -1.0}, "--pushes must be 0 to 100, found -1"),
+    ({"sway": 2.0}, "--sway must be 0 to 1, found 2"),
     ({"workers": 0}, "--workers must be 1 or more"),
 ])  # fmt: skip
 def test_a_wrong_command_is_refused_before_anything_starts(tmp_path, options, said):
@@ -179,6 +180,32 @@ def test_a_pushed_demonstration_keeps_what_the_controller_chose_and_what_was_don
     last = [row for row in pushed if row + 1 not in pushed and row - 2 in pushed]  # by then the hand has its speed
     assert last and all((hand[row] - hand[row - 1]) @ done[row, :3] > 0.005 for row in last)
     assert run_in_simulator(python, "fixtures.replayed", path).split()[-1] == "solved"
+
+
+def test_a_swayed_demonstration_corrects_small_errors_until_it_has_taken_hold(tmp_path):
+    python = needed_simulator("robosuite")
+    words = ["collect", "--suite", "robosuite", "--tasks", "lift", "--demos", "1", "--size", "16", "--sway", "0.15"]
+    path = collected(tmp_path, [*words, "--simulator-python", str(python), "--output", "out"], "out")
+    with h5py.File(path) as file:
+        chosen, done = (file[f"data/demo_0/{name}"][:] for name in ("actions", "executed_actions"))
+    off = done - chosen
+    assert np.array_equal(off[:, 3:], np.zeros_like(off[:, 3:])) and abs(done).max() <= 1
+    swayed = off.any(axis=1)
+    assert 0.5 < swayed.mean() < 1 and 0.05 < off[swayed, :3].std() < 0.25
+    closing = np.flatnonzero(chosen[:, 6] > 0)[:8]
+    assert not swayed[closing].any() and swayed[: closing[0]].all()
+    assert run_in_simulator(python, "fixtures.replayed", path).split()[-1] == "solved"
+
+
+def test_sway_has_its_size_lasts_some_steps_and_follows_the_seed():
+    assert Sway(0.0, 3).next() is None
+    one, other, again = (
+        np.array([sway.next() for sway in [Sway(0.2, seed)] for _ in range(20000)]) for seed in (3, 4, 3)
+    )
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+    np.testing.assert_allclose(one.std(axis=0), 0.2, rtol=0.05)
+    np.testing.assert_allclose(one.mean(axis=0), 0, atol=0.02)
+    assert np.corrcoef(one[:-1, 0], one[1:, 0])[0, 1] == pytest.approx(0.8, abs=0.02)
 
 
 def test_pushes_come_as_often_as_asked_never_down_and_by_the_seed():

@@ -7,7 +7,7 @@ order            with                                             answers
 ===============  ===============================================  ====================================================
 ``open``         ``suite``, ``task`` (number), ``side``,          ``{"opened": {"name": ..., "unscripted": ..., ...}}``
                  ``depth``, ``settle``, ``at_most``, ``perturb``,
-                 ``pushes``
+                 ``pushes``, ``sway``
 ``demonstrate``  ``seed``, ``about`` (attributes), ``path``       ``{"result": {"success": ..., "steps": ..., ...}}``
 ===============  ===============================================  ====================================================
 
@@ -69,7 +69,7 @@ class _Demonstrator:
         begin = time.perf_counter()
         perturber = Perturber(parse(self._how["perturb"]), seed)
         how = self._how
-        made = attempt(self._task, seed, perturber, how["settle"], how["at_most"], how["pushes"])
+        made = attempt(self._task, seed, perturber, how["settle"], how["at_most"], how["pushes"], how["sway"])
         physics = time.perf_counter() - begin
         if not made.reason:
             look = Look(self._how["side"], self._how["depth"], perturber)

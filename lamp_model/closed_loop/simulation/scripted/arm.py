@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from lamp_model.closed_loop.simulation.scripted.disturbances import Pushes, Sway
 from lamp_model.closed_loop.simulation.scripted.grasps import turn
-from lamp_model.closed_loop.simulation.scripted.pushes import Pushes
 
 OPEN, CLOSED = -1.0, 1.0
 GAIN = 14.0
@@ -29,7 +29,7 @@ class Trajectory:
     Attributes:
         states: before each action (time, positions, velocities).
         actions: as the controller chose them: position, rotation vector, gripper (-1 opens, 1 closes).
-        executed: as given to the environment; other than ``actions`` where the hand was pushed.
+        executed: as given to the environment; other than ``actions`` where the hand was pushed or swayed.
         observed: after each action: ``joint_states`` 7, ``gripper_states`` 2, ``ee_pos`` 3, ``ee_quat`` (xyzw) 4.
         last: the state after the last action.
         solved: after each action, whether the task's goal holds.
@@ -46,10 +46,10 @@ class Trajectory:
 class Arm:
     """Moves the hand, and records every step."""
 
-    def __init__(self, environment: Any, at_most: int, pushes: Pushes):
+    def __init__(self, environment: Any, at_most: int, pushes: Pushes, sway: Sway):
         """``environment`` is robosuite's; ``at_most`` the number of steps that may be taken; ``pushes`` take the hand
-        off its way where that does not matter."""
-        self.environment, self.at_most, self._pushes = environment, at_most, pushes
+        off its way where that does not matter, ``sway`` in every movement."""
+        self.environment, self.at_most, self._pushes, self._sway = environment, at_most, pushes, sway
         self.model, self.data = environment.sim.model._model, environment.sim.data._data
         self.trajectory = Trajectory()
         self._site = self.model.site("gripper0_grip_site").id
@@ -99,7 +99,8 @@ class Arm:
             OutOfTime: the attempt's steps are used up.
         """
         for _ in range(at_most):
-            self.step(to, yaw, gripper, speed, self._pushes if within >= ROUGH else None)
+            push = self._pushes.next() if within >= ROUGH else None
+            self.act(self._towards(to, yaw, gripper, speed), push, self._sway.next())
             if np.linalg.norm(to - self.position) < within:
                 return True
         return False
@@ -109,24 +110,27 @@ class Arm:
         for _ in range(steps):
             self.step(to, yaw, gripper)
 
-    def step(
-        self, to: np.ndarray, yaw: float, gripper: float, speed: float = 1.0, pushes: Pushes | None = None
-    ) -> None:
-        """One step towards a point, with the gripper kept vertical.
+    def step(self, to: np.ndarray, yaw: float, gripper: float) -> None:
+        """One undisturbed step towards a point.
 
         Raises:
             OutOfTime: the attempt's steps are used up.
         """
+        self.act(self._towards(to, yaw, gripper))
+
+    def _towards(self, to: np.ndarray, yaw: float, gripper: float, speed: float = 1.0) -> np.ndarray:
+        """The action of a step towards a point, with the gripper kept vertical."""
         move = GAIN * (to - self.position)
         move *= min(1.0, speed / max(float(abs(move).max()), 1e-9))
         down = self.data.site_xmat[self._site].reshape(3, 3)[:, 2]
         rotation = np.cross(down, [0.0, 0.0, -1.0])
         rotation[2] += turn(yaw, self.yaw)
         rotation = np.clip(TURN_GAIN * rotation, -FASTEST_TURN, FASTEST_TURN)
-        self.act(np.concatenate([move, rotation, [gripper]]), pushes.next() if pushes is not None else None)
+        return np.concatenate([move, rotation, [gripper]])
 
-    def act(self, action: np.ndarray, push: np.ndarray | None = None) -> None:
-        """Carry out an action and record it; a push (3, an action's movement) takes the place of its movement.
+    def act(self, action: np.ndarray, push: np.ndarray | None = None, sway: np.ndarray | None = None) -> None:
+        """Carry out an action and record it; a push (3, an action's movement) takes the place of its movement, a sway
+        (3) is added to it.
 
         Raises:
             OutOfTime: the attempt's steps are used up.
@@ -136,7 +140,10 @@ class Arm:
             raise OutOfTime(f"the task was not solved in {self.at_most} steps")
         kept.states.append(self.environment.sim.get_state().flatten())
         kept.actions.append(action)
-        kept.executed.append(action if push is None else np.concatenate([push, action[3:]]))
+        done = action if push is None else np.concatenate([push, action[3:]])
+        if sway is not None:
+            done = np.concatenate([np.clip(done[:3] + sway, -1, 1), done[3:]])
+        kept.executed.append(done)
         self.environment.step(kept.executed[-1])
         kept.observed.append(self._observed())
         kept.last = self.environment.sim.get_state().flatten()

@@ -6,9 +6,9 @@ import numpy as np
 
 from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
 from lamp_model.closed_loop.simulation.scripted.arm import OPEN, Arm, OutOfTime, Trajectory
+from lamp_model.closed_loop.simulation.scripted.disturbances import Pushes, Sway
 from lamp_model.closed_loop.simulation.scripted.environments import OpenTask, reset
 from lamp_model.closed_loop.simulation.scripted.pick_place import NotGrasped
-from lamp_model.closed_loop.simulation.scripted.pushes import Pushes
 from lamp_model.closed_loop.simulation.scripted.tasks import task_skills
 
 REST = np.array([0.0] * 6 + [OPEN])
@@ -39,6 +39,7 @@ def attempt(
     settle: int = 10,
     at_most: int = 300,
     pushes: float = 0.0,
+    sway: float = 0.0,
 ) -> Attempt:
     """Try to solve a task; all chance comes from the seed.
 
@@ -49,6 +50,7 @@ def attempt(
         settle: steps without motion before the recording begins, as in evaluation.
         at_most: steps that are recorded.
         pushes: mean number of pushes in 100 steps (``Pushes``).
+        sway: standard deviation of the noise in every movement (``Sway``).
     """
     reset(task.environment, seed)
     if perturber is not None:
@@ -56,7 +58,7 @@ def attempt(
     for _ in range(settle):
         task.environment.step(REST)
     model = task.environment.sim.model.get_xml()
-    arm = Arm(task.environment, at_most, Pushes(pushes, seed))
+    arm = Arm(task.environment, at_most, Pushes(pushes, seed), Sway(sway, seed))
     chance = np.random.default_rng(seed)
     try:
         for skill in task_skills(task):
