@@ -76,7 +76,7 @@ FEATURE_SUMMARY_OPTION = Option(
 )
 POLICY_FEATURES_OPTION = Option(
     "Features as the policy gets them: as they are (none, paper), or standardised like the Motion Expert's (index), "
-    "over the training set of stage 2, before motion guides them. [default: laptop index, others none]",
+    "over the training set of stage 2, before motion guides them. [default: none]",
     name="policy_feature_norm",
     stage=2,
 )

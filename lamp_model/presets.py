@@ -116,14 +116,13 @@ def tiny() -> Preset:
 
 def laptop() -> Preset:
     """For showing on two CPU cores what a motion prior is worth (docs/evidence.md): ``tiny`` with a prompt of the
-    instruction alone, which leaves half of the tokens, features standardised for the policy too, no dropout in the
-    Action Expert, which fits too little and not too much, and runs long enough to act.
+    instruction alone, which leaves half of the tokens, no dropout in the Action Expert, which fits too little and not
+    too much, and runs long enough to act.
     """
     small = tiny()
     model = replace(
         small.model,
         backbone_options={**small.model.backbone_options, "prompt": "{instruction}"},
-        feature_norm="index",
         action=replace(small.model.action, dropout=0.0),
     )
     return Preset(
