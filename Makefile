@@ -23,8 +23,8 @@ demo-sim: sim demo
 # Does the motion prior help? Hours on a CPU; given again, it goes on (docs/evidence.md).
 evidence: sim
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sim]'
-	$(PY) benchmarks/prior.py --output evidence --tasks 0 5 --pushes 3 --execute 4 --flow-demos 36 --train-backbone full \
-	    --stage1="--augment-crop 0.1 --augment-colour 0.2" --stage1-steps 4000 --stage2-steps 1600 --arms motion none scratch end-to-end
+	$(PY) benchmarks/prior.py --output evidence --tasks 0 5 --pushes 3 --flow-demos 40 --judged 4 --execute 4 --videos none \
+	    --stage1-steps 4000 --stage2-steps 1200 --arms motion none blind
 
 demo: $(STAMP)
 	$(PY) -m jobs.demo

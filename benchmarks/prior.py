@@ -163,7 +163,7 @@ def _arguments() -> argparse.Namespace:
     add("--fresh", type=Path, help="with --demonstrations: those to judge actions on")
     add("--flow-from", type=Path, help="stage 1 sees the flow of these, of more tasks, in place of that of the others")
     add("--demos", type=at_least_one, nargs="+", help="demonstrations a task with actions [5 20]")
-    add("--flow-demos", type=at_least_one, help="demonstrations a task whose flow stage 1 sees [the most of --demos]")
+    add("--flow-demos", type=at_least_one, help="so many more a task, not pushed, for stage 1 alone [0]")
     add("--judged", type=at_least_one, help="further ones to judge on [2]")
     add("--arms", nargs="+", choices=(*MAIN, *FURTHER), help="[motion none]")
     add("--seeds", type=int, nargs="+", help="of stage 2 [0 1 2]")

@@ -31,6 +31,9 @@ OF_ARM = {
     "guidance-10": ("--guidance-steps", "10"),
 }
 """Options of stage 2, beside those that all arms have."""
+OF_POLICIES = ("--normalisation", "quantile", "--ema", "0.995")
+"""Options of stage 2 of all arms. Quantiles clip what a policy feels to what it learnt from: fingers that an inexact
+grasp leaves 8 mm farther closed are else twice as far outside the range of the demonstrations as it is wide."""
 EVERYTHING = ("--val-fraction", "0")
 """A few demonstrations are learnt from to the last: others are judged on."""
 
@@ -45,7 +48,8 @@ class Experiment:
         fresh: another, on which actions are judged; None: the ``judged`` of each file that follow those learnt from.
         flow_from: another, of more tasks, whose flow stage 1 sees; None: ``demonstrations``.
         demos: numbers of demonstrations a task with actions, ascending.
-        flow_demos: demonstrations a task whose flow stage 1 sees; None: as many as the most with actions.
+        flow_demos: demonstrations a task that are collected for stage 1 alone, without pushes, as nobody can foresee a
+            push; with ``flow_from``: so many of each of its files. None: stage 1 sees the flow of those with actions.
         judged: demonstrations a task that are for judging only.
         pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
@@ -97,17 +101,12 @@ class Experiment:
             raise ValueError(f"arms are {', '.join((*MAIN, *FURTHER))}, found {', '.join(sorted(unknown))}")
         if not self.demos or list(self.demos) != sorted(set(self.demos)) or self.demos[0] < 1:
             raise ValueError(f"demos must be ascending numbers of at least 1, found {self.demos}")
-        if self.flow_demos is not None and self.flow_demos < self.demos[-1]:
-            raise ValueError(f"flow_demos must be at least demos, {self.demos[-1]}, found {self.flow_demos}")
+        if self.flow_demos is not None and self.demonstrations is not None and self.flow_from is None:
+            raise ValueError("--flow-demos with --demonstrations needs --flow-from: whose flow stage 1 sees")
         if self.fresh is not None and self.demonstrations is None:
             raise ValueError("--fresh goes with --demonstrations: those to judge on, and those to learn from")
         if "scratch" in self.arms and self.train_backbone == "none":
             raise ValueError("without --train-backbone full stage 1 teaches no backbone, so the arm scratch is none")
-
-    @property
-    def learnt_from(self) -> int:
-        """Demonstrations a task that anything is learnt from."""
-        return self.flow_demos or self.demos[-1]
 
     def policies(self) -> list[tuple[int, str, int]]:
         """(demonstrations a task, arm, seed) of every policy: pairs stand together, so that an interrupted experiment
@@ -149,16 +148,16 @@ KINDS = ("collect", "build", "stage1", "measure", "stage2", "judge", "evaluate",
 def steps_of(of: Experiment) -> Iterator[Step]:
     """All steps in order; each needs only earlier ones."""
     demonstrations = of.demonstrations or of.folder / "demos" / of.suite
-    fresh = of.fresh or demonstrations
+    fresh, flow_from = of.fresh or demonstrations, of.flow_from or demonstrations
     if of.demonstrations is None:
-        count = str(of.learnt_from + of.judged)
         pushes = ("--pushes", f"{of.pushes:g}") if of.pushes else ()
-        words = ("lamp-data", "collect", "--suite", of.suite, "--demos", count, *_tasks(of), *pushes, *_simulator(of))
-        output = ("--workers", str(of.parallel), "--output", str(of.folder / "demos"))
-        yield Step("collect", "collect", (*words, *output), grows=True)
-    most = _chosen(0, of.learnt_from)
+        yield _collect("demos", of, of.demos[-1] + of.judged, pushes)
+        if of.flow_demos and of.flow_from is None:
+            yield _collect("flow-demos", of, of.flow_demos, ("--seed", "1"))
+            flow_from = of.folder / "flow-demos" / of.suite
+    most = _chosen(0, of.flow_demos or of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
-    yield _build("flow", of, of.flow_from or demonstrations, most, simulated)
+    yield _build("flow", of, flow_from, most, simulated)
     for demos in of.demos:
         yield _build(
             f"actions-{demos}",
@@ -167,7 +166,7 @@ def steps_of(of: Experiment) -> Iterator[Step]:
             _chosen(0, demos),
             ("--flow", "none", "--stride", str(of.action_stride)),
         )
-    judged = _chosen(of.learnt_from, of.judged) if of.fresh is None else ()
+    judged = _chosen(of.demos[-1], of.judged) if of.fresh is None else ()
     yield _build("judged-flow", of, fresh, judged, simulated)
     yield _build("judged", of, fresh, judged, ("--flow", "none", "--stride", str(of.stride)))
     yield from _priors(of)
@@ -217,7 +216,7 @@ def _policy_words(of: Experiment, demos: int, arm: str, seed: int) -> tuple[str,
     else:
         prior = ("--motion", str(of.folder / {"2d": "stage1-2d", "untrained": "stage1-untrained"}.get(arm, "stage1")))
     steps = ("--steps", str(of.stage2_steps)) if of.stage2_steps else ()
-    data = ("--preset", of.preset, "--data", str(of.folder / f"actions-{demos}"), *EVERYTHING)
+    data = ("--preset", of.preset, "--data", str(of.folder / f"actions-{demos}"), *EVERYTHING, *OF_POLICIES)
     return ("--stage", "2", *data, *prior, "--seed", str(seed), *steps, *of.stage2, *OF_ARM.get(arm, ()))
 
 
@@ -235,6 +234,12 @@ def _assets(simulator: Path | None) -> tuple[str, ...]:
 def _chosen(first: int, count: int) -> tuple[str, ...]:
     """Demonstrations of every file, by name."""
     return ("--episodes", *(f"demo_{number}" for number in range(first, first + count)))
+
+
+def _collect(name: str, of: Experiment, count: int, words: tuple[str, ...]) -> Step:
+    asked = ("lamp-data", "collect", "--suite", of.suite, "--demos", str(count), *_tasks(of), *words, *_simulator(of))
+    output = ("--workers", str(of.parallel), "--output", str(of.folder / name))
+    return Step("collect" if name == "demos" else f"collect-{name}", "collect", (*asked, *output), grows=True)
 
 
 def _build(name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...]) -> Step:

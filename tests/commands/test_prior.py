@@ -184,11 +184,17 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
     assert (folder / "results.png").is_file()
 
 
-def test_stage_1_may_see_the_flow_of_more_demonstrations_than_have_actions(prior, of):
-    steps = {step.name: step.command for step in prior.steps_of(replace(of, demos=(2, 3), flow_demos=5, judged=1))}
-    assert steps["collect"][steps["collect"].index("--demos") + 1] == "6"
-    for name, last in (("flow", "demo_4"), ("actions-3", "demo_2"), ("judged", "demo_5")):
+def test_stage_1_may_see_the_flow_of_demonstrations_that_nobody_pushed(prior, of, tmp_path):
+    pushed = replace(of, demos=(2, 3), flow_demos=5, judged=1, pushes=3.0)
+    steps = {step.name: step.command for step in prior.steps_of(pushed)}
+    for name, count, own in (("collect", "4", "--pushes"), ("collect-flow-demos", "5", "--seed")):
+        words = steps[name]
+        assert words[words.index("--demos") + 1] == count
+        assert {"--pushes", "--seed"} & set(words) == {own}
+    for name, last in (("flow", "demo_4"), ("actions-3", "demo_2"), ("judged", "demo_3")):
         words = steps[name]
         assert last in words and f"demo_{int(last[-1]) + 1}" not in words
-    with pytest.raises(ValueError, match="flow_demos must be at least demos, 3, found 2"):
-        replace(of, demos=(3,), flow_demos=2)
+        source = Path(words[words.index("--input") + 1])
+        assert source.parent.name == ("flow-demos" if name == "flow" else "demos")
+    with pytest.raises(ValueError, match="--flow-demos with --demonstrations needs --flow-from"):
+        replace(of, demonstrations=tmp_path, flow_demos=2)
