@@ -51,9 +51,12 @@ def test_vla_eval_takes_the_arguments_of_every_suite(name):
     assert benchmark(**entry["params"]).get_metadata() is not None
 
 
-def test_a_container_cannot_seed_before_each_reset(tmp_path):
-    results = ResultFolder(tmp_path, Evaluation(PolicyIdentity("a", "a"), Protocol(reseed=True)))
-    with pytest.raises(ValueError, match=r"in a container does not take a seed before each reset"):
+@pytest.mark.parametrize(("changed", "what"), [
+    ({"reseed": True}, "a seed before each reset"), ({"picture_size": 128}, "pictures of another size"),
+])  # fmt: skip
+def test_a_container_refuses_what_vla_evals_own_classes_cannot_do(tmp_path, changed, what):
+    results = ResultFolder(tmp_path, Evaluation(PolicyIdentity("a", "a"), Protocol(**changed)))
+    with pytest.raises(ValueError, match=f"in a container does not take {what}"):
         run_suite(SUITES["libero_goal"], 1, results, lambda config: [], "ws://x", "gpu")
 
 
