@@ -33,7 +33,7 @@ OF_ARM = {
 """Options of stage 2, beside those that all arms have."""
 OF_POLICIES = ("--normalisation", "quantile", "--ema", "0.995")
 """Options of stage 2 of all arms. Quantiles clip what a policy feels to what it learnt from: fingers that an inexact
-grasp leaves 8 mm farther closed are else twice as far outside the range of the demonstrations as it is wide."""
+grasp leaves 8 mm farther closed are else -2.8 where the network knows -1 to 1."""
 EVERYTHING = ("--val-fraction", "0")
 """A few demonstrations are learnt from to the last: others are judged on."""
 
