@@ -1,5 +1,6 @@
 """The benchmarks: which of vla-eval's classes, with which parameters, limits and conventions."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,13 @@ VULKAN = {
     "volumes": ["/usr/share/vulkan/icd.d:/usr/share/vulkan/icd.d:ro"],
 }
 """What vla-eval's own configuration gives SimplerEnv's container, so that it finds the GPU's renderer."""
+DEPARTURES = {
+    "reseed": "a seed before each reset",
+    "settle_steps": "other settling steps",
+    "perturb": "perturbations",
+    "picture_size": "pictures of another size",
+}
+"""Choices of the protocol that not every benchmark takes, in words."""
 WIDOWX_TASKS = ("widowx_spoon_on_towel", "widowx_carrot_on_plate", "widowx_stack_cube", "widowx_put_eggplant_in_basket")
 
 
@@ -70,17 +78,23 @@ class Suite:
         Raises:
             ValueError: the protocol differs from the published one in something that this benchmark cannot do.
         """
-        usual = Protocol()
-        choices = {
-            "reseed": "a seed before each reset",
-            "settle_steps": "other settling steps",
-            "perturb": "perturbations",
-            "picture_size": "pictures of another size",
-        }
-        for name, what in choices.items():
-            if getattr(protocol, name) != getattr(usual, name) and name not in self.takes.values():
-                raise ValueError(f"{self.name} does not take {what} (--{name.replace('_', '-')})")
+        refuse_departures(protocol, DEPARTURES.keys() - self.takes.values(), self.name)
         return {**{its: getattr(protocol, name) for its, name in self.takes.items()}, **self.params}
+
+
+def refuse_departures(protocol: Protocol, unable: Collection[str], who: str) -> None:
+    """Refuse a protocol that departs from the published one.
+
+    Args:
+        unable: choices of ``DEPARTURES`` that ``who`` does not take.
+
+    Raises:
+        ValueError: it departs in one of them.
+    """
+    usual = Protocol()
+    for name, what in DEPARTURES.items():
+        if name in unable and getattr(protocol, name) != getattr(usual, name):
+            raise ValueError(f"{who} does not take {what} (--{name.replace('_', '-')})")
 
 
 def _libero() -> list[Suite]:

@@ -7,7 +7,7 @@ interruption costs: its results are read when it has ended.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lamp_model.closed_loop.benchmarks import Suite
+from lamp_model.closed_loop.benchmarks import Suite, refuse_departures
 from lamp_model.closed_loop.protocol import Protocol
 from lamp_model.closed_loop.results import EpisodeResult, ResultFolder
 
@@ -40,14 +40,7 @@ def run_suite(suite: Suite, episodes: int, results: ResultFolder, evaluate: Eval
         ValueError: the protocol asks for something that the container cannot do.
     """
     protocol = results.evaluation.protocol
-    refused = {
-        "reseed": "a seed before each reset",
-        "perturb": "perturbations",
-        "picture_size": "pictures of another size",
-    }
-    for name, what in refused.items():
-        if getattr(protocol, name) != getattr(Protocol(), name):
-            raise ValueError(f"{suite.name} in a container does not take {what} (--{name.replace('_', '-')})")
+    refuse_departures(protocol, OURS, f"{suite.name} in a container")
     done = results.finished(suite.name)
     for found in evaluate(suite_config(suite, protocol, episodes, url, render)):
         for number, task in enumerate(found["tasks"]):
