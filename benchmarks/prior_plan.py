@@ -151,9 +151,9 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     fresh, flow_from = of.fresh or demonstrations, of.flow_from or demonstrations
     if of.demonstrations is None:
         pushes = ("--pushes", f"{of.pushes:g}") if of.pushes else ()
-        yield _collect("demos", of, of.demos[-1] + of.judged, pushes)
+        yield _collect("collect", of, "demos", of.demos[-1] + of.judged, pushes)
         if of.flow_demos and of.flow_from is None:
-            yield _collect("flow-demos", of, of.flow_demos, ("--seed", "1"))
+            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, ("--seed", "1"))
             flow_from = of.folder / "flow-demos" / of.suite
     most = _chosen(0, of.flow_demos or of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
@@ -209,7 +209,7 @@ def _priors(of: Experiment) -> Iterator[Step]:
 
 
 def _policy_words(of: Experiment, demos: int, arm: str, seed: int) -> tuple[str, ...]:
-    if arm in ("none", "scratch", "end-to-end", "blind"):
+    if CELLS.get(arm) == "no_motion":
         prior: tuple[str, ...] = ("--motion", "none")
         if arm == "none" and of.train_backbone != "none":
             prior += ("--backbone", f"qwen3-vl:weights={of.folder / 'stage1-whole' / 'backbone'}")
@@ -236,10 +236,10 @@ def _chosen(first: int, count: int) -> tuple[str, ...]:
     return ("--episodes", *(f"demo_{number}" for number in range(first, first + count)))
 
 
-def _collect(name: str, of: Experiment, count: int, words: tuple[str, ...]) -> Step:
+def _collect(name: str, of: Experiment, folder: str, count: int, words: tuple[str, ...]) -> Step:
     asked = ("lamp-data", "collect", "--suite", of.suite, "--demos", str(count), *_tasks(of), *words, *_simulator(of))
-    output = ("--workers", str(of.parallel), "--output", str(of.folder / name))
-    return Step("collect" if name == "demos" else f"collect-{name}", "collect", (*asked, *output), grows=True)
+    output = ("--workers", str(of.parallel), "--output", str(of.folder / folder))
+    return Step(name, "collect", (*asked, *output), grows=True)
 
 
 def _build(name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...]) -> Step:

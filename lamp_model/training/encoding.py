@@ -97,20 +97,21 @@ def cached(
     folder = cache_folder() / digest_of_features(model.get_submodule("qwen_vl_interface"), *said)[:24]
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        with contextlib.ExitStack() as filling:
-            try:
-                if fill:
-                    filling.enter_context(held(folder / ".lock"))
-            except BlockingIOError:
-                print(f"features: another run is filling {folder}; this one encodes its samples at every visit")
-                yield None
-                return
-            most = int(gigabytes * 2**30)
-            cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
-            stack.callback(cache.close)
-            encoder = CachedEncoder(model, cache)
+        filling = stack.enter_context(contextlib.ExitStack())
+        try:
             if fill:
-                encoder.fill(loader, len(data))
+                filling.enter_context(held(folder / ".lock"))
+        except BlockingIOError:
+            print(f"features: another run is filling {folder}; this one encodes its samples at every visit")
+            yield None
+            return
+        most = int(gigabytes * 2**30)
+        cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
+        stack.callback(cache.close)
+        encoder = CachedEncoder(model, cache)
+        if fill:
+            encoder.fill(loader, len(data))
+        filling.close()
         print(f"features: {len(cache)} pairs of sample and text are cached in {folder} ({len(data)} samples)")
         yield encoder
 

@@ -140,10 +140,10 @@ class Arm:
             raise OutOfTime(f"the task was not solved in {self.at_most} steps")
         kept.states.append(self.environment.sim.get_state().flatten())
         kept.actions.append(action)
-        done = action if push is None else np.concatenate([push, action[3:]])
+        moved = action[:3] if push is None else push
         if sway is not None:
-            done = np.concatenate([np.clip(done[:3] + sway, -1, 1), done[3:]])
-        kept.executed.append(done)
+            moved = np.clip(moved + sway, -1, 1)
+        kept.executed.append(np.concatenate([moved, action[3:]]))
         self.environment.step(kept.executed[-1])
         kept.observed.append(self._observed())
         kept.last = self.environment.sim.get_state().flatten()
