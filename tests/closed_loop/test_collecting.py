@@ -119,7 +119,8 @@ def collected(folder: Path, words: list[str], name: str) -> Path:
     process = start_lamp_data(*words, folder=folder)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
-    return folder / name / "robosuite" / "lift_demo.hdf5"
+    (path,) = folder.glob(f"{name}/*/*.hdf5")
+    return path
 
 
 def test_demonstrations_of_the_simulator_can_be_replayed_and_read(tmp_path):
@@ -153,10 +154,7 @@ def test_what_is_collected_looks_and_begins_as_what_is_evaluated(tmp_path):
     initial states."""
     python = needed_simulator("libero")
     words = ["collect", "--suite", "libero_object", "--tasks", "0", "--demos", "1", "--simulator-python", str(python)]
-    process = start_lamp_data(*words, "--output", "out", folder=tmp_path)
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    (path,) = tmp_path.glob("out/libero_object/*.hdf5")
+    path = collected(tmp_path, [*words, "--output", "out"], "out")
     found = json.loads(
         run_in_simulator(python, "fixtures.shown_as_recorded", path, "libero_object", 0).splitlines()[-1]
     )

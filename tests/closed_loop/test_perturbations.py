@@ -106,17 +106,6 @@ def test_only_our_own_libero_takes_perturbations():
     assert not {"perturb", "perturb_seed", "picture_size"} & set(plain["benchmarks"][0]["params"])
 
 
-def test_pictures_have_the_size_that_a_policy_learnt_from():
-    small = Protocol(picture_size=128)
-    assert SUITES["libero_goal"].arguments(small)["picture_size"] == 128
-    assert SUITES["robosuite_lift"].arguments(small)["side"] == 128
-    assert small.departures == "picture_size 128"
-    with pytest.raises(ValueError, match=r"does not take pictures of another size \(--picture-size\)"):
-        SUITES["simpler_widowx_stack_cube"].arguments(small)
-    with pytest.raises(ValueError, match="picture_size must be 16 or more, found 8"):
-        Protocol(picture_size=8)
-
-
 def test_what_stands_on_an_object_moves_with_it():
     """As LIBERO's files say it: a bowl on a box on the table, another in the cabinet's drawer."""
     begin = [

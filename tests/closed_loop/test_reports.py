@@ -167,6 +167,17 @@ def test_a_protocol_that_a_benchmark_cannot_follow_is_refused():
         plus.arguments(Protocol(reseed=True))
 
 
+def test_pictures_have_the_size_that_a_policy_learnt_from():
+    small = Protocol(picture_size=128)
+    assert SUITES["libero_goal"].arguments(small)["picture_size"] == 128
+    assert SUITES["robosuite_lift"].arguments(small)["side"] == 128
+    assert small.departures == "picture_size 128"
+    with pytest.raises(ValueError, match=r"does not take pictures of another size \(--picture-size\)"):
+        SUITES["simpler_widowx_stack_cube"].arguments(small)
+    with pytest.raises(ValueError, match="picture_size must be 16 or more, found 8"):
+        Protocol(picture_size=8)
+
+
 def moving_recording(mirrored=False):
     """20 grey frames with a white left edge; one keypoint of 2 x 2 moves 0.2 to the right and away."""
     frames = np.full((4, 32, 48, 3), 90, np.uint8)
