@@ -57,7 +57,8 @@ class Experiment:
         execute: actions of a chunk that are carried out before the next look; None: all, as published.
         videos: which of their episodes are filmed, as ``lamp-policy evaluate --videos`` takes it; under perturbations
             none are.
-        perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...
+        perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ... and
+            what further demonstrations are collected under, ``judged`` of each task, to judge their actions on.
         stage1_steps, stage2_steps: None: the preset's.
         train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
         simulator: the Python of the simulator's environment, which also holds what its scenes look like; None: what
@@ -168,18 +169,21 @@ def steps_of(of: Experiment) -> Iterator[Step]:
         )
     judged = _chosen(of.demos[-1], of.judged) if of.fresh is None else ()
     yield _build("judged-flow", of, fresh, judged, simulated)
-    yield _build("judged", of, fresh, judged, ("--flow", "none", "--stride", str(of.stride)))
+    without = ("--flow", "none", "--stride", str(of.stride))
+    yield _build("judged", of, fresh, judged, without)
+    for perturbed in of.perturb:
+        name = _under("judged", perturbed)
+        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, ("--seed", "2", "--perturb", perturbed))
+        yield _build(name, of, of.folder / f"{name}-demos" / of.suite, (), without)
     yield from _priors(of)
     for demos, arm, seed in of.policies():
         name = name_of(demos, arm, seed)
         run = of.folder / "policies" / name
         yield _train(f"stage2-{name}", "stage2", of, run, _policy_words(of, demos, arm, seed))
-        yield Step(
-            f"judge-{name}",
-            "judge",
-            ("python", "benchmarks/action_error.py", str(run), "--data", str(of.folder / "judged"),
-             "--output", str(of.folder / "judged-actions" / f"{name}.json"), "--threads", str(of.threads)),
-        )  # fmt: skip
+        yield _judge(of, name, None)
+    for perturbed in of.perturb:
+        for demos, arm, seed in of.policies():
+            yield _judge(of, name_of(demos, arm, seed), perturbed)
     for perturbed in (None, *of.perturb):
         for demos, arm, seed in of.policies():
             yield _evaluate(of, name_of(demos, arm, seed), CELLS.get(arm, "lamp"), perturbed)
@@ -255,9 +259,26 @@ def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ..
     return Step(name, kind, ("lamp-train", *words, *output), run / "config.json", again)
 
 
+def _under(name: str, perturbed: str | None) -> str:
+    """What has this name, under a perturbation."""
+    return name if perturbed is None else f"{name}-{perturbed.replace(':', '-')}"
+
+
 def results_of(of: Experiment, name: str, perturbed: str | None) -> Path:
     """The folder of a policy's evaluation."""
-    return of.folder / "evaluations" / (name if perturbed is None else f"{name}-{perturbed.replace(':', '-')}")
+    return of.folder / "evaluations" / _under(name, perturbed)
+
+
+def errors_of(of: Experiment, name: str, perturbed: str | None) -> Path:
+    """The file with a policy's action errors."""
+    return of.folder / "judged-actions" / f"{_under(name, perturbed)}.json"
+
+
+def _judge(of: Experiment, name: str, perturbed: str | None) -> Step:
+    written = errors_of(of, name, perturbed)
+    words = ("python", "benchmarks/action_error.py", str(of.folder / "policies" / name), "--data",
+             str(of.folder / _under("judged", perturbed)), "--output", str(written), "--threads", str(of.threads))  # fmt: skip
+    return Step(f"judge-{written.stem}", "robustness" if perturbed else "judge", words)
 
 
 def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> Step:

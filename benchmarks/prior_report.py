@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from machine import describe
-from prior_plan import Experiment, name_of, results_of
+from prior_plan import Experiment, errors_of, name_of, results_of
 
 from lamp_model.closed_loop.results import BadResults, EpisodeResult, read_results
 from lamp_model.closed_loop.statistics import bootstrap_mean, mcnemar, wilson
@@ -37,7 +37,7 @@ def collected(of: Experiment) -> dict[str, Any]:
     for demos in of.demos:
         for perturbed in (None, *of.perturb):
             named = {"demos": demos, "perturbed": perturbed}
-            judged = {arm: {} if perturbed else _judged(of, demos, arm) for arm in of.arms}
+            judged = {arm: _judged(of, demos, arm, perturbed) for arm in of.arms}
             acted = {arm: _acted(of, demos, arm, perturbed) for arm in of.arms}
             for arm in of.arms:
                 if judged[arm] or acted[arm]:
@@ -51,11 +51,11 @@ def collected(of: Experiment) -> dict[str, Any]:
     return {"machine": describe(), "suite": of.suite, "stage1": stage1, "arms": arms, "pairs": pairs, "seconds": spent}
 
 
-def _judged(of: Experiment, demos: int, arm: str) -> dict[tuple[int, str], float]:
+def _judged(of: Experiment, demos: int, arm: str, perturbed: str | None) -> dict[tuple[int, str], float]:
     """Action error by seed and episode."""
     found = {}
     for seed in of.seeds:
-        path = of.folder / "judged-actions" / f"{name_of(demos, arm, seed)}.json"
+        path = errors_of(of, name_of(demos, arm, seed), perturbed)
         if path.exists():
             episodes = json.loads(path.read_bytes())["episodes"]
             found |= {(seed, episode): values["action_error"] for episode, values in episodes.items()}

@@ -83,13 +83,14 @@ def test_what_stage_1_taught_the_backbone_is_told_apart_by_a_policy_without_it(p
 
 def test_all_arms_act_by_the_same_protocol(prior, of):
     evaluations = [step.command for step in prior.steps_of(replace(of, execute=4))
-                   if step.kind in ("evaluate", "robustness")]  # fmt: skip
+                   if step.command[:2] == ("lamp-policy", "evaluate")]  # fmt: skip
     assert evaluations and all(words[words.index("--execute") + 1] == "4" for words in evaluations)
     assert not any("--execute" in step.command for step in prior.steps_of(of))
 
 
 def test_stage_1_may_see_the_flow_of_more_tasks(prior, of, tmp_path):
-    more = replace(of, demonstrations=tmp_path / "few", fresh=tmp_path / "fresh", flow_from=tmp_path / "more")
+    places = {"demonstrations": "few", "fresh": "fresh", "flow_from": "more"}
+    more = replace(of, perturb=(), **{name: tmp_path / folder for name, folder in places.items()})
     inputs = {step.name: step.command[step.command.index("--input") + 1]
               for step in prior.steps_of(more) if step.kind == "build"}  # fmt: skip
     assert {name: Path(path).name for name, path in inputs.items()} == {
@@ -124,7 +125,7 @@ def test_demonstrations_that_are_judged_on_are_never_learnt_from(prior, of, tmp_
 
 def test_parts_are_chosen_by_kind_or_name_and_a_wrong_one_is_answered(prior, of):
     steps = list(prior.steps_of(of))
-    assert [step.name for step in prior.chosen(steps, ["flow", "collect"])] == ["collect", "flow"]
+    assert [step.name for step in prior.chosen(steps, ["flow", "collect"])] == ["collect", "flow", "collect-judged-light-1"]
     assert prior.chosen(steps, None) == steps
     with pytest.raises(ValueError, match=r"there is no part .stage3.; there are .*evaluate"):
         prior.chosen(steps, ["stage3"])
@@ -154,6 +155,32 @@ def test_what_is_done_is_left_out_and_what_was_begun_goes_on(prior, tmp_path, ca
 def test_what_a_step_prints_is_kept_whole(prior, tmp_path):
     prior.run(prior.Step("said", "measure", ("python", "-c", "print('a table')"), keep=tmp_path / "said.txt"), tmp_path)
     assert (tmp_path / "said.txt").read_text() == "a table\n"
+
+
+def test_all_arms_are_judged_under_a_perturbation_on_the_same_further_demonstrations(prior, of):
+    shifted = replace(of, perturb=("camera:0.25", "light:1"), judged=3)
+    steps = {step.name: step for step in prior.steps_of(shifted)}
+    collected = steps["collect-judged-camera-0.25"].command
+    told = dict(zip(collected, collected[1:], strict=False))
+    assert told["--perturb"] == "camera:0.25" and told["--demos"] == "3"
+    assert told["--seed"] != "0" and "--seed" not in steps["collect"].command  # starts that nobody learnt from
+    judged = [step for step in steps.values() if step.name.startswith("judge-") and step.name.endswith("-camera-0.25")]
+    assert len(judged) == len(of.policies())
+    assert {step.command[step.command.index("--data") + 1] for step in judged} == {
+        str(of.folder / "judged-camera-0.25")
+    }
+    assert all(step.kind == "robustness" for step in judged)
+    (one,) = (step for step in judged if "demos5-none-seed1" in step.name)
+    assert output_of(one) == of.folder / "judged-actions" / "demos5-none-seed1-camera-0.25.json"
+
+
+def test_a_report_tells_errors_under_a_perturbation_apart(prior, of):
+    for suffix, error in (("", 0.1), ("-light-1", 0.3)):
+        path = of.folder / "judged-actions" / f"demos5-none-seed0{suffix}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"episodes": {"a": {"action_error": error}, "b": {"action_error": error}}}))
+    text = prior.write_report(of)
+    assert "| 5 | none | 0 | 0.1000" in text and "| 5 | light:1: none | 0 | 0.3000" in text
 
 
 def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
