@@ -168,6 +168,7 @@ def _arguments() -> argparse.Namespace:
     add("--arms", nargs="+", choices=(*MAIN, *FURTHER), help="[motion none]")
     add("--seeds", type=int, nargs="+", help="of stage 2 [0 1 2]")
     add("--pushes", type=float, help="push the hand so often in 100 steps of those that are collected [0]")
+    add("--vary", nargs="+", metavar="AXIS:STRENGTH", help="collect and act under these, such as layout:1 [none]")
     add("--tasks", type=int, nargs="+", help="to collect and to act on [all]")
     add("--first-episode", type=int, help="number of the first initial state to act from [0]")
     add("--episodes", type=at_least_one, help="initial states a task [10]")

@@ -52,13 +52,15 @@ class Experiment:
             push; with ``flow_from``: so many of each of its files. None: stage 1 sees the flow of those with actions.
         judged: demonstrations a task that are for judging only.
         pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
+        vary: perturbations that demonstrations are collected under and policies act under, as ``--perturb`` of both takes
+            them: with ``layout:1`` things stand elsewhere in each episode. None: LIBERO's own starts.
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
         first_episode, episodes: initial states that are acted from, for each task.
         execute: actions of a chunk that are carried out before the next look; None: all, as published.
         videos: which of their episodes are filmed, as ``lamp-policy evaluate --videos`` takes it; under perturbations
             none are.
-        perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ... and
-            what further demonstrations are collected under, ``judged`` of each task, to judge their actions on.
+        perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...,
+            and what ``judged`` further demonstrations of each task are collected under, to judge their actions on.
         stage1_steps, stage2_steps: None: the preset's.
         train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
         simulator: the Python of the simulator's environment, which also holds what its scenes look like; None: what
@@ -77,6 +79,7 @@ class Experiment:
     flow_demos: int | None = None
     judged: int = 2
     pushes: float = 0.0
+    vary: tuple[str, ...] = ()
     arms: tuple[str, ...] = MAIN
     seeds: tuple[int, ...] = (0, 1, 2)
     tasks: tuple[int, ...] = ()
@@ -152,9 +155,10 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     fresh, flow_from = of.fresh or demonstrations, of.flow_from or demonstrations
     if of.demonstrations is None:
         pushes = ("--pushes", f"{of.pushes:g}") if of.pushes else ()
-        yield _collect("collect", of, "demos", of.demos[-1] + of.judged, pushes)
+        yield _collect("collect", of, "demos", of.demos[-1] + of.judged, (*pushes, *_perturb(of, None)))
         if of.flow_demos and of.flow_from is None:
-            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, ("--seed", "1"))
+            words = ("--seed", "1", *_perturb(of, None))
+            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, words)
             flow_from = of.folder / "flow-demos" / of.suite
     most = _chosen(0, of.flow_demos or of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
@@ -173,7 +177,8 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     yield _build("judged", of, fresh, judged, without)
     for perturbed in of.perturb:
         name = _under("judged", perturbed)
-        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, ("--seed", "2", "--perturb", perturbed))
+        words = ("--seed", "2", *_perturb(of, perturbed))
+        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words)
         yield _build(name, of, of.folder / f"{name}-demos" / of.suite, (), without)
     yield from _priors(of)
     for demos, arm, seed in of.policies():
@@ -259,6 +264,12 @@ def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ..
     return Step(name, kind, ("lamp-train", *words, *output), run / "config.json", again)
 
 
+def _perturb(of: Experiment, perturbed: str | None) -> tuple[str, ...]:
+    """Options of a command that collects or acts under a perturbation, beside those that there always are."""
+    words = (*of.vary, *((perturbed,) if perturbed else ()))
+    return ("--perturb", *words) if words else ()
+
+
 def _under(name: str, perturbed: str | None) -> str:
     """What has this name, under a perturbation."""
     return name if perturbed is None else f"{name}-{perturbed.replace(':', '-')}"
@@ -277,21 +288,22 @@ def errors_of(of: Experiment, name: str, perturbed: str | None) -> Path:
 def _judge(of: Experiment, name: str, perturbed: str | None) -> Step:
     written = errors_of(of, name, perturbed)
     words = ("python", "benchmarks/action_error.py", str(of.folder / "policies" / name), "--data",
-             str(of.folder / _under("judged", perturbed)), "--output", str(written), "--threads", str(of.threads))  # fmt: skip
+             str(of.folder / _under("judged", perturbed)),
+             "--output", str(written), "--threads", str(of.threads))  # fmt: skip
     return Step(f"judge-{written.stem}", "robustness" if perturbed else "judge", words)
 
 
 def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> Step:
     results = results_of(of, name, perturbed)
     first = ("--first-episode", str(of.first_episode)) if of.first_episode else ()
-    shift = ("--perturb", perturbed) if perturbed else ()
     videos = "none" if perturbed else of.videos
     looks = ("--execute", str(of.execute)) if of.execute else ()
     words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *_tasks(of))
     how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--videos", videos, "--cell", cell,
            "--output", str(results))  # fmt: skip
     kind = "robustness" if perturbed else "evaluate"
-    return Step(f"evaluate-{results.name}", kind, (*words, *first, *shift, *looks, *_simulator(of), *how), grows=True)
+    words += (*first, *_perturb(of, perturbed), *looks, *_simulator(of), *how)
+    return Step(f"evaluate-{results.name}", kind, words, grows=True)
 
 
 def _tasks(of: Experiment) -> tuple[str, ...]:

@@ -13,12 +13,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lamp_model.closed_loop.protocol import in_words
-from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed
 from schemas.files import remove_partials, sync_folder, write_whole
 from schemas.structured import structure
 
 COLLECTION, ATTEMPTS, LOCK, PARTS = "collection.json", "attempts.jsonl", ".lock", ".parts"
+ATTEMPT = 1
+"""Marks the seeds of attempts. Those of evaluated episodes are made of the same numbers without it
+(``perturbations.spec.episode_seed``): things must not stand there where demonstrations had them."""
 
 
 class BadCollection(ValueError):
@@ -64,7 +68,7 @@ class Collection:
 
     def attempt_seed(self, task: int, attempt: int) -> int:
         """The seed of everything that is left to chance in an attempt, 0 to 2^32 - 1."""
-        return episode_seed(self.seed, task, attempt)
+        return int(np.random.SeedSequence((self.seed, task, attempt, ATTEMPT)).generate_state(1)[0])
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lamp_model.closed_loop.demonstrations import (
     CollectionFolder,
     demos_in,
 )
+from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed
 from lamp_model.closed_loop.simulation.scripted.disturbances import Pushes, Sway
 from pipeline.readers.libero import LiberoReader
 
@@ -101,6 +102,8 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
 def test_seeds_differ_by_task_attempt_and_collection():
     seeds = {Collection("s", 1, seed).attempt_seed(task, n) for seed in (0, 1) for task in range(3) for n in range(4)}
     assert len(seeds) == 24
+    acted = {episode_seed(seed, task, episode) for seed in (0, 1) for task in range(3) for episode in range(4)}
+    assert not seeds & acted  # no policy acts where things stand as in a demonstration
 
 
 @pytest.mark.parametrize(("options", "said"), [

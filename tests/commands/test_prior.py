@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,8 @@ def test_demonstrations_that_are_judged_on_are_never_learnt_from(prior, of, tmp_
 
 def test_parts_are_chosen_by_kind_or_name_and_a_wrong_one_is_answered(prior, of):
     steps = list(prior.steps_of(of))
-    assert [step.name for step in prior.chosen(steps, ["flow", "collect"])] == ["collect", "flow", "collect-judged-light-1"]
+    chosen = [step.name for step in prior.chosen(steps, ["flow", "collect"])]
+    assert chosen == ["collect", "flow", "collect-judged-light-1"]
     assert prior.chosen(steps, None) == steps
     with pytest.raises(ValueError, match=r"there is no part .stage3.; there are .*evaluate"):
         prior.chosen(steps, ["stage3"])
@@ -161,7 +163,7 @@ def test_all_arms_are_judged_under_a_perturbation_on_the_same_further_demonstrat
     shifted = replace(of, perturb=("camera:0.25", "light:1"), judged=3)
     steps = {step.name: step for step in prior.steps_of(shifted)}
     collected = steps["collect-judged-camera-0.25"].command
-    told = dict(zip(collected, collected[1:], strict=False))
+    told = dict(pairwise(collected))
     assert told["--perturb"] == "camera:0.25" and told["--demos"] == "3"
     assert told["--seed"] != "0" and "--seed" not in steps["collect"].command  # starts that nobody learnt from
     judged = [step for step in steps.values() if step.name.startswith("judge-") and step.name.endswith("-camera-0.25")]
@@ -172,6 +174,15 @@ def test_all_arms_are_judged_under_a_perturbation_on_the_same_further_demonstrat
     assert all(step.kind == "robustness" for step in judged)
     (one,) = (step for step in judged if "demos5-none-seed1" in step.name)
     assert output_of(one) == of.folder / "judged-actions" / "demos5-none-seed1-camera-0.25.json"
+
+
+def test_what_varies_does_so_in_all_demonstrations_and_in_every_episode(prior, of):
+    steps = list(prior.steps_of(replace(of, vary=("layout:1",), flow_demos=30, perturb=("light:1",))))
+    seen = [step for step in steps if step.kind == "collect" or step.command[:2] == ("lamp-policy", "evaluate")]
+    for step in seen:
+        words = step.command[step.command.index("--perturb") + 1 :][:2]
+        assert words[0] == "layout:1" and (words[1] == "light:1") == ("light" in step.name)
+    assert {step.name for step in seen} >= {"collect", "collect-flow-demos", "collect-judged-light-1"}
 
 
 def test_a_report_tells_errors_under_a_perturbation_apart(prior, of):
