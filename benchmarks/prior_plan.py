@@ -52,8 +52,8 @@ class Experiment:
             push; with ``flow_from``: so many of each of its files. None: stage 1 sees the flow of those with actions.
         judged: demonstrations a task that are for judging only.
         pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
-        vary: perturbations that demonstrations are collected under and policies act under, as ``--perturb`` of both takes
-            them: with ``layout:1`` things stand elsewhere in each episode. None: LIBERO's own starts.
+        vary: perturbations that demonstrations are collected under and policies act under, as ``--perturb`` of both
+            takes them: with ``layout:1`` things stand elsewhere in each episode. Empty: LIBERO's own starts.
         tasks: numbers of the tasks that are collected and acted on; empty: all of the suite.
         first_episode, episodes: initial states that are acted from, for each task.
         execute: actions of a chunk that are carried out before the next look; None: all, as published.
