@@ -5,7 +5,9 @@ it or on interruptions, so a resumed run gets the same features.
 """
 
 import contextlib
+import fcntl
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from lamp_model.model import MotionModel
 from lamp_model.model_config import ModelConfig
 from lamp_model.networks.precision import autocast
 from lamp_model.storage.feature_cache import FeatureCache, cache_folder, digest_of_features
-from schemas.locks import held
+from schemas.locks import locked
 from schemas.progress import open_progress
 
 LONGER = 16
@@ -77,9 +79,9 @@ def uncacheable(config: ModelConfig, training: TrainingConfig) -> str | None:
 @contextlib.contextmanager
 def cached(
     model: MotionModel, data: TrainingData, loader: Loader, gigabytes: float, fill: bool = True
-) -> Iterator[CachedEncoder | None]:
-    """Open an encoder with a filled cache. Runs may share it: it is locked only while it is filled. If another run is
-    filling it, print a message and yield None.
+) -> Iterator[CachedEncoder]:
+    """Open an encoder with a filled cache. Runs may share it: while one fills it, others wait, as reading features is
+    several times faster than computing them at every visit.
 
     Args:
         loader: of the samples to cache.
@@ -98,13 +100,8 @@ def cached(
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         filling = stack.enter_context(contextlib.ExitStack())
-        try:
-            if fill:
-                filling.enter_context(held(folder / ".lock"))
-        except BlockingIOError:
-            print(f"features: another run is filling {folder}; this one encodes its samples at every visit")
-            yield None
-            return
+        if fill:
+            filling.enter_context(_alone(folder))
         most = int(gigabytes * 2**30)
         cache = FeatureCache(folder, length, model.qwen_vl_interface.width, most, _rows(data))
         stack.callback(cache.close)
@@ -114,6 +111,17 @@ def cached(
         filling.close()
         print(f"features: {len(cache)} pairs of sample and text are cached in {folder} ({len(data)} samples)")
         yield encoder
+
+
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold a cache's lock, after a message if another run has it now."""
+    held = contextlib.ExitStack()
+    try:
+        held.enter_context(locked(folder / ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+    except BlockingIOError:
+        print(f"features: another run is filling {folder}; waiting for it", flush=True)
+        held.enter_context(locked(folder / ".lock", fcntl.LOCK_EX))
+    return held
 
 
 def _rows(data: TrainingData) -> int:

@@ -135,7 +135,7 @@ def _entered(prepared: Prepared) -> Iterator[None]:
 @contextmanager
 def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]:
     """Let a stage take features from a cache on disk, if the prepared run has one. The first rank of a machine fills
-    it, and the others read it; all of them use one, or none, because cached features are rounded."""
+    it, and the others read it."""
     room, ranks = prepared.cache_gb, prepared.ranks
     if room is None:
         yield
@@ -143,14 +143,11 @@ def _encoder(prepared: Prepared, stage: Stage, loader: Loader) -> Iterator[None]
     fills = ranks.local == 0
     with ExitStack() as stack:
 
-        def opened(fill: bool) -> CachedEncoder | None:
+        def opened(fill: bool) -> CachedEncoder:
             return stack.enter_context(cached(stage.model, prepared.data, loader, room, fill))
 
         encoder = ranks.agreed(lambda: opened(fill=True) if fills else None, quick=False)
-        if not ranks.any(fills and encoder is None):
-            kept = ranks.agreed(lambda: encoder or opened(fill=False), quick=False)
-            assert kept is not None, "only who fills a cache can find it in use"
-            stage.encode = kept
+        stage.encode = ranks.agreed(lambda: encoder or opened(fill=False), quick=False)
         yield
 
 

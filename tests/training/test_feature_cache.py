@@ -1,5 +1,7 @@
 """Features on disk: what comes back, what is refused, and that a run with them is the run without."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -102,6 +104,25 @@ def test_runs_share_what_one_of_them_filled(data, tmp_path, monkeypatch):
     monkeypatch.setattr(encoding.CachedEncoder, "__call__", features)
     train(smaller(prepare(request(1, data, tmp_path / "run"))))
     assert trains
+
+
+def test_a_run_waits_while_another_fills_what_both_use(data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(encoding, "cache_folder", lambda: tmp_path / "cache")
+    train(smaller(prepare(request(1, data, tmp_path / "first"))))
+    (folder,) = (tmp_path / "cache").iterdir()
+    second = smaller(prepare(request(1, data, tmp_path / "second")))
+    said = ""
+    with ThreadPoolExecutor(1) as beside:
+        with held(folder / ".lock"):
+            training = beside.submit(train, second)
+            until = time.monotonic() + 60
+            while "waiting for it" not in said and not training.done() and time.monotonic() < until:
+                said += capfd.readouterr().out
+                time.sleep(0.01)
+            assert f"another run is filling {folder}; waiting for it" in said and not training.done()
+        training.result(60)
+    weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("first", "second")]
+    assert weights[0] == weights[1]
 
 
 def test_a_run_with_features_on_disk_learns_what_one_without_learns(data, tmp_path, monkeypatch):
