@@ -34,6 +34,8 @@ OF_ARM = {
 OF_POLICIES = ("--normalisation", "quantile", "--ema", "0.995")
 """Options of stage 2 of all arms. Quantiles clip what a policy feels to what it learnt from: fingers that an inexact
 grasp leaves 8 mm farther closed are else -2.8 where the network knows -1 to 1."""
+SEEN, JUDGED = 1, 2
+"""Seeds of the collections whose flow stage 1 sees, and that are judged on; the one with actions has 0."""
 EVERYTHING = ("--val-fraction", "0")
 """A few demonstrations are learnt from to the last: others are judged on."""
 
@@ -45,12 +47,12 @@ class Experiment:
     Attributes:
         folder: everything is written below it.
         demonstrations: a folder with a LIBERO HDF5 file for each task; None: they are collected.
-        fresh: another, on which actions are judged; None: the ``judged`` of each file that follow those learnt from.
+        fresh: another, all of which actions are judged on; None: they are collected, ``judged`` of each task.
         flow_from: another, of more tasks, whose flow stage 1 sees; None: ``demonstrations``.
         demos: numbers of demonstrations a task with actions, ascending.
         flow_demos: demonstrations a task that are collected for stage 1 alone, without pushes, as nobody can foresee a
             push; with ``flow_from``: so many of each of its files. None: stage 1 sees the flow of those with actions.
-        judged: demonstrations a task that are for judging only.
+        judged: demonstrations a task that are collected for judging only.
         pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
         vary: perturbations that demonstrations are collected under and policies act under, as ``--perturb`` of both
             takes them: with ``layout:1`` things stand elsewhere in each episode. Empty: LIBERO's own starts.
@@ -60,7 +62,8 @@ class Experiment:
         videos: which of their episodes are filmed, as ``lamp-policy evaluate --videos`` takes it; under perturbations
             none are.
         perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...,
-            and what ``judged`` further demonstrations of each task are collected under, to judge their actions on.
+            and what the demonstrations for judging are collected under once more: with camera, light, background and
+            noise the same motions that look otherwise.
         stage1_steps, stage2_steps: None: the preset's.
         train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
         simulator: the Python of the simulator's environment, which also holds what its scenes look like; None: what
@@ -105,10 +108,6 @@ class Experiment:
             raise ValueError(f"arms are {', '.join((*MAIN, *FURTHER))}, found {', '.join(sorted(unknown))}")
         if not self.demos or list(self.demos) != sorted(set(self.demos)) or self.demos[0] < 1:
             raise ValueError(f"demos must be ascending numbers of at least 1, found {self.demos}")
-        if self.flow_demos is not None and self.demonstrations is not None and self.flow_from is None:
-            raise ValueError("--flow-demos with --demonstrations needs --flow-from: whose flow stage 1 sees")
-        if self.fresh is not None and self.demonstrations is None:
-            raise ValueError("--fresh goes with --demonstrations: those to judge on, and those to learn from")
         if "scratch" in self.arms and self.train_backbone == "none":
             raise ValueError("without --train-backbone full stage 1 teaches no backbone, so the arm scratch is none")
 
@@ -152,34 +151,20 @@ KINDS = ("collect", "build", "stage1", "measure", "stage2", "judge", "evaluate",
 def steps_of(of: Experiment) -> Iterator[Step]:
     """All steps in order; each needs only earlier ones."""
     demonstrations = of.demonstrations or of.folder / "demos" / of.suite
-    fresh, flow_from = of.fresh or demonstrations, of.flow_from or demonstrations
+    flow_from = of.flow_from or demonstrations
     if of.demonstrations is None:
-        pushes = ("--pushes", f"{of.pushes:g}") if of.pushes else ()
-        yield _collect("collect", of, "demos", of.demos[-1] + of.judged, (*pushes, *_perturb(of, None)))
-        if of.flow_demos and of.flow_from is None:
-            words = ("--seed", "1", *_perturb(of, None))
-            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, words)
-            flow_from = of.folder / "flow-demos" / of.suite
+        yield _collect("collect", of, "demos", of.demos[-1], _how(of, None))
+    if of.flow_demos and of.flow_from is None:
+        words = ("--seed", str(SEEN), *_perturb(of, None))
+        yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, words)
+        flow_from = of.folder / "flow-demos" / of.suite
     most = _chosen(0, of.flow_demos or of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
     yield _build("flow", of, flow_from, most, simulated)
     for demos in of.demos:
-        yield _build(
-            f"actions-{demos}",
-            of,
-            demonstrations,
-            _chosen(0, demos),
-            ("--flow", "none", "--stride", str(of.action_stride)),
-        )
-    judged = _chosen(of.demos[-1], of.judged) if of.fresh is None else ()
-    yield _build("judged-flow", of, fresh, judged, simulated)
-    without = ("--flow", "none", "--stride", str(of.stride))
-    yield _build("judged", of, fresh, judged, without)
-    for perturbed in of.perturb:
-        name = _under("judged", perturbed)
-        words = ("--seed", "2", *_perturb(of, perturbed))
-        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words)
-        yield _build(name, of, of.folder / f"{name}-demos" / of.suite, (), without)
+        words = ("--flow", "none", "--stride", str(of.action_stride))
+        yield _build(f"actions-{demos}", of, demonstrations, _chosen(0, demos), words)
+    yield from _judged(of, simulated)
     yield from _priors(of)
     for demos, arm, seed in of.policies():
         name = name_of(demos, arm, seed)
@@ -192,6 +177,21 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     for perturbed in (None, *of.perturb):
         for demos, arm, seed in of.policies():
             yield _evaluate(of, name_of(demos, arm, seed), CELLS.get(arm, "lamp"), perturbed)
+
+
+def _judged(of: Experiment, simulated: tuple[str, ...]) -> Iterator[Step]:
+    """What is judged on: actions and flow of some demonstrations, and their actions under each perturbation."""
+    for perturbed in (None, *of.perturb):
+        name = _under("judged", perturbed)
+        source = of.folder / f"{name}-demos" / of.suite
+        if perturbed is None and of.fresh is not None:
+            source = of.fresh
+        else:
+            words = ("--seed", str(JUDGED), *_how(of, perturbed))
+            yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words)
+        yield _build(name, of, source, (), ("--flow", "none", "--stride", str(of.stride)))
+        if perturbed is None:
+            yield _build("judged-flow", of, source, (), simulated)
 
 
 def _priors(of: Experiment) -> Iterator[Step]:
@@ -262,6 +262,11 @@ def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ..
     stage = words[:2]
     again = ("lamp-train", *stage, *output, "--resume")
     return Step(name, kind, ("lamp-train", *words, *output), run / "config.json", again)
+
+
+def _how(of: Experiment, perturbed: str | None) -> tuple[str, ...]:
+    """Options of collecting demonstrations whose actions are learnt or judged."""
+    return (*(("--pushes", f"{of.pushes:g}") if of.pushes else ()), *_perturb(of, perturbed))
 
 
 def _perturb(of: Experiment, perturbed: str | None) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ import importlib
 import json
 import subprocess
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,6 +32,11 @@ def of(prior, tmp_path):
 
 def output_of(step) -> Path | None:
     return Path(step.command[step.command.index("--output") + 1]) if "--output" in step.command else step.keep
+
+
+def told(words, option) -> str | None:
+    """What a command is given for an option; None where it is not."""
+    return words[words.index(option) + 1] if option in words else None
 
 
 @pytest.mark.parametrize("backbone", ["none", "full"])
@@ -118,16 +122,21 @@ def test_demonstrations_that_are_judged_on_are_never_learnt_from(prior, of, tmp_
         return {word for word in steps[step] if word.startswith("demo_")}
 
     assert names("actions-5") < names("actions-20") == names("flow")
-    assert names("judged") == names("judged-flow") == {"demo_20", "demo_21"} and not names("judged") & names("flow")
+    sources = {name: told(steps[name], "--input") for name in ("actions-20", "judged", "judged-flow")}
+    assert sources["judged"] == sources["judged-flow"] != sources["actions-20"]
+    collected = {told(steps[name], "--output"): told(steps[name], "--seed") for name in ("collect", "collect-judged")}
+    assert set(collected.values()) == {None, "2"} and {Path(source).parent for source in sources.values()} == {
+        Path(folder) for folder in collected
+    }
     given = replace(of, demonstrations=tmp_path / "mine", fresh=tmp_path / "others")
     steps = {step.name: step.command for step in prior.steps_of(given)}
-    assert "collect" not in steps and str(tmp_path / "others") in steps["judged"]
+    assert not {"collect", "collect-judged"} & set(steps) and str(tmp_path / "others") in steps["judged"]
 
 
 def test_parts_are_chosen_by_kind_or_name_and_a_wrong_one_is_answered(prior, of):
     steps = list(prior.steps_of(of))
     chosen = [step.name for step in prior.chosen(steps, ["flow", "collect"])]
-    assert chosen == ["collect", "flow", "collect-judged-light-1"]
+    assert chosen == ["collect", "flow", "collect-judged", "collect-judged-light-1"]
     assert prior.chosen(steps, None) == steps
     with pytest.raises(ValueError, match=r"there is no part .stage3.; there are .*evaluate"):
         prior.chosen(steps, ["stage3"])
@@ -159,18 +168,17 @@ def test_what_a_step_prints_is_kept_whole(prior, tmp_path):
     assert (tmp_path / "said.txt").read_text() == "a table\n"
 
 
-def test_all_arms_are_judged_under_a_perturbation_on_the_same_further_demonstrations(prior, of):
-    shifted = replace(of, perturb=("camera:0.25", "light:1"), judged=3)
+def test_all_arms_are_judged_on_the_same_motions_that_look_otherwise(prior, of):
+    shifted = replace(of, perturb=("camera:0.25", "light:1"), judged=3, pushes=2.0)
     steps = {step.name: step for step in prior.steps_of(shifted)}
-    collected = steps["collect-judged-camera-0.25"].command
-    told = dict(pairwise(collected))
-    assert told["--perturb"] == "camera:0.25" and told["--demos"] == "3"
-    assert told["--seed"] != "0" and "--seed" not in steps["collect"].command  # starts that nobody learnt from
+    plain, other = (steps[f"collect-judged{suffix}"].command for suffix in ("", "-camera-0.25"))
+    own = str(output_of(steps["collect-judged-camera-0.25"]))
+    assert [word for word in other if word not in plain] == ["--perturb", "camera:0.25", own]
+    assert set(plain) - set(other) == {str(output_of(steps["collect-judged"]))}
+    assert told(plain, "--demos") == "3" and told(plain, "--pushes") == "2"
     judged = [step for step in steps.values() if step.name.startswith("judge-") and step.name.endswith("-camera-0.25")]
     assert len(judged) == len(of.policies())
-    assert {step.command[step.command.index("--data") + 1] for step in judged} == {
-        str(of.folder / "judged-camera-0.25")
-    }
+    assert {told(step.command, "--data") for step in judged} == {str(of.folder / "judged-camera-0.25")}
     assert all(step.kind == "robustness" for step in judged)
     (one,) = (step for step in judged if "demos5-none-seed1" in step.name)
     assert output_of(one) == of.folder / "judged-actions" / "demos5-none-seed1-camera-0.25.json"
@@ -225,14 +233,14 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
 def test_stage_1_may_see_the_flow_of_demonstrations_that_nobody_pushed(prior, of, tmp_path):
     pushed = replace(of, demos=(2, 3), flow_demos=5, judged=1, pushes=3.0)
     steps = {step.name: step.command for step in prior.steps_of(pushed)}
-    for name, count, own in (("collect", "4", "--pushes"), ("collect-flow-demos", "5", "--seed")):
+    for name, count, own in (("collect", "3", "--pushes"), ("collect-flow-demos", "5", "--seed")):
         words = steps[name]
         assert words[words.index("--demos") + 1] == count
         assert {"--pushes", "--seed"} & set(words) == {own}
-    for name, last in (("flow", "demo_4"), ("actions-3", "demo_2"), ("judged", "demo_3")):
+    for name, last in (("flow", "demo_4"), ("actions-3", "demo_2")):
         words = steps[name]
         assert last in words and f"demo_{int(last[-1]) + 1}" not in words
         source = Path(words[words.index("--input") + 1])
         assert source.parent.name == ("flow-demos" if name == "flow" else "demos")
-    with pytest.raises(ValueError, match="--flow-demos with --demonstrations needs --flow-from"):
-        replace(of, demonstrations=tmp_path, flow_demos=2)
+    given = {step.name for step in prior.steps_of(replace(pushed, demonstrations=tmp_path))}
+    assert "collect-flow-demos" in given and "collect" not in given
