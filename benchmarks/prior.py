@@ -160,7 +160,7 @@ def _arguments() -> argparse.Namespace:
     add("--dry-run", action="store_true", help="print the commands only")
     add("--suite", choices=("libero_object", "libero_spatial", "libero_goal"))
     add("--demonstrations", type=Path, help="these in place of collecting")
-    add("--fresh", type=Path, help="judge on all of these in place of collecting")
+    add("--fresh", type=Path, help="with --demonstrations: judge on all of these")
     add("--flow-from", type=Path, help="stage 1 sees the flow of these, of more tasks, in place of that of the others")
     add("--demos", type=at_least_one, nargs="+", help="demonstrations a task with actions [5 20]")
     add("--flow-demos", type=at_least_one, help="so many more a task, not pushed, for stage 1 alone [0]")

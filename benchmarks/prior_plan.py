@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamp_model.closed_loop.simulation.perturbations.spec import parse
+
 CELLS = {
     "none": "no_motion",
     "scratch": "no_motion",
@@ -47,11 +49,13 @@ class Experiment:
     Attributes:
         folder: everything is written below it.
         demonstrations: a folder with a LIBERO HDF5 file for each task; None: they are collected.
-        fresh: another, all of which actions are judged on; None: they are collected, ``judged`` of each task.
-        flow_from: another, of more tasks, whose flow stage 1 sees; None: ``demonstrations``.
+        fresh: goes with ``demonstrations``: another, all of which is judged on. None: they are collected, ``judged`` of
+            each task.
+        flow_from: another, of more tasks, whose flow stage 1 sees; None: see ``flow_demos``.
         demos: numbers of demonstrations a task with actions, ascending.
         flow_demos: demonstrations a task that are collected for stage 1 alone, without pushes, as nobody can foresee a
-            push; with ``flow_from``: so many of each of its files. None: stage 1 sees the flow of those with actions.
+            push; with ``flow_from``: so many of each of its files. None: stage 1 sees as many as have actions, of
+            ``flow_from`` or of ``demonstrations``.
         judged: demonstrations a task that are collected for judging only.
         pushes: how often the hand is pushed in those that are collected, as ``lamp-data collect --pushes`` takes it.
         vary: perturbations that demonstrations are collected under and policies act under, as ``--perturb`` of both
@@ -62,8 +66,8 @@ class Experiment:
         videos: which of their episodes are filmed, as ``lamp-policy evaluate --videos`` takes it; under perturbations
             none are.
         perturb: what the policies also act under, as ``lamp-policy evaluate --perturb`` takes it: ``camera:1`` ...,
-            and what the demonstrations for judging are collected under once more: with camera, light, background and
-            noise the same motions that look otherwise.
+            and what the demonstrations for judging, if they are collected, are collected under once more: with camera,
+            light, background and noise the same motions that look otherwise.
         stage1_steps, stage2_steps: None: the preset's.
         train_backbone: what stage 1 teaches of the backbone: ``none`` or ``full``. All arms then use its backbone.
         simulator: the Python of the simulator's environment, which also holds what its scenes look like; None: what
@@ -108,6 +112,12 @@ class Experiment:
             raise ValueError(f"arms are {', '.join((*MAIN, *FURTHER))}, found {', '.join(sorted(unknown))}")
         if not self.demos or list(self.demos) != sorted(set(self.demos)) or self.demos[0] < 1:
             raise ValueError(f"demos must be ascending numbers of at least 1, found {self.demos}")
+        if (self.demonstrations is None) != (self.fresh is None):
+            raise ValueError("--demonstrations and --fresh go together: those to learn from, and others to judge on")
+        if self.flow_demos is not None and self.demonstrations is not None and self.flow_from is None:
+            raise ValueError("--flow-demos with --demonstrations needs --flow-from: whose flow stage 1 sees")
+        for perturbed in (None, *self.perturb):
+            parse((*self.vary, perturbed) if perturbed else self.vary)
         if "scratch" in self.arms and self.train_backbone == "none":
             raise ValueError("without --train-backbone full stage 1 teaches no backbone, so the arm scratch is none")
 
@@ -154,44 +164,50 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     flow_from = of.flow_from or demonstrations
     if of.demonstrations is None:
         yield _collect("collect", of, "demos", of.demos[-1], _how(of, None))
-    if of.flow_demos and of.flow_from is None:
-        words = ("--seed", str(SEEN), *_perturb(of, None))
-        yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, words)
-        flow_from = of.folder / "flow-demos" / of.suite
+        if of.flow_demos and of.flow_from is None:
+            words = ("--seed", str(SEEN), *_perturb(of, None))
+            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, words)
+            flow_from = of.folder / "flow-demos" / of.suite
     most = _chosen(0, of.flow_demos or of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
     yield _build("flow", of, flow_from, most, simulated)
     for demos in of.demos:
         words = ("--flow", "none", "--stride", str(of.action_stride))
         yield _build(f"actions-{demos}", of, demonstrations, _chosen(0, demos), words)
-    yield from _judged(of, simulated)
+    yield from _judged(of, None)
+    fresh = of.fresh or of.folder / "judged-demos" / of.suite
+    yield _build("judged-flow", of, fresh, () if of.fresh else _chosen(0, of.judged), simulated)
     yield from _priors(of)
     for demos, arm, seed in of.policies():
         name = name_of(demos, arm, seed)
         run = of.folder / "policies" / name
         yield _train(f"stage2-{name}", "stage2", of, run, _policy_words(of, demos, arm, seed))
         yield _judge(of, name, None)
-    for perturbed in of.perturb:
-        for demos, arm, seed in of.policies():
-            yield _judge(of, name_of(demos, arm, seed), perturbed)
+    if of.fresh is None:
+        for perturbed in of.perturb:
+            yield from _judged_under(of, perturbed)
     for perturbed in (None, *of.perturb):
         for demos, arm, seed in of.policies():
             yield _evaluate(of, name_of(demos, arm, seed), CELLS.get(arm, "lamp"), perturbed)
 
 
-def _judged(of: Experiment, simulated: tuple[str, ...]) -> Iterator[Step]:
-    """What is judged on: actions and flow of some demonstrations, and their actions under each perturbation."""
-    for perturbed in (None, *of.perturb):
-        name = _under("judged", perturbed)
-        source = of.folder / f"{name}-demos" / of.suite
-        if perturbed is None and of.fresh is not None:
-            source = of.fresh
-        else:
-            words = ("--seed", str(JUDGED), *_how(of, perturbed))
-            yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words)
-        yield _build(name, of, source, (), ("--flow", "none", "--stride", str(of.stride)))
-        if perturbed is None:
-            yield _build("judged-flow", of, source, (), simulated)
+def _judged(of: Experiment, perturbed: str | None) -> Iterator[Step]:
+    """Collect what is judged on, under a perturbation, and build its actions."""
+    name = _under("judged", perturbed)
+    kinds = ("robustness", "robustness") if perturbed else ("collect", "build")
+    source, chosen = of.fresh, ()
+    if source is None:
+        source, chosen = of.folder / f"{name}-demos" / of.suite, _chosen(0, of.judged)
+        words = ("--seed", str(JUDGED), *_how(of, perturbed))
+        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words, kinds[0])
+    yield _build(name, of, source, chosen, ("--flow", "none", "--stride", str(of.stride)), kinds[1])
+
+
+def _judged_under(of: Experiment, perturbed: str) -> Iterator[Step]:
+    """Judge all policies on the same demonstrations under a perturbation."""
+    yield from _judged(of, perturbed)
+    for demos, arm, seed in of.policies():
+        yield _judge(of, name_of(demos, arm, seed), perturbed)
 
 
 def _priors(of: Experiment) -> Iterator[Step]:
@@ -245,16 +261,18 @@ def _chosen(first: int, count: int) -> tuple[str, ...]:
     return ("--episodes", *(f"demo_{number}" for number in range(first, first + count)))
 
 
-def _collect(name: str, of: Experiment, folder: str, count: int, words: tuple[str, ...]) -> Step:
+def _collect(name: str, of: Experiment, folder: str, count: int, words: tuple[str, ...], kind: str = "collect") -> Step:
     asked = ("lamp-data", "collect", "--suite", of.suite, "--demos", str(count), *_tasks(of), *words, *_simulator(of))
     output = ("--workers", str(of.parallel), "--output", str(of.folder / folder))
-    return Step(name, "collect", (*asked, *output), grows=True)
+    return Step(name, kind, (*asked, *output), grows=True)
 
 
-def _build(name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...]) -> Step:
+def _build(
+    name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...], kind: str = "build"
+) -> Step:
     output = ("--executor", "local", "--output", str(of.folder / name))
-    return Step(name, "build", ("lamp-data", "build", "--dataset", "libero", "--input", str(source), *chosen, *words,
-                                *output))  # fmt: skip
+    asked = ("lamp-data", "build", "--dataset", "libero", "--input", str(source))
+    return Step(name, kind, (*asked, *chosen, *words, *output))
 
 
 def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ...]) -> Step:

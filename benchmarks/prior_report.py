@@ -84,7 +84,7 @@ def _of_arm(of: Experiment, demos: int, arm: str, judged: dict, acted: dict) -> 
     if gates:
         told["gate"] = gates[-1]
     if judged:
-        low, high = bootstrap_mean(list(judged.values()))
+        low, high = bootstrap_mean([*_means(judged, _start).values()])
         told["action_error"] = {"mean": float(np.mean(list(judged.values()))), "interval": [low, high],
                                 "episodes": len(judged), "by_seed": _means(judged, _seed)}  # fmt: skip
     if acted:
@@ -111,19 +111,19 @@ def _seed(key: tuple) -> int:
 
 
 def _start(key: tuple) -> tuple:
-    """Task and initial state."""
+    """What several seeds began from, or were judged on: task and initial state, or episode."""
     return key[1:]
 
 
 def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]:
-    """The first arm against the second on the same episodes and seeds. An initial state that several seeds began from
-    is one draw of the bootstrap; McNemar's test takes each as an episode of its own."""
+    """The first arm against the second on the same episodes and seeds. An episode that several seeds were judged on, or
+    an initial state that they began from, is one draw of the bootstrap; McNemar's test takes each seed's by itself."""
     told: dict[str, Any] = {}
     if both := sorted(one.keys() & other.keys()):
-        differences = [one[key] - other[key] for key in both]
-        low, high = bootstrap_mean(differences)
-        told["action_error"] = {"difference": float(np.mean(differences)), "interval": [low, high],
-                                "better": sum(d < 0 for d in differences), "episodes": len(both)}  # fmt: skip
+        differences = {key: one[key] - other[key] for key in both}
+        low, high = bootstrap_mean([*_means(differences, _start).values()])
+        told["action_error"] = {"difference": float(np.mean([*differences.values()])), "interval": [low, high],
+                                "better": sum(d < 0 for d in differences.values()), "episodes": len(both)}  # fmt: skip
     if both := sorted(acted.keys() & others.keys()):
         mine, its = ([bool(results[key].success) for key in both] for results in (acted, others))
         only = [sum(a and not b for a, b in zip(x, y, strict=True)) for x, y in ((mine, its), (its, mine))]

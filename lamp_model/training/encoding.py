@@ -119,7 +119,10 @@ def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     try:
         held.enter_context(locked(folder / ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
     except BlockingIOError:
-        print(f"features: another run is filling {folder}; waiting for it", flush=True)
+        print(
+            f"features: another run is filling {folder}; waiting for it (--cache-features off: go on without)",
+            flush=True,
+        )
         held.enter_context(locked(folder / ".lock", fcntl.LOCK_EX))
     return held
 

@@ -95,7 +95,7 @@ def test_all_arms_act_by_the_same_protocol(prior, of):
 
 def test_stage_1_may_see_the_flow_of_more_tasks(prior, of, tmp_path):
     places = {"demonstrations": "few", "fresh": "fresh", "flow_from": "more"}
-    more = replace(of, perturb=(), **{name: tmp_path / folder for name, folder in places.items()})
+    more = replace(of, **{name: tmp_path / folder for name, folder in places.items()})
     inputs = {step.name: step.command[step.command.index("--input") + 1]
               for step in prior.steps_of(more) if step.kind == "build"}  # fmt: skip
     assert {name: Path(path).name for name, path in inputs.items()} == {
@@ -136,7 +136,7 @@ def test_demonstrations_that_are_judged_on_are_never_learnt_from(prior, of, tmp_
 def test_parts_are_chosen_by_kind_or_name_and_a_wrong_one_is_answered(prior, of):
     steps = list(prior.steps_of(of))
     chosen = [step.name for step in prior.chosen(steps, ["flow", "collect"])]
-    assert chosen == ["collect", "flow", "collect-judged", "collect-judged-light-1"]
+    assert chosen == ["collect", "flow", "collect-judged"]
     assert prior.chosen(steps, None) == steps
     with pytest.raises(ValueError, match=r"there is no part .stage3.; there are .*evaluate"):
         prior.chosen(steps, ["stage3"])
@@ -184,9 +184,36 @@ def test_all_arms_are_judged_on_the_same_motions_that_look_otherwise(prior, of):
     assert output_of(one) == of.folder / "judged-actions" / "demos5-none-seed1-camera-0.25.json"
 
 
+def test_a_finished_experiment_goes_on_with_robustness_alone(prior, of):
+    whole = [step.name for step in prior.steps_of(replace(of, perturb=("light:1", "camera:0.5")))]
+    assert len(set(whole)) == len(whole)
+    steps = list(prior.steps_of(replace(of, perturb=("light:1", "camera:0.5"))))
+    before = {step.name for step in prior.steps_of(replace(of, perturb=()))}
+    assert before | {step.name for step in prior.chosen(steps, ["robustness"])} == set(whole)
+
+
+def test_what_was_given_to_judge_on_is_not_collected_under_a_perturbation(prior, of, tmp_path):
+    """The same motions cannot be seen otherwise: policies act under it only."""
+    given = replace(of, demonstrations=tmp_path / "mine", fresh=tmp_path / "others")
+    robust = [step.name for step in prior.steps_of(given) if step.kind == "robustness"]
+    assert robust and all(name.startswith("evaluate-") for name in robust)
+    for alone in ({"demonstrations": tmp_path}, {"fresh": tmp_path}):
+        with pytest.raises(ValueError, match="--demonstrations and --fresh go together"):
+            replace(of, **alone)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"vary": ("camera:0.5",), "perturb": ("camera:1",)}, "names camera twice"),
+    ({"perturb": ("camra:1",)}, "'camra'"),
+])  # fmt: skip
+def test_wrong_perturbations_are_refused_before_anything_is_collected(prior, of, options, said):
+    with pytest.raises(ValueError, match=said):
+        replace(of, **options)
+
+
 def test_what_varies_does_so_in_all_demonstrations_and_in_every_episode(prior, of):
     steps = list(prior.steps_of(replace(of, vary=("layout:1",), flow_demos=30, perturb=("light:1",))))
-    seen = [step for step in steps if step.kind == "collect" or step.command[:2] == ("lamp-policy", "evaluate")]
+    seen = [step for step in steps if "collect" in step.command or step.command[:2] == ("lamp-policy", "evaluate")]
     for step in seen:
         words = step.command[step.command.index("--perturb") + 1 :][:2]
         assert words[0] == "layout:1" and (words[1] == "light:1") == ("light" in step.name)
@@ -242,5 +269,5 @@ def test_stage_1_may_see_the_flow_of_demonstrations_that_nobody_pushed(prior, of
         assert last in words and f"demo_{int(last[-1]) + 1}" not in words
         source = Path(words[words.index("--input") + 1])
         assert source.parent.name == ("flow-demos" if name == "flow" else "demos")
-    given = {step.name for step in prior.steps_of(replace(pushed, demonstrations=tmp_path))}
-    assert "collect-flow-demos" in given and "collect" not in given
+    with pytest.raises(ValueError, match="--flow-demos with --demonstrations needs --flow-from"):
+        replace(pushed, demonstrations=tmp_path, fresh=tmp_path)

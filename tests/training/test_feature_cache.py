@@ -106,11 +106,16 @@ def test_runs_share_what_one_of_them_filled(data, tmp_path, monkeypatch):
     assert trains
 
 
-def test_a_run_waits_while_another_fills_what_both_use(data, tmp_path, monkeypatch, capfd):
+def test_a_run_waits_for_what_another_is_writing_and_encodes_nothing(data, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(encoding, "cache_folder", lambda: tmp_path / "cache")
     train(smaller(prepare(request(1, data, tmp_path / "first"))))
     (folder,) = (tmp_path / "cache").iterdir()
+    written = {path: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    for path in written:
+        path.unlink()
     second = smaller(prepare(request(1, data, tmp_path / "second")))
+    counted, encode = [], encoding.MotionModel.encode
+    monkeypatch.setattr(encoding.MotionModel, "encode", lambda *asked: counted.append(1) or encode(*asked))
     said = ""
     with ThreadPoolExecutor(1) as beside:
         with held(folder / ".lock"):
@@ -120,7 +125,10 @@ def test_a_run_waits_while_another_fills_what_both_use(data, tmp_path, monkeypat
                 said += capfd.readouterr().out
                 time.sleep(0.01)
             assert f"another run is filling {folder}; waiting for it" in said and not training.done()
+            for path, content in written.items():
+                path.write_bytes(content)
         training.result(60)
+    assert not counted
     weights = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("first", "second")]
     assert weights[0] == weights[1]
 
