@@ -113,18 +113,17 @@ def cached(
         yield encoder
 
 
-def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
     """Hold a cache's lock, after a message if another run has it now."""
-    held = contextlib.ExitStack()
-    try:
-        held.enter_context(locked(folder / ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
-    except BlockingIOError:
-        print(
-            f"features: another run is filling {folder}; waiting for it (--cache-features off: go on without)",
-            flush=True,
-        )
-        held.enter_context(locked(folder / ".lock", fcntl.LOCK_EX))
-    return held
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError:
+            said = "waiting for it (--cache-features off: go on without)"
+            print(f"features: another run is filling {folder}; {said}", flush=True)
+            stack.enter_context(locked(folder / ".lock", fcntl.LOCK_EX))
+        yield
 
 
 def _rows(data: TrainingData) -> int:
