@@ -192,7 +192,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
         axis.set(title=title)
         if not shown:
             continue
-        labels = [f"{_named(arm, 'arm')}\n{arm['demos']} a task" for arm in shown]
+        labels = ["\n".join((arm["perturbed"] or "", arm["arm"], f"{arm['demos']} a task")).strip() for arm in shown]
         values = [arm[name]["mean"] if name == "action_error" else arm[name]["successes"] / arm[name]["episodes"]
                   for arm in shown]  # fmt: skip
         spans = np.abs(np.array([arm[name]["interval"] for arm in shown]).reshape(-1, 2).T - np.array(values))
