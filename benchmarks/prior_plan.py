@@ -117,9 +117,13 @@ class Experiment:
         if self.flow_demos is not None and self.demonstrations is not None and self.flow_from is None:
             raise ValueError("--flow-demos with --demonstrations needs --flow-from: whose flow stage 1 sees")
         for perturbed in (None, *self.perturb):
-            parse((*self.vary, perturbed) if perturbed else self.vary)
+            parse(self.shifts(perturbed))
         if "scratch" in self.arms and self.train_backbone == "none":
             raise ValueError("without --train-backbone full stage 1 teaches no backbone, so the arm scratch is none")
+
+    def shifts(self, perturbed: str | None) -> tuple[str, ...]:
+        """What is collected or acted under: what always varies, and one perturbation."""
+        return (*self.vary, perturbed) if perturbed else self.vary
 
     def policies(self) -> list[tuple[int, str, int]]:
         """(demonstrations a task, arm, seed) of every policy: pairs stand together, so that an interrupted experiment
@@ -163,29 +167,28 @@ def steps_of(of: Experiment) -> Iterator[Step]:
     demonstrations = of.demonstrations or of.folder / "demos" / of.suite
     flow_from = of.flow_from or demonstrations
     if of.demonstrations is None:
-        yield _collect("collect", of, "demos", of.demos[-1], _how(of, None))
+        yield _collect("collect", of, "demos", of.demos[-1], _pushes(of))
         if of.flow_demos and of.flow_from is None:
-            words = ("--seed", str(SEEN), *_perturb(of, None))
-            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, words)
+            yield _collect("collect-flow-demos", of, "flow-demos", of.flow_demos, ("--seed", str(SEEN)))
             flow_from = of.folder / "flow-demos" / of.suite
-    most = _chosen(0, of.flow_demos or of.demos[-1])
+    most = _chosen(of.flow_demos or of.demos[-1])
     simulated = ("--flow", "simulator", *_assets(of.simulator), "--stride", str(of.stride))
     yield _build("flow", of, flow_from, most, simulated)
     for demos in of.demos:
         words = ("--flow", "none", "--stride", str(of.action_stride))
-        yield _build(f"actions-{demos}", of, demonstrations, _chosen(0, demos), words)
+        yield _build(f"actions-{demos}", of, demonstrations, _chosen(demos), words)
     yield from _judged(of, None)
-    fresh = of.fresh or of.folder / "judged-demos" / of.suite
-    yield _build("judged-flow", of, fresh, () if of.fresh else _chosen(0, of.judged), simulated)
+    yield _build("judged-flow", of, *_judged_on(of, None), simulated)
     yield from _priors(of)
     for demos, arm, seed in of.policies():
         name = name_of(demos, arm, seed)
         run = of.folder / "policies" / name
         yield _train(f"stage2-{name}", "stage2", of, run, _policy_words(of, demos, arm, seed))
         yield _judge(of, name, None)
-    if of.fresh is None:
-        for perturbed in of.perturb:
-            yield from _judged_under(of, perturbed)
+    for perturbed in of.perturb if of.fresh is None else ():
+        yield from _judged(of, perturbed)
+        for demos, arm, seed in of.policies():
+            yield _judge(of, name_of(demos, arm, seed), perturbed)
     for perturbed in (None, *of.perturb):
         for demos, arm, seed in of.policies():
             yield _evaluate(of, name_of(demos, arm, seed), CELLS.get(arm, "lamp"), perturbed)
@@ -194,20 +197,18 @@ def steps_of(of: Experiment) -> Iterator[Step]:
 def _judged(of: Experiment, perturbed: str | None) -> Iterator[Step]:
     """Collect what is judged on, under a perturbation, and build its actions."""
     name = _under("judged", perturbed)
-    kinds = ("robustness", "robustness") if perturbed else ("collect", "build")
-    source, chosen = of.fresh, ()
-    if source is None:
-        source, chosen = of.folder / f"{name}-demos" / of.suite, _chosen(0, of.judged)
-        words = ("--seed", str(JUDGED), *_how(of, perturbed))
-        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words, kinds[0])
-    yield _build(name, of, source, chosen, ("--flow", "none", "--stride", str(of.stride)), kinds[1])
+    if of.fresh is None:
+        words = ("--seed", str(JUDGED), *_pushes(of))
+        yield _collect(f"collect-{name}", of, f"{name}-demos", of.judged, words, perturbed)
+    words = ("--flow", "none", "--stride", str(of.stride))
+    yield _build(name, of, *_judged_on(of, perturbed), words, perturbed)
 
 
-def _judged_under(of: Experiment, perturbed: str) -> Iterator[Step]:
-    """Judge all policies on the same demonstrations under a perturbation."""
-    yield from _judged(of, perturbed)
-    for demos, arm, seed in of.policies():
-        yield _judge(of, name_of(demos, arm, seed), perturbed)
+def _judged_on(of: Experiment, perturbed: str | None) -> tuple[Path, tuple[str, ...]]:
+    """The folder of demonstrations that are judged on, and which of them are."""
+    if of.fresh is not None:
+        return of.fresh, ()
+    return of.folder / f"{_under('judged', perturbed)}-demos" / of.suite, _chosen(of.judged)
 
 
 def _priors(of: Experiment) -> Iterator[Step]:
@@ -256,23 +257,27 @@ def _assets(simulator: Path | None) -> tuple[str, ...]:
             f"libero-assets={packages / 'libero' / 'libero' / 'assets'}")  # fmt: skip
 
 
-def _chosen(first: int, count: int) -> tuple[str, ...]:
-    """Demonstrations of every file, by name."""
-    return ("--episodes", *(f"demo_{number}" for number in range(first, first + count)))
+def _chosen(count: int) -> tuple[str, ...]:
+    """The first demonstrations of every file, by name."""
+    return ("--episodes", *(f"demo_{number}" for number in range(count)))
 
 
-def _collect(name: str, of: Experiment, folder: str, count: int, words: tuple[str, ...], kind: str = "collect") -> Step:
-    asked = ("lamp-data", "collect", "--suite", of.suite, "--demos", str(count), *_tasks(of), *words, *_simulator(of))
+def _collect(
+    name: str, of: Experiment, folder: str, count: int, words: tuple[str, ...], perturbed: str | None = None
+) -> Step:
+    asked = ("lamp-data", "collect", "--suite", of.suite, "--demos", str(count), *_tasks(of), *words)
     output = ("--workers", str(of.parallel), "--output", str(of.folder / folder))
-    return Step(name, kind, (*asked, *output), grows=True)
+    words = (*asked, *_perturb(of, perturbed), *_simulator(of), *output)
+    return Step(name, _kind("collect", perturbed), words, grows=True)
 
 
 def _build(
-    name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...], kind: str = "build"
-) -> Step:
+    name: str, of: Experiment, source: Path, chosen: tuple[str, ...], words: tuple[str, ...],
+    perturbed: str | None = None,
+) -> Step:  # fmt: skip
     output = ("--executor", "local", "--output", str(of.folder / name))
     asked = ("lamp-data", "build", "--dataset", "libero", "--input", str(source))
-    return Step(name, kind, (*asked, *chosen, *words, *output))
+    return Step(name, _kind("build", perturbed), (*asked, *chosen, *words, *output))
 
 
 def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ...]) -> Step:
@@ -282,15 +287,18 @@ def _train(name: str, kind: str, of: Experiment, run: Path, words: tuple[str, ..
     return Step(name, kind, ("lamp-train", *words, *output), run / "config.json", again)
 
 
-def _how(of: Experiment, perturbed: str | None) -> tuple[str, ...]:
-    """Options of collecting demonstrations whose actions are learnt or judged."""
-    return (*(("--pushes", f"{of.pushes:g}") if of.pushes else ()), *_perturb(of, perturbed))
+def _pushes(of: Experiment) -> tuple[str, ...]:
+    return ("--pushes", f"{of.pushes:g}") if of.pushes else ()
 
 
 def _perturb(of: Experiment, perturbed: str | None) -> tuple[str, ...]:
-    """Options of a command that collects or acts under a perturbation, beside those that there always are."""
-    words = (*of.vary, *((perturbed,) if perturbed else ()))
-    return ("--perturb", *words) if words else ()
+    shifts = of.shifts(perturbed)
+    return ("--perturb", *shifts) if shifts else ()
+
+
+def _kind(kind: str, perturbed: str | None) -> str:
+    """The part of the experiment that a step is of: whatever is done under a perturbation is one."""
+    return "robustness" if perturbed else kind
 
 
 def _under(name: str, perturbed: str | None) -> str:
@@ -313,7 +321,7 @@ def _judge(of: Experiment, name: str, perturbed: str | None) -> Step:
     words = ("python", "benchmarks/action_error.py", str(of.folder / "policies" / name), "--data",
              str(of.folder / _under("judged", perturbed)),
              "--output", str(written), "--threads", str(of.threads))  # fmt: skip
-    return Step(f"judge-{written.stem}", "robustness" if perturbed else "judge", words)
+    return Step(f"judge-{written.stem}", _kind("judge", perturbed), words)
 
 
 def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> Step:
@@ -324,9 +332,8 @@ def _evaluate(of: Experiment, name: str, cell: str, perturbed: str | None) -> St
     words = ("lamp-policy", "evaluate", str(of.folder / "policies" / name), "--benchmark", of.suite, *_tasks(of))
     how = ("--episodes", str(of.episodes), "--parallel", str(of.parallel), "--videos", videos, "--cell", cell,
            "--output", str(results))  # fmt: skip
-    kind = "robustness" if perturbed else "evaluate"
     words += (*first, *_perturb(of, perturbed), *looks, *_simulator(of), *how)
-    return Step(f"evaluate-{results.name}", kind, words, grows=True)
+    return Step(f"evaluate-{results.name}", _kind("evaluate", perturbed), words, grows=True)
 
 
 def _tasks(of: Experiment) -> tuple[str, ...]:

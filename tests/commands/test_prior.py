@@ -185,9 +185,9 @@ def test_all_arms_are_judged_on_the_same_motions_that_look_otherwise(prior, of):
 
 
 def test_a_finished_experiment_goes_on_with_robustness_alone(prior, of):
-    whole = [step.name for step in prior.steps_of(replace(of, perturb=("light:1", "camera:0.5")))]
-    assert len(set(whole)) == len(whole)
     steps = list(prior.steps_of(replace(of, perturb=("light:1", "camera:0.5"))))
+    whole = [step.name for step in steps]
+    assert len(set(whole)) == len(whole)
     before = {step.name for step in prior.steps_of(replace(of, perturb=()))}
     assert before | {step.name for step in prior.chosen(steps, ["robustness"])} == set(whole)
 
