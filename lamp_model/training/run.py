@@ -63,7 +63,7 @@ def train(prepared: Prepared, stop: StopRequest | None = None) -> dict[str, floa
             watch = _watch(prepared, stage)
             trainer = Trainer(stage, config.training, folder, training, validation, ranks, prepared.micro_batch, watch)
             metrics = trainer.run(stop)
-        with trainer.optimisation.averaged() as any_averages:
+        with trainer.averaged() as any_averages:
             if any_averages:
                 averages = trainer.weights()
                 ranks.agreed(lambda: run_folder.keep_averages(folder, averages) if ranks.first else None, quick=False)

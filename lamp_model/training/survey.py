@@ -85,13 +85,14 @@ def _standardise_features(stage: PolicyStage, training: Loader, folder: Path) ->
     if stage.model.config.feature_norm == "none" or steps_in(folder / CHECKPOINTS):
         return
     with autocast(stage.model.device):
-        _keep_features(stage.model.feature_norm, take(training, stage.encode, stage.model.device))
+        survey = take(training, stage.encode, stage.model.device)
+        keep_features(stage.model.feature_norm, survey.tokens, survey.mask)
 
 
 def take(loader: Loader, encode: Encode, device: torch.device) -> Survey:
     """Encode windows of a loader, each once, with its first instruction."""
     room, found = None, []
-    numbers = loader.numbers[_spread(len(loader.numbers), MOST)]
+    numbers = loader.numbers[spread(len(loader.numbers), MOST)]
     with closing(open_progress("looking at the data", len(numbers), "sample")) as bar:
         for batch in loader.in_order(numbers):
             with torch.no_grad():
@@ -101,14 +102,13 @@ def take(loader: Loader, encode: Encode, device: torch.device) -> Survey:
             room = room or max(ROOM // (tokens[0].numel() * 2), 1)
             if sum(one[2].size for one in found) >= room:
                 break
-    longest = max(tokens.shape[1] for tokens, _, _ in found)
-    pad = torch.nn.functional.pad
+    tokens, mask = stacked([(tokens, mask) for tokens, mask, _ in found])
     batches = [batch for _, _, batch in found]
     count = sum(batch.size for batch in batches)
     _, episodes = np.unique(loader.shards.index["episode"][numbers[:count]], return_inverse=True)
     return Survey(
-        torch.cat([pad(tokens, (0, 0, 0, longest - tokens.shape[1])) for tokens, _, _ in found]),
-        torch.cat([pad(mask, (0, longest - mask.shape[1])) for _, mask, _ in found]),
+        tokens,
+        mask,
         torch.cat([batch.motion for batch in batches]),
         torch.cat([batch.motion_mask for batch in batches]),
         tuple(scene for batch in batches for scene in batch.scenes),
@@ -125,19 +125,32 @@ def aligned(features: Features) -> tuple[Float[torch.Tensor, "B L D"], Bool[torc
     return tokens.gather(1, order[..., None].expand_as(tokens)), mask.gather(1, order)
 
 
-def standard(survey: Survey) -> tuple[Float[torch.Tensor, "L D"], Float[torch.Tensor, "L D"]]:
+def stacked(
+    found: list[tuple[Float[torch.Tensor, "_ _ D"], Bool[torch.Tensor, "_ _"]]],
+) -> tuple[Float[torch.Tensor, "N L D"], Bool[torch.Tensor, "N L"]]:
+    """Aligned tokens of several batches and their masks, as one batch as long as the longest."""
+    longest, pad = max(tokens.shape[1] for tokens, _ in found), torch.nn.functional.pad
+    return (
+        torch.cat([pad(tokens, (0, 0, 0, longest - tokens.shape[1])) for tokens, _ in found]),
+        torch.cat([pad(mask, (0, longest - mask.shape[1])) for _, mask in found]),
+    )
+
+
+def standard(
+    tokens: Float[torch.Tensor, "N L D"], mask: Bool[torch.Tensor, "N L"]
+) -> tuple[Float[torch.Tensor, "L D"], Float[torch.Tensor, "L D"]]:
     """Mean and standard deviation of features by place and channel.
 
     A place that few windows reach, such as the end of a long instruction, gets the average deviation of the other
     places: its own would come from one task only, and be too small for all others.
     """
     means, deviations = [], []
-    for place in range(survey.tokens.shape[1]):
-        rows = survey.tokens[:, place][survey.mask[:, place]].float()
+    for place in range(tokens.shape[1]):
+        rows = tokens[:, place][mask[:, place]].float()
         means.append(rows.mean(0))
         deviations.append(rows.std(0, unbiased=False))
     mean, deviation = torch.stack(means), torch.stack(deviations)
-    rare = survey.mask.sum(0) < RARE * len(survey.mask)
+    rare = mask.sum(0) < RARE * len(mask)
     if not rare.all():
         deviation[rare] = deviation[~rare].mean(0)
     return mean, deviation + SPREAD
@@ -147,15 +160,16 @@ def keep_statistics(expert: MotionExpert, survey: Survey) -> None:
     """Write the statistics of a training set into a Motion Expert that needs them; places beyond the longest prompt get
     those of its last place."""
     if isinstance(expert.feature_norm, FeatureNorm):
-        _keep_features(expert.feature_norm, survey)
+        keep_features(expert.feature_norm, survey.tokens, survey.mask)
     if expert.config.scaled:
         motion = motion_layout.normalise(survey.motion)[survey.motion_mask]
         components = 3 if expert.config.depth else 2
         expert.sigma.copy_(motion.double().std(0, unbiased=False)[:components].mean().clamp(min=1e-4))
 
 
-def _keep_features(norm: FeatureNorm, survey: Survey) -> None:
-    for name, values in zip(("mean", "std"), standard(survey), strict=True):
+def keep_features(norm: FeatureNorm, tokens: Float[torch.Tensor, "N L D"], mask: Bool[torch.Tensor, "N L"]) -> None:
+    """Write the statistics of these features, which are ``aligned``, into a network that standardises by them."""
+    for name, values in zip(("mean", "std"), standard(tokens, mask), strict=True):
         buffer = getattr(norm, name)
         at = torch.arange(len(buffer)).clamp(max=len(values) - 1)
         buffer.copy_(values[at])
@@ -164,7 +178,7 @@ def _keep_features(norm: FeatureNorm, survey: Survey) -> None:
 def probe_errors(survey: Survey, held_out: Survey) -> dict[str, float]:
     """Errors of the linear probe on held-out windows: ``probe_px_moving`` and ``probe_px_all``."""
     began = time.perf_counter()
-    mean, deviation = standard(survey)
+    mean, deviation = standard(survey.tokens, survey.mask)
     places = len(mean)
 
     def blocks(mine: Survey) -> Iterator[torch.Tensor]:
@@ -207,5 +221,6 @@ def _displacements(survey: Survey, steps: np.ndarray) -> Float[torch.Tensor, "N 
     return torch.stack(rows)
 
 
-def _spread(count: int, most: int) -> np.ndarray:
+def spread(count: int, most: int) -> np.ndarray:
+    """At most so many numbers of 0 .. count - 1, evenly."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))

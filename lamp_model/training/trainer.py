@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -22,6 +22,7 @@ from lamp_model.training.accumulation import Passes, chosen_micro_batch, draws_o
 from lamp_model.training.clock import StepClock
 from lamp_model.training.distributed.ranks import ALONE, Ranks
 from lamp_model.training.distributed.replicas import Replicas, weights_digest, whole
+from lamp_model.training.following import Follower, followed
 from lamp_model.training.held_out import evaluated
 from lamp_model.training.metrics import MetricsLog
 from lamp_model.training.motion_report import validation_line
@@ -97,6 +98,7 @@ class Trainer:
         self.passes = Passes(self.replicas, chosen, train.places[0], config.seed, self.clock)
         if self.replicas.sharded:  # other parameters took the place of the model's
             self.learning = {n: p for n, p in stage.model.named_parameters() if n in self.learning}
+        self.follower = Follower(followed(stage.model, self.modules), self.replicas, train, ranks)
         self.optimisation = Optimisation(self.learning, config)
         if checkpoint:
             self.optimisation.load(checkpoint.optimizer, str(folder / CHECKPOINTS))
@@ -168,6 +170,7 @@ class Trainer:
             TrainingFailed: the loss or its gradient is not finite; the weights are as they were.
         """
         step = self.done
+        self.follower.begin_step()
         self.optimisation.set_rate(step)
         draws = draws_of(self.stage, self.config, step)
         counts = self.ranks.sums(self.stage.counts(batch))
@@ -186,6 +189,7 @@ class Trainer:
         with room, self.clock.measured("step"):
             self.optimisation.step(norm)
         self.done += 1
+        self.follower.end_step(self.done)
         self._seen += self.config.batch_size
         self._norms = dict(zip(norms, lengths, strict=True))
         return Stepped(sum(losses), length)
@@ -201,7 +205,7 @@ class Trainer:
         began = time.perf_counter()
         self.stage.model.eval()
         last, ranks = self.done == self.config.steps, self.ranks
-        with self.optimisation.averaged():
+        with self.averaged():
             tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._stop_if_asked)
         metrics = self.stage.metrics(tally)
         self._validated = self.done, metrics["val_loss"]
@@ -228,6 +232,16 @@ class Trainer:
         checkpoint = Checkpoint(self.done, self.weights(), whole(self.optimisation.state()), val_loss)
         self.ranks.agreed(lambda: self.writer.begin(checkpoint) if self.ranks.first else None)
         self._saved = self.done
+
+    @contextmanager
+    def averaged(self) -> Iterator[bool]:
+        """Within this the model holds the averages of its weights, where there are any, with their statistics."""
+        with self.optimisation.averaged() as any_averages:
+            if not any_averages:
+                yield False
+                return
+            with self.follower.elsewhere():
+                yield True
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The state of the modules that learn, whole. Every rank must call this."""

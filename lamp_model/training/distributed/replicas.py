@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from lamp_model.data.batch import Batch
+from lamp_model.features import Features
 from lamp_model.networks.lora import BACKBONE_MODULE
 from lamp_model.training.distributed.ranks import Ranks, lost_ranks
 from lamp_model.training.stages import Stage, StepDraws
@@ -41,6 +42,10 @@ class StageLoss(nn.Module):
     def evaluate(self, batch: Batch, generator: torch.Generator, last: bool) -> Tally:
         """See ``Stage.evaluate``."""
         return self.stage.evaluate(batch, generator, last)
+
+    def encode(self, batch: Batch) -> Features:
+        """The backbone's features of a batch."""
+        return self.stage.encode(batch)
 
 
 class Replicas:
@@ -153,4 +158,5 @@ def _shard(module: StageLoss) -> None:
         for layer in layers:
             fully_shard(layer, **options)
     fully_shard(module)
-    register_fsdp_forward_method(module, "evaluate")
+    for also in ("evaluate", "encode"):
+        register_fsdp_forward_method(module, also)
