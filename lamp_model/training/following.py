@@ -24,9 +24,9 @@ from lamp_model.training.distributed.replicas import Replicas
 from lamp_model.training.survey import aligned, keep_features, spread, stacked
 
 WATCHED = 8
-"""Windows that are encoded after each step: a sixth of the work of a step of 16."""
+"""Windows that every rank encodes after each step."""
 SURVEYED, EVERY = 128, 50
-"""Windows that the statistics are taken of anew, and after how many steps: a twentieth of the work of steps of 16."""
+"""Windows that the statistics are taken of anew, and after how many steps."""
 
 
 def followed(model: MotionModel, modules: tuple[str, ...]) -> list[FeatureNorm]:
@@ -40,59 +40,67 @@ def followed(model: MotionModel, modules: tuple[str, ...]) -> list[FeatureNorm]:
 class Follower:
     """Moves statistics after a learning backbone. Every rank must call its methods alike."""
 
-    def __init__(self, norms: list[FeatureNorm], replicas: Replicas, loader: Loader, ranks: Ranks):
+    def __init__(self, norms: list[FeatureNorm], replicas: Replicas, loader: Loader, ranks: Ranks, micro_batch: int):
         """
         Args:
             norms: they are changed in place.
             loader: of the training set.
+            micro_batch: windows that are encoded at once.
 
         Raises:
             CorruptShard, BadSample: a sample cannot be used.
             RankFailed, RankLost: another rank cannot go on.
         """
         self.norms, self.replicas, self.loader, self.ranks = norms, replicas, loader, ranks
+        self.micro_batch = micro_batch
         self._watched = self._windows(WATCHED) if norms else []
         self._before: Float[torch.Tensor, "L D"] | None = None
 
-    def begin_step(self) -> None:
-        """Before a step that changes the weights."""
-        if self.norms and self._before is None:
-            self._before, _ = self._means()
+    def begin_step(self, done: int) -> None:
+        """Before a step that changes the weights.
+
+        Args:
+            done: steps of the run until now. Before the first, statistics are taken of the windows of later surveys, as
+                a Motion Expert from stage 1 has those of other data.
+        """
+        if not self.norms or self._before is not None:
+            return
+        if done == 0:
+            self.survey()
+        self._before = self._means()
 
     def end_step(self, done: int) -> None:
-        """After it.
+        """After it. Places of the prompt that no watched window reaches move as the last one that any reaches.
 
         Args:
             done: steps of the run until now.
         """
         if not self.norms:
             return
-        now, reached = self._means()
         assert self._before is not None, "begin_step comes first"
-        if done % EVERY:
-            for norm in self.norms:
-                count = min(len(norm.mean), len(now))
-                moved = torch.where(reached[:, None], now - self._before, 0)[:count]
-                norm.mean[:count] += moved
-        else:
+        now = self._means()
+        moved, self._before = now - self._before, now
+        if done % EVERY == 0:
             self.survey()
-        self._before = now
+            return
+        for norm in self.norms:
+            norm.mean += moved[torch.arange(len(norm.mean)).clamp(max=len(moved) - 1)]
         self._agree()
 
     def survey(self) -> None:
         """Take the statistics anew."""
-        found = stacked([self._encoded(batch) for batch in self._windows(SURVEYED)])
+        tokens, mask = self._encoded(self._windows(SURVEYED))
         for norm in self.norms:
-            keep_features(norm, *found)
+            keep_features(norm, tokens.cpu(), mask.cpu())
         self._agree()
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
         """Within this the statistics are those of the weights that the model holds now, such as averages of them."""
         kept = [(norm.mean.clone(), norm.std.clone()) for norm in self.norms]
-        if self.norms:
-            self.survey()
         try:
+            if self.norms:
+                self.survey()
             yield
         finally:
             for norm, (mean, std) in zip(self.norms, kept, strict=True):
@@ -103,16 +111,22 @@ class Follower:
         numbers = self.loader.numbers[spread(len(self.loader.numbers), most)]
         return self.ranks.agreed(lambda: list(self.loader.in_order(numbers)), quick=False)
 
-    def _means(self) -> tuple[Float[torch.Tensor, "L D"], Bool[torch.Tensor, " L"]]:
-        """Mean features of the watched windows by place, and which places any of them reaches."""
-        tokens, mask = stacked([self._encoded(batch) for batch in self._watched])
-        return (tokens * mask[..., None]).sum(0) / mask.sum(0).clamp(min=1)[:, None], mask.any(0)
+    def _means(self) -> Float[torch.Tensor, "L D"]:
+        """Mean features of the watched windows by place, up to the end of the longest prompt."""
+        tokens, mask = self._encoded(self._watched)
+        return (tokens * mask[..., None]).sum(0) / mask.sum(0)[:, None]
 
-    def _encoded(self, batch: Batch) -> tuple[Float[torch.Tensor, "B L D"], Bool[torch.Tensor, "B L"]]:
-        device = self.replicas.module.model.device
-        with torch.no_grad(), autocast(device):
-            tokens, mask = aligned(self.replicas.module.encode(batch.to(device)))
-        return tokens.float(), mask
+    def _encoded(self, windows: list[Batch]) -> tuple[Float[torch.Tensor, "N L D"], Bool[torch.Tensor, "N L"]]:
+        """Features at their places in the prompt, in float32."""
+        device, found = self.replicas.module.model.device, []
+        for batch in windows:
+            for first in range(0, batch.size, self.micro_batch):
+                rows = batch.rows(first, min(first + self.micro_batch, batch.size)).to(device)
+                with torch.no_grad(), autocast(device):
+                    tokens, mask = aligned(self.replicas.module.encode(rows))
+                found.append((tokens.float(), mask))
+        self.replicas.reshard()
+        return stacked(found)
 
     def _agree(self) -> None:
         """Rounding may differ between devices."""

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -37,6 +37,10 @@ from schemas.progress import Progress, open_progress
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on; one sentence says why and what to try."""
+
+
+class _Left(Exception):
+    """Validation was left, as the run was asked to stop."""
 
 
 class Stepped(NamedTuple):
@@ -98,7 +102,7 @@ class Trainer:
         self.passes = Passes(self.replicas, chosen, train.places[0], config.seed, self.clock)
         if self.replicas.sharded:  # other parameters took the place of the model's
             self.learning = {n: p for n, p in stage.model.named_parameters() if n in self.learning}
-        self.follower = Follower(followed(stage.model, self.modules), self.replicas, train, ranks)
+        self.follower = Follower(followed(stage.model, self.modules), self.replicas, train, ranks, chosen)
         self.optimisation = Optimisation(self.learning, config)
         if checkpoint:
             self.optimisation.load(checkpoint.optimizer, str(folder / CHECKPOINTS))
@@ -170,7 +174,7 @@ class Trainer:
             TrainingFailed: the loss or its gradient is not finite; the weights are as they were.
         """
         step = self.done
-        self.follower.begin_step()
+        self.follower.begin_step(step)
         self.optimisation.set_rate(step)
         draws = draws_of(self.stage, self.config, step)
         counts = self.ranks.sums(self.stage.counts(batch))
@@ -205,8 +209,12 @@ class Trainer:
         began = time.perf_counter()
         self.stage.model.eval()
         last, ranks = self.done == self.config.steps, self.ranks
-        with self.averaged():
-            tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._stop_if_asked)
+        try:
+            with self.averaged():
+                tally = evaluated(self.replicas, self.validation, ranks, self.config.seed, last, self._leave_if_asked)
+        except _Left:  # a checkpoint holds the weights themselves, not their averages
+            self._stop_if_asked()
+            raise
         metrics = self.stage.metrics(tally)
         self._validated = self.done, metrics["val_loss"]
         training_mode(self.stage.model, self.modules)
@@ -236,12 +244,13 @@ class Trainer:
     @contextmanager
     def averaged(self) -> Iterator[bool]:
         """Within this the model holds the averages of its weights, where there are any, with their statistics."""
-        with self.optimisation.averaged() as any_averages:
-            if not any_averages:
-                yield False
-                return
-            with self.follower.elsewhere():
-                yield True
+        try:
+            with self.optimisation.averaged() as any_averages:
+                self.replicas.reshard()
+                with self.follower.elsewhere() if any_averages else nullcontext():
+                    yield any_averages
+        finally:
+            self.replicas.reshard()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The state of the modules that learn, whole. Every rank must call this."""
@@ -288,6 +297,10 @@ class Trainer:
     def _due(self, every: int, done: int | None = None) -> bool:
         done = self.done if done is None else done
         return done % every == 0 or done == self.config.steps
+
+    def _leave_if_asked(self) -> None:
+        if self.ranks.any(self._stop.asked):
+            raise _Left
 
     def _stop_if_asked(self) -> None:
         """Raises:

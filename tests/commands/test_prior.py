@@ -82,7 +82,7 @@ def test_what_stage_1_taught_the_backbone_is_told_apart_by_a_policy_without_it(p
         "--train-backbone",
         "full",
         "--backbone-rate",
-        "5e-4",
+        "5e-5",
     ]
 
 

@@ -79,6 +79,13 @@ class Replicas:
         with lost_ranks():
             (loss * self.ranks.world).backward()
 
+    def reshard(self) -> None:
+        """Let the next pass gather the weights anew where each rank holds a part: those that a forward pass without a
+        backward one gathered are else used again, whatever the parts hold by then."""
+        for module in self.module.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
     @contextlib.contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
         """Around forward and backward of a micro-batch: only the last one's backward pass sums over the ranks."""
