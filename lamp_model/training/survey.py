@@ -1,4 +1,4 @@
-"""Statistics of the training set, computed before the first step and saved with the weights, and in stage 1 errors of
+"""Statistics of the training set, saved with the weights, and in stage 1, before the first step, errors of
 the linear probe.
 
 At most ``MOST`` windows, spread evenly, are encoded for it, and no more than fit into ``ROOM``.
