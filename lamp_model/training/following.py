@@ -131,5 +131,4 @@ class Follower:
     def _agree(self) -> None:
         """Rounding may differ between devices."""
         for norm in self.norms:
-            for buffer in norm.buffers():
-                self.ranks.copy_from_first(buffer)
+            self.ranks.copy_buffers_from_first(norm)

@@ -79,11 +79,9 @@ def _look_at_data(stage: Stage, training: Loader, validation: Loader | None, pre
     ranks.agreed(lambda: looked() if ranks.first else None, quick=False)
     if isinstance(stage, MotionStage) and ranks.world > 1:
         stage.baselines = ranks.from_first(stage.baselines)
-        for buffer in stage.model.motion_head.buffers():
-            ranks.copy_from_first(buffer)
+        ranks.copy_buffers_from_first(stage.model.motion_head)
     if isinstance(stage, PolicyStage) and ranks.world > 1 and stage.model.config.feature_norm != "none":
-        for buffer in stage.model.feature_norm.buffers():
-            ranks.copy_from_first(buffer)
+        ranks.copy_buffers_from_first(stage.model.feature_norm)
 
 
 def _watch(prepared: Prepared, stage: Stage) -> Watch:

@@ -1,6 +1,7 @@
 """Statistics of features stay true while the backbone learns, whatever ranks and interruptions there are."""
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -44,13 +45,21 @@ def longer(triplet):
     )
 
 
-def run(launch, folder, name, every=4, watched=8, micro_batch=None, **options) -> Any:
-    """A run of one or more ranks, and its trainer as it is at the end."""
+@contextmanager
+def seen_trainer(every=4, watched=8):
+    """Within this statistics are taken anew after so many steps and so many windows are watched; it yields a dictionary
+    that gets the run's trainer."""
     seen, step = {}, Trainer.step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(following, "EVERY", every)
         patch.setattr(following, "WATCHED", watched)
         patch.setattr(Trainer, "step", lambda self, batch: (seen.update(trainer=self), step(self, batch))[1])
+        yield seen
+
+
+def run(launch, folder, name, every=4, watched=8, micro_batch=None, **options) -> Any:
+    """A run of one or more ranks, and its trainer as it is at the end."""
+    with seen_trainer(every, watched) as seen:
         given = {key: value for key, value in (LEARNS | options).items() if value is not None}
         result = trained(launch, folder, name, micro_batch=micro_batch, options=given)
     return result if launch is not None else seen["trainer"]
@@ -124,8 +133,7 @@ def test_an_interrupted_run_goes_on_the_same(folder):
     (folder / "interrupted/model.safetensors").unlink()
     for step in (4, 6):
         shutil.rmtree(folder / f"interrupted/checkpoints/step-{step:06}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(following, "EVERY", 4)
+    with seen_trainer():
         trained(None, folder, "interrupted", resume=True)
     assert_same_weights(folder / "interrupted", folder / "alone")
 
@@ -162,7 +170,6 @@ def test_what_a_policy_standardises_is_followed_too(folder):
 
 def run_policy(folder, objective):
     """A run of stage 2 whose backbone learns through adapters."""
-    seen, step = {}, Trainer.step
     options = {
         **{name: value for name, value in OPTIONS.items() if name != "path_weight"},
         "objective": objective,
@@ -170,9 +177,7 @@ def run_policy(folder, objective):
         "train_backbone": "lora",
         "val_fraction": 0.0,
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(following, "EVERY", 4)
-        patch.setattr(Trainer, "step", lambda self, batch: (seen.update(trainer=self), step(self, batch))[1])
+    with seen_trainer() as seen:
         request = Request(2, folder / "shards", folder / objective, folder / "alone", options=options, device="cpu",
                           cache_features="off")  # fmt: skip
         train(smaller(prepare(request)))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 T = TypeVar("T")
 
@@ -93,6 +94,11 @@ class Ranks:
         if self.world > 1:
             with lost_ranks():
                 dist.broadcast(tensor, src=0)
+
+    def copy_buffers_from_first(self, module: nn.Module) -> None:
+        """Overwrite the buffers of a module and of its parts with those of rank 0."""
+        for buffer in module.buffers():
+            self.copy_from_first(buffer)
 
     def any(self, flag: bool) -> bool:
         """Whether it is true on any rank."""
