@@ -18,6 +18,8 @@ from schemas.files import write_whole
 
 MEASURED = ("motion_error", "hidden_state")
 """What stage 1 has learnt, as these scripts print it."""
+OUTCOMES = {"success": "success in closed loop", "lifted": "lifted the object"}
+"""What an episode came to, as ``EpisodeResult`` has it, and how a picture calls it."""
 
 
 def write_report(of: Experiment) -> str:
@@ -86,15 +88,17 @@ def _of_arm(of: Experiment, demos: int, arm: str, judged: dict, acted: dict) -> 
     if judged:
         told["action_error"] = {"mean": float(np.mean(list(judged.values()))), "interval": _interval(judged),
                                 "episodes": len(judged), "by_seed": _means(judged, _seed)}  # fmt: skip
-    if acted:
-        successes = sum(bool(one.success) for one in acted.values())
-        told["success"] = {
-            "successes": successes,
-            "episodes": len(acted),
-            "interval": list(wilson(successes, len(acted))),
-            "by_seed": _means({key: bool(one.success) for key, one in acted.items()}, _seed),
-        }
+    for name in OUTCOMES:
+        if outcomes := _outcomes(acted, name):
+            count = sum(outcomes.values())
+            told[name] = {"count": count, "episodes": len(outcomes), "interval": list(wilson(count, len(outcomes))),
+                          "by_seed": _means(outcomes, _seed)}  # fmt: skip
     return told
+
+
+def _outcomes(acted: dict[tuple[int, int, int], EpisodeResult], name: str) -> dict[tuple[int, int, int], bool]:
+    """One of ``OUTCOMES``, of the episodes that tell it."""
+    return {key: told for key, one in acted.items() if (told := getattr(one, name)) is not None}
 
 
 def _means(values: Mapping[tuple, float], of: Callable[[tuple], Any]) -> dict[Any, float]:
@@ -128,12 +132,13 @@ def _paired(one: dict, other: dict, acted: dict, others: dict) -> dict[str, Any]
         difference = float(np.mean([*differences.values()]))
         told["action_error"] = {"difference": difference, "interval": _interval(differences),
                                 "better": sum(d < 0 for d in differences.values()), "episodes": len(both)}  # fmt: skip
-    if both := sorted(acted.keys() & others.keys()):
-        mine, its = ([bool(results[key].success) for key in both] for results in (acted, others))
-        only = [sum(a and not b for a, b in zip(x, y, strict=True)) for x, y in ((mine, its), (its, mine))]
-        apart = {key: a - b for key, a, b in zip(both, mine, its, strict=True)}
-        told["success"] = {"only_first": only[0], "only_second": only[1], "pairs": len(both), "p_value": mcnemar(*only),
-                           "difference": (sum(mine) - sum(its)) / len(both), "interval": _interval(apart)}  # fmt: skip
+    for name in OUTCOMES:
+        outcomes, its = _outcomes(acted, name), _outcomes(others, name)
+        if both := sorted(outcomes.keys() & its.keys()):
+            apart = {key: outcomes[key] - its[key] for key in both}
+            only = [sum(value == sign for value in apart.values()) for sign in (1, -1)]
+            told[name] = {"only_first": only[0], "only_second": only[1], "pairs": len(both), "p_value": mcnemar(*only),
+                          "difference": sum(apart.values()) / len(both), "interval": _interval(apart)}  # fmt: skip
     return told
 
 
@@ -141,35 +146,47 @@ def as_markdown(found: dict[str, Any]) -> str:
     """Tables for a terminal and for docs/evidence.md."""
     lines = [*(line for text in found["stage1"].values() for line in (*text.splitlines(), ""))]
     lines += ["| demonstrations a task | arm | seeds | action error (95%) | by seed | success | 95% (Wilson) | by seed "
-              "| gate |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+              "| lifted | by seed | gate |", "|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for arm in found["arms"]:
-        error, success = arm.get("action_error"), arm.get("success")
-        off, rate = ("", ""), ("", "", "")
+        error, success, lifted = arm.get("action_error"), arm.get("success"), arm.get("lifted")
+        off, rate, raised = ("", ""), ("", "", ""), ("", "")
         if error:
             low, high = error["interval"]
             off = f"{error['mean']:.4f} ({low:.4f} to {high:.4f})", _of_seeds(error, "{:.4f}")
         if success:
             low, high = success["interval"]
-            shown = f"{success['successes']}/{success['episodes']}"
-            rate = shown, f"{100 * low:.0f} to {100 * high:.0f}%", _of_seeds(success, "{:.0%}")
+            rate = _counted(success), f"{100 * low:.0f} to {100 * high:.0f}%", _of_seeds(success, "{:.0%}")
+        if lifted:
+            raised = _counted(lifted), _of_seeds(lifted, "{:.0%}")
         gate = f"{arm['gate']:.2f}" if "gate" in arm else ""
-        cells = str(arm["demos"]), _named(arm, "arm"), str(arm["seeds"]), *off, *rate, gate
+        cells = str(arm["demos"]), _named(arm, "arm"), str(arm["seeds"]), *off, *rate, *raised, gate
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| demonstrations a task | pair | action error, difference (95%) | better on "
-              "| success, difference (95%) | success of only one | p |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+              "| success, difference (95%) | of only one | p | lifted, difference (95%) | of only one | p |",
+              "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for pair in found["pairs"]:
-        error, success = pair.get("action_error"), pair.get("success")
-        off, rate = ("", ""), ("", "", "")
+        error = pair.get("action_error")
+        off = ("", "")
         if error:
             low, high = error["interval"]
             off = f"{error['difference']:+.4f} ({low:+.4f} to {high:+.4f})", f"{error['better']} of {error['episodes']}"
-        if success:
-            low, high = success["interval"]
-            only = f"{success['only_first']}, {success['only_second']} of {success['pairs']}"
-            rate = f"{success['difference']:+.0%} ({low:+.0%} to {high:+.0%})", only, f"{success['p_value']:.2g}"
-        cells = str(pair["demos"]), f"{_named(pair, 'first')} - {pair['second']}", *off, *rate
+        outcomes = [cell for name in OUTCOMES for cell in _told_apart(pair.get(name))]
+        cells = str(pair["demos"]), f"{_named(pair, 'first')} - {pair['second']}", *off, *outcomes
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _counted(outcome: dict[str, Any]) -> str:
+    return f"{outcome['count']}/{outcome['episodes']}"
+
+
+def _told_apart(outcome: dict[str, Any] | None) -> tuple[str, str, str]:
+    """Three cells of a pair's row: by how much the first has it more often, how often only one has it, and p."""
+    if outcome is None:
+        return "", "", ""
+    low, high = outcome["interval"]
+    only = f"{outcome['only_first']}, {outcome['only_second']} of {outcome['pairs']}"
+    return f"{outcome['difference']:+.0%} ({low:+.0%} to {high:+.0%})", only, f"{outcome['p_value']:.2g}"
 
 
 def _of_seeds(measured: dict[str, Any], form: str) -> str:
@@ -186,17 +203,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     matplotlib.use("agg")
-    figure = Figure(figsize=(max(11, 2.2 * len(found["arms"])), 4))
-    axes = figure.subplots(1, 2)
+    titles = {"action_error": "action error, unseen demonstrations", **OUTCOMES}
+    titles = {name: title for name, title in titles.items() if any(name in arm for arm in found["arms"])}
+    figure = Figure(figsize=(max(5.5, 1.1 * len(found["arms"])) * len(titles), 4))
+    axes = figure.subplots(1, len(titles), squeeze=False)[0]
     colours = list(dict.fromkeys(arm["arm"] for arm in found["arms"]))
-    titles = {"action_error": "action error, unseen demonstrations", "success": "success in closed loop"}
     for axis, (name, title) in zip(axes, titles.items(), strict=True):
         shown = [arm for arm in found["arms"] if name in arm]
         axis.set(title=title)
-        if not shown:
-            continue
         labels = ["\n".join((arm["perturbed"] or "", arm["arm"], f"{arm['demos']} a task")).strip() for arm in shown]
-        values = [arm[name]["mean"] if name == "action_error" else arm[name]["successes"] / arm[name]["episodes"]
+        values = [arm[name]["mean"] if name == "action_error" else arm[name]["count"] / arm[name]["episodes"]
                   for arm in shown]  # fmt: skip
         spans = np.abs(np.array([arm[name]["interval"] for arm in shown]).reshape(-1, 2).T - np.array(values))
         axis.bar(labels, values, yerr=spans, capsize=4, color=[f"C{colours.index(arm['arm']) % 10}" for arm in shown])

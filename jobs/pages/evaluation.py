@@ -90,11 +90,13 @@ def _table(title: str, rates: Sequence[Rate]) -> str:
             percent(rate.percent),
             "-" if rate.interval is None else f"{rate.interval[0]:.1f} to {rate.interval[1]:.1f}%",
             percent(rate.paper),
+            f"{rate.lifted}/{rate.looked_at}" if rate.looked_at else "-",
             str(rate.errors or ""),
         ]
         for rate in rates
     ]
-    return numbers_table(Table(title, ["", "episodes", "success", "95% interval", "paper", "no outcome"], rows))
+    columns = ["", "episodes", "success", "95% interval", "paper", "lifted", "no outcome"]
+    return numbers_table(Table(title, columns, rows))
 
 
 def _figure(result: EpisodeResult) -> str:

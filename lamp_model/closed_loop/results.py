@@ -21,6 +21,8 @@ from schemas.files import write_whole
 from schemas.structured import structure
 from schemas.version import VERSION
 
+LIFTED_M = 0.03
+"""An object that was raised by so much was lifted: more than a hand that pushes or tips it does."""
 EVALUATION, EPISODES, LOCK = "evaluation.json", "episodes.jsonl", ".lock"
 
 
@@ -81,6 +83,8 @@ class EpisodeResult:
         video: path relative to the folder, where one was written.
         category: the kind of perturbation, where the benchmark names one.
         perturbed: what our own perturbations drew, by axis.
+        objects: of each object that the task is about, ``nearest_m`` and ``raised_m``: how near the hand came, and how
+            far it was raised (``lamp_model.closed_loop.simulation.handled_objects``). Empty where nobody looked.
     """
 
     suite: str
@@ -95,11 +99,19 @@ class EpisodeResult:
     video: str | None = None
     category: str | None = None
     perturbed: dict[str, Any] = field(default_factory=dict)
+    objects: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int, int]:
         """What names the episode: suite, task, initial state."""
         return self.suite, self.task, self.episode
+
+    @property
+    def lifted(self) -> bool | None:
+        """Whether an object that the task is about was lifted; None where nobody looked."""
+        if not self.objects or self.success is None:
+            return None
+        return any(one["raised_m"] >= LIFTED_M for one in self.objects.values())
 
     @property
     def told(self) -> str:

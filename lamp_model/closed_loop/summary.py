@@ -20,6 +20,7 @@ class Rate:
         name: the task's text, the suite or the benchmark.
         errors: episodes that came to no outcome; they are not among ``episodes``.
         paper: the published rate in per cent, where there is one.
+        lifted: in how many of ``looked_at`` episodes an object that the task is about was lifted.
     """
 
     name: str
@@ -27,6 +28,8 @@ class Rate:
     episodes: int
     errors: int = 0
     paper: float | None = None
+    lifted: int = 0
+    looked_at: int = 0
 
     @property
     def percent(self) -> float | None:
@@ -95,7 +98,8 @@ def rate_of(name: str, results: Sequence[EpisodeResult], paper: float | None = N
     """The rate of some results."""
     ended = [result for result in results if result.success is not None]
     successes = sum(bool(result.success) for result in ended)
-    return Rate(name, successes, len(ended), len(results) - len(ended), paper)
+    lifted = [result.lifted for result in ended if result.lifted is not None]
+    return Rate(name, successes, len(ended), len(results) - len(ended), paper, sum(lifted), len(lifted))
 
 
 def _suite(name: str, results: Sequence[EpisodeResult], cell: str) -> SuiteSummary:
@@ -116,6 +120,7 @@ def _rate(rate: Rate) -> dict[str, Any]:
     return {
         "name": rate.name, "successes": rate.successes, "episodes": rate.episodes, "errors": rate.errors,
         "percent": rate.percent, "interval_percent": rate.interval, "paper_percent": rate.paper,
+        "lifted": rate.lifted, "looked_at": rate.looked_at,
     }  # fmt: skip
 
 
@@ -130,6 +135,11 @@ def as_text(summary: Summary, tasks: bool = True) -> str:
     wide = min(max((len(name) for name, _ in rows), default=4), 70)
     lines = [f"{'':<{wide}}  success     rate   95% interval   paper"]
     lines += [f"{name[:wide]:<{wide}}  {row_text(rate)}" for name, rate in rows]
+    lines += [
+        f"{one.suite}: an object that the task is about was lifted in {one.whole.lifted} of {one.whole.looked_at}"
+        for one in summary.suites
+        if one.whole.looked_at
+    ]
     if seconds := summary.seconds:
         total = seconds.get("total") or sum(seconds.values()) or 1.0
         shares = ", ".join(f"{name} {100 * seconds[name] / total:.0f}%" for name in SPENT if name in seconds)

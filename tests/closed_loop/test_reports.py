@@ -47,6 +47,20 @@ def test_rates_count_what_has_an_outcome(tmp_path):
     assert "1 episodes came to no outcome and are not counted" in said
 
 
+def test_lifted_counts_episodes_that_tell_of_objects():
+    def raised(episode, success, *metres):
+        objects = {f"o{number}": {"nearest_m": 0.1, "raised_m": one} for number, one in enumerate(metres)}
+        return EpisodeResult("libero_object", 0, "t", episode, success, objects=objects)
+
+    some = [raised(0, True, 0.0, 0.1), raised(1, False, 0.02), raised(2, False, 0.05), raised(3, True)]
+    some.append(raised(4, None, 0.5))
+    assert [one.lifted for one in some] == [True, False, True, None, None]
+    summary = summarise(some)
+    assert (summary.suites[0].whole.lifted, summary.suites[0].whole.looked_at) == (2, 3)
+    assert "libero_object: an object that the task is about was lifted in 2 of 3" in as_text(summary)
+    assert "was lifted" not in as_text(summarise([raised(0, True)]))
+
+
 def test_perturbations_are_summed_by_kind_and_in_all():
     some = [
         EpisodeResult(f"libero_plus:{kind}:{suite}", 0, "t", 0, kind == "camera")

@@ -239,9 +239,10 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps({"episodes": judged}))
             lines = [
-                {"suite": "libero_object", "task": 0, "text": "t", "episode": e, "success": e < successes}
+                {"suite": "libero_object", "task": 0, "text": "t", "episode": e, "success": e < successes,
+                 "objects": {"soup": {"nearest_m": 0.02, "raised_m": 0.2 if e <= successes else 0.0}} if e < 4 else {}}
                 for e in range(5)
-            ]
+            ]  # fmt: skip
             path = folder / "evaluations" / name / "episodes.jsonl"
             path.parent.mkdir(parents=True)
             path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -251,6 +252,8 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
     assert {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}.items() <= pair["success"].items()
     assert pair["action_error"]["difference"] == pytest.approx(-0.1) and pair["action_error"]["better"] == 8
     assert "| 5 | motion | 0 | 0.1150" in text and "| 0.1150; 0.1150 | 6/10 |" in text and "| 60%; 60% |" in text
+    assert "| 8/8 | 100%; 100% |" in text and "| 4/8 | 50%; 50% |" in text  # lifted: of one episode nobody knows
+    assert {"only_first": 4, "only_second": 0, "pairs": 8}.items() <= pair["lifted"].items()
     assert pair["success"]["difference"] == pytest.approx(0.4)
     low, high = pair["success"]["interval"]  # five initial states, each of them twice
     assert 0 <= low < 0.4 < high <= 1 and low == pytest.approx(0.0) and high == pytest.approx(0.8)

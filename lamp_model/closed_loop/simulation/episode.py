@@ -53,8 +53,8 @@ async def run_episode(
         beat: called with what is waited for, before each wait: ``simulator`` or ``policy``.
 
     Returns:
-        ``success``, ``steps``, ``seconds`` in all and by what they were spent on, and what was ``perturbed``, if
-        anything was.
+        ``success``, ``steps``, ``seconds`` in all and by what they were spent on; what was ``perturbed`` and what
+        became of ``objects``, where the benchmark tells it.
 
     Raises:
         EpisodeFailed: the environment or the policy raised.
@@ -88,8 +88,8 @@ async def run_episode(
         result = await benchmark.get_result()
     success = bool(result["success"])
     await connection.end_episode({"success": success, "steps": steps})
-    drawn = {"perturbed": perturbed} if (perturbed := getattr(benchmark, "perturbed", {})) else {}
-    return {"success": success, "steps": steps, "seconds": clock.spent(), **drawn}
+    told = {name: value for name in ("perturbed", "objects") if (value := getattr(benchmark, name, {}))}
+    return {"success": success, "steps": steps, "seconds": clock.spent(), **told}
 
 
 class _Clock:

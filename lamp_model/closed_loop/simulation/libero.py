@@ -9,6 +9,7 @@ from vla_eval.benchmarks.libero.benchmark import LIBERO_DUMMY_ACTION, LIBERO_ENV
 from vla_eval.types import Action, Observation, Task
 
 from lamp_model.closed_loop.simulation.camera_gate import CameraGate
+from lamp_model.closed_loop.simulation.handled_objects import HandledObjects
 from lamp_model.closed_loop.simulation.perturbations.perturber import Perturber
 from lamp_model.closed_loop.simulation.perturbations.spec import episode_seed, parse
 
@@ -44,6 +45,7 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
         self.side = picture_size
         self._perturber = Perturber((), 0)
         self._gate: CameraGate | None = None
+        self._handled: HandledObjects | None = None
         self._resets = 0
 
     @property
@@ -55,6 +57,11 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
     def perturbed(self) -> dict[str, Any]:
         """What was drawn for the present episode, by axis."""
         return self._perturber.drawn
+
+    @property
+    def objects(self) -> dict[str, dict[str, float]]:
+        """What became of the objects that the present episode is about."""
+        return {} if self._handled is None else self._handled.told
 
     def reset(self, task: Task) -> Any:
         """Begin an episode; only the last settling step is rendered."""
@@ -80,13 +87,16 @@ class RenderOnDemandLIBERO(LIBEROBenchmark):
         if settle:
             self._gate.open = True
             raw, _, _, _ = self._env.step(LIBERO_DUMMY_ACTION)
+        self._handled = HandledObjects(self._env.env)
         return raw
 
     def step(self, action: Action) -> StepResult:
         """Take one step; ``observe: False`` in the action leaves its pictures out."""
-        assert self._gate is not None
+        assert self._gate is not None and self._handled is not None
         self._gate.open = bool(action.get("observe", True))
-        return super().step(action)
+        taken = super().step(action)
+        self._handled.look()
+        return taken
 
     def make_obs(self, raw_obs: Any, task: Task) -> Observation:
         """See ``LIBEROBenchmark``.
