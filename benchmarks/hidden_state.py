@@ -1,21 +1,26 @@
 """What the state that guides the policy tells: a linear probe of it, before and after stage 1, beside the features.
 
-    python benchmarks/hidden_state.py RUN [--data SHARDS] [--threads 1]
+    python benchmarks/hidden_state.py RUN [--data SHARDS] [--demonstrations OF_RUN OF_SHARDS] [--threads 1]
 
 Ridge regression, its strength chosen on episodes of the training split, from (1) the backbone's features, (2) the
 hidden state after one denoising step with the weights of before the first step, (3) the same after stage 1, to the
 motion (mean distance of moving points over that of "nothing moves") and to the next ten actions (root of the mean
 squared error over that of always the mean action). 1 knows nothing. If (3) is not better than (1), guidance by it tells
 the policy nothing new.
+
+With the folders of HDF5 files that the run's own shards and ``--data`` were built from it also probes for where the
+object stands that the task is about, in cm, in windows in which nothing has moved it yet.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from machine import at_least_one, describe
 from motion_run import load_run, windows_of
+from object_places import standing_at
 
 from lamp_model.data.loader import Loader
 from lamp_model.networks.motion_expert import MotionExpert
@@ -32,7 +37,8 @@ MOST = 2048
 class Windows:
     """Features, hidden states and what they should tell, over windows."""
 
-    def __init__(self, stage: MotionStage, fresh: MotionExpert, loader: Loader, most: int):
+    def __init__(self, stage: MotionStage, fresh: MotionExpert, loader: Loader, most: int, files: Path | None = None):
+        """``files``: the HDF5 files that the windows are from, for the places of objects."""
         numbers = loader.numbers[np.unique(np.linspace(0, len(loader.numbers) - 1, most).round().astype(int))]
         seen: dict[str, list[torch.Tensor]] = {name: [] for name in ("features", "before", "after")}
         truth, moving, actions, known = [], [], [], []
@@ -59,18 +65,51 @@ class Windows:
         self.seen["features"] = torch.cat(padded)
         self.truth, self.moving = torch.stack(truth), torch.stack(moving)
         self.actions, self.known = torch.cat(actions), torch.cat(known)
+        self.places = torch.full((len(numbers), 2), torch.nan)
+        self.tasks = np.full(len(numbers), "")
+        if files is not None:
+            sources = [loader.shards.read(int(number), flow=False).source for number in numbers]
+            self.tasks = np.array([source.file for source in sources])
+            for row, source in enumerate(sources):
+                place = standing_at(files, source.file, source.episode, source.frame)
+                if place is not None:
+                    self.places[row] = torch.from_numpy(place)
         self.episodes = np.unique(loader.shards.index["episode"][numbers], return_inverse=True)[1]
 
 
-def probe(fitted: Windows, judged: Windows, name: str) -> tuple[float, float]:
-    """Errors on motion and actions of ridge regression from one kind of state."""
-    x, new = fitted.seen[name], judged.seen[name]
-    width = min(x.shape[1], new.shape[1])
-    mean, deviation = x[:, :width].mean(0), x[:, :width].std(0)
-    scale = deviation + SPREAD * x.std()
-    x, new = (x[:, :width] - mean) / scale, (new[:, :width] - mean) / scale
-    ridge, inner = Ridge(x @ x.T), new @ x.T
-    all_rows = np.arange(len(x))
+Score = Callable[[torch.Tensor, Windows, torch.Tensor], float]
+"""(predicted rows, the windows that they are among, their numbers there) to an error, smaller is better."""
+
+
+class Probe:
+    """Ridge regressions from one kind of state."""
+
+    def __init__(self, fitted: Windows, judged: Windows, name: str):
+        x, new = fitted.seen[name], judged.seen[name]
+        width = min(x.shape[1], new.shape[1])
+        mean, deviation = x[:, :width].mean(0), x[:, :width].std(0)
+        scale = deviation + SPREAD * x.std()
+        x, new = (x[:, :width] - mean) / scale, (new[:, :width] - mean) / scale
+        self._fitted, self._judged = fitted, judged
+        self._gram, self._inner = x @ x.T, new @ x.T
+
+    def error(self, target: torch.Tensor, score: Score, rows: torch.Tensor, new: torch.Tensor) -> float:
+        """Of the judged windows with these numbers, after fitting those with these ``rows``, which ``target`` has."""
+        ridge = Ridge(self._gram[rows][:, rows])
+        strength = chosen_strength(
+            ridge,
+            self._fitted.episodes[rows.numpy()].tolist(),
+            target,
+            lambda found, numbers: score(found, self._fitted, rows[torch.from_numpy(numbers)]),
+        )
+        weights = ridge.weights(np.arange(len(rows)), self._inner[new][:, rows], strength)
+        return score(predict(weights, target), self._judged, new)
+
+
+def probe(fitted: Windows, judged: Windows, name: str) -> list[float]:
+    """Errors on motion, actions and, where they are known, places of objects."""
+    regression = Probe(fitted, judged, name)
+    every, all_judged = torch.arange(len(fitted.truth)), torch.arange(len(judged.truth))
 
     def motion_error(rows: torch.Tensor, windows: Windows, numbers: torch.Tensor) -> float:
         off = (rows.view(-1, *windows.truth.shape[1:]) - windows.truth[numbers]).norm(dim=-1)
@@ -85,21 +124,34 @@ def probe(fitted: Windows, judged: Windows, name: str) -> tuple[float, float]:
         off = ((rows.view_as(wanted) - wanted) ** 2)[windows.known[numbers]].mean()
         return float((off / (wanted**2)[windows.known[numbers]].mean()).sqrt())
 
-    found = []
-    targets = (
-        (fitted.truth.flatten(1), motion_error),
-        (((fitted.actions - actions_mean) / actions_scale).flatten(1), action_error),
-    )
-    for target, error in targets:
-        strength = chosen_strength(
-            ridge,
-            fitted.episodes.tolist(),
-            target,
-            lambda rows, numbers, error=error: error(rows, fitted, torch.from_numpy(numbers)),
-        )
-        rows = predict(ridge.weights(all_rows, inner, strength), target)
-        found.append(error(rows, judged, torch.arange(len(rows))))
-    return found[0], found[1]
+    scaled = ((fitted.actions - actions_mean) / actions_scale).flatten(1)
+    found = [
+        regression.error(fitted.truth.flatten(1), motion_error, every, all_judged),
+        regression.error(scaled, action_error, every, all_judged),
+    ]
+    standing, judged_standing = _standing(fitted), _standing(judged)
+    if len(standing) and len(judged_standing):
+        found.append(regression.error(fitted.places[standing], _place_error, standing, judged_standing))
+    return found
+
+
+def _standing(windows: Windows) -> torch.Tensor:
+    """Numbers of the windows in which the object has not been moved."""
+    return (~windows.places.isnan().any(1)).nonzero()[:, 0]
+
+
+def _place_error(rows: torch.Tensor, windows: Windows, numbers: torch.Tensor) -> float:
+    """Mean distance in cm."""
+    return float((rows - windows.places[numbers]).norm(dim=-1).mean() * 100)
+
+
+def _place_unseen(fitted: Windows, judged: Windows) -> float:
+    """The same of always the mean place of the task."""
+    standing, judged_standing = _standing(fitted), _standing(judged)
+    tasks, known = fitted.tasks[standing.numpy()], fitted.places[standing]
+    means = {task: known[torch.from_numpy(tasks == task)].mean(0) for task in np.unique(tasks)}
+    always = torch.stack([means.get(task, known.mean(0)) for task in judged.tasks[judged_standing.numpy()]])
+    return _place_error(always, judged, judged_standing)
 
 
 def main() -> None:
@@ -107,6 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--demonstrations", type=Path, nargs=2, metavar="FOLDER", default=(None, None))
     parser.add_argument("--threads", type=at_least_one, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -118,17 +171,21 @@ def main() -> None:
     fresh = MotionExpert(config.model.motion, stage.model.qwen_vl_interface.width).eval().requires_grad_(False)
     for name, buffer in stage.model.motion_head.named_buffers():
         fresh.get_buffer(name).copy_(buffer)
-    fitted, judged = (Windows(stage, fresh, loader, MOST) for loader in (training, held_out))
+    both = zip((training, held_out), args.demonstrations, strict=True)
+    fitted, judged = (Windows(stage, fresh, loader, MOST, files) for loader, files in both)
     print(f"fitted on {len(fitted.truth)} windows, judged on {len(judged.truth)}; strengths {STRENGTHS}")
-    print("| from | motion, moving points | next 10 actions |\n|---|---|---|")
+    columns = ["from", "motion, moving points", "next 10 actions"]
+    if args.demonstrations[0] is not None:
+        columns.append(f"place of the object, cm (always the task's mean: {_place_unseen(fitted, judged):.2f})")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     labels = {
         "features": "features of the backbone",
         "before": "hidden state before stage 1",
         "after": "hidden state after stage 1",
     }
     for name, label in labels.items():
-        motion, actions = probe(fitted, judged, name)
-        print(f"| {label} | {motion:.3f} | {actions:.3f} |", flush=True)
+        errors = probe(fitted, judged, name)
+        print(f"| {label} | {' | '.join(f'{error:.3f}' for error in errors)} |", flush=True)
 
 
 if __name__ == "__main__":

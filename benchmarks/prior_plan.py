@@ -179,7 +179,7 @@ def steps_of(of: Experiment) -> Iterator[Step]:
         yield _build(f"actions-{demos}", of, demonstrations, _chosen(demos), words)
     yield from _judged(of, None)
     yield _build("judged-flow", of, *_judged_on(of, None), simulated)
-    yield from _priors(of)
+    yield from _priors(of, flow_from)
     for demos, arm, seed in of.policies():
         name = name_of(demos, arm, seed)
         run = of.folder / "policies" / name
@@ -211,8 +211,8 @@ def _judged_on(of: Experiment, perturbed: str | None) -> tuple[Path, tuple[str, 
     return of.folder / f"{_under('judged', perturbed)}-demos" / of.suite, _chosen(of.judged)
 
 
-def _priors(of: Experiment) -> Iterator[Step]:
-    """Runs of stage 1 that the arms need, and what they have learnt."""
+def _priors(of: Experiment, flow_from: Path) -> Iterator[Step]:
+    """Runs of stage 1 that the arms need, and what they have learnt; ``flow_from``: the files with what they saw."""
     learns = (*TAUGHT, "--warmup", "50") if of.train_backbone == "full" else ("--train-backbone", of.train_backbone)
     steps = ("--steps", str(of.stage1_steps)) if of.stage1_steps else ()
     common = ("--preset", of.preset, "--data", str(of.folder / "flow"), *EVERYTHING, *of.stage1)
@@ -229,7 +229,8 @@ def _priors(of: Experiment) -> Iterator[Step]:
     if "untrained" in of.arms:
         words = ("--stage", "1", *common, *taught, "--steps", "1", "--learning-rate", "1e-9", "--minimum-rate", "0")
         yield _train("stage1-untrained", "stage1", of, of.folder / "stage1-untrained", words)
-    for script, options in (("motion_error", ("--windows", "160")), ("hidden_state", ())):
+    files = ("--demonstrations", str(flow_from), str(_judged_on(of, None)[0]))
+    for script, options in (("motion_error", ("--windows", "160")), ("hidden_state", files)):
         words = ("python", f"benchmarks/{script}.py", str(prior), "--data", str(of.folder / "judged-flow"), *options)
         yield Step(script, "measure", (*words, "--threads", str(of.threads)), keep=of.folder / f"{script}.txt")
 

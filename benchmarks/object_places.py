@@ -1,0 +1,53 @@
+"""Where the object stands that a simulated demonstration takes, from LIBERO's HDF5 files."""
+
+import functools
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+STILL_M = 0.01
+"""An object that moved by less still stands where it stood."""
+OF_INTEREST = re.compile(r"\(:obj_of_interest\s+(\S+)")
+
+
+def standing_at(folder: Path, file: str, episode: str, frame: int) -> np.ndarray | None:
+    """Place on the table (2, metres, world) of the first object that a task's BDDL file names as of interest.
+
+    Args:
+        folder, file, episode, frame: of the sample, as its ``source`` names them. A frame shows what its action led to.
+
+    Returns:
+        None once it was moved.
+
+    Raises:
+        ValueError: the file's scene and states do not belong together.
+    """
+    places = _places(folder / file, episode)
+    frame = min(frame + 1, len(places) - 1)
+    return None if np.linalg.norm(places[frame] - places[0]) > STILL_M else places[frame, :2]
+
+
+@functools.lru_cache(maxsize=512)
+def _places(path: Path, episode: str) -> np.ndarray:
+    """The object's places (N x 3) at all states of an episode."""
+    with h5py.File(path) as file:
+        data: Any = file["data"]
+        found = OF_INTEREST.search(str(data.attrs["bddl_file_content"]))
+        states, model = data[episode]["states"][()], str(data[episode].attrs["model_file"])
+    if found is None:
+        raise ValueError(f"{path} names no object of interest")
+    addresses, coordinates, velocities = {}, 0, 0
+    for joint in ET.fromstring(model).iterfind("worldbody//*"):  # depth first, as MuJoCo numbers them
+        if joint.tag in ("joint", "freejoint"):
+            free = joint.tag == "freejoint" or joint.get("type") == "free"
+            addresses[joint.get("name")] = coordinates
+            coordinates, velocities = coordinates + (7 if free else 1), velocities + (6 if free else 1)
+    if states.shape[1] != 1 + coordinates + velocities:
+        raise ValueError(f"{path}, {episode}: a state has {states.shape[1]} numbers, its scene 1 + {coordinates} + "
+                         f"{velocities}")  # fmt: skip
+    first = 1 + addresses[f"{found[1]}_joint0"]
+    return states[:, first : first + 3]
