@@ -1,6 +1,7 @@
 """What the state that guides the policy tells: a linear probe of it, before and after stage 1, beside the features.
 
-    python benchmarks/hidden_state.py RUN [--data SHARDS] [--demonstrations OF_RUN OF_SHARDS] [--threads 1]
+    python benchmarks/hidden_state.py RUN [--data SHARDS] [--threads 1]
+        [--demonstrations OF_RUN OF_SHARDS [--fit-on 5 20]]
 
 Ridge regression, its strength chosen on episodes of the training split, from (1) the backbone's features, (2) the
 hidden state after one denoising step with the weights of before the first step, (3) the same after stage 1, to the
@@ -9,11 +10,12 @@ squared error over that of always the mean action). 1 knows nothing. If (3) is n
 the policy nothing new.
 
 With the folders of HDF5 files that the run's own shards and ``--data`` were built from it also probes for where the
-object stands that the task is about, in cm, in windows in which nothing has moved it yet.
+object stands that the task is about, in cm, in windows in which nothing has moved it yet: fitted on all, and on the
+first so many demonstrations of each task, as a policy of so many would have to.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +68,11 @@ class Windows:
         self.truth, self.moving = torch.stack(truth), torch.stack(moving)
         self.actions, self.known = torch.cat(actions), torch.cat(known)
         self.places = torch.full((len(numbers), 2), torch.nan)
-        self.tasks = np.full(len(numbers), "")
+        self.tasks, self.demonstration = np.full(len(numbers), ""), np.zeros(len(numbers), int)
         if files is not None:
             sources = [loader.shards.read(int(number), flow=False).source for number in numbers]
             self.tasks = np.array([source.file for source in sources])
+            self.demonstration = np.array([int(source.episode.removeprefix("demo_")) for source in sources])
             for row, source in enumerate(sources):
                 place = standing_at(files, source.file, source.episode, source.frame)
                 if place is not None:
@@ -106,8 +109,9 @@ class Probe:
         return score(predict(weights, target), self._judged, new)
 
 
-def probe(fitted: Windows, judged: Windows, name: str) -> list[float]:
-    """Errors on motion, actions and, where they are known, places of objects."""
+def probe(fitted: Windows, judged: Windows, name: str, fit_on: Sequence[int]) -> list[float]:
+    """Errors on motion, actions and, where they are known, places of objects: fitted on the first so many
+    demonstrations of each task, and on all."""
     regression = Probe(fitted, judged, name)
     every, all_judged = torch.arange(len(fitted.truth)), torch.arange(len(judged.truth))
 
@@ -131,7 +135,9 @@ def probe(fitted: Windows, judged: Windows, name: str) -> list[float]:
     ]
     standing, judged_standing = _standing(fitted), _standing(judged)
     if len(standing) and len(judged_standing):
-        found.append(regression.error(fitted.places[standing], _place_error, standing, judged_standing))
+        number = torch.from_numpy(fitted.demonstration)[standing]
+        for rows in (*(standing[number < count] for count in fit_on), standing):
+            found.append(regression.error(fitted.places[rows], _place_error, rows, judged_standing))
     return found
 
 
@@ -160,6 +166,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--demonstrations", type=Path, nargs=2, metavar="FOLDER", default=(None, None))
+    parser.add_argument("--fit-on", type=at_least_one, nargs="+", default=[])
     parser.add_argument("--threads", type=at_least_one, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -176,7 +183,8 @@ def main() -> None:
     print(f"fitted on {len(fitted.truth)} windows, judged on {len(judged.truth)}; strengths {STRENGTHS}")
     columns = ["from", "motion, moving points", "next 10 actions"]
     if args.demonstrations[0] is not None:
-        columns.append(f"place of the object, cm (always the task's mean: {_place_unseen(fitted, judged):.2f})")
+        print(f"place of the object: {_place_unseen(fitted, judged):.2f} cm off if it is always the task's mean")
+        columns += [f"place, cm, from {count} a task" for count in args.fit_on] + ["place, cm, from all"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     labels = {
         "features": "features of the backbone",
@@ -184,7 +192,7 @@ def main() -> None:
         "after": "hidden state after stage 1",
     }
     for name, label in labels.items():
-        errors = probe(fitted, judged, name)
+        errors = probe(fitted, judged, name, args.fit_on)
         print(f"| {label} | {' | '.join(f'{error:.3f}' for error in errors)} |", flush=True)
 
 

@@ -229,7 +229,7 @@ def _priors(of: Experiment, flow_from: Path) -> Iterator[Step]:
     if "untrained" in of.arms:
         words = ("--stage", "1", *common, *taught, "--steps", "1", "--learning-rate", "1e-9", "--minimum-rate", "0")
         yield _train("stage1-untrained", "stage1", of, of.folder / "stage1-untrained", words)
-    files = ("--demonstrations", str(flow_from), str(_judged_on(of, None)[0]))
+    files = ("--demonstrations", str(flow_from), str(_judged_on(of, None)[0]), "--fit-on", *map(str, of.demos))
     for script, options in (("motion_error", ("--windows", "160")), ("hidden_state", files)):
         words = ("python", f"benchmarks/{script}.py", str(prior), "--data", str(of.folder / "judged-flow"), *options)
         yield Step(script, "measure", (*words, "--threads", str(of.threads)), keep=of.folder / f"{script}.txt")

@@ -6,6 +6,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 import tyro
 
@@ -218,6 +220,26 @@ def test_what_varies_does_so_in_all_demonstrations_and_in_every_episode(prior, o
         words = step.command[step.command.index("--perturb") + 1 :][:2]
         assert words[0] == "layout:1" and (words[1] == "light:1") == ("light" in step.name)
     assert {step.name for step in seen} >= {"collect", "collect-flow-demos", "collect-judged-light-1"}
+
+
+def test_the_place_of_an_object_is_told_until_it_is_moved(prior, tmp_path):
+    places = importlib.import_module("object_places")
+    scene = """<mujoco><worldbody><body><joint name="arm"/><body><joint name="finger" type="slide"/></body></body>
+        <body><freejoint name="basket_1_joint0"/></body><body><joint name="soup_1_joint0" type="free"/></body>
+        </worldbody></mujoco>"""
+    states = np.zeros((4, 1 + 2 + 14 + 1 + 1 + 12))
+    states[:, 1 + 2 + 7 :][:, :3] = [0.1, 0.2, 0.03]
+    states[2:, 1 + 2 + 7] += [0.005, 0.5]  # shaken, then taken away
+    with h5py.File(tmp_path / "soup.hdf5", "w") as file:
+        file.create_group("data").attrs["bddl_file_content"] = "(:obj_of_interest\n  soup_1\n  basket_1\n)"
+        for name, kept in (("demo_0", states), ("demo_1", states[:, :-1])):
+            file[f"data/{name}/states"] = kept
+            file[f"data/{name}"].attrs["model_file"] = scene
+    told = [places.standing_at(tmp_path, "soup.hdf5", "demo_0", frame) for frame in range(4)]
+    assert told[0] == pytest.approx([0.1, 0.2]) and told[1] == pytest.approx([0.105, 0.2])  # what an action led to
+    assert told[2] is None and told[3] is None
+    with pytest.raises(ValueError, match=r"demo_1: a state has 30 numbers, its scene 1 \+ 16 \+ 14"):
+        places.standing_at(tmp_path, "soup.hdf5", "demo_1", 0)
 
 
 def test_a_report_tells_errors_under_a_perturbation_apart(prior, of):
