@@ -26,14 +26,18 @@ def standing_at(folder: Path, file: str, episode: str, frame: int) -> np.ndarray
     Raises:
         ValueError: the file's scene and states do not belong together.
     """
-    places = _places(folder / file, episode)
-    frame = min(frame + 1, len(places) - 1)
-    return None if np.linalg.norm(places[frame] - places[0]) > STILL_M else places[frame, :2]
+    stood = places(folder / file, episode)
+    frame = min(frame + 1, len(stood) - 1)
+    return None if np.linalg.norm(stood[frame] - stood[0]) > STILL_M else stood[frame, :2]
 
 
 @functools.lru_cache(maxsize=512)
-def _places(path: Path, episode: str) -> np.ndarray:
-    """The object's places (N x 3) at all states of an episode."""
+def places(path: Path, episode: str) -> np.ndarray:
+    """Places (N x 3, metres, world) of that object in all states of an episode.
+
+    Raises:
+        ValueError: the file's scene and states do not belong together.
+    """
     with h5py.File(path) as file:
         data: Any = file["data"]
         found = OF_INTEREST.search(str(data.attrs["bddl_file_content"]))

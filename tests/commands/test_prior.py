@@ -242,6 +242,24 @@ def test_the_place_of_an_object_is_told_until_it_is_moved(prior, tmp_path):
         places.standing_at(tmp_path, "soup.hdf5", "demo_1", 0)
 
 
+def test_a_hand_that_goes_to_the_mean_place_follows_no_object(prior):
+    reach = importlib.import_module("reach")
+    chance, task = np.random.default_rng(0), np.repeat(["soup", "milk"], 100)
+    mean = np.where(task[:, None] == "soup", [0.1, 0.2], [-0.1, 0.0])
+    displaced = reach._without_means(chance.uniform(-0.02, 0.02, (200, 2)), task)
+    stood = mean + displaced
+    now = mean + chance.normal((0.1, -0.05), 0.01, (200, 2))
+    windows = reach.Windows(np.arange(200), np.full(200, 15), now, stood, stood, displaced, task)
+    metres = 0.04  # that an action moves the hand
+    right, half, blind = ((mean + share * displaced - now) / metres for share in (1, 0.5, 0))
+    told = [reach.reached(windows, sums, right) for sums in (right, half, blind)]
+    assert [one["follows_x"] for one in told] == pytest.approx([1, 0.5, 0], abs=1e-9)
+    assert [one["follows_y"] for one in told] == pytest.approx([1, 0.5, 0], abs=1e-9)
+    lengths = np.linalg.norm(displaced, axis=1).mean() * 100
+    assert [one["predicted"] for one in told] == pytest.approx([0, lengths / 2, lengths], abs=1e-9)
+    assert told[2]["recorded"] == pytest.approx(0, abs=1e-9)
+
+
 def test_a_report_tells_errors_under_a_perturbation_apart(prior, of):
     for suffix, error in (("", 0.1), ("-light-1", 0.3)):
         path = of.folder / "judged-actions" / f"demos5-none-seed0{suffix}.json"
