@@ -83,8 +83,9 @@ class EpisodeResult:
         video: path relative to the folder, where one was written.
         category: the kind of perturbation, where the benchmark names one.
         perturbed: what our own perturbations drew, by axis.
-        objects: of each object that the task is about, ``nearest_m`` and ``raised_m``: how near the hand came, and how
-            far it was raised (``lamp_model.closed_loop.simulation.handled_objects``). Empty where nobody looked.
+        objects: of each object that the goal wants elsewhere, ``nearest_m`` and ``raised_m``: how near the hand came,
+            and how far it was raised (``lamp_model.closed_loop.simulation.handled_objects``). Empty where there is none
+            and where nobody looked.
     """
 
     suite: str
@@ -108,7 +109,7 @@ class EpisodeResult:
 
     @property
     def lifted(self) -> bool | None:
-        """Whether an object that the task is about was lifted; None where nobody looked."""
+        """Whether an object that the goal wants elsewhere was lifted; None where nothing is told of any."""
         if not self.objects or self.success is None:
             return None
         return any(one["raised_m"] >= LIFTED_M for one in self.objects.values())

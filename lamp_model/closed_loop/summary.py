@@ -20,7 +20,7 @@ class Rate:
         name: the task's text, the suite or the benchmark.
         errors: episodes that came to no outcome; they are not among ``episodes``.
         paper: the published rate in per cent, where there is one.
-        lifted: in how many of ``looked_at`` episodes an object that the task is about was lifted.
+        lifted: in how many of ``looked_at`` episodes an object that the goal wants elsewhere was lifted.
     """
 
     name: str
@@ -136,7 +136,7 @@ def as_text(summary: Summary, tasks: bool = True) -> str:
     lines = [f"{'':<{wide}}  success     rate   95% interval   paper"]
     lines += [f"{name[:wide]:<{wide}}  {row_text(rate)}" for name, rate in rows]
     lines += [
-        f"{one.suite}: an object that the task is about was lifted in {one.whole.lifted} of {one.whole.looked_at}"
+        f"{one.suite}: an object of the goal was lifted in {one.whole.lifted} of {one.whole.looked_at}"
         for one in summary.suites
         if one.whole.looked_at
     ]

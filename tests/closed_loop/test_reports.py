@@ -57,7 +57,7 @@ def test_lifted_counts_episodes_that_tell_of_objects():
     assert [one.lifted for one in some] == [True, False, True, None, None]
     summary = summarise(some)
     assert (summary.suites[0].whole.lifted, summary.suites[0].whole.looked_at) == (2, 3)
-    assert "libero_object: an object that the task is about was lifted in 2 of 3" in as_text(summary)
+    assert "libero_object: an object of the goal was lifted in 2 of 3" in as_text(summary)
     assert "was lifted" not in as_text(summarise([raised(0, True)]))
 
 

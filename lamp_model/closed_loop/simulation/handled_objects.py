@@ -1,4 +1,4 @@
-"""What an episode did with the objects that its task is about: how near the hand came, and how far they were lifted."""
+"""What an episode did with the objects that its goal wants elsewhere: how near the hand came, how far they rose."""
 
 from typing import Any
 
@@ -6,13 +6,15 @@ import numpy as np
 
 
 class HandledObjects:
-    """Follows the objects of a LIBERO task. Places inside of others, such as a drawer, are not followed."""
+    """Follows the objects that a LIBERO task's goal puts on or into something: not what they are put into, and none
+    where only a drawer or a knob is moved."""
 
     def __init__(self, environment: Any):
         """``environment`` is a robosuite environment of LIBERO whose episode is about to begin."""
         self._environment = environment
-        known = environment.obj_body_id
-        self._bodies = {name: known[name] for name in environment.obj_of_interest if name in known}
+        goal = [state[1] for state in environment.parsed_problem["goal_state"] if len(state) == 3]
+        wanted = [name for name in dict.fromkeys(goal) if name in environment.objects_dict]
+        self._bodies = {name: environment.obj_body_id[name] for name in wanted}
         self._began = {name: self._place(body)[2] for name, body in self._bodies.items()}
         self._nearest = dict.fromkeys(self._bodies, np.inf)
         self._raised = dict.fromkeys(self._bodies, 0.0)
