@@ -10,8 +10,8 @@ squared error over that of always the mean action). 1 knows nothing. If (3) is n
 the policy nothing new.
 
 With the folders of HDF5 files that the run's own shards and ``--data`` were built from it also probes for where the
-object stands that the task is about, in cm, in windows in which nothing has moved it yet: fitted on all, and on the
-first so many demonstrations of each task, as a policy of so many would have to.
+object stands that the goal wants elsewhere, in cm, in windows in which nothing has moved it yet: fitted on all, and on
+the first so many demonstrations of each task, as a policy of so many would have to.
 """
 
 import argparse
@@ -182,7 +182,7 @@ def main() -> None:
     fitted, judged = (Windows(stage, fresh, loader, MOST, files) for loader, files in both)
     print(f"fitted on {len(fitted.truth)} windows, judged on {len(judged.truth)}; strengths {STRENGTHS}")
     columns = ["from", "motion, moving points", "next 10 actions"]
-    if args.demonstrations[0] is not None:
+    if len(_standing(fitted)) and len(_standing(judged)):
         print(f"place of the object: {_place_unseen(fitted, judged):.2f} cm off if it is always the task's mean")
         columns += [f"place, cm, from {count} a task" for count in args.fit_on] + ["place, cm, from all"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")

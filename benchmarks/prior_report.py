@@ -80,7 +80,7 @@ def _of_arm(of: Experiment, demos: int, arm: str, judged: dict, acted: dict) -> 
     runs = [of.folder / "policies" / name_of(demos, arm, seed) for seed in of.seeds]
     configs = [finished_run(run) for run in runs if (run / "model.safetensors").exists()]
     gates = [line["gate"] for run in runs for line in read_metrics(run / METRICS)[-2:] if "gate" in line]
-    told: dict[str, Any] = {"seeds": len(configs)}
+    told: dict[str, Any] = {"seeds": len({_seed(key) for key in (*judged, *acted)})}
     if configs:
         told |= {"steps": configs[0].training.steps, "batch": configs[0].training.batch_size}
     if gates:

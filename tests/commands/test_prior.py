@@ -231,7 +231,9 @@ def test_the_place_of_an_object_is_told_until_it_is_moved(prior, tmp_path):
     states[:, 1 + 2 + 7 :][:, :3] = [0.1, 0.2, 0.03]
     states[2:, 1 + 2 + 7] += [0.005, 0.5]  # shaken, then taken away
     with h5py.File(tmp_path / "soup.hdf5", "w") as file:
-        file.create_group("data").attrs["bddl_file_content"] = "(:obj_of_interest\n  soup_1\n  basket_1\n)"
+        file.create_group("data").attrs["bddl_file_content"] = (
+            "(:goal\n (And (Open lid_1) (In soup_1 basket_1_inside)))"
+        )
         for name, kept in (("demo_0", states), ("demo_1", states[:, :-1])):
             file[f"data/{name}/states"] = kept
             file[f"data/{name}"].attrs["model_file"] = scene
@@ -240,6 +242,11 @@ def test_the_place_of_an_object_is_told_until_it_is_moved(prior, tmp_path):
     assert told[2] is None and told[3] is None
     with pytest.raises(ValueError, match=r"demo_1: a state has 30 numbers, its scene 1 \+ 16 \+ 14"):
         places.standing_at(tmp_path, "soup.hdf5", "demo_1", 0)
+    with h5py.File(tmp_path / "stove.hdf5", "w") as file:
+        file.create_group("data").attrs["bddl_file_content"] = "(:goal\n (And (Turnon stove_1)))"
+        file["data/demo_0/states"] = states
+        file["data/demo_0"].attrs["model_file"] = scene
+    assert places.standing_at(tmp_path, "stove.hdf5", "demo_0", 0) is None  # nothing is put anywhere
 
 
 def test_a_hand_that_goes_to_the_mean_place_follows_no_object(prior):
@@ -247,17 +254,18 @@ def test_a_hand_that_goes_to_the_mean_place_follows_no_object(prior):
     chance, task = np.random.default_rng(0), np.repeat(["soup", "milk"], 100)
     mean = np.where(task[:, None] == "soup", [0.1, 0.2], [-0.1, 0.0])
     displaced = reach._without_means(chance.uniform(-0.02, 0.02, (200, 2)), task)
-    stood = mean + displaced
-    now = mean + chance.normal((0.1, -0.05), 0.01, (200, 2))
-    windows = reach.Windows(np.arange(200), np.full(200, 15), now, stood, stood, displaced, task)
+    end = mean + displaced
+    now = mean + chance.normal((0.1, -0.05), 0.01, (200, 2)) + 0.5 * displaced  # the hand is half way there
+    windows = reach.Windows(np.arange(200), chance.integers(5, 11, 200), now, end, displaced, task)
     metres = 0.04  # that an action moves the hand
     right, half, blind = ((mean + share * displaced - now) / metres for share in (1, 0.5, 0))
-    told = [reach.reached(windows, sums, right) for sums in (right, half, blind)]
-    assert [one["follows_x"] for one in told] == pytest.approx([1, 0.5, 0], abs=1e-9)
-    assert [one["follows_y"] for one in told] == pytest.approx([1, 0.5, 0], abs=1e-9)
-    lengths = np.linalg.norm(displaced, axis=1).mean() * 100
-    assert [one["predicted"] for one in told] == pytest.approx([0, lengths / 2, lengths], abs=1e-9)
-    assert told[2]["recorded"] == pytest.approx(0, abs=1e-9)
+    eyeless = reach.eyeless(windows, right)
+    told = [reach.reached(windows, sums, right) for sums in (right, half, blind, eyeless)]
+    assert [x for _, x, _ in told] == pytest.approx([1, 0.5, 0, 0], abs=1e-9)
+    assert [y for _, _, y in told] == pytest.approx([1, 0.5, 0, 0], abs=1e-9)
+    off = np.linalg.norm(displaced, axis=1).mean() * 100
+    assert [one[0] for one in told[:3]] == pytest.approx([0, off / 2, off], abs=1e-9)
+    assert 0.5 * off < told[3][0] < off
 
 
 def test_a_report_tells_errors_under_a_perturbation_apart(prior, of):
@@ -266,7 +274,7 @@ def test_a_report_tells_errors_under_a_perturbation_apart(prior, of):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"episodes": {"a": {"action_error": error}, "b": {"action_error": error}}}))
     text = prior.write_report(of)
-    assert "| 5 | none | 0 | 0.1000" in text and "| 5 | light:1: none | 0 | 0.3000" in text
+    assert "| 5 | none | 1 | 0.1000" in text and "| 5 | light:1: none | 1 | 0.3000" in text
 
 
 def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
@@ -291,7 +299,7 @@ def test_a_report_is_made_of_what_there_is(prior, of, tmp_path):
     (pair,) = found["pairs"]
     assert {"only_first": 4, "only_second": 0, "pairs": 10, "p_value": 0.125}.items() <= pair["success"].items()
     assert pair["action_error"]["difference"] == pytest.approx(-0.1) and pair["action_error"]["better"] == 8
-    assert "| 5 | motion | 0 | 0.1150" in text and "| 0.1150; 0.1150 | 6/10 |" in text and "| 60%; 60% |" in text
+    assert "| 5 | motion | 2 | 0.1150" in text and "| 0.1150; 0.1150 | 6/10 |" in text and "| 60%; 60% |" in text
     assert "| 8/8 | 100%; 100% |" in text and "| 4/8 | 50%; 50% |" in text  # lifted: of one episode nobody knows
     assert {"only_first": 4, "only_second": 0, "pairs": 8}.items() <= pair["lifted"].items()
     assert pair["success"]["difference"] == pytest.approx(0.4)
