@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import re
+from ctypes.util import find_library
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,14 @@ class AssetFolders:
         return self.libero_assets or (package / "libero" / "assets" if package else None)
 
 
+def _choose_renderer() -> None:
+    """Set ``MUJOCO_GL``, which mujoco reads when it is first imported, unless somebody has: OSMesa, which draws in
+    software, or EGL where only that is installed."""
+    if "MUJOCO_GL" not in os.environ:
+        only_egl = find_library("EGL") and not find_library("OSMesa")
+        os.environ["MUJOCO_GL"] = "egl" if only_egl else "osmesa"
+
+
 def physics_library(what: str) -> Any:
     """The package mujoco, for work that draws nothing.
 
@@ -62,7 +71,7 @@ def physics_library(what: str) -> Any:
     """
     if importlib.util.find_spec("mujoco") is None:
         raise MissingDependency(f"{what} needs mujoco: pip install 'lamp-robotics[sim]'")
-    os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
+    _choose_renderer()
     try:
         return importlib.import_module("mujoco")
     except (ImportError, AttributeError, OSError, RuntimeError):  # it cannot draw here
@@ -81,7 +90,7 @@ def simulator_library() -> Any:
         raise BadEpisode(
             "no_simulator", "the simulator is not installed: pip install 'lamp-robotics[sim]' (docs/simulator.md)"
         )
-    os.environ.setdefault("MUJOCO_GL", "osmesa")  # mujoco reads it when first imported
+    _choose_renderer()
     try:
         mujoco = importlib.import_module("mujoco")
         context = mujoco.GLContext(8, 8)
@@ -92,8 +101,8 @@ def simulator_library() -> Any:
         said = " ".join(str(error).split())
         raise BadEpisode(
             "no_simulator",
-            f"mujoco cannot draw here ({said}); for software rendering install libosmesa6 and set MUJOCO_GL=osmesa "
-            "(docs/simulator.md)",
+            f"mujoco cannot draw here with MUJOCO_GL={os.environ['MUJOCO_GL']} ({said}); for software rendering "
+            "install libosmesa6, or libegl1 and libgl1-mesa-dri (docs/simulator.md)",
         ) from error
     return mujoco
 
