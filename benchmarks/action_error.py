@@ -22,6 +22,7 @@ from lamp_model.storage import run_folder
 from lamp_model.training.data_setup import loaders
 from lamp_model.training.rng import Purpose, generator
 from lamp_model.training.stages import PolicyStage
+from lamp_model.training.survey import spread
 from lamp_model.training.tally import merged
 from schemas.files import write_whole
 
@@ -42,7 +43,7 @@ def load_policy_run(folder: Path, data: TrainingData) -> tuple[PolicyStage, Load
 @torch.no_grad()
 def errors_by_episode(stage: PolicyStage, loader: Loader, windows: int) -> dict[str, dict[str, float]]:
     """For each episode its numbers of actions' values and the mean errors over them."""
-    chosen = loader.numbers[np.unique(np.linspace(0, len(loader.numbers) - 1, windows).round().astype(int))]
+    chosen = loader.numbers[spread(len(loader.numbers), windows)]
     episodes = loader.shards.index["episode"][chosen]
     found = {}
     for number, episode in enumerate(np.unique(episodes)):

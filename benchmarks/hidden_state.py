@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from machine import at_least_one, describe
 from motion_run import load_run, windows_of
-from object_places import standing_at
+from object_places import sources_of, standing_at
 
 from lamp_model.data.loader import Loader
 from lamp_model.networks.motion_expert import MotionExpert
 from lamp_model.training.linear_probe import STRENGTHS, Ridge, chosen_strength, predict
 from lamp_model.training.rollout_error import groups_of
 from lamp_model.training.stages import MotionStage
-from lamp_model.training.survey import SPREAD, aligned
+from lamp_model.training.survey import SPREAD, aligned, spread
 
 STEPS = 4
 ACTIONS = 10
@@ -37,11 +37,15 @@ MOST = 2048
 
 
 class Windows:
-    """Features, hidden states and what they should tell, over windows."""
+    """Features, hidden states and what they should tell, over windows.
+
+    Attributes:
+        standing: numbers of the windows in which the object has not been moved; none where its place is not known.
+    """
 
     def __init__(self, stage: MotionStage, fresh: MotionExpert, loader: Loader, most: int, files: Path | None = None):
         """``files``: the HDF5 files that the windows are from, for the places of objects."""
-        numbers = loader.numbers[np.unique(np.linspace(0, len(loader.numbers) - 1, most).round().astype(int))]
+        numbers = loader.numbers[spread(len(loader.numbers), most)]
         seen: dict[str, list[torch.Tensor]] = {name: [] for name in ("features", "before", "after")}
         truth, moving, actions, known = [], [], [], []
         chance = torch.Generator().manual_seed(0)
@@ -70,13 +74,14 @@ class Windows:
         self.places = torch.full((len(numbers), 2), torch.nan)
         self.tasks, self.demonstration = np.full(len(numbers), ""), np.zeros(len(numbers), int)
         if files is not None:
-            sources = [loader.shards.read(int(number), flow=False).source for number in numbers]
+            sources = sources_of(loader.shards, numbers)
             self.tasks = np.array([source.file for source in sources])
             self.demonstration = np.array([int(source.episode.removeprefix("demo_")) for source in sources])
             for row, source in enumerate(sources):
                 place = standing_at(files, source.file, source.episode, source.frame)
                 if place is not None:
                     self.places[row] = torch.from_numpy(place)
+        self.standing = (~self.places.isnan().any(1)).nonzero()[:, 0]
         self.episodes = np.unique(loader.shards.index["episode"][numbers], return_inverse=True)[1]
 
 
@@ -109,9 +114,9 @@ class Probe:
         return score(predict(weights, target), self._judged, new)
 
 
-def probe(fitted: Windows, judged: Windows, name: str, fit_on: Sequence[int]) -> list[float]:
-    """Errors on motion, actions and, where they are known, places of objects: fitted on the first so many
-    demonstrations of each task, and on all."""
+def probe(fitted: Windows, judged: Windows, name: str, fit_on: Sequence[float]) -> list[float]:
+    """Errors on motion, actions and places of objects, the last fitted on the first so many demonstrations of each
+    task, once for each number."""
     regression = Probe(fitted, judged, name)
     every, all_judged = torch.arange(len(fitted.truth)), torch.arange(len(judged.truth))
 
@@ -133,17 +138,11 @@ def probe(fitted: Windows, judged: Windows, name: str, fit_on: Sequence[int]) ->
         regression.error(fitted.truth.flatten(1), motion_error, every, all_judged),
         regression.error(scaled, action_error, every, all_judged),
     ]
-    standing, judged_standing = _standing(fitted), _standing(judged)
-    if len(standing) and len(judged_standing):
-        number = torch.from_numpy(fitted.demonstration)[standing]
-        for rows in (*(standing[number < count] for count in fit_on), standing):
-            found.append(regression.error(fitted.places[rows], _place_error, rows, judged_standing))
+    number = torch.from_numpy(fitted.demonstration)[fitted.standing]
+    for count in fit_on:
+        rows = fitted.standing[number < count]
+        found.append(regression.error(fitted.places[rows], _place_error, rows, judged.standing))
     return found
-
-
-def _standing(windows: Windows) -> torch.Tensor:
-    """Numbers of the windows in which the object has not been moved."""
-    return (~windows.places.isnan().any(1)).nonzero()[:, 0]
 
 
 def _place_error(rows: torch.Tensor, windows: Windows, numbers: torch.Tensor) -> float:
@@ -153,11 +152,10 @@ def _place_error(rows: torch.Tensor, windows: Windows, numbers: torch.Tensor) ->
 
 def _place_unseen(fitted: Windows, judged: Windows) -> float:
     """The same of always the mean place of the task."""
-    standing, judged_standing = _standing(fitted), _standing(judged)
-    tasks, known = fitted.tasks[standing.numpy()], fitted.places[standing]
+    tasks, known = fitted.tasks[fitted.standing.numpy()], fitted.places[fitted.standing]
     means = {task: known[torch.from_numpy(tasks == task)].mean(0) for task in np.unique(tasks)}
-    always = torch.stack([means.get(task, known.mean(0)) for task in judged.tasks[judged_standing.numpy()]])
-    return _place_error(always, judged, judged_standing)
+    always = torch.stack([means.get(task, known.mean(0)) for task in judged.tasks[judged.standing.numpy()]])
+    return _place_error(always, judged, judged.standing)
 
 
 def main() -> None:
@@ -181,8 +179,9 @@ def main() -> None:
     both = zip((training, held_out), args.demonstrations, strict=True)
     fitted, judged = (Windows(stage, fresh, loader, MOST, files) for loader, files in both)
     print(f"fitted on {len(fitted.truth)} windows, judged on {len(judged.truth)}; strengths {STRENGTHS}")
-    columns = ["from", "motion, moving points", "next 10 actions"]
-    if len(_standing(fitted)) and len(_standing(judged)):
+    columns, fit_on = ["from", "motion, moving points", "next 10 actions"], []
+    if len(fitted.standing) and len(judged.standing):
+        fit_on = [*args.fit_on, float("inf")]
         print(f"place of the object: {_place_unseen(fitted, judged):.2f} cm off if it is always the task's mean")
         columns += [f"place, cm, from {count} a task" for count in args.fit_on] + ["place, cm, from all"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
@@ -192,7 +191,7 @@ def main() -> None:
         "after": "hidden state after stage 1",
     }
     for name, label in labels.items():
-        errors = probe(fitted, judged, name, args.fit_on)
+        errors = probe(fitted, judged, name, fit_on)
         print(f"| {label} | {' | '.join(f'{error:.3f}' for error in errors)} |", flush=True)
 
 

@@ -2,17 +2,34 @@
 
 import functools
 import re
-import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
+from lamp_model.data.loader import Samples
+from pipeline.readers._libero_model import SimulatorModel
+from schemas.triplet import Source, frame_in_key
+
 STILL_M = 0.01
 """An object that moved by less still stands where it stood."""
 WANTED = re.compile(r"\(:goal.*?\((?:On|In)\s+(\S+)", re.DOTALL)
 """The first object that a BDDL file's goal puts on or into something."""
+
+
+def sources_of(data: Samples, numbers: Iterable[int]) -> list[Source]:
+    """Where samples are from. One of each episode is read: the others differ in the frame, which their keys tell."""
+    known: dict[bytes, Source] = {}
+    found = []
+    for number in map(int, numbers):
+        key, episode = data.index[number]["key"], data.index[number]["episode"]
+        if episode not in known:
+            known[episode] = data.read(number, flow=False).source
+        found.append(replace(known[episode], frame=frame_in_key(key.decode())))
+    return found
 
 
 def standing_at(folder: Path, file: str, episode: str, frame: int) -> np.ndarray | None:
@@ -40,21 +57,17 @@ def places(path: Path, episode: str) -> np.ndarray | None:
 
     Raises:
         ValueError: the file's scene and states do not belong together.
+        BadEpisode: its scene is no XML.
     """
     with h5py.File(path) as file:
         data: Any = file["data"]
         wanted = WANTED.search(str(data.attrs.get("bddl_file_content", "")))
-        states, model = data[episode]["states"][()], str(data[episode].attrs["model_file"])
-    addresses, coordinates, velocities = {}, 0, 0
-    for joint in ET.fromstring(model).iterfind("worldbody//*"):  # depth first, as MuJoCo numbers them
-        if joint.tag in ("joint", "freejoint"):
-            free = joint.tag == "freejoint" or joint.get("type") == "free"
-            addresses[joint.get("name")] = coordinates
-            coordinates, velocities = coordinates + (7 if free else 1), velocities + (6 if free else 1)
-    if states.shape[1] != 1 + coordinates + velocities:
-        raise ValueError(f"{path}, {episode}: a state has {states.shape[1]} numbers, its scene 1 + {coordinates} + "
-                         f"{velocities}")  # fmt: skip
+        states, model = data[episode]["states"][()], SimulatorModel(episode, data[episode].attrs["model_file"])
+    positions, velocities = model.coordinates()
+    if states.shape[1] != 1 + positions + velocities:
+        raise ValueError(
+            f"{path}, {episode}: a state has {states.shape[1]} numbers, its scene 1 + {positions} + {velocities}"
+        )
     joint = f"{wanted[1]}_joint0" if wanted is not None else ""
-    if joint not in addresses:
-        return None
-    return states[:, 1 + addresses[joint] :][:, :3]
+    place = dict(model.joint_places()).get(joint)
+    return None if place is None else states[:, 1 + place :][:, :3]

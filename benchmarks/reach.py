@@ -25,12 +25,13 @@ import numpy as np
 import torch
 from action_error import load_policy_run
 from machine import at_least_one, describe
-from object_places import STILL_M, places
+from object_places import STILL_M, places, sources_of
 
 from lamp_model.data.dataset import TrainingData
 from lamp_model.data.loader import Loader
 from lamp_model.training.rng import Purpose, generator
 from lamp_model.training.stages import PolicyStage
+from lamp_model.training.survey import spread
 
 AHEAD = 5, 10
 ARRIVED_M = 0.007
@@ -94,15 +95,14 @@ def windows_before_arrival(data: TrainingData, files: Path, most: int) -> Window
         ValueError: there is none.
     """
     rows, found = [], []
-    for number in range(len(data)):
-        source = data.read(number, flow=False).source
+    for number, source in enumerate(sources_of(data, range(len(data)))):
         demonstration = approach(files / source.file, source.episode)
         if demonstration is not None and AHEAD[0] <= demonstration.arrival - source.frame <= AHEAD[1]:
             rows.append(number)
             found.append((source.file, source.frame, demonstration))
     if not rows:
         raise ValueError(f"no window is {AHEAD[0]} to {AHEAD[1]} steps before a hand arrives")
-    chosen = np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))
+    chosen = spread(len(rows), most)
     found = [found[row] for row in chosen]
     task, stood = np.array([file for file, _, _ in found]), np.stack([one.object for _, _, one in found])
     return Windows(
@@ -127,18 +127,12 @@ def moved_by(stage: PolicyStage, loader: Loader, windows: Windows) -> tuple[np.n
     for batch in loader.in_order(windows.numbers):
         features = stage.encode(batch)
         noise = stage.model.action_noise(batch.size, chance)
-        guided = stage.model.guided_features(features, stage.model.motion_noise(batch.size, chance))
-        state = stage.embodiments.states(batch.state, batch.embodiment)
-        chunk = stage.model.act(guided, state, noise).float().clamp(-1, 1)
-        known = stage.embodiments.actions(batch.actions, batch.embodiment)
-        predicted.append(torch.stack([chunk, known])[..., :2].numpy())
+        chunk = stage.predict(features, batch, noise, stage.model.motion_noise(batch.size, chance))
+        predicted.append(stage.embodiments.denormalised_actions(chunk, batch.embodiment)[..., :2].numpy())
         recorded.append(batch.actions[..., :2].numpy())
-    normalised, raw = np.concatenate(predicted, axis=1), np.concatenate(recorded)
+    chunk, raw = np.concatenate(predicted), np.concatenate(recorded)
     if windows.ahead.max() > raw.shape[1]:
         raise ValueError(f"chunks of {raw.shape[1]} actions end before an arrival in {windows.ahead.max()} steps")
-    inside = (np.abs(normalised[1]) < 1).all(-1)
-    scale = [np.polyfit(normalised[1][inside][:, axis], raw[inside][:, axis], 1) for axis in range(2)]
-    chunk = np.stack([np.polyval(scale[axis], normalised[0][..., axis]) for axis in range(2)], axis=-1)
     until = (np.arange(raw.shape[1]) < windows.ahead[:, None])[..., None]
     return (chunk * until).sum(1), (raw * until).sum(1)
 

@@ -196,6 +196,11 @@ def triplet_key(episode_digest: str, camera: str, frame: int) -> str:
     return f"{episode_digest}-{camera_in_key(camera)}-{frame:06d}"
 
 
+def frame_in_key(key: str) -> int:
+    """The frame that ``triplet_key`` put there."""
+    return int(key.rsplit("-", 1)[1])
+
+
 def camera_in_key(camera: str) -> str:
     """A camera's name in keys; names that differ only in punctuation become the same."""
     return "".join(c if c.isalnum() or c in "_" else "_" for c in camera)

@@ -153,6 +153,12 @@ class Embodiments:
         """Normalised; zero beyond a robot's width."""
         return self._each(actions, which, lambda one, rows: one.action.normalise(rows[..., : one.action.size]))
 
+    def denormalised_actions(
+        self, actions: Float[torch.Tensor, "B H A"], which: Int[torch.Tensor, " B"]
+    ) -> Float[torch.Tensor, "B H A"]:
+        """The inverse of ``actions``, which clips; zero beyond a robot's width."""
+        return self._each(actions, which, lambda one, rows: one.action.denormalise(rows[..., : one.action.size]))
+
     def mean_actions(self, which: Int[torch.Tensor, " B"]) -> Float[torch.Tensor, "B A"]:
         """The normalised mean action of each sample's embodiment."""
         means = torch.zeros(len(which), self.action_size, device=which.device)

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from lamp_model.data.batch import Batch
 from lamp_model.data.embodiments import Embodiments
@@ -194,16 +195,26 @@ class PolicyStage:
         features = self.encode(batch)
         noise = self.model.action_noise(batch.size, generator)
         losses = self._losses(features, batch, self.draw(batch.size, generator))
-        guided = self.model.guided_features(features, self.model.motion_noise(batch.size, generator))
+        chunk = self.predict(features, batch, noise, self.model.motion_noise(batch.size, generator))
         data = self.embodiments.actions(batch.actions, batch.embodiment)
-        state = self.embodiments.states(batch.state, batch.embodiment)
-        chunk = self.model.act(guided, state, noise).float().clamp(-1, 1)
         mask = self.embodiments.mask(batch.action_mask, batch.embodiment)
         mean = self.embodiments.mean_actions(batch.embodiment)[:, None].expand_as(data)
         tally = Tally()
         for name, guess in (("action_error", chunk), ("mean_action_error", mean)):
             tally.add(name, float((guess - data).abs()[mask].sum()), int(mask.sum()))
         return _with_losses(tally, losses)
+
+    def predict(
+        self,
+        features: Features,
+        batch: Batch,
+        noise: Float[torch.Tensor, "B H A"] | None,
+        motion_noise: Float[torch.Tensor, "B F C G G"] | None,
+    ) -> Float[torch.Tensor, "B H A"]:
+        """Whole normalised chunks, as at inference, within the range of the data."""
+        guided = self.model.guided_features(features, motion_noise)
+        state = self.embodiments.states(batch.state, batch.embodiment)
+        return self.model.act(guided, state, noise).float().clamp(-1, 1)
 
     def metrics(self, tally: Tally) -> dict[str, float]:
         """``action_error``: mean absolute error of normalised actions; ``mean_action_error``: that of always predicting

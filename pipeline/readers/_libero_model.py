@@ -1,6 +1,7 @@
 """Cameras, joints and clip planes from the simulator's model (MuJoCo XML) that is stored with a LIBERO demo."""
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -11,8 +12,8 @@ from schemas.episode import BadEpisode
 NEAR, FAR = 0.01, 50.0
 """MuJoCo's default clip planes, in units of the model's extent."""
 
-POSITIONS = {"free": 7, "ball": 4}
-"""How many numbers a joint's position has, for the types with more than one."""
+POSITIONS, VELOCITIES = {"free": 7, "ball": 4}, {"free": 6, "ball": 3}
+"""How many numbers a joint's position and its velocity have, for the types with more than one."""
 
 
 class SimulatorModel:
@@ -93,13 +94,22 @@ class SimulatorModel:
         positions.
         """
         places, place = [], 0
+        for name, kind in self._joints():
+            places.append((name, place))
+            place += POSITIONS.get(kind, 1)
+        return [(name, at) for name, at in places if name]
+
+    def coordinates(self) -> tuple[int, int]:
+        """How many numbers all positions have, and all velocities: with the time before them they are a state."""
+        kinds = [kind for _, kind in self._joints()]
+        return sum(POSITIONS.get(kind, 1) for kind in kinds), sum(VELOCITIES.get(kind, 1) for kind in kinds)
+
+    def _joints(self) -> Iterator[tuple[str, str]]:
+        """Name and type of every joint, in the order of the model."""
         bodies = None if self.root is None else self.root.find("worldbody")
         for element in () if bodies is None else bodies.iter():
             if element.tag in ("joint", "freejoint"):
-                places.append((element.get("name", ""), place))
-                kind = "free" if element.tag == "freejoint" else element.get("type", "hinge")
-                place += POSITIONS.get(kind, 1)
-        return [(name, at) for name, at in places if name]
+                yield element.get("name", ""), "free" if element.tag == "freejoint" else element.get("type", "hinge")
 
     def clip_planes(self) -> tuple[float, float] | None:
         """Near and far plane in metres: ``znear`` and ``zfar`` are in units of the model's extent.

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schemas.sample_codec import decode_triplet, encode_triplet
 from schemas.sample_metadata import CorruptSample
 from schemas.scene_flow import SceneFlow
+from schemas.triplet import frame_in_key, triplet_key
 
 
 def decoded(triplet):
@@ -119,3 +120,9 @@ def test_a_pickled_array_is_refused(tmp_path):
     members = encode_triplet(make_triplet(0, grid=4))
     with pytest.raises(CorruptSample):
         decode_triplet("k", {**members, "actions.npy": buffer.getvalue()})
+
+
+@pytest.mark.parametrize("camera", ["agentview", "hand-left.0", "ext/1"])
+def test_a_key_tells_its_frame(camera):
+    assert frame_in_key(triplet_key("0f3a", camera, 42)) == 42
+    assert frame_in_key(triplet_key("0f3a", camera, 1_234_567)) == 1_234_567
